@@ -1,0 +1,42 @@
+"""The errors a user can cause: each message is one sentence with the remedy, and the command line prints only that."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class QvaeError(Exception):
+    """Base of every error that a user's input, files or machine can cause (exit code 2 on the command line)."""
+
+
+class ConfigError(QvaeError):
+    """A configuration has an unknown key, a wrong type or a value out of range."""
+
+
+class DataError(QvaeError):
+    """A data set is missing, truncated, of the wrong shape, or holds values it should not."""
+
+
+class RunError(QvaeError):
+    """A run folder or one of its checkpoints can't be read, written or used."""
+
+
+class SamplerError(QvaeError):
+    """A sampler can't be found, loaded or run."""
+
+
+class CapabilityError(SamplerError):
+    """A sampler was asked for what its capabilities exclude."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A clause that names what is allowed, the nearest first: ``; did you mean 'x'? Allowed: a, x.``.
+
+    >>> nearest("gibs", ["exact", "gibbs"])
+    "did you mean 'gibbs'? Allowed: exact, gibbs"
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
+    return f"{hint}Allowed: {', '.join(names) if names else 'nothing here'}"

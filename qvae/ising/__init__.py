@@ -1,0 +1,1 @@
+"""The physics: Ising Hamiltonians on graphs, their exact solution, block Gibbs updates and partition functions."""

@@ -1,0 +1,154 @@
+"""The Ising Hamiltonian, in dimod's sign, on any graph and with an optional transverse field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qvae.ising.graphs import EdgeList, Graph
+
+
+class IsingHamiltonian:
+    """H = sum_i h_i s_i + sum_(i,j) J_ij s_i s_j - sum_i gamma_i sigma^x_i, with p(s) = <s|exp(-H)|s> / Z.
+
+    Spins are -1 or +1, energies are in units of k_B T (beta = 1). ``h`` and ``J`` may require gradients: energies are
+    differentiable in them.
+
+    Args:
+        h: fields, (n,).
+        edges: pairs of spin indices, (m, 2), or a :class:`~qvae.ising.graphs.Graph`.
+        J: couplings, (m,), in the order of ``edges``.
+        gamma: transverse field, one number for all spins or (n,); not negative.
+
+    Raises:
+        ValueError: shapes don't agree, a value isn't finite, or a gamma is negative.
+
+    >>> H = IsingHamiltonian([0.5, 0.0], [(0, 1)], [-1.0])
+    >>> H.energy(torch.tensor([[1, 1], [-1, 1]])).tolist()
+    [-0.5, 0.5]
+    """
+
+    h: Tensor
+    J: Tensor
+    gamma: Tensor
+    graph: Graph
+    is_quantum: bool
+
+    def __init__(self, h: Any, edges: EdgeList | Graph, J: Any, gamma: Any = 0.0) -> None:
+        self.h = _vector(h, "h")
+        n = len(self.h)
+        graph = edges if isinstance(edges, Graph) else Graph(n, edges)
+        self.graph = graph.to(self.h.device)
+        self.J = _vector(J, "J").to(self.h)
+        self.gamma = _vector(gamma, "gamma", expand=n).to(self.h)
+        if graph.num_spins != n:
+            raise ValueError(f"h has {n} entries, but the graph has {graph.num_spins} spins")
+        if len(self.J) != graph.num_edges:
+            raise ValueError(f"J has {len(self.J)} entries, but there are {graph.num_edges} edges")
+        if len(self.gamma) != n:
+            raise ValueError(f"gamma has {len(self.gamma)} entries, but there are {n} spins")
+        if bool((self.gamma < 0).any()):
+            raise ValueError("gamma is negative on some spin; the z-basis distribution is the same for +gamma: drop the sign")
+        # Read once here: asking a CUDA tensor in every step would synchronise the device.
+        self.is_quantum = bool((self.gamma > 0).any())
+
+    @property
+    def num_spins(self) -> int:
+        """Number of spins n."""
+        return self.graph.num_spins
+
+    @property
+    def edges(self) -> Tensor:
+        """Pairs of spin indices, (m, 2)."""
+        return self.graph.edges
+
+    def __repr__(self) -> str:
+        field = ", transverse field" if self.is_quantum else ""
+        return f"IsingHamiltonian({self.num_spins} spins, {self.graph.num_edges} couplings{field})"
+
+    def replace(self, h: Tensor | None = None, J: Tensor | None = None) -> IsingHamiltonian:
+        """The same graph and transverse field with other fields or couplings; shapes and values are not checked again."""
+        new = object.__new__(IsingHamiltonian)
+        new.__dict__.update(self.__dict__)
+        new.h = self.h if h is None else h
+        new.J = self.J if J is None else J
+        return new
+
+    def detach(self) -> IsingHamiltonian:
+        """This Hamiltonian cut off from the autograd graph."""
+        return self.replace(self.h.detach(), self.J.detach())
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> IsingHamiltonian:
+        """This Hamiltonian on another device or in another floating-point type."""
+        new = self.replace(self.h.to(device, dtype), self.J.to(device, dtype))
+        new.gamma = self.gamma.to(device, dtype)
+        new.graph = self.graph.to(new.h.device)
+        return new
+
+    def energy(self, spins: Tensor) -> Tensor:
+        """Diagonal energy h.s + s.J.s of spins (..., n), or of their means, as (...,)."""
+        s = spins.to(self.h.dtype)
+        return s @ self.h + self.interaction(s, s)
+
+    def interaction(self, left: Tensor, right: Tensor) -> Tensor:
+        """sum_(i,j) J_ij left_i right_j over the edges, for (..., n) each, as (...,)."""
+        n, m = self.num_spins, self.graph.num_edges
+        if m == 0:
+            return left.new_zeros(left.shape[:-1])
+        if self.graph.bipartite_sizes is not None:
+            n1, n2 = self.graph.bipartite_sizes
+            return ((left[..., :n1] @ self.J.view(n1, n2)) * right[..., n1:]).sum(-1)
+        i, j = self.edges.T
+        if m * 16 >= n * n:
+            matrix = self.J.new_zeros(n, n).index_put((i, j), self.J)
+            return ((left @ matrix) * right).sum(-1)
+        return (left[..., i] * right[..., j]) @ self.J
+
+    def condition(self, index: Any, spins: Any) -> IsingHamiltonian:
+        """The Hamiltonian of the free spins, in their old order, when the spins at ``index`` are held at ``spins``.
+
+        The fixed spins lose their transverse field and act as fields on their neighbours; their own constant energy is
+        dropped, since it doesn't change the distribution of the others.
+
+        Raises:
+            ValueError: an index is out of range or named twice, or a value is neither -1 nor +1.
+        """
+        where = torch.as_tensor(index, dtype=torch.int64).reshape(-1).to(self.h.device)
+        values = torch.as_tensor(spins).reshape(-1).to(self.h)
+        if len(where) != len(values):
+            raise ValueError(f"{len(where)} spins are named, but {len(values)} values given")
+        if len(where) and (int(where.min()) < 0 or int(where.max()) >= self.num_spins):
+            raise ValueError(f"an index is outside 0..{self.num_spins - 1}")
+        if len(where.unique()) < len(where):
+            raise ValueError("a spin is fixed twice")
+        if bool((values.abs() != 1).any()):
+            raise ValueError("fixed spins must be -1 or +1")
+        fixed = torch.zeros(self.num_spins, dtype=torch.bool, device=self.h.device)
+        fixed[where] = True
+        held = torch.zeros_like(self.h)
+        held[where] = values
+        i, j = self.edges.T
+        # A fixed neighbour's value is 0 where it is free, so both ends can be added without a case distinction.
+        field = self.h.index_add(0, i, self.J * held[j]).index_add(0, j, self.J * held[i])
+        free = torch.nonzero(~fixed).squeeze(1)
+        renumber = torch.full((self.num_spins,), -1, dtype=torch.int64, device=self.h.device)
+        renumber[free] = torch.arange(len(free), device=self.h.device)
+        inside = ~(fixed[i] | fixed[j])
+        return IsingHamiltonian(field[free], renumber[self.edges[inside]], self.J[inside], self.gamma[free])
+
+
+def _vector(values: Any, name: str, expand: int | None = None) -> Tensor:
+    """A finite one-dimensional floating-point tensor; a Python number or list becomes float32."""
+    tensor = torch.as_tensor(values)
+    if not tensor.is_floating_point() or (tensor.dtype == torch.float64 and not isinstance(values, Tensor | np.ndarray)):
+        tensor = tensor.to(torch.float32)
+    if expand is not None and tensor.ndim == 0:
+        tensor = tensor.repeat(expand)
+    if tensor.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, but has shape {tuple(tensor.shape)}")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} has entries that are NaN or infinite")
+    return tensor

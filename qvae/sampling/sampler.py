@@ -1,0 +1,217 @@
+"""The contract of a sampler backend: one abstract method, the rest derived."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from qvae.errors import CapabilityError, SamplerError
+from qvae.ising.hamiltonian import IsingHamiltonian
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a sampler can do; every field has the default of a plain classical sampler.
+
+    Attributes:
+        transverse_field: samples the z basis of a quantum Gibbs state (gamma > 0).
+        max_spins: the largest system without a transverse field; None for no limit.
+        max_quantum_spins: the largest system with one; None for no limit other than ``max_spins``.
+        exact: moments carry no sampling error.
+        native_beta: samples at beta = 1 by construction; if not, the effective temperature must be estimated.
+        persistent: chains go on from one call to the next, so that few updates a call suffice in training.
+        remote: ``submit`` returns before the samples are there.
+    """
+
+    transverse_field: bool = False
+    max_spins: int | None = None
+    max_quantum_spins: int | None = None
+    exact: bool = False
+    native_beta: bool = True
+    persistent: bool = False
+    remote: bool = False
+
+    def excludes(self, num_spins: int, quantum: bool) -> str | None:
+        """Why such a system can't be sampled, as a clause; None if it can.
+
+        >>> Capabilities(max_spins=20).excludes(30, quantum=False)
+        'it takes at most 20 spins'
+        """
+        if quantum and not self.transverse_field:
+            return "it has no transverse field"
+        if self.max_spins is not None and num_spins > self.max_spins:
+            return f"it takes at most {self.max_spins} spins"
+        if quantum and self.max_quantum_spins is not None and num_spins > self.max_quantum_spins:
+            return f"it takes at most {self.max_quantum_spins} spins with a transverse field"
+        return None
+
+
+@dataclass
+class Samples:
+    """Spins drawn by a sampler.
+
+    Attributes:
+        spins: -1 or +1, int8, (num_samples, n).
+        weights: not negative, summing to 1, (num_samples,); None for equal weights.
+        info: what the backend measured: ``wall_seconds``, ``qpu_seconds``, ``effective_beta``, ``chain_break_fraction``,
+            ``clipped``, ``error_estimate``, ``method``, as far as it applies.
+    """
+
+    spins: Tensor
+    weights: Tensor | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.spins)
+
+
+@dataclass
+class Moments:
+    """Expectations of the z-basis distribution, which are minus the gradient of log Z.
+
+    Attributes:
+        spins: <s_i>, (n,).
+        pairs: <s_i s_j> over the Hamiltonian's edges, (m,).
+        info: as in :class:`Samples`.
+    """
+
+    spins: Tensor
+    pairs: Tensor
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_samples(cls, samples: Samples, hamiltonian: IsingHamiltonian) -> Moments:
+        """Weighted averages over samples, on the Hamiltonian's device and in its type."""
+        s = samples.spins.to(hamiltonian.h)
+        weighted = s / len(s) if samples.weights is None else s * samples.weights.to(s).unsqueeze(1)
+        return cls(weighted.sum(0), pair_moments(weighted, s, hamiltonian), samples.info)
+
+
+def pair_moments(left: Tensor, right: Tensor, hamiltonian: IsingHamiltonian) -> Tensor:
+    """sum over rows of left_i right_j for every edge (i, j), (m,), from two arrays (rows, n)."""
+    graph, n = hamiltonian.graph, hamiltonian.num_spins
+    if graph.bipartite_sizes is not None:
+        n1, _ = graph.bipartite_sizes
+        return (left[:, :n1].T @ right[:, n1:]).reshape(-1)
+    i, j = graph.edges.T
+    if graph.num_edges * 64 >= n * n:
+        return (left.T @ right)[i, j]
+    return (left[:, i] * right[:, j]).sum(0)
+
+
+class LatentSampler(ABC):
+    """Draws spins from the Gibbs state of an Ising Hamiltonian, measured in the z basis.
+
+    A backend is one subclass: it says what it can do in ``capabilities``, takes its options as keyword arguments of
+    ``__init__`` (``seed`` among them if it uses random numbers), and implements :meth:`sample`. What its capabilities
+    exclude is refused before ``sample`` or ``moments`` is entered.
+    """
+
+    name: str = ""
+    """The name under which the registry found it; set by :func:`qvae.load_sampler`."""
+    capabilities: ClassVar[Capabilities] | Capabilities = Capabilities()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Guard ``sample`` and ``moments``, so that no backend can forget to refuse what it can't do."""
+        super().__init_subclass__(**kwargs)
+        for method in ("sample", "moments"):
+            if method in cls.__dict__:
+                setattr(cls, method, _guarded(cls.__dict__[method]))
+
+    @abstractmethod
+    def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+        """Draw ``num_samples`` spin configurations from p(s) = <s|exp(-H)|s> / Z.
+
+        Raises:
+            CapabilityError: the Hamiltonian is beyond the backend's capabilities; the message names those that can.
+        """
+
+    def submit(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Future[Samples]:
+        """Ask for samples and return at once where the backend is remote; others sample now."""
+        future: Future[Samples] = Future()
+        try:
+            future.set_result(self.sample(hamiltonian, num_samples))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+    def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
+        """<s_i> and <s_i s_j>, from ``num_samples`` samples unless the backend knows them better."""
+        return Moments.from_samples(self.sample(hamiltonian, num_samples), hamiltonian)
+
+    def check(self, hamiltonian: IsingHamiltonian) -> None:
+        """Raise :class:`~qvae.errors.CapabilityError` if this Hamiltonian is beyond the backend's capabilities."""
+        reason = self.capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum)
+        if reason is None:
+            return
+        from qvae.sampling.registry import capable_samplers
+
+        able = capable_samplers(hamiltonian.num_spins, hamiltonian.is_quantum)
+        remedy = f"these can: {', '.join(able)}" if able else "no installed sampler can"
+        what = f"{hamiltonian.num_spins} spins{' with a transverse field' if hamiltonian.is_quantum else ''}"
+        raise CapabilityError(f"sampler {self.name or type(self).__name__!r} can't sample {what}: {reason}; {remedy}.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Chains, random number generators and warm starts, as tensors and plain values that JSON can hold."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where :meth:`state_dict` was taken.
+
+        Raises:
+            SamplerError: the state is of another backend or another system.
+        """
+        if state:
+            raise SamplerError(f"sampler {self.name or type(self).__name__!r} keeps no state, but was given {sorted(state)}")
+
+    def close(self) -> None:
+        """Release connections; the sampler isn't used afterwards."""
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def guarded(self: LatentSampler, hamiltonian: IsingHamiltonian, num_samples: int, *args: Any, **kwargs: Any) -> Any:
+        self.check(hamiltonian)
+        if num_samples < 1:
+            raise SamplerError(f"num_samples is {num_samples}; it must be 1 or more")
+        return method(self, hamiltonian, num_samples, *args, **kwargs)
+
+    return guarded
+
+
+class SeededSampler(LatentSampler):
+    """A sampler that owns torch generators made from ``seed``: one per device it is used on, its state in the checkpoint."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = torch.seed() if seed is None else int(seed)
+        self._generator: torch.Generator | None = None
+        self._restored: Tensor | None = None
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """The generator on ``device``; one on another device starts afresh from the seed."""
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device).manual_seed(self.seed)
+            if self._restored is not None:
+                self._generator.set_state(self._restored)
+                self._restored = None
+        return self._generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator's state."""
+        return {} if self._generator is None else {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with a generator's state."""
+        self._generator, self._restored = None, state.get("generator")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Generators don't pickle: their state travels instead."""
+        kept = {k: v for k, v in self.__dict__.items() if k != "_generator"}
+        return kept | {"_generator": None, "_restored": self.state_dict().get("generator", self._restored)}
