@@ -1,0 +1,64 @@
+"""The latent prior: a Boltzmann machine on any graph, with its fields and couplings as parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from qvae.config import LatentConfig
+from qvae.ising import graphs
+from qvae.ising.graphs import Graph
+from qvae.ising.hamiltonian import IsingHamiltonian
+
+
+class BoltzmannPrior(nn.Module):
+    """p(z) = <s|exp(-H)|s> / Z with trainable fields ``h`` (n,) and couplings ``J`` (m,); s = 2z - 1.
+
+    Args:
+        graph: which spins are coupled; no edges makes the factorized prior.
+        gamma: transverse field, one number or (n,); a hyperparameter, not trained.
+
+    >>> prior = BoltzmannPrior(graphs.rbm(2, 2))
+    >>> prior.hamiltonian()
+    IsingHamiltonian(4 spins, 4 couplings)
+    """
+
+    def __init__(self, graph: Graph, gamma: float | Sequence[float] = 0.0) -> None:
+        super().__init__()
+        self.h = nn.Parameter(torch.zeros(graph.num_spins))
+        self.J = nn.Parameter(0.01 * torch.randn(graph.num_edges))
+        self._template = IsingHamiltonian(self.h.detach(), graph, self.J.detach(), gamma)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph, on the parameters' device."""
+        return self._template.graph
+
+    @property
+    def num_spins(self) -> int:
+        """Number of latent spins n."""
+        return self._template.num_spins
+
+    def hamiltonian(self) -> IsingHamiltonian:
+        """The Hamiltonian with the parameters as they are, differentiable in them."""
+        if self._template.h.device != self.h.device:
+            self._template = self._template.to(self.h.device)
+        return self._template.replace(self.h, self.J)
+
+
+def make_graph(config: LatentConfig) -> Graph:
+    """The graph that a configuration names."""
+    sizes = config.sizes
+    if config.graph == "rbm":
+        return graphs.rbm(sizes[0], sizes[1])
+    if config.graph == "complete":
+        return graphs.complete(sizes[0])
+    if config.graph == "chimera":
+        return graphs.chimera(*sizes)
+    if config.graph == "pegasus":
+        return graphs.pegasus(sizes[0])
+    if config.graph == "zephyr":
+        return graphs.zephyr(*sizes)
+    return graphs.edge_list(config.edges, sizes[0])

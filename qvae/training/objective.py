@@ -1,0 +1,70 @@
+"""The training surrogate: the paper's bound with relaxed latents, and the negative phase as a linear term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.models.posterior import Code
+from qvae.models.qvae import QVAE, bernoulli_log_likelihood
+from qvae.sampling.sampler import Moments
+
+
+@dataclass
+class Surrogate:
+    """Parts of the surrogate, each (B,), in nats. Their sum is not an ELBO: log Z is missing and latents are relaxed.
+
+    Attributes:
+        log_likelihood: log p(x|zeta).
+        energy: E_q[E(z)], so that -log p(z) = energy + log Z.
+        entropy: H(q(z|x)).
+    """
+
+    log_likelihood: Tensor
+    energy: Tensor
+    entropy: Tensor
+
+    def loss(self, kl_weight: float = 1.0) -> Tensor:
+        """mean of -log p(x|zeta) + kl_weight (E_q[E] - H(q)); the gradient of log Z is :func:`negative_phase`'s."""
+        return (kl_weight * (self.energy - self.entropy) - self.log_likelihood).mean()
+
+
+def surrogate(model: QVAE, images: Tensor, generator: torch.Generator | None = None, bf16: bool = False) -> Surrogate:
+    """The surrogate of binary images (B, D), differentiable in all of the model's parameters.
+
+    With a transverse field it is that of the Q-ELBO: log <z|exp(-H)|z> >= -E(z) (Khoshaman et al. 2018).
+    """
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        code = model.posterior_sample(images, relaxed=True, generator=generator)
+        logits = model.decoder(code.latents)
+    energy = expected_energy(model, model.prior.hamiltonian(), code)
+    return Surrogate(bernoulli_log_likelihood(logits, images), energy, code.entropy())
+
+
+def expected_energy(model: QVAE, hamiltonian: IsingHamiltonian, code: Code) -> Tensor:
+    """E_q[E(z)], (B,), with the bits integrated out wherever they can be.
+
+    A factorial posterior makes it exact, since the energy is multilinear: E(m), m = tanh(logit/2). Between two levels
+    the earlier spin is 2 nu - 1, nu = E[z|zeta], because the later level's mean depends on that zeta (Vahdat et al. 2018).
+    """
+    means = torch.tanh(code.logits / 2)
+    sizes = model.posterior.level_sizes
+    if len(sizes) == 1:
+        return hamiltonian.energy(means)
+    level = torch.repeat_interleave(torch.tensor(sizes, device=means.device))
+    early, late = hamiltonian.edges.T  # edges of a prior's graph are in ascending order, and so are levels
+    across = (level[early] < level[late]).to(means.dtype)
+    earlier = 2 * model.relaxation.bit_mean(code.logits, code.latents) - 1
+    within = hamiltonian.replace(J=hamiltonian.J * (1 - across)).energy(means)
+    return within + hamiltonian.replace(J=hamiltonian.J * across).interaction(earlier, means)
+
+
+def negative_phase(hamiltonian: IsingHamiltonian, moments: Moments) -> Tensor:
+    """-E_rho[E] as a function of h and J with the moments held: its gradient is that of log Z, its value is not log Z.
+
+    grad log Z = -E_rho[grad E], that is -<s_i> for h_i and -<s_i s_j> for J_ij.
+    """
+    return -(hamiltonian.h @ moments.spins + hamiltonian.J @ moments.pairs)
