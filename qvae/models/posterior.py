@@ -51,13 +51,24 @@ class Posterior(nn.Module):
             seen += size
 
     def forward(
-        self, features: Tensor, relaxation: Relaxation | None, generator: torch.Generator | None = None
+        self,
+        features: Tensor,
+        relaxation: Relaxation | None,
+        generator: torch.Generator | None = None,
+        draws: int = 1,
     ) -> Code:
-        """Draw latents level by level: smoothed by ``relaxation``, or bits where it is None."""
+        """Draw latents level by level: smoothed by ``relaxation``, or bits where it is None.
+
+        With several ``draws`` per image the code has B * draws rows, those of one image side by side.
+        """
         logits: list[Tensor] = []
         latents: list[Tensor] = []
-        for level in self.levels:
-            logits.append(level(torch.cat([features, *latents], dim=-1)).float())
+        for depth, level in enumerate(self.levels):
+            if depth == 1:
+                features = features.repeat_interleave(draws, dim=0)
+            level_logits = level(torch.cat([features, *latents], dim=-1)).float()
+            # The first level is the same for all draws of an image, so its layer is applied once.
+            logits.append(level_logits.repeat_interleave(draws, dim=0) if depth == 0 else level_logits)
             if relaxation is None:
                 latents.append(draw_bits(logits[-1], generator))
             else:
