@@ -1,0 +1,91 @@
+"""The model's parts: shapes, densities, levels, and what an image goes through."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from qvae.config import ModelConfig
+from qvae.models.posterior import Code, Posterior, split_levels
+from qvae.models.qvae import QVAE, bernoulli_log_likelihood
+
+NETWORKS = [{"kind": "mlp", "hidden": [16, 8]}, {"kind": "mlp", "hidden": []}, {"kind": "conv", "hidden": [4, 6]}]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "linear", "conv"])
+@pytest.mark.parametrize("shape", [(8, 8), (28, 28), (7, 9), (3, 5, 6)])
+def test_every_network_takes_every_image_shape(network, shape):
+    model = QVAE(ModelConfig(latent={"sizes": [3, 4]}, network=network), torch.full(shape, 0.3)).eval()
+    images = torch.rand(5, *shape).round()
+    code = model.posterior_sample(images.flatten(1), relaxed=True)
+    assert code.logits.shape == code.latents.shape == (5, 7)
+    assert model.log_likelihood(images.flatten(1), code.latents).shape == (5,)
+    assert model.reconstruct(images).shape == (5, *shape)
+    bits = model.encode(images)
+    assert set(bits.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_an_untrained_decoder_with_silent_layers_gives_the_mean_image():
+    mean = torch.rand(4, 4) * 0.8 + 0.1
+    model = QVAE(ModelConfig(latent={"sizes": [2, 2]}, network={"hidden": [8]}), mean).eval()
+    with torch.no_grad():
+        model.decoder.layers[-1].weight.zero_()
+    torch.testing.assert_close(model.decode(torch.zeros(1, 4))[0], mean)
+
+
+def test_log_prob_of_a_hierarchy_sums_to_one():
+    torch.manual_seed(0)
+    posterior = Posterior(5, [2, 1, 1])
+    features = torch.randn(1, 5)
+    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)))
+    logits, start = [], 0
+    for level, size in zip(posterior.levels, posterior.level_sizes, strict=True):
+        logits.append(level(torch.cat([features.expand(16, -1), states[:, :start]], 1)))
+        start += size
+    code = Code(torch.cat(logits, 1), states)
+    assert code.log_prob().exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_drawn_latents_have_the_frequencies_that_log_prob_says():
+    torch.manual_seed(1)
+    posterior, draws = Posterior(3, [1, 2]), 100_000
+    features = torch.randn(2, 3)
+    code = posterior(features, None, torch.Generator().manual_seed(0), draws)
+    assert code.latents.shape == (2 * draws, 3)
+    keys = (code.latents @ torch.tensor([1.0, 2.0, 4.0])).long().view(2, draws)
+    probabilities = code.log_prob().exp().view(2, draws)
+    for image in range(2):
+        for state in keys[image].unique():
+            p = probabilities[image][keys[image] == state][0].item()
+            frequency = (keys[image] == state).float().mean().item()
+            assert abs(frequency - p) < 5 * math.sqrt(p * (1 - p) / draws)
+
+
+def test_entropy_is_that_of_independent_bits():
+    q = torch.tensor([[0.2, 0.9]])
+    expected = -(q * q.log() + (1 - q) * (1 - q).log()).sum(1)
+    torch.testing.assert_close(Code(torch.logit(q), q).entropy(), expected)
+
+
+def test_levels_follow_the_layers_where_they_can():
+    assert split_levels(6, 2, [4, 2]) == [4, 2]
+    assert split_levels(7, 3, [7]) == [3, 2, 2]
+    with pytest.raises(ValueError, match="3 levels needs at least 3"):
+        split_levels(2, 3, [2])
+
+
+def test_bernoulli_log_likelihood_is_normalized():
+    logits = torch.randn(1, 3)
+    images = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)))
+    assert bernoulli_log_likelihood(logits.expand(8, -1), images).exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_prior_follows_the_model_to_another_type_of_parameters():
+    model = QVAE(ModelConfig(latent={"sizes": [2, 2], "gamma": 0.5}), torch.full((2, 2), 0.5))
+    hamiltonian = model.prior.hamiltonian()
+    assert hamiltonian.is_quantum
+    assert hamiltonian.h.requires_grad
+    with torch.no_grad():
+        model.prior.h.fill_(2.0)
+    assert model.prior.hamiltonian().h.tolist() == [2.0] * 4

@@ -1,0 +1,130 @@
+"""The surrogate's gradient against the exact gradient of the objective it claims, by quadrature over zeta."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from qvae.config import ModelConfig
+from qvae.models.qvae import QVAE
+from qvae.models.relaxation import OverlappingExponentials, SpikeAndExponential
+from qvae.sampling.sampler import Moments
+from qvae.training.objective import negative_phase, surrogate
+
+BITS, PIXELS, ROWS, BATCHES = 4, 3, 4000, 40
+GRAPHS = {
+    "rbm": {"graph": "rbm", "sizes": [2, 2]},
+    "complete": {"graph": "complete", "sizes": [4]},
+    "factorized": {"graph": "edges", "sizes": [4]},
+}
+
+
+def small_model(relaxation, levels, graph="complete"):
+    torch.manual_seed(3)
+    config = ModelConfig(
+        latent=GRAPHS[graph],
+        relaxation={"kind": relaxation, "beta": 5.0},
+        posterior={"levels": levels},
+        network={"hidden": []},
+    )
+    model = QVAE(config, torch.full((1, PIXELS), 0.4))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.normal_(0, 0.5 if name.startswith("prior") else 0.9)
+    return model
+
+
+def nodes(relaxation, count=8):
+    """Quadrature of the smoothing distributions: bit z, point zeta, weight w with sum_w f(zeta) = E[f | z]."""
+    x, w = np.polynomial.legendre.leggauss(count)
+    x, w, b = (x + 1) / 2, w / 2, relaxation.beta
+    at_one = [(1.0, p, q * b * np.exp(-b * (1 - p)) / -np.expm1(-b)) for p, q in zip(x, w, strict=True)]
+    if isinstance(relaxation, SpikeAndExponential):
+        return [(0.0, 0.0, 1.0), *at_one]
+    assert isinstance(relaxation, OverlappingExponentials)
+    return [(0.0, 1 - p, q) for _, p, q in at_one] + at_one
+
+
+def all_states():
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=BITS)), dtype=torch.float32)
+
+
+def log_partition(model):
+    return torch.logsumexp(-model.prior.hamiltonian().energy(2 * all_states() - 1), 0)
+
+
+DISCRETE = [(0.0, 0.0, 1.0), (1.0, 1.0, 1.0)]
+
+
+def exact_bound(model, x, points):
+    """E_q(z, zeta | x)[log p(x|zeta) + log p(z) - log q(z|x)] summed over bits and integrated over zeta."""
+    grid = torch.tensor(list(itertools.product(points, repeat=BITS)), dtype=torch.float32)
+    z, zeta, weight = grid.unbind(-1)
+    features = model.encoder(x).expand(len(grid), -1)
+    logits, start = [], 0
+    for level, size in zip(model.posterior.levels, model.posterior.level_sizes, strict=True):
+        logits.append(level(torch.cat([features, zeta[:, :start]], 1)))
+        start += size
+    log_q = -F.binary_cross_entropy_with_logits(torch.cat(logits, 1), z, reduction="none").sum(1)
+    decoded = model.decoder.layers(zeta) + model.decoder.bias
+    log_p = -F.binary_cross_entropy_with_logits(decoded, x.expand(len(grid), -1), reduction="none").sum(1)
+    energy = model.prior.hamiltonian().energy(2 * z - 1)
+    return (weight.prod(1) * log_q.exp() * (log_p - energy - log_partition(model) - log_q)).sum()
+
+
+def exact_moments(model):
+    h, J = model.prior.h, model.prior.J
+    return Moments(*(-g for g in torch.autograd.grad(log_partition(model), (h, J), allow_unused=True, materialize_grads=True)))
+
+
+def surrogate_gradients(model, x, batches=BATCHES):
+    """One gradient per batch, (batches, parameters); noise between them gives the error bar."""
+    generator = torch.Generator().manual_seed(0)
+    moments, found = exact_moments(model), []
+    for _ in range(batches):
+        hamiltonian = model.prior.hamiltonian()
+        terms = surrogate(model, x.expand(ROWS, -1), generator)
+        loss = terms.loss() + negative_phase(hamiltonian, moments)
+        found.append(flat_gradient(loss, model))
+    return torch.stack(found)
+
+
+def flat_gradient(value, model):
+    grads = torch.autograd.grad(value, list(model.parameters()), allow_unused=True, materialize_grads=True)
+    return torch.cat([g.reshape(-1) for g in grads])
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("relaxation", ["overlapping", "spike-exponential"])
+@pytest.mark.parametrize("graph", ["complete", "rbm", "factorized"])
+def test_unbiased_relaxations_have_the_exact_gradient_in_expectation(relaxation, levels, graph):
+    model = small_model(relaxation, levels, graph)
+    assert model.relaxation.is_unbiased
+    x = torch.tensor([[1.0, 0.0, 1.0]], dtype=torch.float32)
+    exact = -flat_gradient(exact_bound(model, x, nodes(model.relaxation)), model)
+    found = surrogate_gradients(model, x)
+    error = found.std(0) / BATCHES**0.5
+    z_scores = (found.mean(0) - exact).abs() / (error + 1e-4 * exact.abs().max())
+    assert z_scores.max() < 5, f"largest deviation {z_scores.max():.1f} standard errors"
+    assert (error / exact.abs().max()).max() < 0.05  # the test would see a bias of a few percent
+
+
+def relative_bias(temperature, levels):
+    """|E[surrogate gradient] - exact gradient of the discrete bound| over the latter's norm, with its error bar."""
+    model = small_model("gumbel", levels)
+    model.relaxation.temperature = temperature
+    x = torch.tensor([[1.0, 0.0, 1.0]])
+    exact = -flat_gradient(exact_bound(model, x, DISCRETE), model)
+    found = surrogate_gradients(model, x)
+    error = (found.var(0) / BATCHES).sum().sqrt() / exact.norm()
+    return ((found.mean(0) - exact).norm() / exact.norm()).item(), error.item()
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_gumbel_bias_shrinks_with_its_temperature(levels):
+    hot, _ = relative_bias(1.0, levels)
+    cold, error = relative_bias(0.1, levels)
+    assert cold < 0.05 + 3 * error
+    assert hot > cold + 3 * error
