@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -300,8 +301,8 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
     if isinstance(source, Mapping):
         return "in the keys given", _plain(source, "in the keys given")
     name = "digits" if source is None else str(source)
-    path = Path(name).expanduser()
-    if source is not None and path.is_file():
+    path = Path(os.path.expanduser(name))
+    if source is not None and os.path.isfile(path):
         origin = f"in {path}"
         try:
             text = path.read_text(encoding="utf-8")
@@ -334,15 +335,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
 class _Dumper(yaml.SafeDumper):
     """YAML with sections over several lines, and lists on one."""
 
 
+_exponent = re.compile(r"[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+for _side in (_Loader, _Dumper):  # the dumper then puts quotes around the text "1e-3"
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", _exponent, list("-+.0123456789"))
 _Dumper.add_representer(
     list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
 )

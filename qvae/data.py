@@ -287,13 +287,13 @@ def _load_idx_set(config: DataConfig) -> Dataset:
 def _folders(config: DataConfig) -> list[Path]:
     """Where the files may be; the last is where they are downloaded to."""
     if config.root is not None:
-        return [Path(config.root).expanduser()]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return [Path(os.path.expanduser(config.root))]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     return [Path("data", config.name), cache / "qvae" / config.name]
 
 
 def _path_in(folder: Path, file: _IdxFile) -> Path | None:
-    return next((folder / name for name in file.names if (folder / name).is_file()), None)
+    return next((folder / name for name in file.names if os.path.isfile(folder / name)), None)
 
 
 def _find(config: DataConfig) -> list[Path] | None:
@@ -402,7 +402,7 @@ _ARRAYS = {
 
 
 def _load_array_file(config: DataConfig) -> Dataset:
-    arrays = _read_arrays(Path(config.name).expanduser())
+    arrays = _read_arrays(Path(os.path.expanduser(config.name)))
     if len(arrays) == 1:
         return dataset_from_arrays(next(iter(arrays.values())), binarize=config.binarize, name=config.name)
     chosen = {role: arrays.pop(name) for role, names in _ARRAYS.items() for name in names if name in arrays}
@@ -428,7 +428,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from None
     except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error):
-            reason = "holds Python objects (pickle), which are never read; save plain numbers"
+            reason = "holds no array of plain numbers (pickled objects are never read); save one with numpy.save"
         else:
             reason = f"isn't an intact .npy or .npz file ({error}); save it again with numpy.save or numpy.savez"
         raise DataError(f"{path} {reason}.") from None

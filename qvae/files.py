@@ -49,7 +49,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _why_not(path: Path, size: int, error: OSError) -> str:
-    before = "the file that was there before is intact" if path.exists() else "nothing is left behind"
+    before = "the file that was there before is intact" if os.path.exists(path) else "nothing is left behind"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         reason, remedy = f"{error.strerror} for its {size / 1e6:.3g} MB", "free some space and try again"
     elif isinstance(error, PermissionError):
