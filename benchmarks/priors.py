@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 import qvae
-from qvae.models.prior import make_graph
 
 GRID = {"model.relaxation.temperature": (0.3, 0.5, 0.7), "training.learning_rate": (1e-3, 3e-3)}
 
@@ -32,7 +31,7 @@ def train(config: str, settings: list[str]) -> dict[str, Any]:
 
 
 def factorized(config: str, settings: list[str]) -> list[str]:
-    bits = make_graph(qvae.load_config(config, settings).model.latent).num_spins
+    bits = qvae.load_config(config, settings).model.latent.num_spins
     return [*settings, "model.latent.graph=edges", f"model.latent.sizes=[{bits}]", "model.latent.edges=[]"]
 
 

@@ -28,9 +28,8 @@ def loss_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
         losses.plot(epochs, values, label=label)
     losses.set(xlabel="epoch", ylabel="nats per image", title="Training")
     # The first epochs fall steeply; without a cut they flatten everything that follows.
-    _, settled = _series(rows[len(rows) // 20 :], "surrogate")
-    if len(settled):
-        losses.set_ylim(0, 1.15 * float(np.max(settled)))
+    settled = [_series(rows[len(rows) // 20 :], key)[1] for key, _ in _CURVES]
+    losses.set_ylim(0, 1.1 * max((float(values.max()) for values in settled if len(values)), default=1.0))
     losses.legend(frameon=False)
     epochs, beta = _series(rows, "effective_beta")
     _, error = _series([row for row in rows if row.get("effective_beta") is not None], "effective_beta_stderr")
@@ -59,8 +58,8 @@ def image_grid(images: np.ndarray, columns: int | None = None, title: str = "") 
 
 
 def reconstruction_pairs(originals: np.ndarray, reconstructions: np.ndarray, title: str = "") -> Figure:
-    """Originals (N, ...) with their reconstructions (N, ...) under them, eight pairs to a row."""
-    columns = min(8, len(originals))
+    """Originals (N, ...) with their reconstructions (N, ...) under them, sixteen pairs to a row."""
+    columns = min(16, len(originals))
     kept = len(originals) // columns * columns
     shape = (-1, columns, *originals.shape[1:])
     stacked = np.stack([originals[:kept].reshape(shape), reconstructions[:kept].reshape(shape)], axis=1)

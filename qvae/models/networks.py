@@ -62,11 +62,10 @@ class Decoder(nn.Module):
         layers += [nn.Unflatten(1, (channels[0], *sizes[0]))]
         for level, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
             # A stride-2 layer halves rounding up, so the way back needs to be told which of two sizes it was.
-            extra = [large - (2 * small - 1) for small, large in zip(sizes[level], sizes[level + 1], strict=True)]
+            extra = tuple(large - (2 * small - 1) for small, large in zip(sizes[level], sizes[level + 1], strict=True))
             last = level == len(channels) - 2
-            layers += [
-                nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=extra, bias=not (last or config.batch_norm))
-            ]
+            bias = not (last or config.batch_norm)
+            layers += [nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=extra, bias=bias)]  # type: ignore[arg-type]
             if not last:
                 layers += [nn.BatchNorm2d(outputs)] if config.batch_norm else []
                 layers += [nn.SiLU()]

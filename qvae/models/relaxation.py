@@ -47,7 +47,7 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 class Gumbel(Relaxation):
-    """zeta = sigmoid((l + log u - log(1-u)) / temperature): the binary Concrete variable, as in GumBolt (Khoshaman & Amin 2018).
+    """zeta = sigmoid((l + log u - log(1-u)) / temperature): binary Concrete, as in GumBolt (Khoshaman & Amin 2018).
 
     Biased: the decoder and, between the levels of a hierarchy, the energy see zeta where the model has bits. The bias
     falls with the temperature, while the gradient's variance grows.

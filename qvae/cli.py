@@ -1,0 +1,224 @@
+"""The command line: `qvae train`, `evaluate`, `generate`, `reconstruct` and `samplers`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qvae.errors import QvaeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qvae.run import Run
+
+app = typer.Typer(
+    help="Variational autoencoders with a (quantum) Boltzmann machine as latent prior, and samplers to choose from.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+samplers_app = typer.Typer(help="List the registered samplers, or check one.", invoke_without_command=True)
+app.add_typer(samplers_app, name="samplers")
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key, as in training.epochs=5.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one sentence and exit code 2, Ctrl-C in 130."""
+    # Two threads of a matrix product spin while they wait for each other; on a machine with other work that is up to
+    # twenty times slower than sleeping. Read when torch starts, so it must be set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except QvaeError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _fail(f"{error.filename or 'a file'}: {error.strerror}; free some space or choose another --out.", 2)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"qvae: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    config: Annotated[str | None, typer.Argument(help="A YAML file or a shipped name (digits, mnist).")] = None,
+    sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase.")] = None,
+    overrides: Set = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; runs/... if left out.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the latest one.")] = False,
+) -> None:
+    """Train a model, evaluate it, and leave a run folder."""
+    from qvae import run as runs
+    from qvae.config import load_config
+
+    console = _console()
+    settings = [*(overrides or []), *([f"sampler.name={sampler}"] if sampler else [])]
+    if resume:
+        folder = out or runs.latest_run(config)
+        finished = _resumable(console, lambda: runs.resume(folder, settings, console), folder)
+    else:
+        chosen = load_config(config, settings)
+        folder = runs.choose_folder(out, chosen)
+        console.print(f"training on [bold]{chosen.data.name}[/bold] with sampler [bold]{chosen.sampler.name}[/bold]")
+        finished = _resumable(console, lambda: runs.train(chosen, folder, console), folder)
+    _print_evaluation(console, finished)
+    console.print(f"run folder: [bold]{finished.path}[/bold]")
+
+
+def _resumable(console: Console, work: Any, folder: Path) -> Run:
+    """Do the work; where it is cut short, say how to go on."""
+    try:
+        return work()
+    except (KeyboardInterrupt, QvaeError, OSError):
+        from qvae.run import CHECKPOINT
+
+        if (folder / CHECKPOINT).exists():
+            console.print(f"to go on from the last checkpoint: qvae train --resume --out {folder}")
+        raise
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    overrides: Set = None,
+) -> None:
+    """ELBO and importance-weighted log-likelihood, again or with other settings (--set importance_samples=1000)."""
+    from qvae import run as runs
+
+    console = _console()
+    opened = runs.load_run(run)
+    settings = runs.evaluation_settings(opened, overrides or [])
+    runs.evaluate(opened, settings, console)
+    _print_evaluation(console, opened)
+
+
+@app.command()
+def generate(
+    run: RunFolder,
+    num: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
+    sampler: Annotated[str | None, typer.Option(help="Another sampler than the run's own.")] = None,
+) -> None:
+    """Sample the prior and decode: an .npz of images and a picture."""
+    from qvae import run as runs
+
+    opened = runs.load_run(run)
+    _print_files(runs.write_generated(opened, num, sampler))
+
+
+@app.command()
+def reconstruct(
+    run: RunFolder,
+    num: Annotated[int, typer.Option(min=1, help="How many test images.")] = 64,
+) -> None:
+    """Test images beside their reconstructions: an .npz and a picture."""
+    from qvae import run as runs
+
+    _print_files(runs.write_reconstructions(runs.load_run(run), num))
+
+
+@samplers_app.callback()
+def samplers(context: typer.Context) -> None:
+    """Every registered sampler: package, version, capabilities, or why it is unavailable and what to install."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich import box
+    from rich.table import Table
+
+    from qvae.sampling.registry import sampler_infos
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("sampler", "package", "transverse field", "spins", "moments", "chains", "runs"):
+        table.add_column(column)
+    unavailable = []
+    for info in sampler_infos():
+        if info.capabilities is None:
+            unavailable.append(f"[bold]{info.name}[/bold] ({info.package} {info.version}) is unavailable: {info.reason}")
+            continue
+        able = info.capabilities
+        table.add_row(
+            info.name,
+            f"{info.package} {info.version}",
+            _spins(able.max_quantum_spins or able.max_spins) if able.transverse_field else "no",
+            _spins(able.max_spins),
+            "exact" if able.exact else "sampled",
+            "persistent" if able.persistent else "fresh",
+            "remotely" if able.remote else "here",
+        )
+    console = _console()
+    console.print(table)
+    for line in unavailable:
+        console.print(line)
+
+
+def _spins(limit: int | None) -> str:
+    return "any number" if limit is None else f"up to {limit}"
+
+
+@samplers_app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="A registered sampler.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the sampler.")
+    ] = None,
+) -> None:
+    """Run the conformance suite on a sampler; exit code 1 if a check fails."""
+    from qvae.config import parse_assignments
+    from qvae.sampling.registry import load_sampler
+    from qvae.testing import run_checks
+
+    console = _console()
+    marks = {"passed": "[green]passed[/green]", "failed": "[red]failed[/red]", "skipped": "[dim]skipped[/dim]"}
+    counts = dict.fromkeys(marks, 0)
+    for result in run_checks(load_sampler(name, **parse_assignments(overrides or []))):
+        counts[result.outcome] += 1
+        console.print(f"{marks[result.outcome]}  {result.name}[dim]{'  ' + result.detail if result.detail else ''}[/dim]")
+    console.print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _print_evaluation(console: Console, run: Run) -> None:
+    from rich import box
+    from rich.table import Table
+
+    found = run.evaluation
+    assert found is not None
+    table = Table(box=box.SIMPLE_HEAD, title=f"{found['num_test']} test images, {found['binarization']} binarization")
+    for column in ("nats per image", "value", "± over images"):
+        table.add_column(column, justify="left" if column == "nats per image" else "right")
+    samples = found["importance_samples"]
+    table.add_row("ELBO", f"{found['elbo']:.2f}", f"{found['elbo_stderr']:.2f}")
+    table.add_row(f"log-likelihood, K = {samples}", f"{found['log_likelihood']:.2f}", f"{found['log_likelihood_stderr']:.2f}")
+    console.print(table)
+    console.print(f"log Z = {found['log_z']:.2f} ± {found['log_z_stderr']:.2f}  ({found['log_z_method']})")
+    warning = found["log_z_details"].get("warning")
+    if warning:
+        console.print(f"[yellow]warning:[/yellow] {warning}")
+
+
+def _print_files(files: tuple[Path, ...]) -> None:
+    console = _console()
+    for file in files:
+        console.print(f"wrote {file}")

@@ -1,0 +1,438 @@
+"""A run from configuration to folder: train, resume, load, evaluate, generate and reconstruct."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import qvae
+from qvae.config import Config, EvaluationConfig, ModelConfig, SamplerConfig, dump_config, load_config
+from qvae.data import Dataset, binarize_fixed, load_data
+from qvae.errors import ConfigError, RunError
+from qvae.evaluation.likelihood import Likelihood, evaluate_likelihood, prior_log_partition
+from qvae.files import atomic_write_bytes, atomic_write_text
+from qvae.models.qvae import QVAE
+from qvae.sampling.registry import load_sampler, sampler_options
+from qvae.sampling.sampler import LatentSampler
+from qvae.training.checkpoint import load_checkpoint, save_checkpoint
+from qvae.training.monitor import Monitor
+from qvae.training.trainer import Trainer, choose_device
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+CONFIG, MODEL, CHECKPOINT = "config.yaml", "model.safetensors", "checkpoint.safetensors"
+METRICS, EVALUATION, ENVIRONMENT = "metrics.jsonl", "evaluation.json", "environment.json"
+_SHOWN = 64  # images in a picture
+
+
+@dataclass
+class Run:
+    """A run folder with its trained model.
+
+    Attributes:
+        path: the folder.
+        config: as resolved when the run was started.
+        model: weights averaged over training, in evaluation mode, on the configured device.
+    """
+
+    path: Path
+    config: Config
+    model: QVAE
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """What ``evaluation.json`` says; None before the first evaluation."""
+        file = self.path / EVALUATION
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One mapping per epoch, from ``metrics.jsonl``."""
+        file = self.path / METRICS
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data that the run was trained on."""
+        return load_data(self.config.data)
+
+    def sampler(self, name: str | None = None) -> LatentSampler:
+        """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
+        configured = self.config.generation.sampler or self.config.sampler
+        chosen = configured if name in (None, configured.name) else SamplerConfig(name=name)
+        return _make_sampler(chosen, self.config, purpose=2)
+
+
+# Train and resume -----------------------------------------------------------------------------------------------------
+
+
+def train(
+    config: Config | str | Path | None = None, out: str | Path | None = None, console: Console | None = None
+) -> Run:
+    """Train a model, evaluate it and leave a run folder.
+
+    Args:
+        config: a configuration, a YAML file, or the name of a shipped one; None is ``digits``.
+        out: the folder; None makes ``runs/<data>-<sampler>-<time>``.
+        console: where progress is shown; None is silent.
+
+    Raises:
+        ConfigError, DataError, SamplerError, RunError: something is wrong with what was asked for, found before training.
+        TrainingDiverged: the surrogate is no longer finite.
+    """
+    config = _with_absolute_paths(config if isinstance(config, Config) else load_config(config))
+    folder = choose_folder(out, config)
+    dataset, trainer = _assemble(folder, config, console)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the run folder {folder} can't be made: {error.strerror}; choose another --out.") from error
+    atomic_write_text(folder / CONFIG, dump_config(config))
+    atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(trainer.device), indent=2) + "\n")
+    return _fit_and_evaluate(folder, dataset, trainer, console)
+
+
+def resume(folder: str | Path, overrides: Iterable[str] = (), console: Console | None = None) -> Run:
+    """Continue a run from its checkpoint; without interruption it would have ended with the same weights.
+
+    Args:
+        folder: of the run.
+        overrides: ``a.b=c`` on top of the run's own configuration, as a longer ``training.epochs`` or another sampler.
+        console: where progress is shown; None is silent.
+
+    Raises:
+        RunError: there is nothing to resume, the checkpoint is damaged, or it is of another model.
+    """
+    path = existing_run(folder)
+    before = load_config(path / CONFIG)
+    config = load_config(path / CONFIG, overrides)
+    if config.model != before.model or config.data != before.data:
+        raise ConfigError(f"the model and data of the run in {path} can't be changed when it is resumed; start a new run.")
+    if not (path / CHECKPOINT).exists():
+        raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; train it anew.")
+    state = load_checkpoint(path / CHECKPOINT)
+    _require_same_model(state.get("config"), config.model, path / CHECKPOINT)
+    dataset, trainer = _assemble(path, config, console)
+    if config.sampler != before.sampler:
+        state["sampler"] = {}
+    try:
+        trainer.load_state_dict(state)
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({error}); train anew.") from error
+    _keep_metrics_until(path / METRICS, trainer.step)
+    atomic_write_text(path / CONFIG, dump_config(config))
+    if console is not None:
+        console.print(f"resuming [bold]{path}[/bold] at step {trainer.step} of {trainer.total_steps}")
+    return _fit_and_evaluate(path, dataset, trainer, console)
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """Data files named from where the run was started, so that it can be opened from elsewhere."""
+    config = config.model_copy(deep=True)
+    if config.data.root is not None:
+        config.data.root = str(Path(config.data.root).absolute())
+    if Path(config.data.name).suffix in (".npy", ".npz"):
+        config.data.name = str(Path(config.data.name).absolute())
+    return config
+
+
+def _assemble(folder: Path, config: Config, console: Console | None) -> tuple[Dataset, Trainer]:
+    """Data, model, sampler and trainer; whatever doesn't fit is found here, before anything is written."""
+    dataset = load_data(config.data)
+    torch.manual_seed(config.training.seed)
+    model = _build_model(config.model, dataset.mean_image)
+    sampler = _make_sampler(config.sampler, config, purpose=1)
+    monitor = Monitor(folder, console, config.training.tensorboard)
+    return dataset, Trainer(model, dataset, config.training, sampler, monitor, partial(_save, folder, config))
+
+
+def _build_model(config: ModelConfig, mean_image: Tensor) -> QVAE:
+    try:
+        return QVAE(config, mean_image)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}.") from error
+
+
+def _make_sampler(chosen: SamplerConfig, config: Config, purpose: int) -> LatentSampler:
+    """Load a sampler; its seed is the run's unless given, apart from that of training and of other purposes."""
+    options = dict(chosen.options)
+    if "seed" in sampler_options(chosen.name) and "seed" not in options:
+        options["seed"] = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
+    return load_sampler(chosen.name, **options)
+
+
+def _fit_and_evaluate(folder: Path, dataset: Dataset, trainer: Trainer, console: Console | None) -> Run:
+    try:
+        trainer.fit()
+    finally:
+        trainer.sampler.close()
+    run = load_run(folder)
+    run.dataset = dataset
+    evaluate(run, console=console)
+    draw_figures(run)
+    return run
+
+
+def _save(folder: Path, config: Config, trainer: Trainer) -> None:
+    """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once."""
+    identity = {"config": config.model.model_dump(mode="json")}
+    save_checkpoint(folder / CHECKPOINT, identity | trainer.state_dict())
+    model = trainer.averaged_model()
+    state = {"model": model.state_dict(), "image_shape": list(model.image_shape), "step": trainer.step}
+    save_checkpoint(folder / MODEL, identity | state)
+
+
+def choose_folder(out: str | Path | None, config: Config) -> Path:
+    """A folder for a new run, not made yet.
+
+    Raises:
+        RunError: ``out`` holds a run already, or something else.
+    """
+    if out is None:
+        name = f"{Path(config.data.name).stem}-{config.sampler.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = next(p for k in range(10_000) if not (p := Path("runs", f"{name}-{k}" if k else name)).exists())
+    else:
+        folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, so no run can be written there; choose another --out.")
+    if (folder / CONFIG).exists():
+        raise RunError(f"{folder} already holds a run; add --resume to continue it, or choose another --out.")
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty and not a run; choose another --out.")
+    return folder
+
+
+def _keep_metrics_until(file: Path, step: int) -> None:
+    """Drop the epochs after the checkpoint: they are about to be run again."""
+    if file.exists():
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if _is_until(line, step)]
+        atomic_write_text(file, "".join(lines))
+
+
+def _is_until(line: str, step: int) -> bool:
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except (ValueError, KeyError):
+        return False  # a line that was cut off when the run was killed
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("torch", "numpy", "dimod", "dwave-samplers", "qiskit", "qiskit-aer", "safetensors"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "qvae": qvae.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def latest_run(name: str | None = None) -> Path:
+    """The folder under ``runs/`` that was written to last, of those whose name begins with ``name``.
+
+    Raises:
+        RunError: there is none.
+    """
+    folders = [file.parent for file in Path("runs").glob(f"{Path(name).stem if name else ''}*/{CONFIG}")]
+    if not folders:
+        raise RunError(f"there is no run{f' of {name}' if name else ''} in ./runs to resume; name its folder with --out.")
+    return max(folders, key=lambda folder: folder.stat().st_mtime)
+
+
+# Load -----------------------------------------------------------------------------------------------------------------
+
+
+def existing_run(path: str | Path) -> Path:
+    """The folder, if it is a run.
+
+    Raises:
+        RunError: it doesn't exist or holds no run.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise RunError(f"there is no folder {folder}; `qvae train` prints where its run folder is.")
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder} is not a run folder: it holds no {CONFIG}; `qvae train` prints where its run folder is.")
+    return folder
+
+
+def load_run(path: str | Path, device: str | None = None) -> Run:
+    """Open a run folder; the data isn't needed, and no pickle is read.
+
+    Raises:
+        RunError: it isn't a run, or its model is missing, damaged, or of another configuration.
+    """
+    folder = existing_run(path)
+    config = load_config(folder / CONFIG)
+    if not (folder / MODEL).exists():
+        raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
+    state = load_checkpoint(folder / MODEL)
+    _require_same_model(state.get("config"), config.model, folder / MODEL)
+    try:
+        model = _build_model(config.model, torch.zeros(state["image_shape"]))
+        model.load_state_dict(state["model"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({error}).") from error
+    return Run(folder, config, model.to(choose_device(device or config.training.device)).eval())
+
+
+def _require_same_model(saved: Any, config: ModelConfig, file: Path) -> None:
+    if saved != config.model_dump(mode="json"):
+        raise RunError(f"{file} is of another model than {file.parent / CONFIG} says; put the matching files together.")
+
+
+# Look -----------------------------------------------------------------------------------------------------------------
+
+
+def evaluate(run: Run, settings: EvaluationConfig | None = None, console: Console | None = None) -> Likelihood:
+    """ELBO and importance-weighted log-likelihood on the test images; writes ``evaluation.json``.
+
+    Args:
+        run: with its data within reach.
+        settings: other settings than the run's own.
+        console: where progress is shown.
+
+    Raises:
+        CapabilityError: the prior has a transverse field and is too large to diagonalize.
+    """
+    settings = settings or run.config.evaluation
+    device = run.model.prior.h.device
+    hamiltonian = run.model.prior.hamiltonian().detach()
+    started = time.perf_counter()
+    images = test_images(run.dataset, settings).to(device)
+    with _progress(console, "evaluating", len(images)) as advance:
+        log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
+        found = evaluate_likelihood(run.model, images, log_z, settings.importance_samples, settings.seed, advance)
+    extra = {
+        "binarization": run.dataset.binarization,
+        "test_images_are_all": settings.num_test is None,
+        "log_z_details": log_z.details,
+        "evaluation_seed": settings.seed,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    atomic_write_text(run.path / EVALUATION, json.dumps(found.to_dict() | extra, indent=2) + "\n")
+    return found
+
+
+@contextmanager
+def _progress(console: Console | None, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    if console is None or not console.is_terminal:
+        yield lambda done: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+def evaluation_settings(run: Run, overrides: Iterable[str]) -> EvaluationConfig:
+    """The run's evaluation section with ``key=value`` on top, as in ``importance_samples=1000``.
+
+    Raises:
+        ConfigError: an unknown key, or a value out of range.
+    """
+    prefixed = [item if item.startswith("evaluation.") else f"evaluation.{item}" for item in overrides]
+    return load_config(run.path / CONFIG, prefixed).evaluation
+
+
+def test_images(dataset: Dataset, settings: EvaluationConfig) -> Tensor:
+    """The binary test images (N, D) that an evaluation uses, drawn from its seed."""
+    grey = dataset.test.flatten(1)
+    return binarize_fixed(dataset, grey[: settings.num_test], settings.seed)
+
+
+def draw_figures(run: Run) -> list[Path]:
+    """Loss curves, reconstructions and samples as PNG files in ``figures/``."""
+    from qvae.evaluation.figures import loss_curves
+
+    originals, reconstructions = reconstruct(run, _SHOWN)
+    figures = {
+        "losses": loss_curves(run.metrics),
+        "reconstructions": _reconstruction_figure(originals, reconstructions),
+        "samples": _samples_figure(generate(run, _SHOWN), run),
+    }
+    return [_save_figure(figure, run.path / "figures" / f"{name}.png") for name, figure in figures.items()]
+
+
+def generate(run: Run, num_images: int, sampler: str | None = None) -> np.ndarray:
+    """Probabilities of pixels decoded from samples of the prior, (num_images, *image_shape)."""
+    return run.model.generate(num_images, run.sampler(sampler)).cpu().numpy()
+
+
+def reconstruct(run: Run, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first test images as bits and their reconstructions, both (N, *image_shape)."""
+    settings = run.config.evaluation.model_copy(update={"num_test": num_images})
+    device = run.model.prior.h.device
+    images = test_images(run.dataset, settings).to(device)
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    found = run.model.reconstruct(images, generator)
+    return images.unflatten(1, run.model.image_shape).cpu().numpy(), found.cpu().numpy()
+
+
+def write_generated(run: Run, num_images: int, sampler: str | None = None) -> tuple[Path, Path]:
+    """``generated.npz`` (array ``images``) and ``figures/samples.png`` in the run folder."""
+    images = generate(run, num_images, sampler)
+    array = _save_array(run.path / "generated.npz", images=images)
+    return array, _save_figure(_samples_figure(images, run, sampler), run.path / "figures" / "samples.png")
+
+
+def write_reconstructions(run: Run, num_images: int) -> tuple[Path, Path]:
+    """``reconstructions.npz`` (arrays ``originals`` and ``reconstructions``) and its picture in the run folder."""
+    originals, found = reconstruct(run, num_images)
+    array = _save_array(run.path / "reconstructions.npz", originals=originals, reconstructions=found)
+    figure = _reconstruction_figure(originals, found)
+    return array, _save_figure(figure, run.path / "figures" / "reconstructions.png")
+
+
+def _samples_figure(images: np.ndarray, run: Run, sampler: str | None = None) -> Figure:
+    from qvae.evaluation.figures import image_grid
+
+    name = sampler or (run.config.generation.sampler or run.config.sampler).name
+    return image_grid(images, title=f"decoded from the prior, sampler: {name}")
+
+
+def _reconstruction_figure(originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
+    from qvae.evaluation.figures import reconstruction_pairs
+
+    return reconstruction_pairs(originals, reconstructions, title="test images, and under each its reconstruction")
+
+
+def _save_figure(figure: Figure, file: Path) -> Path:
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    file.parent.mkdir(exist_ok=True)
+    atomic_write_bytes(file, buffer.getvalue())
+    return file
+
+
+def _save_array(file: Path, **arrays: np.ndarray) -> Path:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    atomic_write_bytes(file, buffer.getvalue())
+    return file

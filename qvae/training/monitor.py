@@ -1,0 +1,246 @@
+"""What training shows and writes: the progress display, metrics in JSON lines, and early signs of trouble in words."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from qvae.errors import QvaeError
+from qvae.training.objective import Surrogate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_REFRESH_SECONDS = 0.5
+
+
+class TrainingDiverged(QvaeError):
+    """The surrogate is NaN or infinite."""
+
+
+class Monitor:
+    """Collects the parts of the surrogate on the device and, once an epoch, shows and writes them.
+
+    Args:
+        folder: gets ``metrics.jsonl`` (and ``tensorboard/``); None writes nothing.
+        console: where progress is shown; None shows nothing.
+        tensorboard: write TensorBoard events, too (extra ``tensorboard``).
+    """
+
+    def __init__(self, folder: Path | None = None, console: Console | None = None, tensorboard: bool = False) -> None:
+        self.folder, self.console = folder, console
+        self.warnings: list[str] = []
+        self._totals: Tensor | None = None
+        self._steps = 0
+        self._log_z: float | None = None
+        self._previous_spins: Tensor | None = None
+        self._stuck = 0
+        self._advance: Callable[[int, float], None] = lambda step, seconds: None
+        self._describe: Callable[[str], None] = lambda text: None
+        self._writer = _tensorboard_writer(folder) if tensorboard and folder else None
+
+    # Collecting -------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def record(self, terms: Surrogate) -> None:
+        """Add a step's parts to the epoch's sums, without waiting for the device."""
+        parts = torch.stack([terms.log_likelihood.mean(), terms.energy.mean(), terms.entropy.mean()])
+        self._totals = parts if self._totals is None else self._totals + parts
+        self._steps += 1
+
+    def check_finite(self) -> None:
+        """Raise :class:`TrainingDiverged` if a part is no longer a finite number."""
+        if self._totals is not None and not bool(torch.isfinite(self._totals).all()):
+            raise TrainingDiverged(
+                "the surrogate is no longer a finite number; lower training.learning_rate or "
+                "training.prior_learning_rate (the last checkpoint is from before and can be resumed)."
+            )
+
+    def chain_memory(self, spins: Tensor) -> float:
+        """Correlation of persistent chains with themselves at the last look, averaged over spins: 0 mixes, 1 is stuck."""
+        now, before = spins.float(), self._previous_spins
+        self._previous_spins = spins.clone()
+        if before is None or before.shape != spins.shape:
+            return math.nan
+        past = before.to(now)
+        covariance = (now * past).mean(0) - now.mean(0) * past.mean(0)
+        variance = 0.5 * (now.var(0, correction=0) + past.var(0, correction=0))
+        return float(covariance.sum() / variance.sum().clamp_min(1e-12))
+
+    def end_epoch(self, epoch: int, step: int, seconds: float, num_images: int, extra: dict[str, float]) -> None:
+        """Write the epoch's means, show them, and say what looks wrong."""
+        self.check_finite()
+        assert self._totals is not None
+        log_likelihood, energy, entropy = (self._totals / self._steps).tolist()
+        self._totals, self._steps = None, 0
+        self._log_z = extra.get("log_z", self._log_z)
+        row: dict[str, float | None] = {"epoch": epoch, "step": step, "seconds": round(seconds, 3)}
+        row |= {"reconstruction": -log_likelihood, "energy": energy, "entropy": entropy}
+        if self._log_z is not None:
+            row["kl"] = energy + self._log_z - entropy
+            row["surrogate"] = -log_likelihood + row["kl"]
+        row |= {key: value if math.isfinite(value) else None for key, value in extra.items()}
+        self._write(row)
+        self._describe(_summary(row))
+        self._look_for_trouble(row)
+
+    def _write(self, row: dict[str, float | None]) -> None:
+        if self.folder is not None:
+            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        if self._writer is not None:
+            for key, value in row.items():
+                if value is not None:
+                    self._writer.add_scalar(f"training/{key}", value, row["step"])
+
+    # Trouble ----------------------------------------------------------------------------------------------------------
+
+    def _look_for_trouble(self, row: dict[str, float | None]) -> None:
+        beta, error = row.get("effective_beta"), row.get("effective_beta_stderr")
+        if beta is not None and error is not None and abs(beta - 1) > 0.1 + 4 * error:
+            self.warn(
+                "temperature",
+                f"the sampler's effective inverse temperature is {beta:.2f} instead of 1 (epoch {row['epoch']}): "
+                "its samples belong to another prior; check the sampler's options",
+            )
+        memory = row.get("chain_memory")
+        self._stuck = self._stuck + 1 if memory is not None and memory > 0.5 else 0
+        if self._stuck == 3:
+            self.warn(
+                "mixing",
+                f"the sampler's chains have stopped mixing (correlation {memory:.2f} with themselves since the last look, "
+                f"epoch {row['epoch']}): raise sampler.options.sweeps, or lower training.prior_learning_rate",
+            )
+
+    def warn(self, kind: str, text: str) -> None:
+        """Say something once per kind."""
+        if any(warning.startswith(f"{kind}: ") for warning in self.warnings):
+            return
+        self.warnings.append(f"{kind}: {text}")
+        if self.console is not None:
+            self.console.print(f"[yellow]warning:[/yellow] {text}", highlight=False)
+
+    # Showing ----------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def display(self, total_steps: int, max_seconds: float | None) -> Iterator[None]:
+        """Show progress while the block runs: a bar on a terminal, a line now and then elsewhere."""
+        if self.console is None:
+            yield
+        elif self.console.is_terminal:
+            with self._bar(total_steps, max_seconds):
+                yield
+        else:
+            self._lines(total_steps)
+            yield
+        self._advance = lambda step, seconds: None
+        self._describe = lambda text: None
+
+    def advance(self, step: int, seconds: float) -> None:
+        """Tell the display where training is."""
+        self._advance(step, seconds)
+
+    @contextmanager
+    def _bar(self, total_steps: int, max_seconds: float | None) -> Iterator[None]:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("[bold]training"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("eta {task.fields[eta]}"),
+            TextColumn("{task.description}", style="cyan"),
+        )
+        with Progress(*columns, console=self.console, transient=False) as progress:
+            task = progress.add_task("", total=1.0, eta="-:--")
+            shown = 0.0
+            started: float | None = None
+            start_share = 0.0
+
+            def advance(step: int, seconds: float) -> None:
+                nonlocal shown, started, start_share
+                now = time.perf_counter()
+                if now - shown < _REFRESH_SECONDS and step < total_steps:
+                    return
+                shown = now
+                share = min(1.0, max(step / total_steps, seconds / max_seconds if max_seconds else 0.0))
+                if started is None:
+                    started, start_share = now, share
+                rate = (share - start_share) / (now - started) if now > started else 0.0
+                eta = _clock((1 - share) / rate) if rate > 0 else "-:--"
+                progress.update(task, completed=share, eta=eta)
+
+            self._advance = advance
+            self._describe = lambda text: progress.update(task, description=text)
+            yield
+
+    def _lines(self, total_steps: int) -> None:
+        console, tenth, text = self.console, -1, ""
+
+        def describe(summary: str) -> None:
+            nonlocal text
+            text = summary
+
+        def advance(step: int, seconds: float) -> None:
+            nonlocal tenth
+            if text and step * 10 // total_steps > tenth:
+                tenth = step * 10 // total_steps
+                assert console is not None
+                console.print(f"step {step}/{total_steps}, {_clock(seconds)}: {text}", highlight=False)
+
+        self._advance, self._describe = advance, describe
+
+    # State ------------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open epoch's sums and what the signs of trouble depend on."""
+        return {
+            "totals": self._totals,
+            "steps": self._steps,
+            "log_z": self._log_z,
+            "previous_spins": self._previous_spins,
+            "stuck": self._stuck,
+            "warnings": list(self.warnings),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self._totals, self._steps, self._log_z = state["totals"], state["steps"], state["log_z"]
+        self._previous_spins, self._stuck = state["previous_spins"], state["stuck"]
+        self.warnings = list(state["warnings"])
+
+
+def _summary(row: dict[str, float | None]) -> str:
+    parts = [f"epoch {row['epoch']}"]
+    for key, label in (("surrogate", "surrogate"), ("reconstruction", "reconstruction"), ("kl", "kl")):
+        value = row.get(key)
+        if value is not None:
+            parts.append(f"{label} {value:.2f}")
+    beta = row.get("effective_beta")
+    if beta is not None:
+        parts.append(f"beta {beta:.2f}")
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def _tensorboard_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise QvaeError("training.tensorboard needs the extra: pip install 'qvae[tensorboard]'.") from error
+    return SummaryWriter(folder / "tensorboard")

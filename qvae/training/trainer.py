@@ -1,0 +1,339 @@
+"""The training loop: one negative phase per step, exact resume, and weights averaged for evaluation."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from qvae.config import TrainingConfig
+from qvae.data import Dataset, epoch_permutation
+from qvae.errors import ConfigError
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.ising.partition import annealed_importance_sampling
+from qvae.models.qvae import QVAE
+from qvae.sampling.diagnostics import effective_beta
+from qvae.sampling.sampler import LatentSampler, Moments
+from qvae.training.monitor import Monitor
+from qvae.training.objective import negative_phase, surrogate
+
+_CALIBRATION_IMAGES = 4096  # enough that batch-norm statistics add less noise to the likelihood than the test set has
+_DIAGNOSES = 30  # looks at the sampler in a short run
+_STEPS_BETWEEN_DIAGNOSES = 200  # and their distance in a long one, where they cost about a percent
+
+
+class Trainer:
+    """Maximises the surrogate of ``model`` on ``dataset`` with Adam; the sampler supplies the gradient of log Z.
+
+    Args:
+        model: moved to the device in place.
+        dataset: training images, binarized as they are used.
+        config: the ``training`` section.
+        sampler: draws the negative phase.
+        monitor: takes the metrics; None keeps silent.
+        save: called with ``state_dict()``'s owner every ``checkpoint_seconds``, at the end and at an interrupt.
+
+    Everything random comes from generators whose state is in :meth:`state_dict`: a run that is saved, loaded and
+    continued ends, on the CPU, with the same bits as one that was never interrupted.
+    """
+
+    def __init__(
+        self,
+        model: QVAE,
+        dataset: Dataset,
+        config: TrainingConfig,
+        sampler: LatentSampler,
+        monitor: Monitor | None = None,
+        save: Callable[[Trainer], None] = lambda trainer: None,
+    ) -> None:
+        self.config, self.dataset, self.sampler, self.save = config, dataset, sampler, save
+        self.device = choose_device(config.device)
+        self.bf16 = use_bfloat16(config.precision, self.device)
+        self.model = model.to(self.device).train()
+        self.monitor = monitor or Monitor()
+        self.images = dataset.train.flatten(1).to(self.device)
+        self.steps_per_epoch = max(1, len(self.images) // config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.step, self.seconds = 0, 0.0
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        prior = list(model.prior.parameters())
+        self.networks = [p for name, p in model.named_parameters() if not name.startswith("prior.")]
+        groups = [
+            {"params": self.networks, "peak": config.learning_rate},
+            {"params": prior, "peak": config.prior_learning_rate},
+        ]
+        self.optimizer = torch.optim.Adam(groups, lr=0.0, fused=True)
+        self.parameters = [*self.networks, *prior]
+        self.average = [p.detach().clone() for p in self.parameters]
+        self._resumed_at = self._saved_at = 0.0
+        sampler.check(model.prior.hamiltonian().detach())
+
+    # The loop ---------------------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train to the end of the epochs or of ``max_seconds``, whichever comes first; saves on the way and at the end.
+
+        Raises:
+            TrainingDiverged: the surrogate is no longer finite; the last checkpoint is from before that.
+            KeyboardInterrupt: at Ctrl-C, after the step in flight is done and the state saved.
+        """
+        self._resumed_at = time.perf_counter() - self.seconds
+        self._saved_at = time.perf_counter()
+        with self.monitor.display(self.total_steps, self.config.max_seconds), _interrupts_deferred() as interrupted:
+            while not self.is_finished:
+                for images in self._batches():
+                    self._train_step(images)
+                    self.seconds = time.perf_counter() - self._resumed_at
+                    if self.step % self.steps_per_epoch == 0 or self.is_finished:
+                        self._end_of_epoch()
+                    self.monitor.advance(self.step, self.seconds)
+                    if interrupted.is_set() or time.perf_counter() - self._saved_at > self.config.checkpoint_seconds:
+                        self._save()
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
+                    if self.is_finished:
+                        break
+        self._save()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the epochs or the seconds are used up."""
+        limit = self.config.max_seconds
+        return self.step >= self.total_steps or (limit is not None and self.seconds >= limit)
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Binary batches of the rest of the current epoch."""
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        order = epoch_permutation(len(self.images), epoch, self.config.seed).to(self.device)
+        for rows in order.split(self.config.batch_size)[position : self.steps_per_epoch]:
+            yield self.dataset.binarize(self.images.index_select(0, rows), self.generator)
+
+    def _train_step(self, images: Tensor) -> None:
+        self._set_learning_rates()
+        hamiltonian = self.model.prior.hamiltonian()
+        negative = self._submit(hamiltonian.detach())
+        terms = surrogate(self.model, images, self.generator, self.bf16)
+        weight = self.kl_weight
+        loss = terms.loss(weight) + weight * negative_phase(hamiltonian, negative())
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.networks, self.config.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        self._average_weights()
+        self.monitor.record(terms)
+
+    def _submit(self, hamiltonian: IsingHamiltonian) -> Callable[[], Moments]:
+        """Ask for the negative phase; a remote sampler works while the networks do."""
+        if self.sampler.capabilities.remote:
+            samples = self.sampler.submit(hamiltonian, self.config.chains)
+            return lambda: Moments.from_samples(samples.result(), hamiltonian)
+        return lambda: self.sampler.moments(hamiltonian, self.config.chains)
+
+    # Schedules --------------------------------------------------------------------------------------------------------
+
+    @property
+    def progress(self) -> float:
+        """Part of the training that is done, in steps or, where that is further, in seconds."""
+        by_clock = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
+        return min(1.0, max(self.step / self.total_steps, by_clock))
+
+    @property
+    def kl_weight(self) -> float:
+        """Weight of the KL part at this step."""
+        warmup = self.config.kl_warmup_epochs * self.steps_per_epoch
+        return 1.0 if self.step + 1 >= warmup else (self.step + 1) / warmup
+
+    def _set_learning_rates(self) -> None:
+        factor = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))
+        if self.config.schedule == "cosine":
+            factor *= 0.5 * (1 + math.cos(math.pi * self.progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * group["peak"]
+
+    # Weights for evaluation -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        # Early weights are far from good ones: the window grows to its full length with the steps.
+        decay = min(self.config.average_decay, self.step / (self.step + 10))
+        get_ema_multi_avg_fn(decay)(self.average, self.parameters, self.step)
+
+    @torch.no_grad()
+    def averaged_model(self) -> QVAE:
+        """A copy of the model for evaluation: averaged weights, batch-norm statistics retaken on discrete latents.
+
+        The statistics of training belong to other weights and to relaxed latents, which the model itself never sees.
+        """
+        model = copy.deepcopy(self.model)
+        named = dict(model.named_parameters())
+        names = [name for name, _ in self.model.named_parameters()]
+        ordered = [n for n in names if not n.startswith("prior.")] + [n for n in names if n.startswith("prior.")]
+        for name, value in zip(ordered, self.average, strict=True):
+            named[name].copy_(value)
+        recalibrate(model, self.dataset, self.images[:_CALIBRATION_IMAGES], self.config.batch_size)
+        return model
+
+    # Looking at the sampler -------------------------------------------------------------------------------------------
+
+    def _end_of_epoch(self) -> None:
+        epoch = -(-self.step // self.steps_per_epoch)
+        interval = max(1, min(_STEPS_BETWEEN_DIAGNOSES, self.total_steps // _DIAGNOSES))
+        looks, before = self.step // interval, max(0, self.step - self.steps_per_epoch) // interval
+        diagnosis = self._diagnose() if looks > before or self.is_finished else {}
+        rates = {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": self.kl_weight}
+        self.monitor.end_epoch(epoch, self.step, self.seconds, len(self.images), rates | diagnosis)
+
+    def _diagnose(self) -> dict[str, float]:
+        """The sampler's effective temperature, how much its chains remember, and a rough log Z for the curves."""
+        hamiltonian = self.model.prior.hamiltonian().detach()
+        spins = self.sampler.sample(hamiltonian, self.config.chains).spins
+        beta = effective_beta(spins, hamiltonian)
+        found = {"effective_beta": beta.value, "effective_beta_stderr": beta.stderr}
+        if self.sampler.capabilities.persistent:
+            found["chain_memory"] = self.monitor.chain_memory(spins)
+        if not hamiltonian.is_quantum:
+            found["log_z"] = _rough_log_partition(hamiltonian)
+        return found
+
+    # State ------------------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        self.monitor.check_finite()
+        paused = time.perf_counter()
+        self.save(self)
+        self._saved_at = time.perf_counter()
+        self._resumed_at += self._saved_at - paused
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on, as tensors and values that JSON can hold."""
+        moments = self.optimizer.state_dict()["state"]
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "average": list(self.average),
+            "optimizer": {str(index): dict(state) for index, state in moments.items()},
+            "generator": self.generator.get_state(),
+            "global_random": _global_random_state(),
+            "sampler": self.sampler.state_dict(),
+            "monitor": self.monitor.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state; the sampler's chains and every generator included."""
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        for mine, saved in zip(self.average, state["average"], strict=True):
+            mine.copy_(saved)
+        moments = {int(index): values for index, values in state["optimizer"].items()}
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.generator.set_state(state["generator"])
+        _restore_global_random_state(state["global_random"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.monitor.load_state_dict(state["monitor"])
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a configuration; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ConfigError: CUDA is asked for, but there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"training.device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use `--set training.device=cpu` or a device that exists."
+        )
+    return device
+
+
+def use_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether the networks run in bfloat16; ``auto`` where the machine multiplies it natively."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(supported())
+
+
+@torch.no_grad()
+def recalibrate(model: QVAE, dataset: Dataset, images: Tensor, batch_size: int) -> None:
+    """Retake batch-norm statistics on ``images`` (N, D) with discrete latents; leaves the model in evaluation mode."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    generator = torch.Generator(images.device).manual_seed(0)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    model.train()
+    for batch in images.split(batch_size) if norms else ():
+        if len(batch) > 1:
+            code = model.posterior_sample(dataset.binarize(batch, generator), relaxed=False, generator=generator)
+            model.decoder(code.latents)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+def _rough_log_partition(hamiltonian: IsingHamiltonian) -> float:
+    """log Z to a fraction of a nat, for the training curves only; from a generator of its own."""
+    generator = torch.Generator(hamiltonian.h.device).manual_seed(0)
+    return annealed_importance_sampling(hamiltonian, chains=64, temperatures=100, generator=generator).value
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set an event, so that a step is never cut in two; a second Ctrl-C interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def remember(number: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _global_random_state() -> dict[str, Any]:
+    """Global generators, which a third party's sampler may draw from."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
+    }
+
+
+def _restore_global_random_state(state: dict[str, Any]) -> None:
+    version, internal, gauss = state["python"]
+    name, keys, position, has_gauss, cached = state["numpy"]
+    torch.set_rng_state(state["torch"])
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002

@@ -1,0 +1,57 @@
+"""A small run, trained once a session, and the command line called in this process."""
+
+import shutil
+import sys
+
+import pytest
+
+SMALL = [
+    "training.epochs=3",
+    "model.latent.sizes=[4,4]",
+    "model.network.hidden=[16]",
+    "evaluation.importance_samples=5",
+    "evaluation.num_test=40",
+]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished run folder; take ``small_run`` to change it."""
+    import qvae
+
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    qvae.train(qvae.load_config("digits", SMALL), out=folder)
+    return folder
+
+
+@pytest.fixture
+def small_run(trained, tmp_path):
+    """A copy of the finished run folder."""
+    return shutil.copytree(trained, tmp_path / "small")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Call ``qvae ...`` in an empty folder: returns exit code, what it printed, and its errors."""
+    from qvae.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["qvae", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def small():
+    """Command-line settings that make a run of a second."""
+    return [part for setting in SMALL for part in ("--set", setting)]

@@ -1,0 +1,133 @@
+"""The command line as a user types it: what it prints, where it writes, and how it fails."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import qvae
+
+
+def test_train_with_nothing_else_but_smaller(command, small, tmp_path):
+    code, out, err = command("train", *small)
+    assert (code, err) == (0, "")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert f"run folder: runs/{folder.name}" in out
+    assert "log-likelihood, K = 5" in out
+    assert "epoch 3" in out
+
+
+def test_train_resume_evaluate_generate_reconstruct(command, small, tmp_path):
+    assert command("train", "digits", "--sampler", "exact", "--out", "a", *small)[0] == 0
+    code, out, _ = command("train", "--resume", "--out", "a", "--set", "training.epochs=4")
+    assert code == 0
+    assert "resuming a at step 15 of 20" in out
+    code, out, _ = command("evaluate", "a", "--set", "importance_samples=7")
+    assert code == 0
+    assert json.loads((tmp_path / "a" / "evaluation.json").read_text())["importance_samples"] == 7
+    assert command("generate", "a", "--num", 5)[0] == 0
+    assert np.load(tmp_path / "a" / "generated.npz")["images"].shape == (5, 8, 8)
+    assert command("generate", "a", "--num", 5, "--sampler", "gibbs")[0] == 0
+    assert command("reconstruct", "a", "--num", 5)[0] == 0
+
+
+def test_resume_finds_the_latest_run(command, small):
+    assert command("train", *small)[0] == 0
+    code, out, _ = command("train", "--resume", "--set", "training.epochs=4")
+    assert code == 0
+    assert "resuming runs/digits-gibbs" in out
+
+
+def test_samplers_lists_every_backend(command):
+    code, out, _ = command("samplers")
+    assert code == 0
+    for name in ("gibbs", "exact", "dimod"):
+        assert name in out
+    assert f"qvae {qvae.__version__}" in out
+
+
+def test_samplers_check_passes_on_a_good_one(command):
+    code, out, _ = command("samplers", "check", "exact")
+    assert code == 0
+    assert "0 failed" in out
+
+
+MISTAKES = [
+    (("train", "digitz"), "did you mean 'digits'"),
+    (("train", "--set", "training.epoch=3"), "did you mean 'training.epochs'"),
+    (("train", "--set", "training.epochs=many"), "training.epochs"),
+    (("train", "--set", "training.epochs=0"), "training.epochs"),
+    (("train", "--sampler", "gibs"), "did you mean 'gibbs'"),
+    (("train", "--set", "sampler.options.sweps=3"), "sweeps"),
+    (("train", "--set", "model.latent.gamma=1.0"), "these can: exact"),
+    (("train", "--sampler", "exact"), "at most 20 spins"),
+    (("train", "--set", "model.latent.sizes=[3]"), "model.latent.sizes"),
+    (("train", "--set", "data.name=missing.npy"), "missing.npy"),
+    (("train", "mnist", "--set", "data.root=nowhere"), "nowhere"),
+    (("train", "--set", "model.posterior.levels=65"), "65 levels"),
+    (("train", "--resume"), "--out"),
+    (("train", "--resume", "--out", "nowhere"), "there is no folder nowhere"),
+    (("evaluate", "nowhere"), "there is no folder nowhere"),
+    (("evaluate", "."), "not a run folder"),
+    (("generate", "nowhere"), "there is no folder nowhere"),
+    (("reconstruct", "nowhere"), "there is no folder nowhere"),
+    (("samplers", "check", "gibs"), "did you mean 'gibbs'"),
+    (("train", "--device"), "No such option"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
+def test_a_mistake_gets_a_sentence_and_exit_code_2(command, arguments, words, tmp_path):
+    code, out, err = command(*arguments)
+    assert code == 2
+    assert words in err.replace("\n", " ")
+    assert "Traceback" not in out + err
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("bad", ["nan", "range"])
+def test_bad_arrays_get_a_sentence(command, tmp_path, bad):
+    images = np.full((50, 4, 4), 0.5)
+    images[3, 1, 1] = np.nan if bad == "nan" else 7.0
+    np.save(tmp_path / "images.npy", images)
+    code, _, err = command("train", "--set", "data.name=images.npy")
+    assert code == 2
+    assert "images.npy" in err
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(command, small, monkeypatch):
+    import signal
+
+    from qvae.training.trainer import Trainer
+
+    take = Trainer._train_step
+
+    def interrupted(self, images):
+        if self.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        take(self, images)
+
+    monkeypatch.setattr(Trainer, "_train_step", interrupted)
+    code, out, err = command("train", "--out", "cut", *small)
+    assert code == 130
+    assert "qvae train --resume --out cut" in out
+    assert err == "qvae: interrupted\n"
+    monkeypatch.undo()
+
+
+def test_help_and_import_don_t_load_torch():
+    code = "import sys; import qvae, qvae.cli, qvae.errors; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    found = subprocess.run([sys.executable, "-m", "qvae", "--help"], capture_output=True, text=True, check=True)
+    for word in ("train", "evaluate", "generate", "reconstruct", "samplers"):
+        assert word in found.stdout
+
+
+def test_every_public_name_exists():
+    for name in qvae.__all__:
+        assert getattr(qvae, name) is not None
+    assert set(qvae.__all__) <= set(dir(qvae))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = qvae.nothing

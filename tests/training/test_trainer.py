@@ -1,0 +1,217 @@
+"""The loop: exact resume, schedules, averaging, interrupts and signs of trouble."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from qvae.config import ModelConfig, TrainingConfig
+from qvae.data import dataset_from_arrays
+from qvae.errors import CapabilityError, ConfigError
+from qvae.models.qvae import QVAE
+from qvae.sampling.registry import load_sampler
+from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
+from qvae.training.checkpoint import load_checkpoint, save_checkpoint
+from qvae.training.monitor import Monitor, TrainingDiverged
+from qvae.training.trainer import Trainer, choose_device
+
+
+def dataset(count=200, binarize="dynamic"):
+    generator = np.random.default_rng(0)
+    bars = generator.integers(0, 2, (count, 1, 4)) * np.ones((1, 4, 1))
+    return dataset_from_arrays(np.clip(0.1 + 0.8 * bars, 0, 1).astype(np.float32), binarize=binarize)
+
+
+def trainer(sampler="gibbs", monitor=None, latent=None, gamma=0.0, **training):
+    torch.manual_seed(0)
+    settings = {"epochs": 4, "batch_size": 32, "warmup_steps": 3, "chains": 20} | training
+    data = dataset()
+    latent = latent or {"graph": "rbm", "sizes": [3, 3], "gamma": gamma}
+    model = QVAE(ModelConfig(latent=latent, network={"hidden": [8]}), data.mean_image)
+    chosen = load_sampler(sampler, seed=1) if isinstance(sampler, str) else sampler
+    return Trainer(model, data, TrainingConfig(**settings), chosen, monitor)
+
+
+def weights(model):
+    return torch.cat([p.detach().reshape(-1) for p in model.state_dict().values()])
+
+
+@pytest.mark.parametrize("stop_at", [1, 6, 7, 13])
+@pytest.mark.parametrize("sampler", ["gibbs", "exact", "dimod"])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, sampler, stop_at):
+    whole = trainer(sampler)
+    whole.fit()
+    first = trainer(sampler)
+    stop_after(first, stop_at)
+    with pytest.raises(KeyboardInterrupt):
+        first.fit()
+    assert first.step == stop_at
+    save_checkpoint(tmp_path / "c", first.state_dict())
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    second = trainer(sampler)
+    second.load_state_dict(load_checkpoint(tmp_path / "c"))
+    second.fit()
+    assert second.step == whole.step
+    assert torch.equal(weights(second.model), weights(whole.model))
+    assert all(torch.equal(a, b) for a, b in zip(second.average, whole.average, strict=True))
+    assert torch.equal(weights(second.averaged_model()), weights(whole.averaged_model()))
+
+
+def stop_after(trainer, step):
+    """Send the process a Ctrl-C at the beginning of a step: it is to be done, saved, and then obeyed."""
+    take = trainer._train_step
+
+    def interrupted(images):
+        if trainer.step == step - 1:
+            signal.raise_signal(signal.SIGINT)
+        take(images)
+
+    trainer._train_step = interrupted
+
+
+def test_training_lowers_the_surrogate_and_learns_the_prior(tmp_path):
+    run = trainer(monitor=Monitor(tmp_path), epochs=60, learning_rate=1e-2)
+    run.fit()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 61))
+    assert rows[-1]["reconstruction"] < rows[0]["reconstruction"] - 1
+    assert rows[-1]["surrogate"] < rows[10]["surrogate"]
+    assert run.model.prior.J.abs().max() > 0.1
+    assert {"kl", "log_z", "effective_beta", "chain_memory", "learning_rate"} <= set(rows[-1])
+
+
+def test_interrupted_training_saves_before_it_stops():
+    saved = []
+    run = trainer()
+    run.save = lambda trainer: saved.append(trainer.step)
+    stop_after(run, 3)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+    assert saved == [3]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_seeds_make_runs_repeat_and_differ():
+    runs = [trainer(seed=seed) for seed in (0, 0, 1)]
+    for run in runs:
+        run.fit()
+    assert torch.equal(weights(runs[0].model), weights(runs[1].model))
+    assert not torch.equal(weights(runs[0].model), weights(runs[2].model))
+
+
+def test_learning_rate_rises_then_falls_to_zero_and_kl_weight_rises_to_one():
+    run = trainer(epochs=10, warmup_steps=10, kl_warmup_epochs=4, learning_rate=1.0, prior_learning_rate=2.0)
+    rates, weights_of_kl = [], []
+    for step in range(run.total_steps):
+        run.step = step
+        run._set_learning_rates()
+        rates.append([group["lr"] for group in run.optimizer.param_groups])
+        weights_of_kl.append(run.kl_weight)
+    first, prior = np.array(rates).T
+    assert np.allclose(prior, 2 * first)
+    assert np.all(np.diff(first[:10]) > 0)
+    assert np.all(np.diff(first[12:]) < 0)
+    assert first[-1] < 0.01
+    warmup = 4 * run.steps_per_epoch
+    assert np.allclose(weights_of_kl[:warmup], np.arange(1, warmup + 1) / warmup)
+    assert set(weights_of_kl[warmup:]) == {1.0}
+
+
+def test_training_stops_after_its_seconds():
+    run = trainer(epochs=100_000, max_seconds=0.3)
+    run.fit()
+    assert 0 < run.step < run.total_steps
+    assert run.seconds >= 0.3
+    assert run.progress == 1.0
+
+
+def test_a_surrogate_that_is_not_finite_stops_training_and_keeps_the_last_checkpoint():
+    saved = []
+    run = trainer(learning_rate=1e30, clip_norm=None, warmup_steps=0, checkpoint_seconds=1e-9)
+    run.save = lambda trainer: saved.append(all(bool(torch.isfinite(p).all()) for p in trainer.parameters))
+    with pytest.raises(TrainingDiverged, match="lower training.learning_rate"):
+        run.fit()
+    assert all(saved)
+
+
+def test_what_the_sampler_can_t_do_is_found_before_training():
+    with pytest.raises(CapabilityError, match="transverse field.*exact"):
+        trainer(gamma=1.0)
+
+
+def test_an_unknown_cuda_device_is_refused():
+    with pytest.raises(ConfigError, match="CUDA devices"):
+        choose_device("cuda:7")
+
+
+class HotSampler(LatentSampler):
+    """Samples at beta = 0.3."""
+
+    capabilities = Capabilities()
+
+    def sample(self, hamiltonian, num_samples):
+        from qvae.ising.exact import exact_distribution
+
+        hot = hamiltonian.replace(h=0.3 * hamiltonian.h, J=0.3 * hamiltonian.J)
+        return Samples(exact_distribution(hot).sample(num_samples, torch.Generator().manual_seed(0)))
+
+
+class StuckSampler(LatentSampler):
+    """Always the same chains."""
+
+    capabilities = Capabilities(persistent=True)
+
+    def sample(self, hamiltonian, num_samples):
+        spins = torch.randint(0, 2, (num_samples, hamiltonian.num_spins), generator=torch.Generator().manual_seed(0))
+        return Samples((2 * spins - 1).to(torch.int8))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"), [(HotSampler(), "effective inverse temperature"), (StuckSampler(), "stopped mixing")]
+)
+def test_trouble_is_said_once_in_words(sampler, words):
+    monitor = Monitor()
+    run = trainer(sampler, monitor=monitor, epochs=40, chains=2000, prior_learning_rate=0.05)
+    run.fit()
+    assert sum(words in warning for warning in monitor.warnings) == 1
+
+
+def test_a_good_sampler_raises_no_warning():
+    monitor = Monitor()
+    trainer("exact", monitor=monitor, epochs=40, chains=500, prior_learning_rate=0.05).fit()
+    assert monitor.warnings == []
+
+
+def test_batch_norm_statistics_are_those_of_discrete_latents():
+    run = trainer(epochs=2)
+    run.fit()
+    model = run.averaged_model()
+    assert not model.training
+    generator = torch.Generator().manual_seed(0)
+    images = run.dataset.binarize(run.images, generator)
+    hidden = model.decoder.layers[0][0](model.encode(images.unflatten(1, model.image_shape), generator))
+    norm = model.decoder.layers[0][1]
+    torch.testing.assert_close(norm.running_mean, hidden.mean(0), atol=0.15, rtol=0.1)
+
+
+def test_remote_samplers_work_while_the_networks_do():
+    events = []
+
+    class Remote(HotSampler):
+        capabilities = Capabilities(remote=True)
+
+        def submit(self, hamiltonian, num_samples):
+            future = super().submit(hamiltonian, num_samples)
+            events.append("submit")
+            result = future.result
+            future.result = lambda *a: (events.append("collect"), result())[1]
+            return future
+
+    run = trainer(Remote(), epochs=1)
+    encode = run.model.encoder.forward
+    run.model.encoder.forward = lambda images: (events.append("encode"), encode(images))[1]
+    run._train_step(next(run._batches()))
+    assert events == ["submit", "encode", "collect"]
