@@ -51,7 +51,7 @@ class IsingHamiltonian:
         if len(self.gamma) != n:
             raise ValueError(f"gamma has {len(self.gamma)} entries, but there are {n} spins")
         if bool((self.gamma < 0).any()):
-            raise ValueError("gamma is negative on some spin; the z-basis distribution is the same for +gamma: drop the sign")
+            raise ValueError("gamma is negative on some spin; drop the sign: the z-basis distribution is the same")
         # Read once here: asking a CUDA tensor in every step would synchronise the device.
         self.is_quantum = bool((self.gamma > 0).any())
 
@@ -70,7 +70,7 @@ class IsingHamiltonian:
         return f"IsingHamiltonian({self.num_spins} spins, {self.graph.num_edges} couplings{field})"
 
     def replace(self, h: Tensor | None = None, J: Tensor | None = None) -> IsingHamiltonian:
-        """The same graph and transverse field with other fields or couplings; shapes and values are not checked again."""
+        """The same graph and transverse field with other fields or couplings, which are not checked again."""
         new = object.__new__(IsingHamiltonian)
         new.__dict__.update(self.__dict__)
         new.h = self.h if h is None else h
@@ -111,7 +111,9 @@ class IsingHamiltonian:
         """The Hamiltonian of the free spins, in their old order, when the spins at ``index`` are held at ``spins``.
 
         The fixed spins lose their transverse field and act as fields on their neighbours; their own constant energy is
-        dropped, since it doesn't change the distribution of the others.
+        dropped, since it doesn't change the distribution of the others. If the fixed spins have no transverse field,
+        this is exactly p(free | fixed), whatever the field on the free spins. If they have one, it is the clamped
+        state of Amin et al. (2018, arXiv:1601.02036), which differs from the conditional of p(s).
 
         Raises:
             ValueError: an index is out of range or named twice, or a value is neither -1 nor +1.
@@ -143,7 +145,8 @@ class IsingHamiltonian:
 def _vector(values: Any, name: str, expand: int | None = None) -> Tensor:
     """A finite one-dimensional floating-point tensor; a Python number or list becomes float32."""
     tensor = torch.as_tensor(values)
-    if not tensor.is_floating_point() or (tensor.dtype == torch.float64 and not isinstance(values, Tensor | np.ndarray)):
+    is_array = isinstance(values, Tensor | np.ndarray)
+    if not tensor.is_floating_point() or (tensor.dtype == torch.float64 and not is_array):
         tensor = tensor.to(torch.float32)
     if expand is not None and tensor.ndim == 0:
         tensor = tensor.repeat(expand)
