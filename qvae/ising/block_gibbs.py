@@ -173,5 +173,6 @@ class BlockGibbs:
         spins = 2 * state - 1
         conditional = torch.empty_like(state)
         for index, b in enumerate(self._blocks):
-            conditional[b.start : b.stop] = torch.tanh(0.5 * self.logits(state, index))
+            # tanh(x/2), which torch computes several times as fast this way.
+            conditional[b.start : b.stop] = torch.sigmoid(self.logits(state, index)).mul_(2).sub_(1)
         return conditional, spins

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import numbers
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,12 +113,13 @@ class LatentSampler(ABC):
 
     A backend is one subclass: it says what it can do in ``capabilities``, takes its options as keyword arguments of
     ``__init__`` (``seed`` among them if it uses random numbers), and implements :meth:`sample`. What its capabilities
-    exclude is refused before ``sample`` or ``moments`` is entered.
+    exclude is refused before ``sample`` or ``moments`` is entered, and a system of no spins is answered there. A class
+    whose abilities depend on its options sets ``capabilities`` on the instance, too.
     """
 
     name: str = ""
     """The name under which the registry found it; set by :func:`qvae.load_sampler`."""
-    capabilities: ClassVar[Capabilities] | Capabilities = Capabilities()
+    capabilities: Capabilities = Capabilities()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Guard ``sample`` and ``moments``, so that no backend can forget to refuse what it can't do."""
@@ -169,9 +172,9 @@ class LatentSampler(ABC):
             SamplerError: the state is of another backend or another system.
         """
         if state:
-            raise SamplerError(f"sampler {self.name or type(self).__name__!r} keeps no state, but was given {sorted(state)}")
+            raise SamplerError(f"sampler {self.name or type(self).__name__!r} keeps no state, but was given {sorted(state)}.")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Release connections; the sampler isn't used afterwards."""
 
 
@@ -180,38 +183,75 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(self: LatentSampler, hamiltonian: IsingHamiltonian, num_samples: int, *args: Any, **kwargs: Any) -> Any:
         self.check(hamiltonian)
         if num_samples < 1:
-            raise SamplerError(f"num_samples is {num_samples}; it must be 1 or more")
+            raise SamplerError(f"num_samples is {num_samples}; it must be 1 or more.")
+        if hamiltonian.num_spins == 0:
+            empty = Samples(torch.zeros(num_samples, 0, dtype=torch.int8, device=hamiltonian.h.device))
+            return empty if method.__name__ == "sample" else Moments.from_samples(empty, hamiltonian)
         return method(self, hamiltonian, num_samples, *args, **kwargs)
 
     return guarded
 
 
+def whole_number(option: str, value: Any, least: int) -> int:
+    """An option's value as an int.
+
+    Raises:
+        ValueError: it is no whole number or below ``least``.
+
+    >>> whole_number("sweeps", 10, least=1)
+    10
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{option} is {value!r}; it must be a whole number, {least} or more")
+    return int(value)
+
+
 class SeededSampler(LatentSampler):
-    """A sampler that owns torch generators made from ``seed``: one per device it is used on, its state in the checkpoint."""
+    """A sampler that owns a torch generator made from ``seed``, on the device it is used on; its state is in the checkpoint.
+
+    Args:
+        seed: of the generator, 0 or more; None draws one.
+
+    Raises:
+        ValueError: ``seed`` isn't such a number.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
-        self.seed = torch.seed() if seed is None else int(seed)
+        # torch.seed() would draw one, too, but it also reseeds the user's global generator.
+        self.seed = secrets.randbits(63) if seed is None else whole_number("seed", seed, least=0)
         self._generator: torch.Generator | None = None
         self._restored: Tensor | None = None
 
     def generator(self, device: torch.device) -> torch.Generator:
-        """The generator on ``device``; one on another device starts afresh from the seed."""
+        """The generator on ``device``; one on another device starts afresh from the seed.
+
+        Raises:
+            SamplerError: the state that was loaded is of a generator on another kind of device.
+        """
         if self._generator is None or self._generator.device != device:
-            self._generator = torch.Generator(device).manual_seed(self.seed)
+            generator = torch.Generator(device).manual_seed(self.seed)
             if self._restored is not None:
-                self._generator.set_state(self._restored)
-                self._restored = None
+                try:
+                    generator.set_state(self._restored.cpu())
+                except RuntimeError as error:
+                    raise SamplerError(
+                        f"the sampler's random state was not saved on {device.type}; go on with the device it was saved on."
+                    ) from error
+            self._generator, self._restored = generator, None
         return self._generator
 
     def state_dict(self) -> dict[str, Any]:
         """The generator's state."""
-        return {} if self._generator is None else {"generator": self._generator.get_state()}
+        state = self._restored if self._generator is None else self._generator.get_state()
+        return {} if state is None else {"generator": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with a generator's state."""
+        foreign = sorted(set(state) - {"generator"})
+        if foreign:
+            raise SamplerError(f"sampler {self.name or type(self).__name__!r} was given the state {foreign} of another one.")
         self._generator, self._restored = None, state.get("generator")
 
     def __getstate__(self) -> dict[str, Any]:
         """Generators don't pickle: their state travels instead."""
-        kept = {k: v for k, v in self.__dict__.items() if k != "_generator"}
-        return kept | {"_generator": None, "_restored": self.state_dict().get("generator", self._restored)}
+        return self.__dict__ | {"_generator": None, "_restored": SeededSampler.state_dict(self).get("generator")}
