@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -42,15 +42,13 @@ def main() -> None:
         app()
     except QvaeError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         _fail(f"{error.filename or 'a file'}: {error.strerror}; free some space or choose another --out.", 2)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"qvae: {message}", file=sys.stderr)
     sys.exit(code)
 
@@ -91,11 +89,13 @@ def _resumable(console: Console, work: Any, folder: Path) -> Run:
     """Do the work; where it is cut short, say how to go on."""
     try:
         return work()
-    except (KeyboardInterrupt, QvaeError, OSError):
+    except (KeyboardInterrupt, QvaeError, OSError) as error:
         from qvae.run import CHECKPOINT
 
         if (folder / CHECKPOINT).exists():
             console.print(f"to go on from the last checkpoint: qvae train --resume --out {folder}")
+        if isinstance(error, KeyboardInterrupt):
+            _fail("interrupted", 130)
         raise
 
 
@@ -144,17 +144,18 @@ def samplers(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     from qvae.sampling.registry import sampler_infos
 
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("sampler", "package", "transverse field", "spins", "moments", "chains", "runs"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column in ("sampler", "package"))
     unavailable = []
     for info in sampler_infos():
         if info.capabilities is None:
-            unavailable.append(f"[bold]{info.name}[/bold] ({info.package} {info.version}) is unavailable: {info.reason}")
+            unavailable.append(f"[bold]{info.name}[/bold] ({info.package} {info.version}) {escape(info.reason)}.")
             continue
         able = info.capabilities
         table.add_row(
@@ -184,16 +185,17 @@ def check(
     ] = None,
 ) -> None:
     """Run the conformance suite on a sampler; exit code 1 if a check fails."""
+    from rich.markup import escape
+
     from qvae.config import parse_assignments
-    from qvae.sampling.registry import load_sampler
     from qvae.testing import run_checks
 
     console = _console()
     marks = {"passed": "[green]passed[/green]", "failed": "[red]failed[/red]", "skipped": "[dim]skipped[/dim]"}
     counts = dict.fromkeys(marks, 0)
-    for result in run_checks(load_sampler(name, **parse_assignments(overrides or []))):
+    for result in run_checks(name, **parse_assignments(overrides or [])):
         counts[result.outcome] += 1
-        console.print(f"{marks[result.outcome]}  {result.name}[dim]{'  ' + result.detail if result.detail else ''}[/dim]")
+        console.print(f"{marks[result.outcome]}  {result.name}[dim]{'  ' + escape(result.detail) if result.detail else ''}[/dim]")
     console.print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     if counts["failed"]:
         raise typer.Exit(1)

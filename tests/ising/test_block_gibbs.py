@@ -125,10 +125,14 @@ def test_update_takes_over_new_values(hamiltonian: IsingHamiltonian, random_hami
 
 def test_large_sparse_graph_agrees_with_a_dense_matrix(monkeypatch: pytest.MonkeyPatch, random_hamiltonian) -> None:
     hamiltonian = random_hamiltonian(zephyr(4))
-    with warnings.catch_warnings():
-        # torch's note that CSR is in beta must not reach the user.
-        warnings.simplefilter("error")
-        sparse = BlockGibbs(hamiltonian)
+    torch.set_warn_always(True)  # it warns once in a process otherwise, perhaps in an earlier test
+    try:
+        with warnings.catch_warnings():
+            # torch's note that CSR is in beta must not reach the user.
+            warnings.simplefilter("error")
+            sparse = BlockGibbs(hamiltonian)
+    finally:
+        torch.set_warn_always(False)
     monkeypatch.setattr(block_gibbs, "_DENSE_SPINS", 10_000)
     dense = BlockGibbs(hamiltonian)
     assert dense._dense

@@ -1,0 +1,49 @@
+"""The exact sampler: its moments carry no sampling error, and its samples are independent."""
+
+import pytest
+import torch
+
+from qvae.errors import CapabilityError
+from qvae.ising import graphs
+from qvae.ising.exact import exact_distribution
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.registry import load_sampler
+from qvae.testing import check_sampler
+
+
+def test_conformance():
+    check_sampler("exact")
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.8])
+def test_moments_are_minus_the_gradient_of_log_z(gamma):
+    graph = graphs.rbm(2, 2)
+    h, J = torch.randn(4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    sampler, step = load_sampler("exact"), 1e-5
+
+    def log_z(h, J):
+        return exact_distribution(IsingHamiltonian(h, graph, J, gamma)).log_z
+
+    found = sampler.moments(IsingHamiltonian(h, graph, J, gamma), 1)
+    assert found.info["log_z"] == pytest.approx(log_z(h, J))
+    for i, unit in enumerate(torch.eye(4, dtype=torch.float64)):
+        numeric = (log_z(h + step * unit, J) - log_z(h - step * unit, J)) / (2 * step)
+        assert float(found.spins[i]) == pytest.approx(-numeric, abs=1e-8)
+        numeric = (log_z(h, J + step * unit) - log_z(h, J - step * unit)) / (2 * step)
+        assert float(found.pairs[i]) == pytest.approx(-numeric, abs=1e-8)
+
+
+def test_parameters_changed_in_place_are_seen():
+    h = torch.tensor([0.5, 0.5])
+    hamiltonian = IsingHamiltonian(h, [(0, 1)], [0.0])
+    sampler = load_sampler("exact", seed=0)
+    assert float(sampler.moments(hamiltonian, 1).spins[0]) < 0
+    h.neg_()
+    assert float(sampler.moments(hamiltonian, 1).spins[0]) > 0
+
+
+def test_limits_name_others():
+    with pytest.raises(CapabilityError, match="it takes at most 20 spins; these can: .*gibbs"):
+        load_sampler("exact").sample(IsingHamiltonian(torch.zeros(21), [], []), 1)
+    with pytest.raises(CapabilityError, match="it takes at most 12 spins with a transverse field"):
+        load_sampler("exact").moments(IsingHamiltonian(torch.zeros(13), [], [], gamma=1.0), 1)

@@ -1,0 +1,192 @@
+"""Block Gibbs sampling: exact on small systems, its persistent chains, its tempering and its state."""
+
+import math
+import pickle
+
+import pytest
+import torch
+
+from qvae.errors import SamplerError
+from qvae.ising import graphs
+from qvae.ising.exact import exact_distribution
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.diagnostics import expected_total_variation, total_variation
+from qvae.sampling.registry import load_sampler
+from qvae.sampling.sampler import Moments
+from qvae.testing import check_sampler
+
+SIGMAS = 5.0
+
+
+def random_hamiltonian(graph, scale=0.5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    h = scale * torch.randn(graph.num_spins, generator=generator)
+    return IsingHamiltonian(h, graph, scale * torch.randn(graph.num_edges, generator=generator))
+
+
+def assert_samples_the_distribution(spins, hamiltonian):
+    """By McDiarmid's bound: fails once in 1e6 times."""
+    exact, n = exact_distribution(hamiltonian), len(spins)
+    allowed = expected_total_variation(exact, n) + math.sqrt(math.log(1e6) / (2 * n))
+    assert total_variation(spins, exact) < allowed
+
+
+@pytest.mark.parametrize("options", [{}, {"persistent": False, "burn_in": 50}, {"tempering": 3, "num_samples": 500}], ids=str)
+def test_conformance(options):
+    check_sampler("gibbs", **options)
+
+
+def test_moments_have_less_variance_than_samples_and_no_bias():
+    hamiltonian = random_hamiltonian(graphs.chimera(1))
+    exact = Moments(*exact_distribution(hamiltonian).moments())
+    conditional, sampled = load_sampler("gibbs", seed=0), load_sampler("gibbs", seed=1)
+    errors = {"conditional": [], "sampled": []}
+    for _ in range(100):
+        errors["conditional"].append(conditional.moments(hamiltonian, 100).pairs - exact.pairs)
+        samples = sampled.sample(hamiltonian, 100)
+        errors["sampled"].append(Moments.from_samples(samples, hamiltonian).pairs - exact.pairs)
+    spread = {name: torch.stack(error).std(0).mean() for name, error in errors.items()}
+    assert spread["conditional"] < 0.8 * spread["sampled"]
+    bias = torch.stack(errors["conditional"]).mean(0) / (torch.stack(errors["conditional"]).std(0) / 10)
+    assert bias.abs().max() < SIGMAS
+
+
+def test_a_large_sparse_graph():
+    n, coupling = 700, 0.6
+    hamiltonian = IsingHamiltonian(
+        torch.zeros(n), graphs.edge_list([(i, i + 1) for i in range(n - 1)]), torch.full((n - 1,), coupling)
+    )
+    sampler = load_sampler("gibbs", seed=0)
+    pairs = sampler.moments(hamiltonian, 200).pairs
+    assert abs(pairs.mean() + math.tanh(coupling)) < SIGMAS / (200 * n) ** 0.5
+    pairs = Moments.from_samples(sampler.sample(hamiltonian, 200), hamiltonian).pairs
+    assert abs(pairs.mean() + math.tanh(coupling)) < SIGMAS / (200 * n) ** 0.5
+
+
+# Persistent chains ----------------------------------------------------------------------------------------------------
+
+
+def test_chains_go_on_and_follow_new_parameters():
+    hamiltonian = random_hamiltonian(graphs.rbm(3, 3))
+    sampler = load_sampler("gibbs", sweeps=5, burn_in=40, seed=0)
+    assert sampler.sample(hamiltonian, 4000).info["sweeps"] == 45
+    for step in range(1, 20):
+        moved = hamiltonian.replace(hamiltonian.h * (1 - step / 10), hamiltonian.J * (1 - step / 10))
+        samples = sampler.sample(moved, 4000)
+        assert samples.info["sweeps"] == 5
+    assert_samples_the_distribution(samples.spins, moved)
+
+
+def test_another_graph_starts_fresh_chains():
+    sampler = load_sampler("gibbs", sweeps=1, burn_in=60, seed=0)
+    up = IsingHamiltonian([-4.0, 0.0], [(0, 1)], [-4.0])
+    # Chains that stayed up in this one would need far more than one sweep to come down.
+    both = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-4.0])
+    assert sampler.sample(up, 2000).spins.float().mean() > 0.9
+    samples = sampler.sample(both, 2000)
+    assert samples.info["sweeps"] == 61
+    assert abs(samples.spins[:, 0].float().mean()) < SIGMAS / 2000**0.5
+
+
+def test_fewer_samples_forget_chains_and_more_add_fresh_ones():
+    # One sweep hardly moves chains of so stiff a pair: they can be told apart.
+    hamiltonian = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-8.0])
+    sampler = load_sampler("gibbs", sweeps=1, burn_in=20, seed=0)
+    first = sampler.sample(hamiltonian, 40)
+    fewer = sampler.sample(hamiltonian, 10)
+    assert fewer.info["sweeps"] == 1
+    assert torch.equal(fewer.spins, first.spins[:10])
+    more = sampler.sample(hamiltonian, 40)
+    assert more.info["sweeps"] == 21
+    assert torch.equal(more.spins[:10], first.spins[:10])
+    assert not torch.equal(more.spins, first.spins)
+
+
+def test_without_persistence_every_call_is_fresh():
+    hamiltonian = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-8.0])
+    sampler = load_sampler("gibbs", sweeps=1, burn_in=20, persistent=False, seed=0)
+    assert not sampler.capabilities.persistent
+    first, second = sampler.sample(hamiltonian, 40), sampler.sample(hamiltonian, 40)
+    assert second.info["sweeps"] == 21
+    assert not torch.equal(first.spins, second.spins)
+    assert "chains" not in sampler.state_dict()
+
+
+# Tempering ------------------------------------------------------------------------------------------------------------
+
+
+def test_tempering_finds_modes_that_plain_chains_miss():
+    # All spins down is five times as likely as all up, but random starts find the one about as often as the other.
+    hamiltonian = IsingHamiltonian([0.1] * 8, graphs.complete(8), [-0.7] * 28)
+    plain = load_sampler("gibbs", seed=0).sample(hamiltonian, 2000)
+    assert total_variation(plain.spins, exact_distribution(hamiltonian)) > 0.15
+    tempered = load_sampler("gibbs", tempering=6, seed=0).sample(hamiltonian, 2000)
+    assert_samples_the_distribution(tempered.spins, hamiltonian)
+    rates = tempered.info["swap_acceptance"]
+    assert len(rates) == 5
+    assert all(0.05 < rate < 1 for rate in rates)
+
+
+def test_swap_rates_without_interaction_with_temperature():
+    hamiltonian = IsingHamiltonian([0.0, 0.0], [], [])
+    assert load_sampler("gibbs", tempering=3, seed=0).sample(hamiltonian, 50).info["swap_acceptance"] == [1.0, 1.0]
+
+
+# State ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"tempering": 3}, {"persistent": False}], ids=str)
+@pytest.mark.parametrize("graph", [graphs.rbm(3, 4), graphs.complete(5)], ids=["rbm", "complete"])
+def test_resumed_chains_are_the_same_bits(options, graph):
+    prior = random_hamiltonian(graph)
+
+    def step(sampler, number):
+        return sampler.moments(prior.replace(prior.h * number, prior.J * number), 30)
+
+    through = load_sampler("gibbs", seed=0, **options)
+    for number in range(3):
+        step(through, number)
+    resumed = load_sampler("gibbs", seed=99, **options)
+    resumed.load_state_dict(through.state_dict())
+    pickled = pickle.loads(pickle.dumps(through))
+    for number in range(3, 6):
+        expected = step(through, number)
+        for other in (resumed, pickled):
+            found = step(other, number)
+            assert torch.equal(found.spins, expected.spins)
+            assert torch.equal(found.pairs, expected.pairs)
+
+
+def test_saved_chains_of_another_system():
+    first = load_sampler("gibbs", seed=0)
+    first.sample(random_hamiltonian(graphs.rbm(3, 4)), 10)
+    assert first.state_dict()["chains"].dtype == torch.int8
+    for options in ({}, {"tempering": 2}):
+        second = load_sampler("gibbs", **options)
+        second.load_state_dict(first.state_dict())
+        with pytest.raises(SamplerError, match=r"the saved chains of sampler 'gibbs' have shape \(1, 10, 7\), but this system"):
+            second.sample(random_hamiltonian(graphs.rbm(3, 3 + len(options))), 10)
+
+
+def test_an_empty_state_starts_afresh():
+    hamiltonian = random_hamiltonian(graphs.rbm(2, 2))
+    sampler = load_sampler("gibbs", seed=0)
+    first = sampler.sample(hamiltonian, 30)
+    sampler.load_state_dict({})
+    assert torch.equal(sampler.sample(hamiltonian, 30).spins, first.spins)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("sweeps", 0, "sweeps is 0; it must be a whole number, 1 or more"),
+        ("sweeps", 2.5, "sweeps is 2.5"),
+        ("burn_in", -1, "burn_in is -1; it must be a whole number, 0 or more"),
+        ("tempering", "many", "tempering is 'many'"),
+        ("beta_min", 1.0, "beta_min is 1.0; it must be a number above 0 and below 1"),
+        ("persistent", "no", "persistent is 'no'; it must be true or false"),
+    ],
+)
+def test_bad_options(option, value, message):
+    with pytest.raises(SamplerError, match=f"'gibbs' refuses its options: {message}"):
+        load_sampler("gibbs", **{option: value})

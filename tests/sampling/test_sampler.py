@@ -1,0 +1,147 @@
+"""The contract: guards, the derived methods, and the generators of seeded samplers."""
+
+import pickle
+
+import pytest
+import torch
+
+from qvae.errors import CapabilityError, SamplerError
+from qvae.ising import graphs
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler, pair_moments
+
+PAIR = IsingHamiltonian([0.1, -0.2], [(0, 1)], [0.5])
+
+
+class Upwards(LatentSampler):
+    capabilities = Capabilities(max_spins=3)
+
+    def sample(self, hamiltonian, num_samples):
+        return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
+
+
+class Coins(SeededSampler):
+    def sample(self, hamiltonian, num_samples):
+        shape = (num_samples, hamiltonian.num_spins)
+        return Samples(2 * torch.randint(0, 2, shape, generator=self.generator(torch.device("cpu"))).to(torch.int8) - 1)
+
+
+def test_one_method_gives_the_rest():
+    sampler = Upwards()
+    assert sampler.submit(PAIR, 4).result().spins.shape == (4, 2)
+    moments = sampler.moments(PAIR, 4)
+    assert moments.spins.tolist() == [1, 1]
+    assert moments.pairs.tolist() == [1]
+    assert sampler.state_dict() == {}
+    sampler.load_state_dict({})
+    sampler.close()
+
+
+def test_a_class_without_sample_is_abstract():
+    class Nothing(LatentSampler):
+        pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        Nothing()
+
+
+@pytest.mark.parametrize(
+    ("hamiltonian", "reason"),
+    [
+        (IsingHamiltonian(torch.zeros(4), [], []), "4 spins: it takes at most 3 spins; these can: .*exact"),
+        (IsingHamiltonian([0.0], [], [], gamma=1.0), "1 spins with a transverse field: it has no transverse field; .*exact"),
+        (IsingHamiltonian(torch.zeros(30), [], [], gamma=1.0), "no installed sampler can"),
+    ],
+)
+def test_refusals_name_those_that_can(hamiltonian, reason):
+    sampler = Upwards()
+    for ask in (sampler.sample, sampler.moments):
+        with pytest.raises(CapabilityError, match=reason):
+            ask(hamiltonian, 5)
+    with pytest.raises(CapabilityError):
+        sampler.submit(hamiltonian, 5).result()
+
+
+def test_a_transverse_field_has_its_own_limit():
+    able = Capabilities(transverse_field=True, max_spins=20, max_quantum_spins=12)
+    assert able.excludes(12, quantum=True) is None
+    assert able.excludes(13, quantum=True) == "it takes at most 12 spins with a transverse field"
+    assert able.excludes(20, quantum=False) is None
+
+
+def test_no_samples_is_an_error_and_no_spins_is_not():
+    with pytest.raises(SamplerError, match="num_samples is 0; it must be 1 or more"):
+        Upwards().sample(PAIR, 0)
+    empty = IsingHamiltonian([], [], [])
+    assert Upwards().sample(empty, 5).spins.shape == (5, 0)
+    assert Upwards().moments(empty, 5).pairs.shape == (0,)
+
+
+def test_state_of_another_sampler_is_refused():
+    with pytest.raises(SamplerError, match=r"'Upwards' keeps no state, but was given \['chains'\]"):
+        Upwards().load_state_dict({"chains": torch.zeros(1)})
+    with pytest.raises(SamplerError, match=r"given the state \['chains'\] of another one"):
+        Coins(seed=0).load_state_dict({"chains": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("graph", [graphs.rbm(2, 3), graphs.complete(5), graphs.edge_list([(4, 0)], 50), graphs.edge_list([], 3)])
+def test_moments_of_weighted_samples(graph):
+    hamiltonian = IsingHamiltonian(torch.zeros(graph.num_spins), graph, torch.zeros(graph.num_edges))
+    generator = torch.Generator().manual_seed(0)
+    spins = 2 * torch.randint(0, 2, (40, graph.num_spins), generator=generator).to(torch.int8) - 1
+    weights = torch.rand(40, generator=generator)
+    weights /= weights.sum()
+    found = Moments.from_samples(Samples(spins, weights), hamiltonian)
+    i, j = graph.edges.T
+    torch.testing.assert_close(found.spins, (weights.unsqueeze(1) * spins).sum(0))
+    torch.testing.assert_close(found.pairs, (weights.unsqueeze(1) * spins[:, i] * spins[:, j]).sum(0))
+    equal = Moments.from_samples(Samples(spins), hamiltonian)
+    torch.testing.assert_close(equal.pairs, (spins[:, i] * spins[:, j]).float().mean(0))
+
+
+def test_pair_moments_keeps_its_sides_apart():
+    for graph in (graphs.rbm(2, 1), graphs.complete(3), graphs.edge_list([(0, 90)], 91)):
+        left, right = torch.randn(7, graph.num_spins), torch.randn(7, graph.num_spins)
+        hamiltonian = IsingHamiltonian(torch.zeros(graph.num_spins), graph, torch.zeros(graph.num_edges))
+        i, j = graph.edges.T
+        torch.testing.assert_close(pair_moments(left, right, hamiltonian), (left[:, i] * right[:, j]).sum(0))
+
+
+def test_seeds():
+    first, second, other = Coins(seed=3), Coins(seed=3), Coins(seed=4)
+    drawn = first.sample(PAIR, 50).spins
+    assert torch.equal(drawn, second.sample(PAIR, 50).spins)
+    assert not torch.equal(drawn, other.sample(PAIR, 50).spins)
+    assert not torch.equal(Coins().sample(PAIR, 50).spins, Coins().sample(PAIR, 50).spins)
+    for seed in (-1, 1.5, "one", True):
+        with pytest.raises(ValueError, match="seed is .*; it must be a whole number, 0 or more"):
+            Coins(seed=seed)
+
+
+def test_without_a_seed_the_global_generator_is_left_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    Coins().sample(PAIR, 5)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_state_survives_a_save_before_the_first_call():
+    first = Coins(seed=0)
+    first.sample(PAIR, 7)
+    state = {key: value.clone() for key, value in first.state_dict().items()}
+    second = Coins(seed=1)
+    second.load_state_dict(state)
+    third = Coins(seed=2)
+    third.load_state_dict(second.state_dict())
+    copy = pickle.loads(pickle.dumps(second))
+    expected = first.sample(PAIR, 30).spins
+    for sampler in (second, third, copy):
+        assert torch.equal(sampler.sample(PAIR, 30).spins, expected)
+
+
+def test_state_of_another_device_is_explained():
+    sampler = Coins(seed=0)
+    sampler.load_state_dict({"generator": torch.zeros(16, dtype=torch.uint8)})  # the size of a CUDA generator's
+    with pytest.raises(SamplerError, match="random state was not saved on cpu"):
+        sampler.sample(PAIR, 5)

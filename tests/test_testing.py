@@ -1,0 +1,309 @@
+"""The conformance suite itself: right samplers pass, and each fault is found by the check that is named after it."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from qvae.ising.exact import exact_distribution
+from qvae.sampling.registry import load_sampler
+from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler
+from qvae.testing import ConformanceError, check_sampler, run_checks
+
+
+class Perfect(SeededSampler):
+    """Right in all respects, from the exact distribution at ``beta``."""
+
+    beta = 1.0
+
+    def sample(self, hamiltonian, num_samples):
+        scaled = hamiltonian.replace(self.beta * hamiltonian.h, self.beta * hamiltonian.J)
+        return Samples(exact_distribution(scaled).sample(num_samples, self.generator(hamiltonian.h.device)))
+
+
+class Correlated(Perfect):
+    """Each row repeats the last with probability 1/2: states of one slowly moving chain."""
+
+    def sample(self, hamiltonian, num_samples):
+        spins = super().sample(hamiltonian, num_samples).spins
+        generator = self.generator(spins.device)
+        moves = torch.rand(num_samples, generator=generator) < 0.5
+        rows = torch.where(moves, torch.arange(num_samples), 0).cummax(0).values
+        return Samples(spins[rows])
+
+
+class Weighted(SeededSampler):
+    """Uniform spins with importance weights."""
+
+    def sample(self, hamiltonian, num_samples):
+        shape = (num_samples, hamiltonian.num_spins)
+        spins = 2 * torch.randint(0, 2, shape, generator=self.generator(torch.device("cpu"))).to(torch.int8) - 1
+        return Samples(spins, torch.softmax(-hamiltonian.energy(spins).detach(), 0))
+
+
+class Small(Perfect):
+    capabilities = Capabilities(max_spins=5)
+
+
+class Warm(Perfect):
+    """At its own temperature, and says so."""
+
+    beta = 0.5
+    capabilities = Capabilities(native_beta=False)
+
+# Faulty ones ----------------------------------------------------------------------------------------------------------
+
+
+class Flipped(Perfect):
+    beta = -1.0
+
+
+class Hot(Perfect):
+    beta = 0.7
+
+
+class SortedAndHot(Hot):
+    """Sorted rows look correlated; that must not excuse everything."""
+
+    def sample(self, hamiltonian, num_samples):
+        spins = super().sample(hamiltonian, num_samples).spins
+        order = np.lexsort(spins.numpy().T) if spins.shape[1] else np.arange(num_samples)
+        return Samples(spins[torch.from_numpy(order)])
+
+
+class Bits(Perfect):
+    def sample(self, hamiltonian, num_samples):
+        return Samples((1 + super().sample(hamiltonian, num_samples).spins) // 2)
+
+
+class Floats(Perfect):
+    def sample(self, hamiltonian, num_samples):
+        return Samples(super().sample(hamiltonian, num_samples).spins.float())
+
+
+class Arrays(Perfect):
+    def sample(self, hamiltonian, num_samples):
+        return Samples(super().sample(hamiltonian, num_samples).spins.numpy())
+
+
+class Transposed(Perfect):
+    def sample(self, hamiltonian, num_samples):
+        return Samples(super().sample(hamiltonian, num_samples).spins.T.contiguous())
+
+
+class OneShort(Perfect):
+    def sample(self, hamiltonian, num_samples):
+        return Samples(super().sample(hamiltonian, num_samples).spins[: max(1, num_samples - 1)])
+
+
+class Unnormalized(Weighted):
+    def sample(self, hamiltonian, num_samples):
+        samples = super().sample(hamiltonian, num_samples)
+        return Samples(samples.spins, 2 * samples.weights)
+
+
+class IgnoresWeights(Weighted):
+    def sample(self, hamiltonian, num_samples):
+        return Samples(super().sample(hamiltonian, num_samples).spins)
+
+
+class OneMode(Perfect):
+    """Stuck in the mode in which the first spin is up."""
+
+    def sample(self, hamiltonian, num_samples):
+        spins = super().sample(hamiltonian, num_samples).spins
+        return Samples(spins * spins[:, :1] if not bool(hamiltonian.h.any()) else spins)
+
+
+class Triples(Perfect):
+    """Right first and second moments of the triangle and pair, but each pair of samples is one sample twice mirrored."""
+
+    def sample(self, hamiltonian, num_samples):
+        even = torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8)
+        random = super().sample(hamiltonian, num_samples).spins
+        if hamiltonian.graph.num_edges or hamiltonian.num_spins < 3:
+            return Samples(random)
+        even[:, :] = random
+        # The third of the uncoupled spins has no field: it can be the product of the others, and stay a fair coin no more.
+        even[:, 2] = random[:, 0] * random[:, 1]
+        return Samples(even)
+
+
+class Spoils(Perfect):
+    def sample(self, hamiltonian, num_samples):
+        samples = super().sample(hamiltonian, num_samples)
+        hamiltonian.h.data.mul_(0.5)
+        return samples
+
+
+class SameAgain(Perfect):
+    def sample(self, hamiltonian, num_samples):
+        return Samples(exact_distribution(hamiltonian).sample(num_samples, torch.Generator().manual_seed(self.seed)))
+
+
+class Seedless(Perfect):
+    """Takes a seed and forgets it."""
+
+    def generator(self, device):
+        return torch.default_generator
+
+
+class DeafToSeeds(Perfect):
+    def __init__(self, seed=None):
+        super().__init__(7)
+
+
+class NeedsSingle(Perfect):
+    def sample(self, hamiltonian, num_samples):
+        torch.zeros(hamiltonian.num_spins) @ hamiltonian.h
+        return super().sample(hamiltonian, num_samples)
+
+
+class AttachedMoments(Perfect):
+    def moments(self, hamiltonian, num_samples):
+        found = super().moments(hamiltonian, num_samples)
+        return Moments(found.spins + 0 * hamiltonian.h, found.pairs + 0 * hamiltonian.J)
+
+
+class WrongPairs(Perfect):
+    def moments(self, hamiltonian, num_samples):
+        found = super().moments(hamiltonian, num_samples)
+        return Moments(found.spins, found.pairs.flip(0))
+
+
+class NotExact(Perfect):
+    capabilities = Capabilities(exact=True)
+
+    def moments(self, hamiltonian, num_samples):
+        return super().moments(hamiltonian, num_samples)
+
+
+class DropsTheField(Perfect):
+    """Says that it samples quantum states, but samples classical ones."""
+
+    capabilities = Capabilities(transverse_field=True)
+
+    def sample(self, hamiltonian, num_samples):
+        plain = hamiltonian.replace()
+        plain.is_quantum = False
+        return super().sample(plain, num_samples)
+
+
+class Unguarded(Perfect):
+    capabilities = Capabilities(max_spins=9)
+
+    def check(self, hamiltonian):
+        pass
+
+
+class NumpyState(Perfect):
+    def state_dict(self):
+        return {"calls": np.int64(3)}
+
+
+class ForgetsState(Perfect):
+    def load_state_dict(self, state):
+        pass
+
+
+class Unpicklable(Perfect):
+    def __init__(self, seed=None):
+        super().__init__(seed)
+        self.connection = lambda: None
+
+
+class Breaks(Perfect):
+    def close(self):
+        raise RuntimeError("no such connection")
+
+
+def optimizer():
+    """dwave's simulated annealing at its defaults, taken for a sampler."""
+    sampler = load_sampler("dimod", parameters={"num_sweeps": 1000}, seed=0)
+    sampler.capabilities = Capabilities()
+    return sampler
+
+
+# Tests ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", [Perfect, Correlated, Weighted, Small, Warm], ids=lambda s: s.__name__)
+def test_right_samplers_pass(sampler):
+    report = check_sampler(sampler)
+    assert not report.failures
+    assert str(report).startswith("passed  sign convention")
+
+
+def test_an_object_is_checked_by_its_copies():
+    sampler = Perfect(seed=3)
+    report = check_sampler(sampler, num_samples=500)
+    assert sampler.state_dict() == {}
+    assert {r.outcome for r in report.results if "seed" in r.name} == {"skipped"}
+
+
+def test_options_go_to_the_sampler():
+    with pytest.raises(ConformanceError):
+        check_sampler("gibbs", num_samples=500, sweeps=1, burn_in=0, persistent=False)
+
+
+def test_beyond_its_limits_and_its_temperature_nothing_is_asked():
+    outcomes = {result.name: result for result in run_checks(Small, num_samples=200)}
+    assert outcomes["distribution, Chimera cell"].outcome == "skipped"
+    assert outcomes["distribution, complete graph of 5"].outcome == "passed"
+    assert outcomes["refusal of more spins than it can take"].detail == "refuses 6 spins"
+    warm = {result.name: result for result in run_checks(Warm, num_samples=4000)}["distribution, complete graph of 5"]
+    assert warm.outcome == "skipped"
+    assert abs(float(re.search(r"effective beta ([\d.]+)", warm.detail)[1]) - 0.5) < 0.1
+
+
+FAULTS = [
+    (Flipped, "sign convention", "h = +1 makes <s> = +"),
+    (Hot, "distribution, RBM 3x3", "standard errors off where"),
+    (SortedAndHot, "distribution, RBM 3x3", "standard errors off where"),
+    (optimizer, "distribution, antiferromagnetic pair", "standard errors off where"),
+    (Bits, "distribution, single spin", "spins hold [0]; they must be -1 or +1"),
+    (Floats, "distribution, single spin", "spins are torch.float32, not torch.int8"),
+    (Arrays, "distribution, single spin", "spins are a ndarray, not a torch.Tensor"),
+    (Transposed, "distribution, no couplings", "shape (4, 4000), not (num_samples, n) = (4000, 4)"),
+    (OneShort, "any number of samples", "shape (36, 5), not (num_samples, n) = (37, 5)"),
+    (Unnormalized, "distribution, single spin", "weights sum to 2, not to 1"),
+    (IgnoresWeights, "distribution, single spin", "standard errors off where"),
+    (OneMode, "distribution, ferromagnetic pair", "<s_0> +1.000, exactly"),
+    (Triples, "distribution, no couplings", "not the Gibbs distribution|standard errors off"),
+    (Spoils, "distribution, single spin", "sample changed the Hamiltonian's h"),
+    (SameAgain, "fresh randomness in every call", "derive a fresh seed for each call"),
+    (Seedless, "same seed, same samples", "two samplers with seed=5 returned different samples"),
+    (DeafToSeeds, "another seed, other samples", "returned the same samples"),
+    (NeedsSingle, "float64 Hamiltonian", "raised RuntimeError"),
+    (AttachedMoments, "no gradients", "detach the Hamiltonian's h and J"),
+    (WrongPairs, "moments, RBM 3x3", "standard errors off where"),
+    (NotExact, "moments, RBM 3x3", "called exact, but off by"),
+    (DropsTheField, "distribution, RBM 3x3, transverse field", "standard errors off where"),
+    (Unguarded, "refusal of more spins than it can take", "sample took IsingHamiltonian(10 spins"),
+    (Unguarded, "refusal of a transverse field it can't take", "sample took IsingHamiltonian(1 spins"),
+    (NumpyState, "state", "state_dict()['calls'] is a int64"),
+    (ForgetsState, "state", "isn't what was loaded"),
+    (Unpicklable, "pickle", "raised"),
+    (Breaks, "close", "raised RuntimeError: no such connection"),
+]
+
+
+@pytest.mark.parametrize(("sampler", "check", "message"), FAULTS, ids=lambda part: getattr(part, "__name__", ""))
+def test_faults_are_found(sampler, check, message):
+    with pytest.raises(ConformanceError) as error:
+        check_sampler(sampler)
+    (found,) = [result for result in error.value.report.failures if result.name == check]
+    assert any(part in found.detail for part in message.split("|")), found.detail
+    assert f"{check}: {found.detail}" in str(error.value)
+
+
+def test_the_name_of_a_third_partys_exception_is_shown_and_the_rest_still_runs():
+    class Fails(LatentSampler):
+        def sample(self, hamiltonian, num_samples):
+            raise KeyError("qubits")
+
+    report = list(run_checks(Fails, num_samples=50))
+    assert report[0].detail == "raised KeyError: 'qubits'"
+    assert report[-1].name == "close"
+    assert report[-1].outcome == "passed"
