@@ -195,7 +195,8 @@ def check(
     counts = dict.fromkeys(marks, 0)
     for result in run_checks(name, **parse_assignments(overrides or [])):
         counts[result.outcome] += 1
-        console.print(f"{marks[result.outcome]}  {result.name}[dim]{'  ' + escape(result.detail) if result.detail else ''}[/dim]")
+        detail = f"  [dim]{escape(result.detail)}[/dim]" if result.detail else ""
+        console.print(f"{marks[result.outcome]}  {result.name}{detail}")
     console.print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     if counts["failed"]:
         raise typer.Exit(1)

@@ -31,7 +31,7 @@ from qvae.sampling.sampler import LatentSampler, Moments, Samples
 
 FALSE_ALARM = 1e-3
 """Probability that a perfect sampler fails some statistical check of a whole run, at most."""
-MAX_INFLATION = 10.0
+MAX_INFLATION = 5.0
 """Correlated rows are allowed for up to this factor between the number of samples and the effective number."""
 EXACT_TOLERANCE = 1e-6
 """Largest error of the moments of a sampler that calls itself exact."""
@@ -77,7 +77,7 @@ class ConformanceError(AssertionError):
 Subject = str | LatentSampler | Callable[..., LatentSampler]
 
 
-def check_sampler(sampler: Subject, *, num_samples: int = 4000, **options: Any) -> ConformanceReport:
+def check_sampler(sampler: Subject, /, *, num_samples: int = 4000, **options: Any) -> ConformanceReport:
     """Run the suite on a sampler; see :func:`run_checks` for the arguments.
 
     Raises:
@@ -89,7 +89,7 @@ def check_sampler(sampler: Subject, *, num_samples: int = 4000, **options: Any) 
     return report
 
 
-def run_checks(sampler: Subject, *, num_samples: int = 4000, **options: Any) -> Iterator[CheckResult]:
+def run_checks(sampler: Subject, /, *, num_samples: int = 4000, **options: Any) -> Iterator[CheckResult]:
     """The suite's checks one by one, each result as soon as it is there.
 
     Moments are compared with the exact ones by Chernoff's bound, total variation by McDiarmid's; both hold for any number

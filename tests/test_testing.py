@@ -116,18 +116,14 @@ class OneMode(Perfect):
         return Samples(spins * spins[:, :1] if not bool(hamiltonian.h.any()) else spins)
 
 
-class Triples(Perfect):
-    """Right first and second moments of the triangle and pair, but each pair of samples is one sample twice mirrored."""
+class Dependent(Perfect):
+    """Right moments of uncoupled spins, two of which go together all the same: only the total variation tells."""
 
     def sample(self, hamiltonian, num_samples):
-        even = torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8)
-        random = super().sample(hamiltonian, num_samples).spins
-        if hamiltonian.graph.num_edges or hamiltonian.num_spins < 3:
-            return Samples(random)
-        even[:, :] = random
-        # The third of the uncoupled spins has no field: it can be the product of the others, and stay a fair coin no more.
-        even[:, 2] = random[:, 0] * random[:, 1]
-        return Samples(even)
+        spins = super().sample(hamiltonian, num_samples).spins
+        if hamiltonian.num_spins == 4 and not hamiltonian.graph.num_edges:
+            spins[spins[:, 0].argsort(), 2] = spins[:, 2].sort().values
+        return Samples(spins)
 
 
 class Spoils(Perfect):
@@ -219,8 +215,8 @@ class Breaks(Perfect):
 
 
 def optimizer():
-    """dwave's simulated annealing at its defaults, taken for a sampler."""
-    sampler = load_sampler("dimod", parameters={"num_sweeps": 1000}, seed=0)
+    """dwave's simulated annealing at its own schedule, taken for a sampler."""
+    sampler = load_sampler("dimod", parameters={"num_sweeps": 200}, seed=0)
     sampler.capabilities = Capabilities()
     return sampler
 
@@ -270,7 +266,7 @@ FAULTS = [
     (Unnormalized, "distribution, single spin", "weights sum to 2, not to 1"),
     (IgnoresWeights, "distribution, single spin", "standard errors off where"),
     (OneMode, "distribution, ferromagnetic pair", "<s_0> +1.000, exactly"),
-    (Triples, "distribution, no couplings", "not the Gibbs distribution|standard errors off"),
+    (Dependent, "distribution, no couplings", "not the Gibbs distribution"),
     (Spoils, "distribution, single spin", "sample changed the Hamiltonian's h"),
     (SameAgain, "fresh randomness in every call", "derive a fresh seed for each call"),
     (Seedless, "same seed, same samples", "two samplers with seed=5 returned different samples"),
@@ -294,7 +290,7 @@ def test_faults_are_found(sampler, check, message):
     with pytest.raises(ConformanceError) as error:
         check_sampler(sampler)
     (found,) = [result for result in error.value.report.failures if result.name == check]
-    assert any(part in found.detail for part in message.split("|")), found.detail
+    assert message in found.detail
     assert f"{check}: {found.detail}" in str(error.value)
 
 

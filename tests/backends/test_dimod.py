@@ -100,17 +100,19 @@ def test_parameters_that_a_sampler_takes_but_does_not_list():
 def test_reads_in_any_form(module):
     name = module("""
         class Scrambled(dimod.Sampler):
-            # Spins are alternately -1 and +1, as bits, from the last variable to the first, each row three times.
+            # Spins are alternately -1 and +1, as bits, from the fifth variable on, each row three times.
             properties, parameters = {}, {"num_reads": []}
 
             def __init__(self, flip=False):
                 self.flip = flip
 
             def sample(self, bqm, num_reads=1):
-                order = list(range(bqm.num_variables))[::-1]
+                order = list(range(4, bqm.num_variables)) + [0, 1, 2, 3]
                 bits = [(i + self.flip) % 2 for i in order]
-                rows = [bits] * (num_reads // 3)
-                return dimod.SampleSet.from_samples((rows, order), "BINARY", energy=0, num_occurrences=[3] * len(rows))
+                rows, counts = [bits] * (num_reads // 3), [3] * (num_reads // 3)
+                return dimod.SampleSet.from_samples(
+                    (rows, order), "BINARY", energy=0, num_occurrences=counts, sort_labels=False
+                )
     """)
     hamiltonian = IsingHamiltonian(torch.zeros(11), [], [])
     alternating = torch.tensor([2 * (i % 2) - 1 for i in range(11)], dtype=torch.int8)
@@ -159,7 +161,7 @@ def test_wrong_reads_are_refused(module, body, message):
         ({"sampler": "dimod.BQM"}, "made a .*, which is not a dimod.Sampler|refuses its options"),
         ({"sampler": "collections.OrderedDict"}, "made a OrderedDict, which is not a dimod.Sampler"),
         ({"sampler": "dwave.samplers.SimulatedAnealing"}, "the module dwave.samplers has no SimulatedAnealing"),
-        ({"sampler": "absent_module.Sampler"}, "needs the module absent_module, which can't be imported: pip install absent_module"),
+        ({"sampler": "absent_module.It"}, "needs the module absent_module, which can't be imported: pip install absent_module"),
         ({"sampler": "dwave.cloud.absent.Sampler"}, r"needs the module dwave\.cloud.*: pip install 'qvae\[dwave\]'"),
         ({"sampler": "SimulatedAnnealingSampler"}, "sampler is 'SimulatedAnnealingSampler'; it must be an import path"),
         ({"sampler": 3}, "sampler is 3; it must be an import path"),

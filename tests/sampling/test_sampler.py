@@ -73,6 +73,12 @@ def test_no_samples_is_an_error_and_no_spins_is_not():
     with pytest.raises(SamplerError, match="num_samples is 0; it must be 1 or more"):
         Upwards().sample(PAIR, 0)
     empty = IsingHamiltonian([], [], [])
+
+    class Never(LatentSampler):
+        def sample(self, hamiltonian, num_samples):
+            raise AssertionError("there is nothing to sample")
+
+    assert Never().sample(empty, 5).spins.shape == (5, 0)
     assert Upwards().sample(empty, 5).spins.shape == (5, 0)
     assert Upwards().moments(empty, 5).pairs.shape == (0,)
 
@@ -84,7 +90,10 @@ def test_state_of_another_sampler_is_refused():
         Coins(seed=0).load_state_dict({"chains": torch.zeros(1)})
 
 
-@pytest.mark.parametrize("graph", [graphs.rbm(2, 3), graphs.complete(5), graphs.edge_list([(4, 0)], 50), graphs.edge_list([], 3)])
+GRAPHS = [graphs.rbm(2, 3), graphs.complete(5), graphs.edge_list([(4, 0)], 50), graphs.edge_list([], 3)]
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=repr)
 def test_moments_of_weighted_samples(graph):
     hamiltonian = IsingHamiltonian(torch.zeros(graph.num_spins), graph, torch.zeros(graph.num_edges))
     generator = torch.Generator().manual_seed(0)
