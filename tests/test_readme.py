@@ -1,0 +1,75 @@
+"""What the README and CONTRIBUTING show works as it is printed."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import qvae
+from qvae.cli import app
+
+ROOT = Path(__file__).parents[1]
+README, CONTRIBUTING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_python_example_runs_in_twenty_lines(tmp_path, monkeypatch, capsys):
+    (code,) = blocks(README, "python")
+    assert len(code.splitlines()) <= 20
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "runs" / "readme" / "evaluation.json").exists()
+    assert "+-" in capsys.readouterr().out
+
+
+def test_every_command_of_the_readme_exists():
+    listed = re.findall(r"^qvae (.+?)(?: +#.*)?$", README, re.MULTILINE)
+    assert len(listed) >= 9
+    for line in listed:
+        words = line.split()
+        call = [*words[:2], "--help"] if words[:2] == ["samplers", "check"] else [words[0], "--help"]
+        found = CliRunner().invoke(app, call)
+        assert found.exit_code == 0, line
+        for option in (word for word in words if word.startswith("--")):
+            assert option in found.output, line
+
+
+def test_the_configuration_of_the_readme_is_valid():
+    (text,) = blocks(README, "yaml")
+    assert qvae.load_config(yaml.safe_load(text)).model.latent.sizes == [128, 128]
+
+
+@pytest.fixture
+def third_party(tmp_path, monkeypatch):
+    """The sampler of CONTRIBUTING.md as an installed package: its module and the metadata that pip would write."""
+    (code,) = blocks(CONTRIBUTING, "python")
+    (toml,) = blocks(CONTRIBUTING, "toml")
+    module = re.search(r'"(\w+):\w+"', toml).group(1)
+    site = tmp_path / "site"
+    info = site / "coin_sampler-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / f"{module}.py").write_text(code)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: coin-sampler\nVersion: 1.0\n")
+    entry = re.search(r'^(\w+) = "(.+)"', toml, re.MULTILINE)
+    (info / "entry_points.txt").write_text(f"[qvae.samplers]\n{entry.group(1)} = {entry.group(2)}\n")
+    monkeypatch.syspath_prepend(str(site))
+    yield entry.group(1)
+    sys.modules.pop(module, None)
+
+
+def test_a_third_party_s_sampler_is_listed_trains_and_is_checked(third_party, command, small):
+    _, out, _ = command("samplers")
+    assert "coin-sampler 1.0" in out
+    code, out, _ = command("train", "--sampler", third_party, *small)
+    assert code == 0
+    assert "run folder: runs/digits-coin" in out
+    code, out, _ = command("samplers", "check", third_party)
+    assert code == 1  # it ignores couplings, and says so
+    assert re.search(r"failed\s+distribution, ferromagnetic pair", out)
+    assert re.search(r"passed\s+distribution, single spin", out)
