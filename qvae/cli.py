@@ -35,9 +35,9 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 2, Ctrl-C in 130."""
-    # Two threads of a matrix product spin while they wait for each other; on a machine with other work that is up to
-    # twenty times slower than sleeping. Read when torch starts, so it must be set before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of OpenMP spin while they wait for each other; with other work on the machine that makes a step 25 times
+    # slower, and without it a shorter spin costs 5 %. Read when torch is loaded, so it must be set before.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app()
     except QvaeError as error:
