@@ -43,7 +43,7 @@ class Monitor:
         self._log_z: float | None = None
         self._previous_spins: Tensor | None = None
         self._stuck = 0
-        self._advance: Callable[[int, float], None] = lambda step, seconds: None
+        self._advance: Callable[[float, float], None] = lambda share, seconds: None
         self._describe: Callable[[str], None] = lambda text: None
         self._writer = _tensorboard_writer(folder) if tensorboard and folder else None
 
@@ -75,7 +75,7 @@ class Monitor:
         variance = 0.5 * (now.var(0, correction=0) + past.var(0, correction=0))
         return float(covariance.sum() / variance.sum().clamp_min(1e-12))
 
-    def end_epoch(self, epoch: int, step: int, seconds: float, num_images: int, extra: dict[str, float]) -> None:
+    def end_epoch(self, epoch: int, step: int, seconds: float, extra: dict[str, float]) -> None:
         """Write the epoch's means, show them, and say what looks wrong."""
         self.check_finite()
         assert self._totals is not None
@@ -131,25 +131,25 @@ class Monitor:
     # Showing ----------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def display(self, total_steps: int, max_seconds: float | None) -> Iterator[None]:
+    def display(self) -> Iterator[None]:
         """Show progress while the block runs: a bar on a terminal, a line now and then elsewhere."""
         if self.console is None:
             yield
         elif self.console.is_terminal:
-            with self._bar(total_steps, max_seconds):
+            with self._bar():
                 yield
         else:
-            self._lines(total_steps)
+            self._lines()
             yield
-        self._advance = lambda step, seconds: None
+        self._advance = lambda share, seconds: None
         self._describe = lambda text: None
 
-    def advance(self, step: int, seconds: float) -> None:
-        """Tell the display where training is."""
-        self._advance(step, seconds)
+    def advance(self, share: float, seconds: float) -> None:
+        """Tell the display what part of the training is done, after how many seconds."""
+        self._advance(share, seconds)
 
     @contextmanager
-    def _bar(self, total_steps: int, max_seconds: float | None) -> Iterator[None]:
+    def _bar(self) -> Iterator[None]:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (
@@ -167,13 +167,12 @@ class Monitor:
             started: float | None = None
             start_share = 0.0
 
-            def advance(step: int, seconds: float) -> None:
+            def advance(share: float, seconds: float) -> None:
                 nonlocal shown, started, start_share
                 now = time.perf_counter()
-                if now - shown < _REFRESH_SECONDS and step < total_steps:
+                if now - shown < _REFRESH_SECONDS and share < 1:
                     return
                 shown = now
-                share = min(1.0, max(step / total_steps, seconds / max_seconds if max_seconds else 0.0))
                 if started is None:
                     started, start_share = now, share
                 rate = (share - start_share) / (now - started) if now > started else 0.0
@@ -184,19 +183,19 @@ class Monitor:
             self._describe = lambda text: progress.update(task, description=text)
             yield
 
-    def _lines(self, total_steps: int) -> None:
+    def _lines(self) -> None:
         console, tenth, text = self.console, -1, ""
 
         def describe(summary: str) -> None:
             nonlocal text
             text = summary
 
-        def advance(step: int, seconds: float) -> None:
+        def advance(share: float, seconds: float) -> None:
             nonlocal tenth
-            if text and step * 10 // total_steps > tenth:
-                tenth = step * 10 // total_steps
+            if text and int(10 * share) > tenth:
+                tenth = int(10 * share)
                 assert console is not None
-                console.print(f"step {step}/{total_steps}, {_clock(seconds)}: {text}", highlight=False)
+                console.print(f"{share:4.0%}  {_clock(seconds)}  {text}", highlight=False)
 
         self._advance, self._describe = advance, describe
 

@@ -90,14 +90,14 @@ class Trainer:
         """
         self._resumed_at = time.perf_counter() - self.seconds
         self._saved_at = time.perf_counter()
-        with self.monitor.display(self.total_steps, self.config.max_seconds), _interrupts_deferred() as interrupted:
+        with self.monitor.display(), _interrupts_deferred() as interrupted:
             while not self.is_finished:
                 for images in self._batches():
                     self._train_step(images)
                     self.seconds = time.perf_counter() - self._resumed_at
                     if self.step % self.steps_per_epoch == 0 or self.is_finished:
                         self._end_of_epoch()
-                    self.monitor.advance(self.step, self.seconds)
+                    self.monitor.advance(self.progress, self.seconds)
                     if interrupted.is_set() or time.perf_counter() - self._saved_at > self.config.checkpoint_seconds:
                         self._save()
                     if interrupted.is_set():
@@ -194,7 +194,7 @@ class Trainer:
         looks, before = self.step // interval, max(0, self.step - self.steps_per_epoch) // interval
         diagnosis = self._diagnose() if looks > before or self.is_finished else {}
         rates = {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": self.kl_weight}
-        self.monitor.end_epoch(epoch, self.step, self.seconds, len(self.images), rates | diagnosis)
+        self.monitor.end_epoch(epoch, self.step, self.seconds, rates | diagnosis)
 
     def _diagnose(self) -> dict[str, float]:
         """The sampler's effective temperature, how much its chains remember, and a rough log Z for the curves."""
