@@ -20,7 +20,7 @@ import numpy as np
 
 import qvae
 
-GRID = {"model.relaxation.temperature": (0.3, 0.5, 0.7), "training.learning_rate": (1e-3, 3e-3)}
+GRID = {"model.relaxation.temperature": (0.3, 0.6), "training.learning_rate": (1e-3, 3e-3)}
 
 
 def train(config: str, settings: list[str]) -> dict[str, Any]:

@@ -45,8 +45,9 @@ class DataConfig(Section):
     """folder of the idx files; None looks in ./data/<name> and in the user's cache"""
     download: bool = False
     """fetch missing idx files from their public mirrors"""
-    binarize: Literal["dynamic", "fixed", "threshold"] = "dynamic"
-    """dynamic draws pixels anew at every use; fixed draws them once from a fixed seed; threshold cuts at 0.5"""
+    binarize: Literal["auto", "dynamic", "fixed", "threshold"] = "auto"
+    """dynamic draws pixels anew at every use; fixed draws them once from a fixed seed; threshold cuts at 0.5;
+    auto is threshold for digits, whose sixteen grey levels are mostly noise when drawn, and dynamic for all else"""
 
     @field_validator("name")
     @classmethod
@@ -54,6 +55,13 @@ class DataConfig(Section):
         if name not in DATA_SETS and Path(name).suffix not in (".npy", ".npz"):
             raise ValueError(f"{nearest(name, DATA_SETS)}, or a path that ends in .npy or .npz")
         return name
+
+    @property
+    def binarization(self) -> Literal["dynamic", "fixed", "threshold"]:
+        """``binarize`` with ``auto`` resolved."""
+        if self.binarize != "auto":
+            return self.binarize
+        return "threshold" if self.name == "digits" else "dynamic"
 
 
 class LatentConfig(Section):
@@ -182,7 +190,7 @@ class GenerationConfig(Section):
 class TrainingConfig(Section):
     """The optimisation."""
 
-    epochs: Positive = 100
+    epochs: Positive = 200
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     """stop after so many seconds of training; learning rates then follow the clock, and steps depend on the machine"""
     batch_size: Positive = 256
@@ -192,12 +200,12 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """of the networks; auto is bfloat16 where the machine multiplies it natively"""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    prior_learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    prior_learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """steps over which the learning rates rise from zero"""
-    kl_warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """epochs over which the KL part's weight rises to 1"""
+    kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """part of the training over which the KL part's weight rises to 1; without it the prior switches latents off early"""
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     """largest norm of the networks' gradient"""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999

@@ -217,7 +217,7 @@ def _load_digits(config: DataConfig) -> Dataset:
     digits = load_digits()
     order = _permutation(len(digits.images), _SPLIT_SEED)
     images, labels = _codes_of_levels(digits.images.astype(np.uint8), white=16)[order], digits.target[order]
-    return _dataset("digits", images[:1500], images[1500:], labels[:1500], labels[1500:], config.binarize)
+    return _dataset("digits", images[:1500], images[1500:], labels[:1500], labels[1500:], config.binarization)
 
 
 # Idx files ------------------------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def _load_idx_set(config: DataConfig) -> Dataset:
     paths = _find(config) or _download(config)
     arrays = [_read_idx(path, file) for path, file in zip(paths, idx_set.files, strict=True)]
     train, test = (_codes_of_levels(images, white=255) for images in (arrays[0], arrays[2]))
-    return _dataset(config.name, train, test, arrays[1], arrays[3], config.binarize)
+    return _dataset(config.name, train, test, arrays[1], arrays[3], config.binarization)
 
 
 def _folders(config: DataConfig) -> list[Path]:
@@ -404,7 +404,7 @@ _ARRAYS = {
 def _load_array_file(config: DataConfig) -> Dataset:
     arrays = _read_arrays(Path(os.path.expanduser(config.name)))
     if len(arrays) == 1:
-        return dataset_from_arrays(next(iter(arrays.values())), binarize=config.binarize, name=config.name)
+        return dataset_from_arrays(next(iter(arrays.values())), binarize=config.binarization, name=config.name)
     chosen = {role: arrays.pop(name) for role, names in _ARRAYS.items() for name in names if name in arrays}
     if arrays or "train" not in chosen:
         roles = ", ".join(f"{name} (or {other})" for name, other in _ARRAYS.values())
@@ -412,7 +412,7 @@ def _load_array_file(config: DataConfig) -> Dataset:
             f"{config.name} holds {', '.join([*chosen, *arrays]) or 'nothing'}; "
             f"an .npz holds one array, or train among these: {roles}."
         )
-    return dataset_from_arrays(**chosen, binarize=config.binarize, name=config.name)
+    return dataset_from_arrays(**chosen, binarize=config.binarization, name=config.name)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ needs_mnist = pytest.mark.skipif(not MNIST.is_dir(), reason=f"needs the idx file
 def test_digits_are_split_once_and_for_all():
     from sklearn.datasets import load_digits
 
-    dataset = load_data(DataConfig())
+    dataset = load_data(DataConfig(binarize="dynamic"))
     assert dataset.train.shape == (1500, 8, 8)
     assert dataset.test.shape == (297, 8, 8)
     assert dataset.image_shape == (8, 8)
@@ -75,8 +75,14 @@ def test_binarize_takes_any_rows_flattened_or_not(shape):
     assert torch.equal(flat, bits.flatten(1))
 
 
+def test_auto_binarizes_digits_at_the_threshold_and_draws_all_else(tmp_path):
+    assert load_data(DataConfig()).binarization == "threshold"
+    np.save(tmp_path / "grey.npy", np.full((20, 2, 2), 0.3))
+    assert load_data(DataConfig(name=str(tmp_path / "grey.npy"))).binarization == "dynamic"
+
+
 def test_an_evaluation_draws_the_same_bits_for_the_same_images():
-    dataset = load_data(DataConfig())
+    dataset = load_data(DataConfig(binarize="dynamic"))
     whole = binarize_fixed(dataset, dataset.test, seed=3)
     assert torch.equal(binarize_fixed(dataset, dataset.test[:50].flatten(1), seed=3), whole[:50].flatten(1))
     assert not torch.equal(binarize_fixed(dataset, dataset.test, seed=4), whole)
@@ -91,7 +97,7 @@ def test_fixed_binarization_depends_on_no_seed_of_the_run():
     assert torch.equal(again.binarize(again.train, torch.Generator().manual_seed(1)), first)
     assert torch.equal(fixed.grey(fixed.train), first)
     # Bits of mean g and variance g(1-g): the mean over all pixels lies within 5 standard errors.
-    grey = load_data(DataConfig()).train.double().add(1).div(2**15)
+    grey = load_data(DataConfig(binarize="dynamic")).train.double().add(1).div(2**15)
     error = (grey * (1 - grey)).sum().sqrt() / grey.numel()
     assert abs(first.double().mean() - grey.mean()) < 5 * error
     half = (grey > 0.4) & (grey < 0.6)

@@ -153,8 +153,8 @@ class Trainer:
     @property
     def kl_weight(self) -> float:
         """Weight of the KL part at this step."""
-        warmup = self.config.kl_warmup_epochs * self.steps_per_epoch
-        return 1.0 if self.step + 1 >= warmup else (self.step + 1) / warmup
+        warmup = self.config.kl_warmup
+        return 1.0 if self.progress >= warmup else self.progress / warmup
 
     def _set_learning_rates(self) -> None:
         factor = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))

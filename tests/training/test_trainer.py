@@ -103,7 +103,7 @@ def test_seeds_make_runs_repeat_and_differ():
 
 
 def test_learning_rate_rises_then_falls_to_zero_and_kl_weight_rises_to_one():
-    run = trainer(epochs=10, warmup_steps=10, kl_warmup_epochs=4, learning_rate=1.0, prior_learning_rate=2.0)
+    run = trainer(epochs=10, warmup_steps=10, kl_warmup=0.4, learning_rate=1.0, prior_learning_rate=2.0)
     rates, weights_of_kl = [], []
     for step in range(run.total_steps):
         run.step = step
@@ -116,7 +116,7 @@ def test_learning_rate_rises_then_falls_to_zero_and_kl_weight_rises_to_one():
     assert np.all(np.diff(first[12:]) < 0)
     assert first[-1] < 0.01
     warmup = 4 * run.steps_per_epoch
-    assert np.allclose(weights_of_kl[:warmup], np.arange(1, warmup + 1) / warmup)
+    assert np.allclose(weights_of_kl[:warmup], np.arange(warmup) / warmup)
     assert set(weights_of_kl[warmup:]) == {1.0}
 
 
