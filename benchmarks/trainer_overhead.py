@@ -23,16 +23,25 @@ from qvae.models.qvae import QVAE
 from qvae.training.trainer import Trainer, use_bfloat16
 
 
+class Rounds(Trainer):
+    """A trainer that stops after each round, wherever its schedule is."""
+
+    stop_at = 0
+
+    @property
+    def is_finished(self) -> bool:
+        return self.step >= self.stop_at
+
+
 def trainer_rounds(config: qvae.Config, steps: int) -> Callable[[], float]:
     """A function that trains ``steps`` more steps with :class:`Trainer` and returns the seconds."""
     dataset = load_data(config.data)
     model = QVAE(config.model, dataset.mean_image)
     sampler = qvae.load_sampler("gibbs", seed=1, **config.sampler.options)
-    epochs = 10**6
-    trainer = Trainer(model, dataset, config.training.model_copy(update={"epochs": epochs}), sampler)
+    trainer = Rounds(model, dataset, config.training, sampler)
 
     def round_of_steps() -> float:
-        trainer.total_steps = trainer.step + steps
+        trainer.stop_at += steps
         started = time.perf_counter()
         trainer.fit()
         return time.perf_counter() - started
@@ -108,8 +117,8 @@ def handwritten_rounds(config: qvae.Config, steps: int) -> Callable[[], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", default="digits")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     config = qvae.load_config(arguments.config, [*arguments.settings, "training.max_seconds=null"])

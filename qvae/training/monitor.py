@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _REFRESH_SECONDS = 0.5
+_SHOWN = {
+    "epoch": ("epoch", "d"),
+    "surrogate": ("surrogate", ".2f"),
+    "reconstruction": ("reconstruction", ".2f"),
+    "kl": ("kl", ".2f"),
+    "effective_beta": ("beta", ".2f"),
+}
 
 
 class TrainingDiverged(QvaeError):
@@ -40,7 +47,7 @@ class Monitor:
         self.warnings: list[str] = []
         self._totals: Tensor | None = None
         self._steps = 0
-        self._log_z: float | None = None
+        self._figures: dict[str, Any] = {}
         self._previous_spins: Tensor | None = None
         self._stuck = 0
         self._advance: Callable[[float, float], None] = lambda share, seconds: None
@@ -81,15 +88,15 @@ class Monitor:
         assert self._totals is not None
         log_likelihood, energy, entropy = (self._totals / self._steps).tolist()
         self._totals, self._steps = None, 0
-        self._log_z = extra.get("log_z", self._log_z)
         row: dict[str, float | None] = {"epoch": epoch, "step": step, "seconds": round(seconds, 3)}
         row |= {"reconstruction": -log_likelihood, "energy": energy, "entropy": entropy}
-        if self._log_z is not None:
-            row["kl"] = energy + self._log_z - entropy
+        if "log_z" in extra:
+            row["kl"] = energy + extra["log_z"] - entropy
             row["surrogate"] = -log_likelihood + row["kl"]
         row |= {key: value if math.isfinite(value) else None for key, value in extra.items()}
         self._write(row)
-        self._describe(_summary(row))
+        self._figures |= {key: row[key] for key in _SHOWN if key in row}
+        self._describe(_summary(self._figures))
         self._look_for_trouble(row)
 
     def _write(self, row: dict[str, float | None]) -> None:
@@ -112,7 +119,9 @@ class Monitor:
                 "its samples belong to another prior; check the sampler's options",
             )
         memory = row.get("chain_memory")
-        self._stuck = self._stuck + 1 if memory is not None and memory > 0.5 else 0
+        if memory is None:  # nobody looked in this epoch
+            return
+        self._stuck = self._stuck + 1 if memory > 0.5 else 0
         if self._stuck == 3:
             self.warn(
                 "mixing",
@@ -206,7 +215,7 @@ class Monitor:
         return {
             "totals": self._totals,
             "steps": self._steps,
-            "log_z": self._log_z,
+            "figures": dict(self._figures),
             "previous_spins": self._previous_spins,
             "stuck": self._stuck,
             "warnings": list(self.warnings),
@@ -214,21 +223,15 @@ class Monitor:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
-        self._totals, self._steps, self._log_z = state["totals"], state["steps"], state["log_z"]
+        self._totals, self._steps, self._figures = state["totals"], state["steps"], dict(state["figures"])
         self._previous_spins, self._stuck = state["previous_spins"], state["stuck"]
         self.warnings = list(state["warnings"])
 
 
-def _summary(row: dict[str, float | None]) -> str:
-    parts = [f"epoch {row['epoch']}"]
-    for key, label in (("surrogate", "surrogate"), ("reconstruction", "reconstruction"), ("kl", "kl")):
-        value = row.get(key)
-        if value is not None:
-            parts.append(f"{label} {value:.2f}")
-    beta = row.get("effective_beta")
-    if beta is not None:
-        parts.append(f"beta {beta:.2f}")
-    return "  ".join(parts)
+def _summary(figures: dict[str, Any]) -> str:
+    """The latest figures: those that need a log Z or samples are not measured in every epoch."""
+    shown = [f"{label} {figures[key]:{form}}" for key, (label, form) in _SHOWN.items() if figures.get(key) is not None]
+    return "  ".join(shown)
 
 
 def _clock(seconds: float) -> str:

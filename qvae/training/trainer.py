@@ -29,8 +29,8 @@ from qvae.training.monitor import Monitor
 from qvae.training.objective import negative_phase, surrogate
 
 _CALIBRATION_IMAGES = 4096  # enough that batch-norm statistics add less noise to the likelihood than the test set has
-_DIAGNOSES = 30  # looks at the sampler in a short run
-_STEPS_BETWEEN_DIAGNOSES = 200  # and their distance in a long one, where they cost about a percent
+_LOOKS = 8  # at the sampler in a short run, where they cost about 3 %
+_STEPS_BETWEEN_LOOKS = 2000  # in a long one, where they cost less than 1 %
 
 
 class Trainer:
@@ -190,7 +190,7 @@ class Trainer:
 
     def _end_of_epoch(self) -> None:
         epoch = -(-self.step // self.steps_per_epoch)
-        interval = max(1, min(_STEPS_BETWEEN_DIAGNOSES, self.total_steps // _DIAGNOSES))
+        interval = max(1, min(_STEPS_BETWEEN_LOOKS, self.total_steps // _LOOKS))
         looks, before = self.step // interval, max(0, self.step - self.steps_per_epoch) // interval
         diagnosis = self._diagnose() if looks > before or self.is_finished else {}
         rates = {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": self.kl_weight}

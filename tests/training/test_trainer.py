@@ -78,7 +78,9 @@ def test_training_lowers_the_surrogate_and_learns_the_prior(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 61))
     assert rows[-1]["reconstruction"] < rows[0]["reconstruction"] - 1
-    assert rows[-1]["surrogate"] < rows[10]["surrogate"]
+    looks = [row["surrogate"] for row in rows if "surrogate" in row]
+    assert 8 <= len(looks) <= 9
+    assert looks[-1] < looks[1]
     assert run.model.prior.J.abs().max() > 0.1
     assert {"kl", "log_z", "effective_beta", "chain_memory", "learning_rate"} <= set(rows[-1])
 
