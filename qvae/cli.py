@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from qvae.errors import QvaeError
+from qvae.errors import ConfigError, DataError, QvaeError, RunError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,9 +42,7 @@ def main() -> None:
     except QvaeError as error:
         _fail(str(error), 2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        _fail(f"{error.filename or 'a file'}: {error.strerror}; free some space or choose another --out.", 2)
+        _fail(f"{error.filename or 'a file'}: {error.strerror}; free some space or choose another folder.", 2)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -72,8 +69,10 @@ def train(
     from qvae.config import load_config
 
     console = _console()
-    settings = [*(overrides or []), *([f"sampler.name={sampler}"] if sampler else [])]
+    settings = [*([f"sampler.name={sampler}"] if sampler else []), *(overrides or [])]
     if resume:
+        if out is not None and config is not None:
+            raise ConfigError(f"--resume goes on with the configuration in {out}; leave {config!r} out, or use --set.")
         folder = out or runs.latest_run(config)
         finished = _resumable(console, lambda: runs.resume(folder, settings, console), folder)
     else:
@@ -82,7 +81,7 @@ def train(
         console.print(f"training on [bold]{chosen.data.name}[/bold] with sampler [bold]{chosen.sampler.name}[/bold]")
         finished = _resumable(console, lambda: runs.train(chosen, folder, console), folder)
     _print_evaluation(console, finished)
-    console.print(f"run folder: [bold]{finished.path}[/bold]")
+    console.print(f"run folder: {finished.path}", style="bold", markup=False)
 
 
 def _resumable(console: Console, work: Any, folder: Path) -> Run:
@@ -92,7 +91,8 @@ def _resumable(console: Console, work: Any, folder: Path) -> Run:
     except (KeyboardInterrupt, QvaeError, OSError) as error:
         from qvae.run import CHECKPOINT
 
-        if (folder / CHECKPOINT).exists():
+        refused = isinstance(error, ConfigError | DataError | RunError)
+        if not refused and (folder / CHECKPOINT).exists():
             console.print(f"to go on from the last checkpoint: qvae train --resume --out {folder}")
         if isinstance(error, KeyboardInterrupt):
             _fail("interrupted", 130)
@@ -108,9 +108,10 @@ def evaluate(
     from qvae import run as runs
 
     console = _console()
-    opened = runs.load_run(run)
-    settings = runs.evaluation_settings(opened, overrides or [])
-    runs.evaluate(opened, settings, console)
+    sections = ("evaluation.", "data.")
+    settings = [text if text.startswith(sections) else f"evaluation.{text}" for text in overrides or []]
+    opened = runs.load_run(run, settings)
+    runs.evaluate(opened, console=console)
     _print_evaluation(console, opened)
 
 
@@ -131,11 +132,12 @@ def generate(
 def reconstruct(
     run: RunFolder,
     num: Annotated[int, typer.Option(min=1, help="How many test images.")] = 64,
+    overrides: Set = None,
 ) -> None:
     """Test images beside their reconstructions: an .npz and a picture."""
     from qvae import run as runs
 
-    _print_files(runs.write_reconstructions(runs.load_run(run), num))
+    _print_files(runs.write_reconstructions(runs.load_run(run, overrides or []), num))
 
 
 @samplers_app.callback()
@@ -212,8 +214,9 @@ def _print_evaluation(console: Console, run: Run) -> None:
     for column in ("nats per image", "value", "± over images"):
         table.add_column(column, justify="left" if column == "nats per image" else "right")
     samples = found["importance_samples"]
-    table.add_row("ELBO", f"{found['elbo']:.2f}", f"{found['elbo_stderr']:.2f}")
-    table.add_row(f"log-likelihood, K = {samples}", f"{found['log_likelihood']:.2f}", f"{found['log_likelihood_stderr']:.2f}")
+    for label, key in (("ELBO", "elbo"), (f"log-likelihood, K = {samples}", "log_likelihood")):
+        error = found[f"{key}_stderr"]
+        table.add_row(label, f"{found[key]:.2f}", "unknown" if error is None else f"{error:.2f}")
     console.print(table)
     console.print(f"log Z = {found['log_z']:.2f} ± {found['log_z_stderr']:.2f}  ({found['log_z_method']})")
     warning = found["log_z_details"].get("warning")

@@ -137,7 +137,7 @@ class RelaxationConfig(Section):
     kind: Literal["gumbel", "overlapping", "spike-exponential"] = "gumbel"
     temperature: Annotated[float, Field(gt=0)] = 0.5
     """of gumbel"""
-    beta: Annotated[float, Field(gt=0)] = 8.0
+    beta: Annotated[float, Field(gt=0, le=100)] = 8.0
     """inverse width of the exponentials of the other two"""
 
 
@@ -148,6 +148,12 @@ class NetworkConfig(Section):
     hidden: list[Positive] = [256, 256]
     """mlp: widths of the hidden layers; conv: channels of the stride-2 layers"""
     batch_norm: bool = True
+
+    @model_validator(mode="after")
+    def _convolutions_have_layers(self) -> NetworkConfig:
+        if self.kind == "conv" and not self.hidden:
+            raise ValueError("hidden is empty; conv needs the channels of one layer or more")
+        return self
 
 
 class ModelConfig(Section):
@@ -193,7 +199,7 @@ class TrainingConfig(Section):
     epochs: Positive = 200
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     """stop after so many seconds of training; learning rates then follow the clock, and steps depend on the machine"""
-    batch_size: Positive = 256
+    batch_size: Annotated[int, Field(ge=2)] = 256
     seed: Seed = 0
     device: str = "auto"
     """auto | cpu | cuda | cuda:N"""
@@ -229,7 +235,7 @@ class EvaluationConfig(Section):
     importance_samples: Positive = 100
     num_test: Positive | None = None
     """test images used; None for all of them"""
-    log_z_chains: Positive = 500
+    log_z_chains: Annotated[int, Field(ge=2)] = 500
     log_z_temperatures: Annotated[int, Field(ge=2)] = 2000
     seed: Seed = 0
 
@@ -265,6 +271,8 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     origin, tree = _read(source)
     assignments = [_Assignment.parse(text) for text in overrides]
     for assignment in assignments:
+        if assignment.keys == ("sampler", "name"):
+            _forget_options_of_another_sampler(tree, assignment.value)
         assignment.apply_to(tree)
     try:
         # JSON's strict mode takes no text for a number and no 1 for true, but takes lists for tuples.
@@ -272,6 +280,13 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     except ValidationError as error:
         faults = [fault for fault in error.errors() if not _is_of_another_branch(fault)]
         raise ConfigError("\n".join(_in_our_words(fault, origin, assignments) for fault in faults)) from None
+
+
+def _forget_options_of_another_sampler(tree: dict[str, Any], name: Any) -> None:
+    """Options belong to the sampler they were written for: a change of hardware is one word, not an error."""
+    section = tree.get("sampler")
+    if isinstance(section, dict) and section.get("name", SamplerConfig().name) != name:
+        section.pop("options", None)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class CapabilityError(SamplerError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A clause that names what is allowed, the nearest first: ``; did you mean 'x'? Allowed: a, x.``.
+    """A clause that names the nearest and all that is allowed.
 
     >>> nearest("gibs", ["exact", "gibbs"])
     "did you mean 'gibbs'? Allowed: exact, gibbs"

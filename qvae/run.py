@@ -19,7 +19,7 @@ from torch import Tensor
 import qvae
 from qvae.config import Config, EvaluationConfig, ModelConfig, SamplerConfig, dump_config, load_config
 from qvae.data import Dataset, binarize_fixed, load_data
-from qvae.errors import ConfigError, RunError
+from qvae.errors import ConfigError, DataError, RunError
 from qvae.evaluation.likelihood import Likelihood, evaluate_likelihood, prior_log_partition
 from qvae.files import atomic_write_bytes, atomic_write_text
 from qvae.models.qvae import QVAE
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CONFIG, MODEL, CHECKPOINT = "config.yaml", "model.safetensors", "checkpoint.safetensors"
 METRICS, EVALUATION, ENVIRONMENT = "metrics.jsonl", "evaluation.json", "environment.json"
-_SHOWN = 64  # images in a picture
+_SHOWN, _PICTURED = 64, 400  # images in a run's pictures, and at most in one that is asked for
 
 
 @dataclass
@@ -62,12 +62,19 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """One mapping per epoch, from ``metrics.jsonl``."""
         file = self.path / METRICS
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        return [row for row in map(_metrics_row, lines) if row]
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data that the run was trained on."""
-        return load_data(self.config.data)
+        """The data that the run was trained on.
+
+        Raises:
+            DataError: it isn't where it was, or it is no longer what it was.
+        """
+        dataset = load_data(self.config.data)
+        _require_same_shape(dataset, self.model.image_shape, self.path)
+        return dataset
 
     def sampler(self, name: str | None = None) -> LatentSampler:
         """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
@@ -100,6 +107,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the run folder {folder} can't be made: {error.strerror}; choose another --out.") from error
+    (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
     atomic_write_text(folder / CONFIG, dump_config(config))
     atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(trainer.device), indent=2) + "\n")
     return _fit_and_evaluate(folder, dataset, trainer, console)
@@ -119,19 +127,24 @@ def resume(folder: str | Path, overrides: Iterable[str] = (), console: Console |
     path = existing_run(folder)
     before = load_config(path / CONFIG)
     config = load_config(path / CONFIG, overrides)
-    if config.model != before.model or config.data != before.data:
-        raise ConfigError(f"the model and data of the run in {path} can't be changed when it is resumed; start a new run.")
+    if _fixed(config) != _fixed(before):
+        raise ConfigError(
+            f"the model, the binarization, training.seed and training.batch_size of the run in {path} can't be changed when it "
+            "is resumed; start a new run."
+        )
     if not (path / CHECKPOINT).exists():
-        raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; train it anew.")
+        raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
     state = load_checkpoint(path / CHECKPOINT)
     _require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     dataset, trainer = _assemble(path, config, console)
+    _require_same_shape(dataset, tuple(state.get("image_shape", ())), path)
     if config.sampler != before.sampler:
         state["sampler"] = {}
     try:
         trainer.load_state_dict(state)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({error}); train anew.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({reason}); train anew.") from error
     _keep_metrics_until(path / METRICS, trainer.step)
     atomic_write_text(path / CONFIG, dump_config(config))
     if console is not None:
@@ -139,13 +152,26 @@ def resume(folder: str | Path, overrides: Iterable[str] = (), console: Console |
     return _fit_and_evaluate(path, dataset, trainer, console)
 
 
+def _fixed(config: Config) -> tuple[Any, ...]:
+    """What a resumed run must have in common with the one before; its data may have moved."""
+    return config.model, config.data.binarization, config.training.seed, config.training.batch_size
+
+
+def _require_same_shape(dataset: Dataset, image_shape: tuple[int, ...], folder: Path) -> None:
+    if tuple(dataset.image_shape) != image_shape:
+        raise DataError(
+            f"the images of {dataset.name} have shape {tuple(dataset.image_shape)}, but the run in {folder} was trained on "
+            f"{image_shape}; name its data with --set data.name=... or data.root=..."
+        )
+
+
 def _with_absolute_paths(config: Config) -> Config:
     """Data files named from where the run was started, so that it can be opened from elsewhere."""
     config = config.model_copy(deep=True)
     if config.data.root is not None:
-        config.data.root = str(Path(config.data.root).absolute())
+        config.data.root = str(Path(config.data.root).expanduser().absolute())
     if Path(config.data.name).suffix in (".npy", ".npz"):
-        config.data.name = str(Path(config.data.name).absolute())
+        config.data.name = str(Path(config.data.name).expanduser().absolute())
     return config
 
 
@@ -155,6 +181,8 @@ def _assemble(folder: Path, config: Config, console: Console | None) -> tuple[Da
     torch.manual_seed(config.training.seed)
     model = _build_model(config.model, dataset.mean_image)
     sampler = _make_sampler(config.sampler, config, purpose=1)
+    if config.generation.sampler is not None:
+        _make_sampler(config.generation.sampler, config, purpose=2).check(model.prior.hamiltonian().detach())
     monitor = Monitor(folder, console, config.training.tensorboard)
     return dataset, Trainer(model, dataset, config.training, sampler, monitor, partial(_save, folder, config))
 
@@ -188,10 +216,10 @@ def _fit_and_evaluate(folder: Path, dataset: Dataset, trainer: Trainer, console:
 
 def _save(folder: Path, config: Config, trainer: Trainer) -> None:
     """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once."""
-    identity = {"config": config.model.model_dump(mode="json")}
+    identity = {"config": config.model.model_dump(mode="json"), "image_shape": list(trainer.model.image_shape)}
     save_checkpoint(folder / CHECKPOINT, identity | trainer.state_dict())
     model = trainer.averaged_model()
-    state = {"model": model.state_dict(), "image_shape": list(model.image_shape), "step": trainer.step}
+    state = {"model": model.state_dict(), "step": trainer.step}
     save_checkpoint(folder / MODEL, identity | state)
 
 
@@ -208,9 +236,9 @@ def choose_folder(out: str | Path | None, config: Config) -> Path:
         folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, so no run can be written there; choose another --out.")
-    if (folder / CONFIG).exists():
+    if (folder / CHECKPOINT).exists() or (folder / MODEL).exists():
         raise RunError(f"{folder} already holds a run; add --resume to continue it, or choose another --out.")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
         raise RunError(f"{folder} is not empty and not a run; choose another --out.")
     return folder
 
@@ -223,10 +251,17 @@ def _keep_metrics_until(file: Path, step: int) -> None:
 
 
 def _is_until(line: str, step: int) -> bool:
+    row = _metrics_row(line)
+    return row is not None and row["step"] <= step
+
+
+def _metrics_row(line: str) -> dict[str, Any] | None:
+    """A line of the metrics; None if it was cut off when the run was killed."""
     try:
-        return bool(json.loads(line)["step"] <= step)
-    except (ValueError, KeyError):
-        return False  # a line that was cut off when the run was killed
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
@@ -249,15 +284,16 @@ def _environment(device: torch.device) -> dict[str, Any]:
 
 
 def latest_run(name: str | None = None) -> Path:
-    """The folder under ``runs/`` that was written to last, of those whose name begins with ``name``.
+    """The folder under ``runs/`` that was trained last, of those on the data of the configuration ``name``.
 
     Raises:
         RunError: there is none.
     """
-    folders = [file.parent for file in Path("runs").glob(f"{Path(name).stem if name else ''}*/{CONFIG}")]
+    data = Path(load_config(name).data.name).stem if name else ""
+    folders = [file.parent for file in Path("runs").glob(f"{data}*/{CHECKPOINT}")]
     if not folders:
         raise RunError(f"there is no run{f' of {name}' if name else ''} in ./runs to resume; name its folder with --out.")
-    return max(folders, key=lambda folder: folder.stat().st_mtime)
+    return max(folders, key=lambda folder: (folder / CHECKPOINT).stat().st_mtime)
 
 
 # Load -----------------------------------------------------------------------------------------------------------------
@@ -277,14 +313,18 @@ def existing_run(path: str | Path) -> Path:
     return folder
 
 
-def load_run(path: str | Path, device: str | None = None) -> Run:
-    """Open a run folder; the data isn't needed, and no pickle is read.
+def load_run(path: str | Path, overrides: Iterable[str] = ()) -> Run:
+    """Open a run folder; the data isn't needed, no pickle is read, and a run from CUDA opens on the CPU where there is none.
+
+    Args:
+        path: the folder.
+        overrides: ``a.b=c`` on top of the run's configuration, as ``data.root=FOLDER`` for data that has moved.
 
     Raises:
         RunError: it isn't a run, or its model is missing, damaged, or of another configuration.
     """
     folder = existing_run(path)
-    config = load_config(folder / CONFIG)
+    config = load_config(folder / CONFIG, overrides)
     if not (folder / MODEL).exists():
         raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
     state = load_checkpoint(folder / MODEL)
@@ -294,7 +334,9 @@ def load_run(path: str | Path, device: str | None = None) -> Run:
         model.load_state_dict(state["model"])
     except (KeyError, RuntimeError, TypeError) as error:
         raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({error}).") from error
-    return Run(folder, config, model.to(choose_device(device or config.training.device)).eval())
+    name = config.training.device
+    device = choose_device(name if torch.cuda.is_available() or not name.startswith("cuda") else "cpu")
+    return Run(folder, config, model.to(device).eval())
 
 
 def _require_same_model(saved: Any, config: ModelConfig, file: Path) -> None:
@@ -326,7 +368,7 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, console: Consol
         found = evaluate_likelihood(run.model, images, log_z, settings.importance_samples, settings.seed, advance)
     extra = {
         "binarization": run.dataset.binarization,
-        "test_images_are_all": settings.num_test is None,
+        "test_images_are_all": len(images) == len(run.dataset.test),
         "log_z_details": log_z.details,
         "evaluation_seed": settings.seed,
         "seconds": round(time.perf_counter() - started, 2),
@@ -345,16 +387,6 @@ def _progress(console: Console | None, label: str, total: int) -> Iterator[Calla
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(label, total=total)
         yield lambda done: progress.advance(task, done)
-
-
-def evaluation_settings(run: Run, overrides: Iterable[str]) -> EvaluationConfig:
-    """The run's evaluation section with ``key=value`` on top, as in ``importance_samples=1000``.
-
-    Raises:
-        ConfigError: an unknown key, or a value out of range.
-    """
-    prefixed = [item if item.startswith("evaluation.") else f"evaluation.{item}" for item in overrides]
-    return load_config(run.path / CONFIG, prefixed).evaluation
 
 
 def test_images(dataset: Dataset, settings: EvaluationConfig) -> Tensor:
@@ -395,7 +427,7 @@ def write_generated(run: Run, num_images: int, sampler: str | None = None) -> tu
     """``generated.npz`` (array ``images``) and ``figures/samples.png`` in the run folder."""
     images = generate(run, num_images, sampler)
     array = _save_array(run.path / "generated.npz", images=images)
-    return array, _save_figure(_samples_figure(images, run, sampler), run.path / "figures" / "samples.png")
+    return array, _save_figure(_samples_figure(images[:_PICTURED], run, sampler), run.path / "figures" / "samples.png")
 
 
 def write_reconstructions(run: Run, num_images: int) -> tuple[Path, Path]:

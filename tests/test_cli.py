@@ -40,6 +40,30 @@ def test_resume_finds_the_latest_run(command, small):
     assert "resuming runs/digits-gibbs" in out
 
 
+def test_another_sampler_is_one_word_even_where_the_old_one_had_options(command, small, tmp_path):
+    (tmp_path / "mine.yaml").write_text("sampler: {name: gibbs, options: {sweeps: 3}}\n")
+    assert command("train", "mine.yaml", "--sampler", "exact", "--out", "a", *small)[0] == 0
+    option = "sampler.options.num_sweeps=5"
+    assert command("train", "mine.yaml", "--sampler", "dimod", "--set", option, "--out", "b", *small)[0] == 0
+
+
+def test_a_run_whose_data_has_moved_is_evaluated_where_it_is_now(command, small, tmp_path):
+    images = np.random.default_rng(0).random((60, 4, 4))
+    np.save(tmp_path / "before.npy", images)
+    assert command("train", "--set", "data.name=before.npy", "--out", "a", *small)[0] == 0
+    (tmp_path / "before.npy").rename(tmp_path / "after.npy")
+    code, _, err = command("evaluate", "a")
+    assert code == 2
+    assert "before.npy" in err
+    assert command("evaluate", "a", "--set", "data.name=after.npy")[0] == 0
+    assert command("reconstruct", "a", "--num", 3, "--set", "data.name=after.npy")[0] == 0
+    assert command("train", "--resume", "--out", "a", "--set", "data.name=after.npy", "--set", "training.epochs=4")[0] == 0
+    np.save(tmp_path / "other.npy", images[:, :3])
+    code, _, err = command("evaluate", "a", "--set", "data.name=other.npy")
+    assert code == 2
+    assert "(3, 4)" in err
+
+
 def test_samplers_lists_every_backend(command):
     code, out, _ = command("samplers")
     assert code == 0
@@ -76,6 +100,11 @@ MISTAKES = [
     (("reconstruct", "nowhere"), "there is no folder nowhere"),
     (("samplers", "check", "gibs"), "did you mean 'gibbs'"),
     (("train", "--device"), "No such option"),
+    (("train", "--set", "training.batch_size=1"), "2 or more"),
+    (("train", "--set", "evaluation.log_z_chains=1"), "2 or more"),
+    (("train", "--set", "generation.sampler={name: gibs}"), "did you mean 'gibbs'"),
+    (("train", "--set", "generation.sampler={name: exact}"), "at most 20 spins"),
+    (("train", "digits", "--resume", "--out", "a"), "leave 'digits' out"),
 ]
 
 

@@ -192,6 +192,20 @@ def test_a_full_disk_ends_in_words_and_keeps_the_last_checkpoint(tmp_path, monke
     assert not [p for p in (tmp_path / "run").rglob("*") if "tmp" in p.name]
 
 
+def test_a_run_without_a_checkpoint_is_started_anew(small_run):
+    for name in ("checkpoint.safetensors", "model.safetensors", "evaluation.json"):
+        (small_run / name).unlink()
+    with pytest.raises(RunError, match="leave --resume out"):
+        runs.resume(small_run)
+    assert len(qvae.train(config("training.epochs=1"), out=small_run).metrics) == 1
+
+
+@pytest.mark.parametrize("change", ["training.seed=5", "training.batch_size=100", "data.binarize=dynamic"])
+def test_what_the_steps_depend_on_can_t_be_changed_when_resuming(small_run, change):
+    with pytest.raises(ConfigError, match="can't be changed"):
+        runs.resume(small_run, [change])
+
+
 def test_generated_and_reconstructed_arrays(small_run):
     run = qvae.load_run(small_run)
     array, picture = runs.write_generated(run, 7)

@@ -48,8 +48,8 @@ class Likelihood:
     num_test: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in ``evaluation.json``."""
-        return asdict(self)
+        """Plain values, as they stand in ``evaluation.json``; an error bar that one image can't have is None."""
+        return {key: None if value != value else value for key, value in asdict(self).items()}
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ def _log_prior(hamiltonian: IsingHamiltonian, log_z: LogPartition) -> Callable[[
         return lambda bits: -hamiltonian.energy(2 * bits - 1).double() - log_z.value
     table = torch.log(exact_distribution(hamiltonian).probabilities).to(hamiltonian.h.device)
     place = 2 ** torch.arange(hamiltonian.num_spins, device=hamiltonian.h.device)
-    return lambda bits: table[bits.long() @ place]
+    return lambda bits: table[(bits.long() * place).sum(-1)]  # CUDA has no integer matrix product
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -13,6 +13,8 @@ from qvae.models.prior import BoltzmannPrior, make_graph
 from qvae.models.relaxation import make_relaxation
 from qvae.sampling.sampler import LatentSampler
 
+_DECODED_AT_ONCE = 4096  # so that the memory of a large sample is that of its images
+
 
 class QVAE(nn.Module):
     """p(x, z) = p(z) prod_d Bernoulli(x_d | decoder(z)), p(z) a Boltzmann machine, with posterior q(z|x).
@@ -75,7 +77,7 @@ class QVAE(nn.Module):
         """
         spins = sampler.sample(self.prior.hamiltonian().detach(), num_images).spins
         bits = (1 + spins.to(self.prior.h)) / 2
-        return self.decode(bits)
+        return torch.cat([self.decode(batch) for batch in bits.split(_DECODED_AT_ONCE)])
 
 
 def bernoulli_log_likelihood(logits: Tensor, images: Tensor) -> Tensor:

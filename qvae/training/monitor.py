@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,8 @@ class Monitor:
         self._stuck = 0
         self._advance: Callable[[float, float], None] = lambda share, seconds: None
         self._describe: Callable[[str], None] = lambda text: None
-        self._writer = _tensorboard_writer(folder) if tensorboard and folder else None
+        self._writer_class = _tensorboard_writer() if tensorboard and folder else None
+        self._writer: Any = None
 
     # Collecting -------------------------------------------------------------------------------------------------------
 
@@ -60,15 +61,16 @@ class Monitor:
     def record(self, terms: Surrogate) -> None:
         """Add a step's parts to the epoch's sums, without waiting for the device."""
         parts = torch.stack([terms.log_likelihood.mean(), terms.energy.mean(), terms.entropy.mean()])
-        self._totals = parts if self._totals is None else self._totals + parts
+        # A resumed run brings its sums from the CPU.
+        self._totals = parts if self._totals is None else self._totals.to(parts) + parts
         self._steps += 1
 
-    def check_finite(self) -> None:
-        """Raise :class:`TrainingDiverged` if a part is no longer a finite number."""
-        if self._totals is not None and not bool(torch.isfinite(self._totals).all()):
+    def check_finite(self, parameters: Sequence[Tensor] = ()) -> None:
+        """Raise :class:`TrainingDiverged` if a part, or one of ``parameters``, is no longer a finite number."""
+        watched = [*parameters, *([] if self._totals is None else [self._totals])]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in watched):
             raise TrainingDiverged(
-                "the surrogate is no longer a finite number; lower training.learning_rate or "
-                "training.prior_learning_rate (the last checkpoint is from before and can be resumed)."
+                "the surrogate is no longer a finite number; lower training.learning_rate or training.prior_learning_rate."
             )
 
     def chain_memory(self, spins: Tensor) -> float:
@@ -97,28 +99,30 @@ class Monitor:
         self._write(row)
         self._figures |= {key: row[key] for key in _SHOWN if key in row}
         self._describe(_summary(self._figures))
-        self._look_for_trouble(row)
+        self._look_for_trouble(epoch, extra)
 
     def _write(self, row: dict[str, float | None]) -> None:
         if self.folder is not None:
             with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-        if self._writer is not None:
+        if self._writer_class is not None and self.folder is not None:
+            self._writer = self._writer or self._writer_class(self.folder / "tensorboard")
             for key, value in row.items():
                 if value is not None:
                     self._writer.add_scalar(f"training/{key}", value, row["step"])
 
     # Trouble ----------------------------------------------------------------------------------------------------------
 
-    def _look_for_trouble(self, row: dict[str, float | None]) -> None:
-        beta, error = row.get("effective_beta"), row.get("effective_beta_stderr")
-        if beta is not None and error is not None and abs(beta - 1) > 0.1 + 4 * error:
+    def _look_for_trouble(self, epoch: int, found: dict[str, float]) -> None:
+        beta, error = found.get("effective_beta", math.nan), found.get("effective_beta_stderr", math.nan)
+        # Infinite where no spin ever opposes its field: the end state of an optimizer.
+        if math.isinf(beta) or abs(beta - 1) > 0.1 + 4 * error:
             self.warn(
                 "temperature",
-                f"the sampler's effective inverse temperature is {beta:.2f} instead of 1 (epoch {row['epoch']}): "
+                f"the sampler's effective inverse temperature is {beta:.2f} instead of 1 (epoch {epoch}): "
                 "its samples belong to another prior; check the sampler's options",
             )
-        memory = row.get("chain_memory")
+        memory = found.get("chain_memory")
         if memory is None:  # nobody looked in this epoch
             return
         self._stuck = self._stuck + 1 if memory > 0.5 else 0
@@ -126,7 +130,7 @@ class Monitor:
             self.warn(
                 "mixing",
                 f"the sampler's chains have stopped mixing (correlation {memory:.2f} with themselves since the last look, "
-                f"epoch {row['epoch']}): raise sampler.options.sweeps, or lower training.prior_learning_rate",
+                f"epoch {epoch}): raise sampler.options.sweeps, or lower training.prior_learning_rate",
             )
 
     def warn(self, kind: str, text: str) -> None:
@@ -152,6 +156,8 @@ class Monitor:
             yield
         self._advance = lambda share, seconds: None
         self._describe = lambda text: None
+        if self._writer is not None:
+            self._writer.flush()
 
     def advance(self, share: float, seconds: float) -> None:
         """Tell the display what part of the training is done, after how many seconds."""
@@ -240,9 +246,9 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def _tensorboard_writer(folder: Path) -> Any:
+def _tensorboard_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise QvaeError("training.tensorboard needs the extra: pip install 'qvae[tensorboard]'.") from error
-    return SummaryWriter(folder / "tensorboard")
+    return SummaryWriter

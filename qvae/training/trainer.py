@@ -19,7 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from qvae.config import TrainingConfig
 from qvae.data import Dataset, epoch_permutation
-from qvae.errors import ConfigError
+from qvae.errors import ConfigError, SamplerError
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import annealed_importance_sampling
 from qvae.models.qvae import QVAE
@@ -93,7 +93,11 @@ class Trainer:
         with self.monitor.display(), _interrupts_deferred() as interrupted:
             while not self.is_finished:
                 for images in self._batches():
-                    self._train_step(images)
+                    try:
+                        self._train_step(images)
+                    except SamplerError:
+                        self._save()  # a sampler that fails costs the step in flight and no more
+                        raise
                     self.seconds = time.perf_counter() - self._resumed_at
                     if self.step % self.steps_per_epoch == 0 or self.is_finished:
                         self._end_of_epoch()
@@ -183,7 +187,9 @@ class Trainer:
         ordered = [n for n in names if not n.startswith("prior.")] + [n for n in names if n.startswith("prior.")]
         for name, value in zip(ordered, self.average, strict=True):
             named[name].copy_(value)
-        recalibrate(model, self.dataset, self.images[:_CALIBRATION_IMAGES], self.config.batch_size)
+        # Any order but that of the file, where classes may stand together.
+        chosen = epoch_permutation(len(self.images), 0, 0)[:_CALIBRATION_IMAGES].to(self.device)
+        recalibrate(model, self.dataset, self.images.index_select(0, chosen), self.config.batch_size)
         return model
 
     # Looking at the sampler -------------------------------------------------------------------------------------------
@@ -211,7 +217,7 @@ class Trainer:
     # State ------------------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        self.monitor.check_finite()
+        self.monitor.check_finite(self.parameters)
         paused = time.perf_counter()
         self.save(self)
         self._saved_at = time.perf_counter()

@@ -1,6 +1,7 @@
 """What training shows: a bar on a terminal, lines elsewhere, and the same figures in both."""
 
 import io
+import math
 
 import pytest
 import torch
@@ -62,6 +63,13 @@ def test_what_is_not_finite_is_an_error():
     monitor.record(terms(float("nan")))
     with pytest.raises(TrainingDiverged):
         monitor.check_finite()
+
+
+def test_the_end_state_of_an_optimizer_raises_the_alarm():
+    monitor = Monitor()
+    monitor.record(terms())
+    monitor.end_epoch(1, 1, 0.1, {"effective_beta": math.inf, "effective_beta_stderr": math.nan})
+    assert "effective inverse temperature is inf" in monitor.warnings[0]
 
 
 def test_chain_memory_tells_mixing_from_stuck_chains():

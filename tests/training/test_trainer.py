@@ -9,7 +9,7 @@ import torch
 
 from qvae.config import ModelConfig, TrainingConfig
 from qvae.data import dataset_from_arrays
-from qvae.errors import CapabilityError, ConfigError
+from qvae.errors import CapabilityError, ConfigError, SamplerError
 from qvae.models.qvae import QVAE
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
@@ -137,6 +137,21 @@ def test_a_surrogate_that_is_not_finite_stops_training_and_keeps_the_last_checkp
     with pytest.raises(TrainingDiverged, match="lower training.learning_rate"):
         run.fit()
     assert all(saved)
+
+
+def test_a_sampler_that_fails_costs_the_step_in_flight_and_no_more():
+    class Failing(HotSampler):
+        def sample(self, hamiltonian, num_samples):
+            if run.step == 7:
+                raise SamplerError("the annealer is offline.")
+            return super().sample(hamiltonian, num_samples)
+
+    saved = []
+    run = trainer(Failing())
+    run.save = lambda trainer: saved.append(trainer.step)
+    with pytest.raises(SamplerError):
+        run.fit()
+    assert saved == [7]
 
 
 def test_what_the_sampler_can_t_do_is_found_before_training():
