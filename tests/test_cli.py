@@ -101,6 +101,7 @@ MISTAKES = [
     (("samplers", "check", "gibs"), "did you mean 'gibbs'"),
     (("train", "--device"), "No such option"),
     (("train", "--set", "training.batch_size=1"), "2 or more"),
+    (("train", "--set", "model.network={kind: conv, hidden: []}"), "one layer or more"),
     (("train", "--set", "evaluation.log_z_chains=1"), "2 or more"),
     (("train", "--set", "generation.sampler={name: gibs}"), "did you mean 'gibbs'"),
     (("train", "--set", "generation.sampler={name: exact}"), "at most 20 spins"),
