@@ -67,8 +67,11 @@ class Trainer:
         self.total_steps = config.epochs * self.steps_per_epoch
         self.step, self.seconds = 0, 0.0
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
-        prior = list(model.prior.parameters())
-        self.networks = [p for name, p in model.named_parameters() if not name.startswith("prior.")]
+        named = dict(model.named_parameters())
+        prior_names = [name for name in named if name.startswith("prior.")]
+        network_names = [name for name in named if not name.startswith("prior.")]
+        prior, self.networks = [named[name] for name in prior_names], [named[name] for name in network_names]
+        self._names = [*network_names, *prior_names]
         groups = [
             {"params": self.networks, "peak": config.learning_rate},
             {"params": prior, "peak": config.prior_learning_rate},
@@ -183,9 +186,7 @@ class Trainer:
         """
         model = copy.deepcopy(self.model)
         named = dict(model.named_parameters())
-        names = [name for name, _ in self.model.named_parameters()]
-        ordered = [n for n in names if not n.startswith("prior.")] + [n for n in names if n.startswith("prior.")]
-        for name, value in zip(ordered, self.average, strict=True):
+        for name, value in zip(self._names, self.average, strict=True):
             named[name].copy_(value)
         # Any order but that of the file, where classes may stand together.
         chosen = epoch_permutation(len(self.images), 0, 0)[:_CALIBRATION_IMAGES].to(self.device)
