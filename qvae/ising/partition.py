@@ -140,7 +140,7 @@ def annealed_importance_sampling(
         ValueError: there is a transverse field, or there are fewer than 2 chains or temperatures.
     """
     _check(hamiltonian, chains, temperatures)
-    path = _path(hamiltonian, generator, base_fields)
+    path = _path(hamiltonian, generator, base_fields, temperatures)
     works, _ = path.anneal(path.base_state(chains), path.ladder(temperatures))
     return _one_way(path.log_z0, works, 1, f"AIS forward, {chains} chains x {temperatures} temperatures")
 
@@ -169,7 +169,7 @@ def reverse_annealed_importance_sampling(
         ValueError: there is a transverse field, or there are fewer than 2 chains or temperatures.
     """
     _check(hamiltonian, len(spins), temperatures)
-    path = _path(hamiltonian, generator, base_fields)
+    path = _path(hamiltonian, generator, base_fields, temperatures)
     works, _ = path.anneal(path.gibbs.from_spins(spins), path.ladder(temperatures), reverse=True)
     return _one_way(path.log_z0, works, -1, f"AIS reverse, {len(spins)} chains x {temperatures} temperatures")
 
@@ -200,14 +200,17 @@ def bidirectional_annealing(
     return _combine(path.log_z0, forward, backward, f"{chains} chains x {temperatures} temperatures")
 
 
-def _path(hamiltonian: IsingHamiltonian, generator: torch.Generator, base_fields: Tensor | None) -> _Path:
+def _path(
+    hamiltonian: IsingHamiltonian, generator: torch.Generator, base_fields: Tensor | None, temperatures: int
+) -> _Path:
     if base_fields is None:
         _, fields = _equilibrate(hamiltonian, _PILOT_CHAINS, _MIN_SWEEPS, generator)
     else:
         fields = torch.as_tensor(base_fields)
         if fields.shape != hamiltonian.h.shape:
             raise ValueError(f"base_fields has shape {tuple(fields.shape)}; one field for each spin is needed")
-    return _Path(hamiltonian, generator, fields)
+    # A pilot finer than the ladder itself would be most of the cost.
+    return _Path(hamiltonian, generator, fields, min(_PILOT_STEPS, temperatures))
 
 
 def _equilibrate(
@@ -237,7 +240,13 @@ class _Path:
     f_beta(r) = exp(-E_beta(r)) prod_(i in c) 2 cosh(logit_i(r) / 2), where logit_i is that of spin i given r at beta.
     """
 
-    def __init__(self, hamiltonian: IsingHamiltonian, generator: torch.Generator, base_fields: Tensor) -> None:
+    def __init__(
+        self,
+        hamiltonian: IsingHamiltonian,
+        generator: torch.Generator,
+        base_fields: Tensor,
+        pilot_steps: int = _PILOT_STEPS,
+    ) -> None:
         hamiltonian = hamiltonian.detach().to(dtype=torch.float32)
         fields = base_fields.detach().to(hamiltonian.h)
         self.generator = generator
@@ -250,7 +259,7 @@ class _Path:
         # The summed spins are drawn first in both directions: so one is the other's time reversal (in f_beta).
         self._orders = ([self.summed, *others], [self.summed, *reversed(others)])
         self._slope_field, self._couplings = self._rest(hamiltonian, fields)
-        self._spreads = self._survey()
+        self._spreads = self._survey(pilot_steps)
 
     def _rest(self, hamiltonian: IsingHamiltonian, fields: Tensor) -> tuple[Tensor, Tensor | None]:
         """h - h0 of the spins that aren't summed out, and the couplings among them, in row order."""
@@ -289,11 +298,11 @@ class _Path:
         """One update of every block at ``beta``, in place."""
         self.gibbs.sweep(state, 1, self.generator, beta, self.base, self._orders[reverse])
 
-    def _survey(self) -> Tensor:
+    def _survey(self, steps: int) -> Tensor:
         """sd(d log f / d beta) d beta at even betas, from a pilot run: lengths of the path's parts."""
         state = self.base_state(_PILOT_CHAINS)
         spreads = []
-        for beta, new in itertools.pairwise(torch.linspace(0, 1, _PILOT_STEPS + 1).tolist()):
+        for beta, new in itertools.pairwise(torch.linspace(0, 1, steps + 1).tolist()):
             spreads.append(self.log_ratio(state, beta, new).std())
             self.sweep(state, new)
         return torch.stack(spreads).cpu()
@@ -303,10 +312,10 @@ class _Path:
 
         A tenth of the distance is in beta itself, in case the pilot run was too quick to see some spread.
         """
-        parts = 0.9 * self._spreads / self._spreads.sum().clamp(min=1e-12) + 0.1 / _PILOT_STEPS
+        parts = 0.9 * self._spreads / self._spreads.sum().clamp(min=1e-12) + 0.1 / len(self._spreads)
         travelled = np.concatenate([[0.0], parts.cumsum(0).numpy()])
         even = np.linspace(0.0, travelled[-1], temperatures)
-        return torch.from_numpy(np.interp(even, travelled, np.linspace(0.0, 1.0, _PILOT_STEPS + 1)))
+        return torch.from_numpy(np.interp(even, travelled, np.linspace(0.0, 1.0, len(self._spreads) + 1)))
 
     def rungs(self, betas: Tensor) -> Tensor:
         """Indices of the betas at which replicas exchange, both ends included, at thermodynamic lengths of about 1."""
