@@ -1,4 +1,4 @@
-"""The command line: `qvae train`, `evaluate`, `generate`, `reconstruct` and `samplers`."""
+"""The command line: `qvae train`, `evaluate`, `generate`, `reconstruct`, `report`, `compare` and `samplers`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qvae.errors import ConfigError, DataError, QvaeError, RunError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from qvae.evaluation.html import Table as PlainTable
     from qvae.run import Run
 
 app = typer.Typer(
@@ -105,13 +106,14 @@ def evaluate(
     overrides: Set = None,
 ) -> None:
     """ELBO and importance-weighted log-likelihood, again or with other settings (--set importance_samples=1000)."""
-    from qvae import run as runs
+    from qvae.look import evaluate as evaluate_run
+    from qvae.run import load_run
 
     console = _console()
     sections = ("evaluation.", "data.")
     settings = [text if text.startswith(sections) else f"evaluation.{text}" for text in overrides or []]
-    opened = runs.load_run(run, settings)
-    runs.evaluate(opened, console=console)
+    opened = load_run(run, settings)
+    evaluate_run(opened, console=console)
     _print_evaluation(console, opened)
 
 
@@ -122,10 +124,10 @@ def generate(
     sampler: Annotated[str | None, typer.Option(help="Another sampler than the run's own.")] = None,
 ) -> None:
     """Sample the prior and decode: an .npz of images and a picture."""
-    from qvae import run as runs
+    from qvae.look import write_generated
+    from qvae.run import load_run
 
-    opened = runs.load_run(run)
-    _print_files(runs.write_generated(opened, num, sampler))
+    _print_files(write_generated(load_run(run), num, sampler))
 
 
 @app.command()
@@ -135,9 +137,35 @@ def reconstruct(
     overrides: Set = None,
 ) -> None:
     """Test images beside their reconstructions: an .npz and a picture."""
-    from qvae import run as runs
+    from qvae.look import write_reconstructions
+    from qvae.run import load_run
 
-    _print_files(runs.write_reconstructions(runs.load_run(run, overrides or []), num))
+    _print_files(write_reconstructions(load_run(run, overrides or []), num))
+
+
+@app.command()
+def report(run: RunFolder, overrides: Set = None) -> None:
+    """Draw the pictures again and write report.html, one file to send to a colleague."""
+    from qvae.report import write_report
+    from qvae.run import load_run
+
+    _print_files((write_report(load_run(run, overrides or [])),))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Run folders.")],
+    out: Annotated[Path, typer.Option(help="The HTML file; a PNG goes beside it.")] = Path("comparison.html"),
+) -> None:
+    """Runs side by side: the same numbers and pictures, for instance one run per sampler."""
+    from qvae.report import compare as compare_runs
+    from qvae.report import comparison_table
+    from qvae.run import load_run
+
+    opened = [load_run(run) for run in runs]
+    files = compare_runs(opened, out)
+    _print_table(_console(), comparison_table(opened))
+    _print_files(files)
 
 
 @samplers_app.callback()
@@ -222,6 +250,18 @@ def _print_evaluation(console: Console, run: Run) -> None:
     warning = found["log_z_details"].get("warning")
     if warning:
         console.print(f"[yellow]warning:[/yellow] {warning}")
+
+
+def _print_table(console: Console, found: PlainTable) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*found.header, box=box.SIMPLE_HEAD)
+    for row in found.rows:
+        table.add_row(*row)
+    console.print(table)
+    if found.note:
+        console.print(found.note, style="dim")
 
 
 def _print_files(files: tuple[Path, ...]) -> None:

@@ -237,6 +237,14 @@ class EvaluationConfig(Section):
     """test images used; None for all of them"""
     log_z_chains: Annotated[int, Field(ge=2)] = 500
     log_z_temperatures: Annotated[int, Field(ge=2)] = 2000
+    num_generated: Annotated[int, Field(ge=0)] = 10_000
+    """samples in the Frechet distance; 0 leaves it out"""
+    inception_weights: str | None = None
+    """file of the Inception weights, for the distance that goes by its name; None leaves it out"""
+    probes: bool = True
+    """read the labels from the code by a linear and an MLP probe"""
+    tsne_every: Annotated[int, Field(ge=0)] = 10
+    """epochs between two maps of the latent film; 0 leaves out film and map"""
     seed: Seed = 0
 
 

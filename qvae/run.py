@@ -1,12 +1,11 @@
-"""A run from configuration to folder: train, resume, load, evaluate, generate and reconstruct."""
+"""A run from configuration to folder: train, resume and load."""
 
 from __future__ import annotations
 
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,12 +16,13 @@ import torch
 from torch import Tensor
 
 import qvae
-from qvae.config import Config, EvaluationConfig, ModelConfig, SamplerConfig, dump_config, load_config
-from qvae.data import Dataset, binarize_fixed, load_data
+from qvae.config import Config, ModelConfig, SamplerConfig, dump_config, load_config
+from qvae.data import Dataset, load_data
 from qvae.errors import ConfigError, DataError, RunError
-from qvae.evaluation.likelihood import Likelihood, evaluate_likelihood, prior_log_partition
-from qvae.files import atomic_write_bytes, atomic_write_text
+from qvae.files import atomic_write_text
+from qvae.look import EVALUATION, evaluate, film
 from qvae.models.qvae import QVAE
+from qvae.report import write_report
 from qvae.sampling.registry import load_sampler, sampler_options
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.checkpoint import load_checkpoint, save_checkpoint
@@ -30,12 +30,10 @@ from qvae.training.monitor import Monitor
 from qvae.training.trainer import Trainer, choose_device
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import Console
 
 CONFIG, MODEL, CHECKPOINT = "config.yaml", "model.safetensors", "checkpoint.safetensors"
-METRICS, EVALUATION, ENVIRONMENT = "metrics.jsonl", "evaluation.json", "environment.json"
-_SHOWN, _PICTURED = 64, 400  # images in a run's pictures, and at most in one that is asked for
+METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
 
 
 @dataclass
@@ -64,6 +62,11 @@ class Run:
         file = self.path / METRICS
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         return [row for row in map(_metrics_row, lines) if row]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.prior.h.device
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -184,7 +187,9 @@ def _assemble(folder: Path, config: Config, console: Console | None) -> tuple[Da
     if config.generation.sampler is not None:
         _make_sampler(config.generation.sampler, config, purpose=2).check(model.prior.hamiltonian().detach())
     monitor = Monitor(folder, console, config.training.tensorboard)
-    return dataset, Trainer(model, dataset, config.training, sampler, monitor, partial(_save, folder, config))
+    save = partial(_save, folder, config)
+    observer = film(dataset, config.evaluation, choose_device(config.training.device))
+    return dataset, Trainer(model, dataset, config.training, sampler, monitor, save, observer)
 
 
 def _build_model(config: ModelConfig, mean_image: Tensor) -> QVAE:
@@ -210,7 +215,7 @@ def _fit_and_evaluate(folder: Path, dataset: Dataset, trainer: Trainer, console:
     run = load_run(folder)
     run.dataset = dataset
     evaluate(run, console=console)
-    draw_figures(run)
+    write_report(run)
     return run
 
 
@@ -342,129 +347,3 @@ def load_run(path: str | Path, overrides: Iterable[str] = ()) -> Run:
 def _require_same_model(saved: Any, config: ModelConfig, file: Path) -> None:
     if saved != config.model_dump(mode="json"):
         raise RunError(f"{file} is of another model than {file.parent / CONFIG} says; put the matching files together.")
-
-
-# Look -----------------------------------------------------------------------------------------------------------------
-
-
-def evaluate(run: Run, settings: EvaluationConfig | None = None, console: Console | None = None) -> Likelihood:
-    """ELBO and importance-weighted log-likelihood on the test images; writes ``evaluation.json``.
-
-    Args:
-        run: with its data within reach.
-        settings: other settings than the run's own.
-        console: where progress is shown.
-
-    Raises:
-        CapabilityError: the prior has a transverse field and is too large to diagonalize.
-    """
-    settings = settings or run.config.evaluation
-    device = run.model.prior.h.device
-    hamiltonian = run.model.prior.hamiltonian().detach()
-    started = time.perf_counter()
-    images = test_images(run.dataset, settings).to(device)
-    with _progress(console, "evaluating", len(images)) as advance:
-        log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
-        found = evaluate_likelihood(run.model, images, log_z, settings.importance_samples, settings.seed, advance)
-    extra = {
-        "binarization": run.dataset.binarization,
-        "test_images_are_all": len(images) == len(run.dataset.test),
-        "log_z_details": log_z.details,
-        "evaluation_seed": settings.seed,
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    atomic_write_text(run.path / EVALUATION, json.dumps(found.to_dict() | extra, indent=2) + "\n")
-    return found
-
-
-@contextmanager
-def _progress(console: Console | None, label: str, total: int) -> Iterator[Callable[[int], None]]:
-    if console is None or not console.is_terminal:
-        yield lambda done: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda done: progress.advance(task, done)
-
-
-def test_images(dataset: Dataset, settings: EvaluationConfig) -> Tensor:
-    """The binary test images (N, D) that an evaluation uses, drawn from its seed."""
-    grey = dataset.test.flatten(1)
-    return binarize_fixed(dataset, grey[: settings.num_test], settings.seed)
-
-
-def draw_figures(run: Run) -> list[Path]:
-    """Loss curves, reconstructions and samples as PNG files in ``figures/``."""
-    from qvae.evaluation.figures import loss_curves
-
-    originals, reconstructions = reconstruct(run, _SHOWN)
-    figures = {
-        "losses": loss_curves(run.metrics),
-        "reconstructions": _reconstruction_figure(originals, reconstructions),
-        "samples": _samples_figure(generate(run, _SHOWN), run),
-    }
-    return [_save_figure(figure, run.path / "figures" / f"{name}.png") for name, figure in figures.items()]
-
-
-def generate(run: Run, num_images: int, sampler: str | None = None) -> np.ndarray:
-    """Probabilities of pixels decoded from samples of the prior, (num_images, *image_shape)."""
-    return run.model.generate(num_images, run.sampler(sampler)).cpu().numpy()
-
-
-def reconstruct(run: Run, num_images: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first test images as bits and their reconstructions, both (N, *image_shape)."""
-    settings = run.config.evaluation.model_copy(update={"num_test": num_images})
-    device = run.model.prior.h.device
-    images = test_images(run.dataset, settings).to(device)
-    generator = torch.Generator(device).manual_seed(settings.seed)
-    found = run.model.reconstruct(images, generator)
-    return images.unflatten(1, run.model.image_shape).cpu().numpy(), found.cpu().numpy()
-
-
-def write_generated(run: Run, num_images: int, sampler: str | None = None) -> tuple[Path, Path]:
-    """``generated.npz`` (array ``images``) and ``figures/samples.png`` in the run folder."""
-    images = generate(run, num_images, sampler)
-    array = _save_array(run.path / "generated.npz", images=images)
-    return array, _save_figure(_samples_figure(images[:_PICTURED], run, sampler), run.path / "figures" / "samples.png")
-
-
-def write_reconstructions(run: Run, num_images: int) -> tuple[Path, Path]:
-    """``reconstructions.npz`` (arrays ``originals`` and ``reconstructions``) and its picture in the run folder."""
-    originals, found = reconstruct(run, num_images)
-    array = _save_array(run.path / "reconstructions.npz", originals=originals, reconstructions=found)
-    figure = _reconstruction_figure(originals, found)
-    return array, _save_figure(figure, run.path / "figures" / "reconstructions.png")
-
-
-def _samples_figure(images: np.ndarray, run: Run, sampler: str | None = None) -> Figure:
-    from qvae.evaluation.figures import image_grid
-
-    name = sampler or (run.config.generation.sampler or run.config.sampler).name
-    return image_grid(images, title=f"decoded from the prior, sampler: {name}")
-
-
-def _reconstruction_figure(originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
-    from qvae.evaluation.figures import reconstruction_pairs
-
-    return reconstruction_pairs(originals, reconstructions, title="test images, and under each its reconstruction")
-
-
-def _save_figure(figure: Figure, file: Path) -> Path:
-    import io
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    file.parent.mkdir(exist_ok=True)
-    atomic_write_bytes(file, buffer.getvalue())
-    return file
-
-
-def _save_array(file: Path, **arrays: np.ndarray) -> Path:
-    import io
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    atomic_write_bytes(file, buffer.getvalue())
-    return file

@@ -11,6 +11,9 @@ SMALL = [
     "model.network.hidden=[16]",
     "evaluation.importance_samples=5",
     "evaluation.num_test=40",
+    "evaluation.num_generated=0",
+    "evaluation.probes=false",
+    "evaluation.tsne_every=0",
 ]
 
 

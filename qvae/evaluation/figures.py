@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
 
 _CURVES = (
     ("surrogate", "surrogate loss (not an ELBO)"),
     ("reconstruction", "reconstruction  -log p(x|ζ)"),
     ("kl", "KL part, with a rough log Z"),
 )
+_MATRIX_SPINS = 1024  # above this a matrix of couplings has more entries than pixels, and a histogram says more
 
 
-def loss_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Surrogate, reconstruction and KL part over epochs, and the sampler's effective inverse temperature.
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None) -> Figure:
+    """Surrogate, reconstruction and KL part over epochs, and what the sampler was seen to do.
 
     Args:
         rows: one mapping per epoch, as in ``metrics.jsonl``.
+        elbo: the true ELBO at the end, drawn as a point where it is known.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    losses, sampler = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    losses, temperature, memory = figure.subplots(1, 3, width_ratios=(5, 3, 3))
     for key, label in _CURVES:
         epochs, values = _series(rows, key)
         losses.plot(epochs, values, label=label)
+    if elbo is not None and rows:
+        losses.plot(rows[-1]["epoch"], -elbo, "k*", markersize=9, label=f"-ELBO at the end, discrete latents: {-elbo:.2f}")
     losses.set(xlabel="epoch", ylabel="nats per image", title="Training")
     # The first epochs fall steeply; without a cut they flatten everything that follows.
     settled = [_series(rows[len(rows) // 20 :], key)[1] for key, _ in _CURVES]
     losses.set_ylim(0, 1.1 * max((float(values.max()) for values in settled if len(values)), default=1.0))
-    losses.legend(frameon=False)
+    losses.legend(frameon=False, fontsize=8)
     epochs, beta = _series(rows, "effective_beta")
     _, error = _series([row for row in rows if row.get("effective_beta") is not None], "effective_beta_stderr")
     if len(error) == len(beta):
-        sampler.errorbar(epochs, beta, yerr=error, fmt=".-", capsize=2)
-    sampler.axhline(1, color="grey", linewidth=0.8)
-    sampler.set(xlabel="epoch", ylabel="effective inverse temperature", title="Negative phase (1 is right)")
-    low, high = sampler.get_ylim()
-    sampler.set_ylim(min(low, 0.8), max(high, 1.2))
-    for axes in (losses, sampler):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
+        temperature.errorbar(epochs, beta, yerr=error, fmt=".-", capsize=2)
+    temperature.axhline(1, color="grey", linewidth=0.8)
+    temperature.set(xlabel="epoch", ylabel="effective inverse temperature", title="Negative phase (1 is right)")
+    low, high = temperature.get_ylim()
+    temperature.set_ylim(min(low, 0.8), max(high, 1.2))
+    epochs, remembered = _series(rows, "chain_memory")
+    if len(epochs):
+        memory.plot(epochs, remembered, ".-")
+    else:
+        memory.text(0.5, 0.5, "no chains that persist", ha="center", transform=memory.transAxes, color="grey")
+    memory.set(xlabel="epoch", ylabel="correlation since the last look", title="Chains' memory (0 mixes)", ylim=(-0.1, 1.05))
+    return _without_frames(figure)
 
 
 def _series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     pairs = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
     array = np.array(pairs, dtype=float).reshape(-1, 2)
     return array[:, 0], array[:, 1]
+
+
+# Images ---------------------------------------------------------------------------------------------------------------
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, title: str = "") -> Figure:
@@ -60,11 +79,37 @@ def image_grid(images: np.ndarray, columns: int | None = None, title: str = "") 
 def reconstruction_pairs(originals: np.ndarray, reconstructions: np.ndarray, title: str = "") -> Figure:
     """Originals (N, ...) with their reconstructions (N, ...) under them, sixteen pairs to a row."""
     columns = min(16, len(originals))
-    kept = len(originals) // columns * columns
-    shape = (-1, columns, *originals.shape[1:])
-    stacked = np.stack([originals[:kept].reshape(shape), reconstructions[:kept].reshape(shape)], axis=1)
-    flat = stacked.reshape(-1, *originals.shape[1:])
-    return _show(_tile(flat, columns), columns, len(flat) // columns, title)
+    rows = -(-len(originals) // columns)
+    blank = np.full((rows * columns - len(originals), *originals.shape[1:]), 0.5)
+    pair = [np.concatenate([images, blank]).reshape(rows, columns, *blank.shape[1:]) for images in (originals, reconstructions)]
+    flat = np.stack(pair, axis=1).reshape(-1, *blank.shape[1:])
+    return _show(_tile(flat, columns), columns, 2 * rows, title)
+
+
+def nearest_neighbours(samples: np.ndarray, neighbours: np.ndarray, title: str = "") -> Figure:
+    """Samples (N, ...), framed, with their nearest training images (N, k, ...) right of them; two blocks side by side."""
+    rows = np.concatenate([samples[:, None], neighbours], axis=1)
+    half = -(-len(rows) // 2)
+    rows = np.concatenate([rows, np.full((2 * half - len(rows), *rows.shape[1:]), 0.5)])
+    gap = np.full_like(rows[:half, :1], 0.5)
+    picture = np.concatenate([rows[:half], gap, rows[half:]], axis=1)
+    columns = picture.shape[1]
+    figure = _show(_tile(picture.reshape(-1, *samples.shape[1:]), columns), columns, half, title)
+    height, width = samples.shape[-2] + 1, samples.shape[-1] + 1
+    for column in (0, rows.shape[1] + 1):
+        frame = Rectangle((column * width - 0.5, -0.5), width, half * height, fill=False, edgecolor="tab:orange", linewidth=2)
+        figure.axes[0].add_patch(frame)
+    return figure
+
+
+def traversals(images: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
+    """Decoded images (rows, columns, ...), a path through the latent space in each row, with the rows' names."""
+    rows, columns = images.shape[:2]
+    figure = _show(_tile(images.reshape(-1, *images.shape[2:]), columns), columns, rows, title)
+    height = images.shape[-2] + 1
+    for row, name in enumerate(names):
+        figure.axes[0].text(-1.5, (row + 0.5) * height, name, ha="right", va="center", fontsize=8)
+    return figure
 
 
 def _tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -88,4 +133,161 @@ def _show(picture: np.ndarray, columns: int, rows: int, title: str) -> Figure:
     axes.set_axis_off()
     if title:
         axes.set_title(title, fontsize=10)
+    return figure
+
+
+# Latents --------------------------------------------------------------------------------------------------------------
+
+
+def code_map(
+    points: np.ndarray, labels: np.ndarray | None = None, title: str = "", limits: tuple[float, float] | None = None
+) -> Figure:
+    """A map (N, 2) of latent codes, coloured by class, with a legend.
+
+    Args:
+        points: as from :func:`qvae.evaluation.tsne.tsne_map`.
+        labels: classes, (N,); None draws all alike.
+        title: above the map.
+        limits: of both axes, for frames that must not jump; None fits them to the points.
+    """
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    axes = figure.subplots()
+    size = float(np.clip(4000 / max(len(points), 1), 3, 20))
+    if labels is None:
+        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.8, linewidths=0)
+    else:
+        classes = np.unique(labels)
+        colours = colormaps["tab10" if len(classes) <= 10 else "turbo"]
+        for place, label in enumerate(classes):
+            colour = colours(place if len(classes) <= 10 else place / (len(classes) - 1))
+            x, y = points[labels == label].T
+            axes.scatter(x, y, s=size, alpha=0.8, linewidths=0, color=colour, label=str(label))
+        if len(classes) <= 20:
+            figure.legend(loc="outside right center", title="class", frameon=False, markerscale=max(1.0, 6 / size**0.5))
+    if limits is not None:
+        axes.set(xlim=limits, ylim=limits)
+    axes.set(xticks=[], yticks=[], aspect="equal" if limits is not None else "auto")
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def latent_film(maps: Sequence[np.ndarray], titles: Sequence[str], labels: np.ndarray | None = None) -> list[Figure]:
+    """One :func:`code_map` per map (N, 2), all with the same axes and colours."""
+    reach = 1.05 * max(float(np.abs(points).max()) for points in maps)
+    return [code_map(points, labels, title, (-reach, reach)) for points, title in zip(maps, titles, strict=True)]
+
+
+def gif(figures: Sequence[Figure], milliseconds: int = 350, dpi: int = 80) -> bytes:
+    """An animation of figures of one size, the last of which stays for two seconds, as the bytes of a GIF."""
+    frames = [_pixels(figure, dpi) for figure in figures]
+    # One palette for all frames: otherwise colours flicker.
+    palette = frames[-1].quantize(64)
+    first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    durations = [milliseconds] * len(rest) + [2000]
+    buffer = io.BytesIO()
+    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
+    return buffer.getvalue()
+
+
+def _pixels(figure: Figure, dpi: int) -> Image.Image:
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def unit_use(information: np.ndarray, alive: float) -> Figure:
+    """Mutual information of each latent unit with the image, (n,) in nats, the largest first; ``alive`` is the threshold."""
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    axes = figure.subplots()
+    ordered = np.sort(information)[::-1]
+    axes.fill_between(np.arange(len(ordered)) + 0.5, ordered, step="mid", alpha=0.8)
+    axes.axhline(np.log(2), color="grey", linewidth=0.8)
+    axes.text(len(ordered), np.log(2), "log 2 ", ha="right", va="bottom", color="grey", fontsize=8)
+    count = int((ordered > alive).sum())
+    axes.set(xlabel="latent unit, sorted", ylabel="I(x; z_i) in nats", xlim=(0, len(ordered)), ylim=(0, 0.75))
+    axes.set_title(f"{count} of {len(ordered)} units carry more than {alive:g} nats", fontsize=10)
+    return _without_frames(figure)
+
+
+# Prior ----------------------------------------------------------------------------------------------------------------
+
+
+def couplings(h: np.ndarray, edges: np.ndarray, J: np.ndarray, layers: tuple[int, int] | None = None) -> Figure:
+    """Couplings and fields of an Ising prior.
+
+    Args:
+        h: fields, (n,).
+        edges: pairs of spins, (m, 2).
+        J: couplings, (m,).
+        layers: sizes of an RBM's layers, whose matrix is then drawn layer against layer.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(5, 4))
+    n = len(h)
+    if len(J) and n <= _MATRIX_SPINS:
+        matrix = np.full((n, n), np.nan)
+        matrix[edges[:, 0], edges[:, 1]] = matrix[edges[:, 1], edges[:, 0]] = J
+        names = ("spin", "spin")
+        if layers is not None:
+            matrix, names = matrix[: layers[0], layers[0] :], ("spin of the second layer", "spin of the first layer")
+        reach = float(np.quantile(np.abs(J), 0.995)) or 1.0
+        shown = left.imshow(matrix, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto", interpolation="nearest")
+        figure.colorbar(shown, ax=left, extend="both" if np.abs(J).max() > reach else "neither")
+        left.set(xlabel=names[0], ylabel=names[1], title="Couplings J (negative couplings align spins)")
+    elif len(J):
+        left.hist(J, bins=80)
+        left.set(xlabel="J", ylabel="couplings", title=f"{len(J)} couplings J")
+    else:
+        left.text(0.5, 0.5, "independent spins: no couplings", ha="center", transform=left.transAxes, color="grey")
+        left.set_axis_off()
+    right.hist(h, bins=min(60, max(10, n // 4)))
+    right.set(xlabel="h", ylabel="spins", title="Fields h (a positive field favours the bit 0)")
+    return _without_frames(figure)
+
+
+def energy_histogram(prior: np.ndarray, encoded: np.ndarray) -> Figure:
+    """Energies E(z) of samples of the prior (N,) and of encoded test images (M,): with a good prior they overlap."""
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    both = np.concatenate([prior, encoded])
+    bins = np.linspace(both.min(), both.max() + 1e-6, 80).tolist()
+    for values, label in ((prior, "samples of the prior"), (encoded, "encoded test images")):
+        axes.hist(values, bins=bins, density=True, alpha=0.55, label=label)
+    axes.set(xlabel="energy E(z)", ylabel="density", title="Prior against data in the latent space")
+    axes.legend(frameon=False)
+    return _without_frames(figure)
+
+
+# Runs side by side ----------------------------------------------------------------------------------------------------
+
+
+def side_by_side(columns: Sequence[Mapping[str, np.ndarray]], names: Sequence[str], title: str = "") -> Figure:
+    """The same pictures of several runs: a column each, a row for each picture that any of them has.
+
+    Args:
+        columns: for each run, pictures as arrays (height, width, channels) by their title.
+        names: of the runs.
+        title: above all.
+    """
+    rows = list(dict.fromkeys(key for column in columns for key in column))
+    heights = [max(c[row].shape[0] / c[row].shape[1] for c in columns if row in c) for row in rows]
+    figure = Figure(figsize=(5.2 * len(columns), 0.6 + sum(5.2 * h + 0.3 for h in heights)), layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)
+    for row, key in enumerate(rows):
+        for column, pictures in enumerate(columns):
+            axes = grid[row, column]
+            axes.set_axis_off()
+            if key in pictures:
+                axes.imshow(pictures[key])
+            if row == 0:
+                axes.set_title(names[column], fontsize=11)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _without_frames(figure: Figure) -> Figure:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
     return figure

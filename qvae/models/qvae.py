@@ -60,24 +60,37 @@ class QVAE(nn.Module):
         return self.posterior_sample(images.flatten(1), relaxed=False, generator=generator).latents
 
     @torch.no_grad()
+    def code_means(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """q(z_i = 1|x) of images (B, D), (B, n); in the later levels of a hierarchy, given bits drawn in the earlier ones."""
+        return torch.sigmoid(self.posterior_sample(images.flatten(1), relaxed=False, generator=generator).logits)
+
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Probabilities of the pixels, (B, *image_shape), from latent bits or relaxed latents (B, n)."""
         return torch.sigmoid(self.decoder(latents)).unflatten(1, self.image_shape)
 
+    def decode_bits(self, bits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Probabilities of the pixels from bits (B, n), smoothed as in training: a one to near one, a zero to near zero."""
+        batches = bits.split(_DECODED_AT_ONCE)
+        return torch.cat([self.decode(self.relaxation.smooth(batch, generator)) for batch in batches])
+
     def reconstruct(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Probabilities of the pixels after encoding and decoding, (B, *image_shape)."""
-        return self.decode(self.encode(images, generator))
+        return self.decode_bits(self.encode(images, generator), generator)
 
-    @torch.no_grad()
-    def generate(self, num_images: int, sampler: LatentSampler) -> Tensor:
+    def generate(self, num_images: int, sampler: LatentSampler, generator: torch.Generator | None = None) -> Tensor:
         """Probabilities of the pixels decoded from the prior's samples, (num_images, *image_shape).
+
+        Args:
+            num_images: how many.
+            sampler: of the prior.
+            generator: of the smoothing; None takes torch's global one.
 
         Raises:
             CapabilityError: the sampler can't sample this prior.
         """
         spins = sampler.sample(self.prior.hamiltonian().detach(), num_images).spins
-        bits = (1 + spins.to(self.prior.h)) / 2
-        return torch.cat([self.decode(batch) for batch in bits.split(_DECODED_AT_ONCE)])
+        return self.decode_bits((1 + spins.to(self.prior.h)) / 2, generator)
 
 
 def bernoulli_log_likelihood(logits: Tensor, images: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from qvae.config import RelaxationConfig
 
+_CERTAIN = 16.0  # a logit of which sigmoid is 0 or 1 to a ten-millionth
+
 
 class Relaxation(ABC):
     """A smoothed Bernoulli variable with logits l, q = sigmoid(l).
@@ -25,6 +27,10 @@ class Relaxation(ABC):
     @abstractmethod
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One zeta for each logit, differentiable in the logits."""
+
+    def smooth(self, bits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """zeta ~ r(zeta|z) of given bits: what training makes of a posterior that is certain of them."""
+        return self.sample(_CERTAIN * (2 * bits - 1), generator)
 
     @abstractmethod
     def bit_mean(self, logits: Tensor, zeta: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,25 @@ from qvae.training.objective import negative_phase, surrogate
 _CALIBRATION_IMAGES = 4096  # enough that batch-norm statistics add less noise to the likelihood than the test set has
 _LOOKS = 8  # at the sampler in a short run, where they cost about 3 %
 _STEPS_BETWEEN_LOOKS = 2000  # in a long one, where they cost less than 1 %
+_STEPS_BETWEEN_TIMINGS = 50  # so seldom that waiting for the device costs nothing
+
+
+class Observer(Protocol):
+    """Watches a model train, outside the training's clock; its state travels in the checkpoint."""
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether to be called at the end of ``epoch``; it always is at the last one."""
+        ...
+
+    def observe(self, model: QVAE, epoch: int, loss: str) -> None:
+        """Look at the model as it trains, and leave it as it was; ``loss`` says what the training display would."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
 
 
 class Trainer:
@@ -43,6 +62,7 @@ class Trainer:
         sampler: draws the negative phase.
         monitor: takes the metrics; None keeps silent.
         save: called with ``state_dict()``'s owner every ``checkpoint_seconds``, at the end and at an interrupt.
+        observer: called at the end of the epochs that it asks for.
 
     Everything random comes from generators whose state is in :meth:`state_dict`: a run that is saved, loaded and
     continued ends, on the CPU, with the same bits as one that was never interrupted.
@@ -56,8 +76,10 @@ class Trainer:
         sampler: LatentSampler,
         monitor: Monitor | None = None,
         save: Callable[[Trainer], None] = lambda trainer: None,
+        observer: Observer | None = None,
     ) -> None:
         self.config, self.dataset, self.sampler, self.save = config, dataset, sampler, save
+        self.observer = observer
         self.device = choose_device(config.device)
         self.bf16 = use_bfloat16(config.precision, self.device)
         self.model = model.to(self.device).train()
@@ -80,6 +102,7 @@ class Trainer:
         self.parameters = [*self.networks, *prior]
         self.average = [p.detach().clone() for p in self.parameters]
         self._resumed_at = self._saved_at = 0.0
+        self._milliseconds: dict[str, list[float]] = {}
         sampler.check(model.prior.hamiltonian().detach())
 
     # The loop ---------------------------------------------------------------------------------------------------------
@@ -127,20 +150,43 @@ class Trainer:
             yield self.dataset.binarize(self.images.index_select(0, rows), self.generator)
 
     def _train_step(self, images: Tensor) -> None:
+        lap = self._start_laps() if self.step % _STEPS_BETWEEN_TIMINGS == 0 else lambda part: None
         self._set_learning_rates()
         hamiltonian = self.model.prior.hamiltonian()
         negative = self._submit(hamiltonian.detach())
         terms = surrogate(self.model, images, self.generator, self.bf16)
+        lap("ms_forward")
+        moments = negative()
+        lap("ms_negative_phase")
         weight = self.kl_weight
-        loss = terms.loss(weight) + weight * negative_phase(hamiltonian, negative())
+        loss = terms.loss(weight) + weight * negative_phase(hamiltonian, moments)
         self.optimizer.zero_grad()
         loss.backward()
+        lap("ms_backward")
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.networks, self.config.clip_norm)
         self.optimizer.step()
         self.step += 1
         self._average_weights()
+        lap("ms_optimizer")
         self.monitor.record(terms)
+
+    def _start_laps(self) -> Callable[[str], None]:
+        """A function that books the time since its last call under the name of a part of the step."""
+        last = self._now()
+
+        def lap(part: str) -> None:
+            nonlocal last
+            now = self._now()
+            self._milliseconds.setdefault(part, []).append(1e3 * (now - last))
+            last = now
+
+        return lap
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def _submit(self, hamiltonian: IsingHamiltonian) -> Callable[[], Moments]:
         """Ask for the negative phase; a remote sampler works while the networks do."""
@@ -197,11 +243,15 @@ class Trainer:
 
     def _end_of_epoch(self) -> None:
         epoch = -(-self.step // self.steps_per_epoch)
+        observed = self.observer is not None and (self.is_finished or self.observer.is_due(epoch))
         interval = max(1, min(_STEPS_BETWEEN_LOOKS, self.total_steps // _LOOKS))
         looks, before = self.step // interval, max(0, self.step - self.steps_per_epoch) // interval
-        diagnosis = self._diagnose() if looks > before or self.is_finished else {}
+        diagnosis = self._diagnose() if looks > before or observed or self.is_finished else {}
         rates = {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": self.kl_weight}
-        self.monitor.end_epoch(epoch, self.step, self.seconds, rates | diagnosis)
+        loss = self.monitor.end_epoch(epoch, self.step, self.seconds, rates | diagnosis)
+        if observed and self.observer is not None:
+            with self._clock_stopped():
+                self.observer.observe(self.model, epoch, loss)
 
     def _diagnose(self) -> dict[str, float]:
         """The sampler's effective temperature, how much its chains remember, and a rough log Z for the curves."""
@@ -209,6 +259,8 @@ class Trainer:
         spins = self.sampler.sample(hamiltonian, self.config.chains).spins
         beta = effective_beta(spins, hamiltonian)
         found = {"effective_beta": beta.value, "effective_beta_stderr": beta.stderr}
+        found |= {part: float(np.median(times)) for part, times in self._milliseconds.items()}
+        self._milliseconds.clear()
         if self.sampler.capabilities.persistent:
             found["chain_memory"] = self.monitor.chain_memory(spins)
         if not hamiltonian.is_quantum:
@@ -219,10 +271,16 @@ class Trainer:
 
     def _save(self) -> None:
         self.monitor.check_finite(self.parameters)
-        paused = time.perf_counter()
-        self.save(self)
+        with self._clock_stopped():
+            self.save(self)
         self._saved_at = time.perf_counter()
-        self._resumed_at += self._saved_at - paused
+
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        """What happens in the block isn't training: ``max_seconds`` doesn't count it."""
+        paused = time.perf_counter()
+        yield
+        self._resumed_at += time.perf_counter() - paused
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, as tensors and values that JSON can hold."""
@@ -237,6 +295,7 @@ class Trainer:
             "global_random": _global_random_state(),
             "sampler": self.sampler.state_dict(),
             "monitor": self.monitor.state_dict(),
+            "observer": self.observer.state_dict() if self.observer is not None else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -252,6 +311,8 @@ class Trainer:
         _restore_global_random_state(state["global_random"])
         self.sampler.load_state_dict(state["sampler"])
         self.monitor.load_state_dict(state["monitor"])
+        if self.observer is not None:
+            self.observer.load_state_dict(state.get("observer", {}))
 
 
 def choose_device(name: str) -> torch.device:

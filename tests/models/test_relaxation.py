@@ -86,3 +86,16 @@ def test_configuration_names_each(kind):
     config = RelaxationConfig(kind=kind, temperature=0.3, beta=5.0)
     relaxation = make_relaxation(config)
     assert getattr(relaxation, "temperature", None) == 0.3 or relaxation.beta == 5.0
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS, ids=lambda r: type(r).__name__)
+def test_given_bits_are_smoothed_as_in_training(relaxation):
+    bits = torch.tensor([0.0, 1.0]).repeat_interleave(NUM)
+    smoothed = relaxation.smooth(bits, torch.Generator().manual_seed(1)).view(2, NUM)
+    for row, logit in zip(smoothed, (-16.0, 16.0), strict=True):
+        for x in (0.05, 0.3, 0.5, 0.8, 0.95):
+            expected = cdf(relaxation, logit, x)
+            error = math.sqrt(max(expected * (1 - expected), 1e-6) / NUM)
+            assert abs((row <= x).float().mean().item() - expected) < 5 * error
+    assert smoothed[0].mean() < 0.2  # a zero near zero
+    assert smoothed[1].mean() > 0.8  # a one near one

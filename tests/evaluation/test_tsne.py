@@ -1,0 +1,105 @@
+"""Maps of latent codes: alignment, films that start from the last map, bounded memory, and a model left as it was."""
+
+import numpy as np
+import pytest
+import torch
+
+from qvae.config import ModelConfig
+from qvae.evaluation import tsne
+from qvae.evaluation.tsne import LatentFilm, aligned, tsne_map
+from qvae.models.qvae import QVAE
+
+
+@pytest.fixture
+def codes():
+    """Two groups of codes, far apart."""
+    generator = np.random.default_rng(0)
+    centres = generator.random((2, 12)) > 0.5
+    return np.abs(centres[np.arange(40) % 2] - 0.1 * generator.random((40, 12))).astype(np.float32)
+
+
+def separation(points):
+    groups = points[::2], points[1::2]
+    between = np.linalg.norm(groups[0].mean(0) - groups[1].mean(0))
+    return between / max(group.std() for group in groups)
+
+
+def test_a_map_keeps_groups_apart_and_repeats(codes):
+    points = tsne_map(codes, seed=3)
+    assert points.shape == (40, 2)
+    assert separation(points) > 2
+    assert np.array_equal(points, tsne_map(codes, seed=3))
+
+
+def test_alignment_undoes_a_rotation_and_a_reflection():
+    target = np.random.default_rng(1).normal(size=(30, 2)).astype(np.float32)
+    target -= target.mean(0)
+    angle = 1.1
+    turned = target @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([1, -1])
+    assert np.allclose(aligned(turned, target), target, atol=1e-5)
+
+
+def test_the_next_map_starts_from_the_last(codes):
+    first = tsne_map(codes)
+    nudged = codes + 0.01 * np.random.default_rng(2).random(codes.shape).astype(np.float32)
+
+    def unlike(points):
+        return 1 - np.corrcoef(points.ravel(), first.ravel())[0, 1]
+
+    assert unlike(tsne_map(nudged, first)) < 0.05
+    # Where the groups stand depends on where one starts: from its mirror image the map stays a mirror image.
+    mirrored = tsne_map(nudged, first * np.array([-1, 1], dtype=np.float32))
+    assert unlike(mirrored) > 0.5
+
+
+def test_codes_that_are_all_alike_have_a_map():
+    assert np.isfinite(tsne_map(np.full((12, 5), 0.5, dtype=np.float32))).all()
+
+
+@pytest.fixture
+def watched():
+    torch.manual_seed(0)
+    model = QVAE(ModelConfig.model_validate({"latent": {"sizes": [4, 4]}, "network": {"hidden": [8]}}), torch.full((4, 4), 0.4))
+    images = (torch.rand(12, 16, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    return model.train(), images
+
+
+def test_a_film_leaves_the_model_and_the_random_numbers_as_they_were(watched):
+    model, images = watched
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    LatentFilm(images, every=1).observe(model, 1, "surrogate 3.0")
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_film_goes_on_from_its_state(watched):
+    model, images = watched
+    whole, half = LatentFilm(images, every=2), LatentFilm(images, every=2)
+    for film in (whole, half):
+        film.observe(model, 1, "surrogate 3.0")
+    resumed = LatentFilm(images, every=2)
+    resumed.load_state_dict(half.state_dict())
+    for film in (whole, resumed):
+        film.observe(model, 2, "surrogate 2.0")
+    assert resumed.epochs == [1, 2]
+    assert resumed.losses == ["surrogate 3.0", "surrogate 2.0"]
+    assert np.array_equal(whole.maps[1], resumed.maps[1])
+    other = LatentFilm(images[:5], every=2)
+    other.load_state_dict(whole.state_dict())  # a film of other images can't be continued
+    assert other.maps == []
+
+
+def test_a_long_film_is_thinned_out(watched, monkeypatch):
+    model, images = watched
+    monkeypatch.setattr(tsne, "tsne_map", lambda codes, start=None, seed=0: np.zeros((len(codes), 2), np.float32))
+    film = LatentFilm(images, every=3)
+    for epoch in range(1, 2001):
+        if film.is_due(epoch):
+            film.observe(model, epoch, "")
+    assert len(film.maps) <= 60
+    assert film.every > 3
+    assert film.epochs[0] == 1
+    assert np.ptp(np.diff(film.epochs[1:])) == 0  # still evenly spaced
+    assert film.epochs[-1] > 2000 - film.every
