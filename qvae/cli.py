@@ -68,6 +68,7 @@ def train(
     """Train a model, evaluate it, and leave a run folder."""
     from qvae import run as runs
     from qvae.config import load_config
+    from qvae.report import REPORT
 
     console = _console()
     settings = [*([f"sampler.name={sampler}"] if sampler else []), *(overrides or [])]
@@ -82,7 +83,7 @@ def train(
         console.print(f"training on [bold]{chosen.data.name}[/bold] with sampler [bold]{chosen.sampler.name}[/bold]")
         finished = _resumable(console, lambda: runs.train(chosen, folder, console), folder)
     _print_evaluation(console, finished)
-    console.print(f"run folder: {finished.path}", style="bold", markup=False)
+    console.print(f"run folder: {finished.path}\nreport: {finished.path / REPORT}", style="bold", markup=False)
 
 
 def _resumable(console: Console, work: Any, folder: Path) -> Run:
@@ -233,20 +234,12 @@ def check(
 
 
 def _print_evaluation(console: Console, run: Run) -> None:
-    from rich import box
-    from rich.table import Table
+    from qvae.report import evaluation_tables
 
     found = run.evaluation
     assert found is not None
-    table = Table(box=box.SIMPLE_HEAD, title=f"{found['num_test']} test images, {found['binarization']} binarization")
-    for column in ("nats per image", "value", "± over images"):
-        table.add_column(column, justify="left" if column == "nats per image" else "right")
-    samples = found["importance_samples"]
-    for label, key in (("ELBO", "elbo"), (f"log-likelihood, K = {samples}", "log_likelihood")):
-        error = found[f"{key}_stderr"]
-        table.add_row(label, f"{found[key]:.2f}", "unknown" if error is None else f"{error:.2f}")
-    console.print(table)
-    console.print(f"log Z = {found['log_z']:.2f} ± {found['log_z_stderr']:.2f}  ({found['log_z_method']})")
+    for table in evaluation_tables(found):
+        _print_table(console, table)
     warning = found["log_z_details"].get("warning")
     if warning:
         console.print(f"[yellow]warning:[/yellow] {warning}")
@@ -256,7 +249,9 @@ def _print_table(console: Console, found: PlainTable) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(*found.header, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in found.header:
+        table.add_column(column, overflow="fold")
     for row in found.rows:
         table.add_row(*row)
     console.print(table)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from qvae.config import EvaluationConfig
 from qvae.data import Dataset, binarize_fixed, epoch_permutation
+from qvae.errors import DataError
 from qvae.evaluation.latents import ALIVE, pca, probe, unit_information
 from qvae.evaluation.likelihood import Likelihood, evaluate_likelihood, prior_log_partition
 from qvae.evaluation.tsne import LatentFilm
@@ -74,7 +75,7 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, console: Consol
         "evaluation_seed": settings.seed,
     }
     with _timed(seconds, "frechet"):
-        extra["frechet"] = frechet_distances(run, settings)
+        extra["frechet"] = frechet_distances(run, settings, console)
     with _timed(seconds, "latents"):
         extra["latents"] = latents_at_work(run, settings)
     atomic_write_text(run.path / EVALUATION, json.dumps(found.to_dict() | extra | {"seconds": seconds}, indent=2) + "\n")
@@ -89,7 +90,7 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(console: Console | None, label: str, total: int) -> Iterator[Callable[[int], None]]:
+def _progress(console: Console | None, label: str, total: int) -> Iterator[Callable[[float], None]]:
     if console is None or not console.is_terminal:
         yield lambda done: None
         return
@@ -100,9 +101,70 @@ def _progress(console: Console | None, label: str, total: int) -> Iterator[Calla
         yield lambda done: progress.advance(task, done)
 
 
-def frechet_distances(run: Run, settings: EvaluationConfig) -> list[dict[str, Any]]:
-    """Frechet distances of training images, reconstructions and samples to the test images; one mapping per feature set."""
-    return []
+def frechet_distances(run: Run, settings: EvaluationConfig, console: Console | None = None) -> dict[str, Any]:
+    """Frechet distances from the test images: of training images (the floor), reconstructions, samples, independent bits.
+
+    On the features of a small classifier of the data set, which needs labels, and, where their weights are given, on
+    Inception's. Empty where ``num_generated`` is 0.
+    """
+    from qvae.evaluation.frechet import feature_classifier, frechet_table, inception_table
+
+    if not settings.num_generated:
+        return {}
+    found: dict[str, Any] = {}
+    sets = _image_sets(run, settings)
+    reference = list(_grey_batches(run.dataset, run.dataset.test))  # all of them, whatever num_test: the distance needs many
+    try:
+        with _progress(console, "training the classifier", 1) as advance:
+            classifier = feature_classifier(run.dataset, run.device, lambda done, total: advance(1 / total))
+        with _progress(console, "Frechet distances", 3 * settings.num_generated) as advance:
+            table = frechet_table(classifier, reference, {name: images() for name, images in sets.items()}, advance)
+        found["classifier"] = classifier.to_dict()
+        found["distances"] = {name: distance.to_dict() for name, distance in table.items()}
+    except DataError as error:
+        found["reason"] = str(error)
+    if settings.inception_weights is not None:
+        with _progress(console, "Inception", 3 * settings.num_generated) as advance:
+            again = {name: images() for name, images in sets.items()}
+            fid = inception_table(settings.inception_weights, reference, again, run.device, advance)
+        found["inception"] = {name: distance.to_dict() for name, distance in fid.items()}
+    return found
+
+
+def _image_sets(run: Run, settings: EvaluationConfig) -> dict[str, Callable[[], Iterator[Tensor]]]:
+    """What is compared with the test images, in batches (B, *image_shape) that are made when they are asked for."""
+    count, device, model = settings.num_generated, run.device, run.model
+    rows = epoch_permutation(len(run.dataset.train), 0, settings.seed)[:count]
+    train, test = run.dataset.train[rows], binarize_fixed(run.dataset, run.dataset.test.flatten(1), settings.seed)
+
+    def decoded(batches: Callable[[torch.Generator], Iterator[Tensor]]) -> Callable[[], Iterator[Tensor]]:
+        def images() -> Iterator[Tensor]:
+            generator = torch.Generator(device).manual_seed(settings.seed)
+            return (model.decode_bits(bits, generator) for bits in batches(generator))
+
+        return images
+
+    def samples(generator: torch.Generator) -> Iterator[Tensor]:
+        spins = run.sampler().sample(model.prior.hamiltonian().detach(), count).spins
+        return (((1 + batch) / 2).to(model.prior.h) for batch in spins.split(_BATCH))
+
+    def independent(generator: torch.Generator) -> Iterator[Tensor]:
+        """The best factorized prior for this encoder: each bit with its mean over training images."""
+        bits = binarize_fixed(run.dataset, train.flatten(1), settings.seed)
+        means = torch.from_numpy(code_means(run, bits, settings.seed).mean(0)).to(device)
+        sizes = [len(batch) for batch in torch.arange(count).split(_BATCH)]
+        return (torch.bernoulli(means.expand(size, -1), generator=generator) for size in sizes)
+
+    return {
+        "training images (the floor)": lambda: _grey_batches(run.dataset, train),
+        "reconstructions": decoded(lambda g: (model.encode(batch.to(device), g) for batch in test.split(_BATCH))),
+        "samples of the prior": decoded(samples),
+        "independent bits, same decoder (factorized prior)": decoded(independent),
+    }
+
+
+def _grey_batches(dataset: Dataset, images: Tensor) -> Iterator[Tensor]:
+    return (dataset.grey(batch) for batch in images.split(_BATCH))
 
 
 def latents_at_work(run: Run, settings: EvaluationConfig) -> dict[str, Any]:

@@ -296,6 +296,11 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path], sta
     ]
 
 
+def evaluation_tables(found: Mapping[str, Any]) -> list[Table]:
+    """What ``evaluation.json`` says, as text with error bars."""
+    return [_likelihood_table(found), *_frechet_tables(found), *_latent_tables(found)]
+
+
 def _likelihood_table(found: Mapping[str, Any]) -> Table:
     rows = [
         ("ELBO", _with_error(found["elbo"], found["elbo_stderr"]), "discrete latents"),
@@ -318,7 +323,32 @@ def _with_error(value: float | None, error: float | None, digits: int = 2) -> st
 
 
 def _frechet_tables(found: Mapping[str, Any]) -> list[Table]:
-    return []
+    frechet = found["frechet"]
+    tables = []
+    if "distances" in frechet:
+        classifier = frechet["classifier"]
+        accuracy = f", {100 * classifier['test_accuracy']:.2f} % accurate" if classifier["test_accuracy"] is not None else ""
+        rows = [
+            (name, _with_error(row["value"], row["stderr"]), _with_error(row["bias"], None), str(row["num_images"]))
+            for name, row in frechet["distances"].items()
+        ]
+        reference = next(iter(frechet["distances"].values()))["num_reference"]
+        note = (
+            f"On the features of a small classifier of this data set (weights {classifier['weights']}{accuracy}), against "
+            f"{reference} test images. It is no FID and can only be compared under the same classifier; ± is over images, and "
+            "of each distance so much is due to the finite sets."
+        )
+        tables.append(Table(("images", "Frechet distance", "of it, finite sets", "number"), rows, note))
+    elif "reason" in frechet:
+        tables.append(Table(("no Frechet distance on classifier features",), [(frechet["reason"],)]))
+    if "inception" in frechet:
+        inception = [(name, f"{row['value']:.2f}", str(row["num_images"])) for name, row in frechet["inception"].items()]
+        note = "Frechet inception distance on 2,048 features, by torchmetrics."
+        tables.append(Table(("images", "FID", "number"), inception, note))
+    elif frechet:
+        note = "No FID: give the Inception weights as a file with --set evaluation.inception_weights=PATH."
+        tables[-1].note = f"{tables[-1].note} {note}".strip()
+    return tables or [Table(("no Frechet distances",), [("evaluation.num_generated is 0",)])]
 
 
 def _latent_tables(found: Mapping[str, Any]) -> list[Table]:
@@ -431,7 +461,13 @@ def _figures_of_merit(run: Run, found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _frechet_merits(found: Mapping[str, Any]) -> dict[str, str]:
-    return {}
+    frechet = found["frechet"]
+    classifier = frechet.get("classifier", {}).get("weights", "")
+    rows = {
+        f"Frechet distance ({classifier}): {name}": _with_error(row["value"], row["stderr"])
+        for name, row in frechet.get("distances", {}).items()
+    }
+    return rows | {f"FID: {name}": f"{row['value']:.2f}" for name, row in frechet.get("inception", {}).items()}
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -187,6 +187,10 @@ def _assemble(folder: Path, config: Config, console: Console | None) -> tuple[Da
     if config.generation.sampler is not None:
         _make_sampler(config.generation.sampler, config, purpose=2).check(model.prior.hamiltonian().detach())
     monitor = Monitor(folder, console, config.training.tensorboard)
+    if config.evaluation.inception_weights is not None:
+        from qvae.evaluation.frechet import check_inception
+
+        check_inception(config.evaluation.inception_weights)
     save = partial(_save, folder, config)
     observer = film(dataset, config.evaluation, choose_device(config.training.device))
     return dataset, Trainer(model, dataset, config.training, sampler, monitor, save, observer)

@@ -15,7 +15,8 @@ def test_train_with_nothing_else_but_smaller(command, small, tmp_path):
     assert (code, err) == (0, "")
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"run folder: runs/{folder.name}" in out
-    assert "log-likelihood, K = 5" in out
+    assert "importance weighted, K = 5" in out
+    assert f"report: runs/{folder.name}/report.html" in out
     assert "epoch 3" in out
 
 

@@ -42,7 +42,7 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None) ->
     # The first epochs fall steeply; without a cut they flatten everything that follows.
     settled = [_series(rows[len(rows) // 20 :], key)[1] for key, _ in _CURVES]
     losses.set_ylim(0, 1.1 * max((float(values.max()) for values in settled if len(values)), default=1.0))
-    losses.legend(frameon=False, fontsize=8)
+    losses.legend(loc="upper right", frameon=False, fontsize=8)
     epochs, beta = _series(rows, "effective_beta")
     _, error = _series([row for row in rows if row.get("effective_beta") is not None], "effective_beta_stderr")
     if len(error) == len(beta):
@@ -255,7 +255,7 @@ def energy_histogram(prior: np.ndarray, encoded: np.ndarray) -> Figure:
     for values, label in ((prior, "samples of the prior"), (encoded, "encoded test images")):
         axes.hist(values, bins=bins, density=True, alpha=0.55, label=label)
     axes.set(xlabel="energy E(z)", ylabel="density", title="Prior against data in the latent space")
-    axes.legend(frameon=False)
+    axes.legend(loc="upper right", frameon=False)
     return _without_frames(figure)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -232,3 +233,48 @@ def test_remote_samplers_work_while_the_networks_do():
     run.model.encoder.forward = lambda images: (events.append("encode"), encode(images))[1]
     run._train_step(next(run._batches()))
     assert events == ["submit", "encode", "collect"]
+
+
+class Idler:
+    """An observer that takes its time."""
+
+    def __init__(self, every):
+        self.every, self.seen = every, []
+
+    def is_due(self, epoch):
+        return epoch % self.every == 0
+
+    def observe(self, model, epoch, loss):
+        time.sleep(0.2)
+        self.seen.append((epoch, loss))
+
+    def state_dict(self):
+        return {"seen": [list(pair) for pair in self.seen]}
+
+    def load_state_dict(self, state):
+        self.seen = [tuple(pair) for pair in state["seen"]]
+
+
+def test_an_observer_sees_the_epochs_it_asks_for_and_the_last():
+    watched = trainer(epochs=5)
+    watched.observer = Idler(2)
+    watched.fit()
+    assert [epoch for epoch, _ in watched.observer.seen] == [2, 4, 5]
+    assert all(loss.startswith("surrogate ") for _, loss in watched.observer.seen)
+    assert watched.state_dict()["observer"] == watched.observer.state_dict()
+
+
+def test_looking_is_not_counted_as_training():
+    watched = trainer(epochs=4)
+    watched.observer = Idler(1)
+    started = time.perf_counter()
+    watched.fit()
+    assert time.perf_counter() - started - watched.seconds > 4 * 0.2
+
+
+def test_the_parts_of_a_step_are_timed(tmp_path):
+    trainer(monitor=Monitor(tmp_path)).fit()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    parts = {"ms_forward", "ms_negative_phase", "ms_backward", "ms_optimizer"}
+    assert parts <= set(rows[0])
+    assert all(rows[0][part] > 0 for part in parts)
