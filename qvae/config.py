@@ -74,6 +74,8 @@ class LatentConfig(Section):
     """for graph: edges; none at all makes the factorized prior"""
     gamma: Annotated[float, Field(ge=0)] | list[Annotated[float, Field(ge=0)]] = 0.0
     """transverse field: one number, or one for each spin"""
+    train_gamma: bool = False
+    """learn gamma, too, each spin's own; needs training.prior_gradient: exact"""
 
     @model_validator(mode="after")
     def _sizes_edges_and_gamma_fit(self) -> LatentConfig:
@@ -216,6 +218,8 @@ class TrainingConfig(Section):
     """largest norm of the networks' gradient"""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """of the moving average of the weights that evaluation uses; 0 turns it off"""
+    prior_gradient: Literal["sampled", "exact"] = "sampled"
+    """sampled: the bound whose negative phase the sampler draws; exact: log p(z) by diagonalization, of 10 spins at most"""
     chains: Positive = 256
     """samples in the negative phase of a step"""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
@@ -257,6 +261,21 @@ class Config(Section):
     generation: GenerationConfig = GenerationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _prior_can_be_trained(self) -> Config:
+        exact = self.training.prior_gradient == "exact"
+        if self.model.latent.train_gamma and not exact:
+            raise ValueError(
+                "model.latent.train_gamma is true, but the Q-ELBO can't train gamma: its bound of log p(z) holds gamma in "
+                "log Z alone and only ever pulls it to 0; set training.prior_gradient to exact (10 spins at most), or "
+                "train_gamma to false"
+            )
+        if exact and self.model.posterior.levels > 1:
+            raise ValueError(
+                f"model.posterior.levels is {self.model.posterior.levels}; training.prior_gradient: exact takes 1"
+            )
+        return self
 
 
 # Loading --------------------------------------------------------------------------------------------------------------

@@ -57,9 +57,6 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, console: Consol
         run: with its data within reach.
         settings: other settings than the run's own.
         console: where progress is shown.
-
-    Raises:
-        CapabilityError: the prior has a transverse field and is too large to diagonalize.
     """
     settings = settings or run.config.evaluation
     hamiltonian = run.model.prior.hamiltonian().detach()

@@ -302,15 +302,19 @@ def evaluation_tables(found: Mapping[str, Any]) -> list[Table]:
 
 
 def _likelihood_table(found: Mapping[str, Any]) -> Table:
+    bound = "; log p(z) by its lower bound, so too low" if found.get("log_likelihood_is_bound") else ""
     rows = [
         ("ELBO", _with_error(found["elbo"], found["elbo_stderr"]), "discrete latents"),
         (
             "log-likelihood",
             _with_error(found["log_likelihood"], found["log_likelihood_stderr"]),
-            f"importance weighted, K = {found['importance_samples']}",
+            f"importance weighted, K = {found['importance_samples']}{bound}",
         ),
         ("log Z of the prior", _with_error(found["log_z"], found["log_z_stderr"], 3), found["log_z_method"]),
     ]
+    if found.get("q_elbo") is not None:
+        gap = _with_error(found["golden_thompson_gap"], found["golden_thompson_gap_stderr"])
+        rows.insert(1, ("Q-ELBO", _with_error(found["q_elbo"], None), f"below the ELBO by the Golden-Thompson gap, {gap}"))
     images = f"{'all ' if found['test_images_are_all'] else 'the first '}{found['num_test']} test images"
     note = f"{images}, {found['binarization']} binarization (others can't be compared); ± is the standard error over images."
     return Table(("nats per image", "value", "how"), rows, note)
@@ -450,6 +454,7 @@ def _figures_of_merit(run: Run, found: Mapping[str, Any]) -> dict[str, str]:
         "run": _subtitle(run.config, run.metrics),
         "log-likelihood, nats": _with_error(found["log_likelihood"], found["log_likelihood_stderr"]),
         "ELBO, nats": _with_error(found["elbo"], found["elbo_stderr"]),
+        **({"Q-ELBO, nats": _with_error(found["q_elbo"], None)} if found.get("q_elbo") is not None else {}),
         "test images, binarization": f"{found['num_test']}, {found['binarization']}",
     }
     rows |= _frechet_merits(found)

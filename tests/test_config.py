@@ -127,6 +127,8 @@ def test_options_of_a_sampler_from_the_command_line():
         ("generation.sampler=exact", "it must be keys with values or null"),
         ("training.epochs.more=5", "training.epochs is 200, which holds no keys"),
         ("sampler.options.day=2026-01-01", "sampler.options.day is a date"),
+        # What doesn't go together
+        ("model.latent.train_gamma=true", "the Q-ELBO can't train gamma"),
         # Ranges
         ("training.epochs=0", "training.epochs is 0; it must be 1 or more"),
         ("training.max_seconds=0", "training.max_seconds is 0; it must be more than 0"),
@@ -256,7 +258,7 @@ def test_a_file_wins_over_a_shipped_name_but_a_folder_does_not(tmp_path, monkeyp
 
 @pytest.mark.parametrize("source", ["digit", "digits.yml", Path("some/where.yaml"), "", "x" * 5000])
 def test_a_source_that_is_not_there(source):
-    with pytest.raises(ConfigError, match=r"there is no configuration .*digits, mnist, mnist-notebook, or a path"):
+    with pytest.raises(ConfigError, match=r"there is no configuration .*digits, digits-quantum, mnist, .*or a path"):
         load_config(source)
 
 
@@ -264,3 +266,8 @@ def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(ConfigError, match="can't be read"):
         load_config(tmp_path / "x.yaml")
+
+
+def test_exact_training_takes_one_level():
+    with pytest.raises(ConfigError, match=r"model.posterior.levels is 2; training.prior_gradient: exact takes 1"):
+        load_config("digits-quantum", ["model.posterior.levels=2"])

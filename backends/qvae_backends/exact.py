@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS, MAX_ENUMERATION_SPINS, exact_distribution
+from qvae.ising.exact import MAX_ENUMERATION_SPINS, MAX_QUANTUM_SPINS, ExactDistribution, exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.sampler import Capabilities, Moments, Samples, SeededSampler
 
 
 class ExactSampler(SeededSampler):
-    """Enumerates all states or, with a transverse field, diagonalizes the Hamiltonian; the measure of all other samplers.
+    """Enumerates all states or, with a transverse field, solves for the density matrix; the measure of all other samplers.
 
-    The distribution is computed anew in every call, on the Hamiltonian's device.
+    With a transverse field, up to 10 spins are diagonalized and more are taken through Trotter products, as
+    :func:`~qvae.ising.exact.exact_distribution` says. The distribution is computed anew in every call, on the
+    Hamiltonian's device: at 12 spins that is seconds, at 14 more than a minute on a processor.
 
     Args:
         seed: of the samples; moments need none.
@@ -21,22 +24,33 @@ class ExactSampler(SeededSampler):
     capabilities = Capabilities(
         transverse_field=True,
         max_spins=MAX_ENUMERATION_SPINS,
-        max_quantum_spins=MAX_DIAGONALIZATION_SPINS,
+        max_quantum_spins=MAX_QUANTUM_SPINS,
         exact=True,
     )
 
     def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
-        """Independent samples; ``info`` holds ``method``, ``log_z`` (nats) and ``wall_seconds``."""
+        """Independent samples.
+
+        ``info`` holds ``method``, ``log_z`` (nats), ``error_estimate`` (of the distribution in total variation and of
+        ``log_z``, whichever is larger) and ``wall_seconds``.
+        """
         started = time.perf_counter()
         distribution = exact_distribution(hamiltonian)
         spins = distribution.sample(num_samples, self.generator(hamiltonian.h.device))
-        info = {"method": distribution.method, "log_z": distribution.log_z, "wall_seconds": time.perf_counter() - started}
-        return Samples(spins, info=info)
+        return Samples(spins, info=_info(distribution, started))
 
     def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
         """The exact moments, whatever ``num_samples`` is."""
         started = time.perf_counter()
         distribution = exact_distribution(hamiltonian)
         spins, pairs = distribution.moments()
-        info = {"method": distribution.method, "log_z": distribution.log_z, "wall_seconds": time.perf_counter() - started}
-        return Moments(spins.to(hamiltonian.h), pairs.to(hamiltonian.h), info)
+        return Moments(spins.to(hamiltonian.h), pairs.to(hamiltonian.h), _info(distribution, started))
+
+
+def _info(distribution: ExactDistribution, started: float) -> dict[str, Any]:
+    return {
+        "method": distribution.method,
+        "log_z": distribution.log_z,
+        "error_estimate": distribution.error,
+        "wall_seconds": time.perf_counter() - started,
+    }

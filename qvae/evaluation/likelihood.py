@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qvae.errors import CapabilityError
-from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS, exact_distribution
+from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import LogPartition, log_partition
+from qvae.ising.path_integral import log_diagonal_element, path_integral_log_partition
 from qvae.models.qvae import QVAE
 
+_GAP_DRAWS = 200  # at half a minute for 256 spins; their spread is then a few percent of the gap
 _ROWS = 4096  # latents decoded at once: their pixels stay in the cache of a small machine
 
 
@@ -35,6 +36,12 @@ class Likelihood:
         log_z_stderr: its error bar; an error of log Z shifts both likelihoods by as much.
         log_z_method: how it was found.
         num_test: images used.
+        q_elbo: the ELBO with log <z|exp(-H)|z> replaced by its lower bound -E(z) (Golden and Thompson; Khoshaman et al. 2018);
+            None without a transverse field, where the two are equal.
+        golden_thompson_gap: mean over z ~ q(z|x) of log <z|exp(-H)|z> + E(z): what the Q-ELBO is below the ELBO.
+        golden_thompson_gap_stderr: over the draws of z, the noise of each path-integral estimate included.
+        log_likelihood_is_bound: the prior is too large for log p(z) of every z, so that the importance weights hold the bound
+            -E(z) - log Z instead: the log-likelihood is then too low, by up to about the gap.
     """
 
     elbo: float
@@ -46,6 +53,10 @@ class Likelihood:
     log_z_stderr: float
     log_z_method: str
     num_test: int
+    q_elbo: float | None = None
+    golden_thompson_gap: float | None = None
+    golden_thompson_gap_stderr: float | None = None
+    log_likelihood_is_bound: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in ``evaluation.json``; an error bar that one image can't have is None."""
@@ -71,11 +82,14 @@ def evaluate_likelihood(
         seed: of the draws from the posterior.
         progress: called with the number of images done since the last call.
 
-    Raises:
-        CapabilityError: the prior has a transverse field and is too large to diagonalize.
+    With a transverse field, log p(z) is exact up to ``MAX_QUANTUM_SPINS`` spins. Beyond, every z has its bound
+    -E(z) - log Z, and the ELBO is the Q-ELBO plus the gap of 200 draws of z, each by path integrals
+    (:func:`~qvae.ising.path_integral.log_diagonal_element`).
     """
     generator = torch.Generator(images.device).manual_seed(seed)
-    log_prior = _log_prior(model.prior.hamiltonian().detach(), log_z)
+    hamiltonian = model.prior.hamiltonian().detach()
+    table = _log_diagonal_table(hamiltonian)
+    log_prior = _log_prior(hamiltonian, log_z, table)
     bounds, likelihoods = [], []
     for batch in images.split(max(1, _ROWS // importance_samples)):
         log_weights = _log_weights(model, batch, importance_samples, log_prior, generator)
@@ -84,7 +98,7 @@ def evaluate_likelihood(
         progress(len(batch))
     elbo, elbo_stderr = _mean_and_error(torch.cat(bounds))
     log_likelihood, log_likelihood_stderr = _mean_and_error(torch.cat(likelihoods))
-    return Likelihood(
+    found = Likelihood(
         elbo,
         elbo_stderr,
         log_likelihood,
@@ -95,6 +109,24 @@ def evaluate_likelihood(
         log_z.method,
         len(images),
     )
+    return _with_gap(found, model, images, table, seed) if hamiltonian.is_quantum else found
+
+
+def _with_gap(found: Likelihood, model: QVAE, images: Tensor, table: Tensor | None, seed: int) -> Likelihood:
+    """The likelihood with Q-ELBO and ELBO told apart by the gap of their priors."""
+    generator = torch.Generator(images.device).manual_seed(seed + 1)
+    hamiltonian = model.prior.hamiltonian().detach()
+    bits = model.encode(images if table is not None else images[:_GAP_DRAWS], generator)
+    spins = 2 * bits - 1
+    energies = hamiltonian.energy(spins).double()
+    if table is not None:
+        gap, gap_stderr = _mean_and_error(table[_state_numbers(bits)] + energies)
+        extra: dict[str, Any] = {"q_elbo": found.elbo - gap}
+    else:
+        gap, gap_stderr = _mean_and_error(log_diagonal_element(hamiltonian, spins, seed=seed)[0] + energies)
+        extra = {"elbo": found.elbo + gap, "elbo_stderr": math.hypot(found.elbo_stderr, gap_stderr), "q_elbo": found.elbo}
+    extra |= {"golden_thompson_gap": gap, "golden_thompson_gap_stderr": gap_stderr, "log_likelihood_is_bound": table is None}
+    return replace(found, **extra)
 
 
 def _log_weights(
@@ -109,13 +141,24 @@ def _log_weights(
     return log_likelihood.double() + rest.unflatten(0, (len(images), draws))
 
 
-def _log_prior(hamiltonian: IsingHamiltonian, log_z: LogPartition) -> Callable[[Tensor], Tensor]:
-    """log p(z) of bits (B, n), float64: -E(s) - log Z, or from the diagonalized density matrix with a transverse field."""
-    if not hamiltonian.is_quantum:
+def _log_prior(hamiltonian: IsingHamiltonian, log_z: LogPartition, table: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """log p(z) of bits (B, n), float64: from the table of all states, or -E(s) - log Z, a bound in a transverse field."""
+    if table is None:
         return lambda bits: -hamiltonian.energy(2 * bits - 1).double() - log_z.value
-    table = torch.log(exact_distribution(hamiltonian).probabilities).to(hamiltonian.h.device)
-    place = 2 ** torch.arange(hamiltonian.num_spins, device=hamiltonian.h.device)
-    return lambda bits: table[(bits.long() * place).sum(-1)]  # CUDA has no integer matrix product
+    return lambda bits: table[_state_numbers(bits)] - log_z.value
+
+
+def _log_diagonal_table(hamiltonian: IsingHamiltonian) -> Tensor | None:
+    """log <s|exp(-H)|s> of every state of a small system with a transverse field; else None."""
+    if not hamiltonian.is_quantum or hamiltonian.num_spins > MAX_QUANTUM_SPINS:
+        return None
+    exact = exact_distribution(hamiltonian)
+    return (torch.log(exact.probabilities) + exact.log_z).to(hamiltonian.h.device)
+
+
+def _state_numbers(bits: Tensor) -> Tensor:
+    place = 2 ** torch.arange(bits.shape[1], device=bits.device)
+    return (bits.long() * place).sum(-1)  # CUDA has no integer matrix product
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -124,17 +167,11 @@ def _mean_and_error(values: Tensor) -> tuple[float, float]:
 
 
 def prior_log_partition(hamiltonian: IsingHamiltonian, chains: int, temperatures: int, seed: int) -> LogPartition:
-    """log Z of a prior by the best method there is for it.
-
-    Raises:
-        CapabilityError: it has a transverse field and is too large to diagonalize.
-    """
+    """log Z of a prior by the best method there is for it; a step of path integrals counts for four temperatures."""
     if not hamiltonian.is_quantum:
         return log_partition(hamiltonian, chains=chains, temperatures=temperatures, seed=seed)
-    if hamiltonian.num_spins > MAX_DIAGONALIZATION_SPINS:
-        raise CapabilityError(
-            f"the likelihood of a prior with a transverse field needs its exact diagonalization, which ends at "
-            f"{MAX_DIAGONALIZATION_SPINS} spins, but this one has {hamiltonian.num_spins}; use fewer spins or gamma 0."
-        )
+    if hamiltonian.num_spins > MAX_QUANTUM_SPINS:
+        steps = max(2, temperatures // 4)
+        return path_integral_log_partition(hamiltonian, chains=chains, temperatures=steps, seed=seed)
     exact = exact_distribution(hamiltonian)
-    return LogPartition(exact.log_z, 0.0, exact.method, {})
+    return LogPartition(exact.log_z, exact.error, exact.method, {})

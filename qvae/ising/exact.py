@@ -1,7 +1,9 @@
-"""The exact z-basis distribution of small systems: enumeration, or diagonalization with a transverse field."""
+"""The exact z-basis distribution of small systems: enumeration, or with a transverse field diagonalization or Trotter."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +13,16 @@ from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 
 MAX_ENUMERATION_SPINS = 20
-MAX_DIAGONALIZATION_SPINS = 12
+"""The largest system without a transverse field."""
+MAX_DIAGONALIZATION_SPINS = 10
+"""The largest system with a transverse field that is diagonalized; beyond it, Trotter's product is quicker."""
+MAX_QUANTUM_SPINS = 14
+"""The largest system with a transverse field."""
+
+_TROTTER_SLICES = (4, 8, 12, 16, 24, 32, 48, 64)
+_TROTTER_ERROR = 1e-6  # at which no finer product is taken
+_SMALLEST = 1e-290  # what is left of a float64 below this has lost digits
+_FACTOR_SPINS = 5  # matrices of 2^5 states: larger ones cost more arithmetic, smaller ones more passes over memory
 
 
 @dataclass(frozen=True)
@@ -23,12 +34,17 @@ class ExactDistribution:
         probabilities: of state k, in which spin i is +1 iff bit i of k is set (little-endian, as in Qiskit), (2**n,).
         log_z: log Tr exp(-H), in nats.
         method: how it was computed, in words.
+        transverse: <sigma^x_i>, (n,).
+        error: estimated, of ``probabilities`` in total variation and of ``log_z``, whichever is larger; 0 where there is none
+            but rounding. It is of the whole: a rare state may be off by more than this share of itself.
     """
 
     graph: Graph
     probabilities: Tensor
     log_z: float
     method: str
+    transverse: Tensor
+    error: float = 0.0
 
     def spins(self) -> Tensor:
         """The spins of every state in the order of ``probabilities``, (2**n, n), int8."""
@@ -58,34 +74,42 @@ class ExactDistribution:
 
 
 def exact_distribution(hamiltonian: IsingHamiltonian) -> ExactDistribution:
-    """The exact distribution of ``hamiltonian`` on its device: by enumeration at gamma = 0, else by diagonalization.
+    """The exact distribution of ``hamiltonian`` on its device, by the best method for its size.
+
+    Without a transverse field by enumeration. With one by diagonalization up to ``MAX_DIAGONALIZATION_SPINS`` spins, and
+    beyond by second-order Trotter products on all basis states, extrapolated to infinitely many slices until two
+    extrapolations in a row are closer than 1e-6 in total variation and log Z; ``error`` is their distance.
 
     Raises:
-        ValueError: there are more than ``MAX_ENUMERATION_SPINS`` spins, or more than ``MAX_DIAGONALIZATION_SPINS`` with
-            a transverse field.
+        ValueError: there are more than ``MAX_ENUMERATION_SPINS`` spins, or more than ``MAX_QUANTUM_SPINS`` with a
+            transverse field.
 
     >>> p = exact_distribution(IsingHamiltonian([0.0, 0.0], [(0, 1)], [-1.0]))
     >>> p.probabilities.round(decimals=3).tolist(), round(p.log_z, 3)
     ([0.44, 0.06, 0.06, 0.44], 1.82)
     """
     n = hamiltonian.num_spins
-    limit = MAX_DIAGONALIZATION_SPINS if hamiltonian.is_quantum else MAX_ENUMERATION_SPINS
-    if n > limit:
-        kind = " with a transverse field" if hamiltonian.is_quantum else ""
+    if n > (MAX_QUANTUM_SPINS if hamiltonian.is_quantum else MAX_ENUMERATION_SPINS):
+        kind, module = (" with a transverse field", "path_integral") if hamiltonian.is_quantum else ("", "partition")
         raise ValueError(
             f"{n} spins{kind} are too many for an exact solution; the limit is {MAX_ENUMERATION_SPINS}, or "
-            f"{MAX_DIAGONALIZATION_SPINS} with a transverse field: take a smaller system or a sampler"
+            f"{MAX_QUANTUM_SPINS} with a transverse field: take a smaller system, or a sampler and qvae.ising.{module}"
         )
     hamiltonian = hamiltonian.detach().to(dtype=torch.float64)
-    energies = _energies(hamiltonian)
+    energies = basis_energies(hamiltonian)
     if not hamiltonian.is_quantum:
         log_z = torch.logsumexp(-energies, 0)
         probabilities = (-energies - log_z).exp()
-        return ExactDistribution(hamiltonian.graph, probabilities, float(log_z), f"enumeration of 2^{n} states")
-    levels, vectors = torch.linalg.eigh(_matrix(energies, hamiltonian.gamma))
+        nothing = torch.zeros_like(hamiltonian.h)
+        return ExactDistribution(hamiltonian.graph, probabilities, float(log_z), f"enumeration of 2^{n} states", nothing)
+    if n > MAX_DIAGONALIZATION_SPINS:
+        return _extrapolated(hamiltonian, energies)
+    levels, vectors = torch.linalg.eigh(dense_matrix(energies, hamiltonian.gamma))
     log_z = torch.logsumexp(-levels, 0)
-    probabilities = vectors.square_() @ (-levels - log_z).exp()
-    return ExactDistribution(hamiltonian.graph, probabilities, float(log_z), f"diagonalization in 2^{n} states")
+    weights = (-levels - log_z).exp()
+    transverse = _transverse(vectors) @ weights
+    probabilities = vectors.square_() @ weights
+    return ExactDistribution(hamiltonian.graph, probabilities, float(log_z), f"diagonalization in 2^{n} states", transverse)
 
 
 def spin_states(num_spins: int, device: torch.device | str | None = None) -> Tensor:
@@ -111,7 +135,7 @@ def _halves(num_spins: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return spin_states(low, device).double(), spin_states(num_spins - low, device).double()
 
 
-def _energies(hamiltonian: IsingHamiltonian) -> Tensor:
+def basis_energies(hamiltonian: IsingHamiltonian) -> Tensor:
     """Diagonal energies E(a, b) = E(a) + E(b) + a.J.b of all states, (2**n,)."""
     n = hamiltonian.num_spins
     low, high = _halves(n, hamiltonian.h.device)
@@ -124,10 +148,114 @@ def _energies(hamiltonian: IsingHamiltonian) -> Tensor:
     return (across + inside_low + inside_high.unsqueeze(1)).reshape(-1)
 
 
-def _matrix(energies: Tensor, gamma: Tensor) -> Tensor:
+def dense_matrix(energies: Tensor, gamma: Tensor) -> Tensor:
     """H in the z basis: energies on the diagonal, -gamma_i between states that differ in spin i alone, (2**n, 2**n)."""
     matrix = torch.diag(energies)
     states = torch.arange(len(energies), device=energies.device)
     for i in range(len(gamma)):
         matrix[states, states ^ (1 << i)] = -gamma[i]
     return matrix
+
+
+def _transverse(vectors: Tensor) -> Tensor:
+    """<psi|sigma^x_i|psi> of real, not normalized columns psi (2**n, k), as (n, k)."""
+    size, columns = vectors.shape
+    found = []
+    for i in range(size.bit_length() - 1):
+        down, up = vectors.view(-1, 2, 2**i, columns).unbind(1)
+        found.append(2 * (down * up).sum((0, 1)))
+    return torch.stack(found) if found else vectors.new_zeros(0, columns)
+
+
+# Trotter's product ----------------------------------------------------------------------------------------------------
+
+
+def _extrapolated(hamiltonian: IsingHamiltonian, energies: Tensor) -> ExactDistribution:
+    """Richardson's extrapolation of Trotter products with ever more slices P, in powers of P^-2.
+
+    It is taken of log p, which is smoother in 1/P than p, and keeps rare states positive.
+    """
+    lowest = energies.min()
+    i, j = hamiltonian.edges.T
+    squares = hamiltonian.J.square()
+    local_field = float(hamiltonian.h.square().index_add(0, i, squares).index_add(0, j, squares).max().sqrt())
+    weights: list[Tensor] = []
+    transverse: list[Tensor] = []
+    log_p = torch.zeros_like(energies)
+    for count in range(1, len(_TROTTER_SLICES) + 1):
+        slices = _TROTTER_SLICES[:count]
+        weight, moments = _trotter(energies - lowest, hamiltonian.gamma, slices[-1])
+        weights.append(weight.clamp(min=_SMALLEST).log())
+        transverse.append(moments / weight.sum())
+        before, log_p = log_p, _richardson(slices, weights).where(weight > _SMALLEST, weights[-1])
+        error = _distance(log_p, before)
+        # The expansion in 1/P has not begun yet while a slice still sees energies far above 1.
+        has_begun = local_field <= 2 * slices[-1]
+        if count > 2 and has_begun and error < _TROTTER_ERROR:
+            break
+    if not has_begun:
+        error = max(error, _distance(log_p, weights[-1]))
+    log_z = torch.logsumexp(log_p, 0)
+    return ExactDistribution(
+        hamiltonian.graph,
+        (log_p - log_z).exp(),
+        float(log_z - lowest + hamiltonian.gamma.sum()),
+        f"Trotter products of {slices[0]} to {slices[-1]} slices on 2^{hamiltonian.num_spins} states, extrapolated",
+        _richardson(slices, transverse),
+        error,
+    )
+
+
+def _trotter(energies: Tensor, gamma: Tensor, slices: int) -> tuple[Tensor, Tensor]:
+    """<z|S^P|z>, (2**n,), and Tr S^P sigma^x_i, (n,), of S = exp(-E/2P) exp(sum_i gamma_i (sigma^x_i - 1) / P) exp(-E/2P).
+
+    S is symmetric: the first is the squared length of S^(P/2)|z>, and so a sum of positive terms. Basis states z are the
+    columns of a matrix, as many at a time as a processor's cache holds.
+    """
+    size, n = len(energies), len(gamma)
+    columns = min(size, max(1, (2**19 if energies.device.type == "cpu" else 2**25) // size))
+    whole = torch.exp(-energies / slices).unsqueeze(1)
+    half = whole.sqrt()
+    cuts = [*range(0, n, _FACTOR_SPINS), n]
+    factors = [_rotation(gamma[low:high] / slices) for low, high in itertools.pairwise(cuts)]
+    weights, transverse = torch.empty_like(energies), torch.zeros_like(gamma)
+    for first in range(0, size, columns):
+        here = torch.arange(first, first + columns, device=energies.device)
+        psi = energies.new_zeros(size, columns)
+        psi[here, here - first] = half[here, 0]
+        for step in range(slices // 2):
+            for low, factor in zip(cuts, factors, strict=False):
+                # Rows are numbers of states: the bits of the spins low, low + 1, ... are an axis of their own.
+                psi = torch.matmul(factor, psi.view(-1, len(factor), 2**low * columns)).view(size, columns)
+            psi *= whole if step < slices // 2 - 1 else half
+        weights[here] = psi.square().sum(0)
+        transverse += _transverse(psi).sum(1)
+    return weights, transverse
+
+
+def _rotation(angles: Tensor) -> Tensor:
+    """exp(sum_i angle_i (sigma^x_i - 1)) on the states of some spins, (2**k, 2**k)."""
+    matrix = angles.new_ones(1, 1)
+    for angle in angles:
+        flip = -torch.expm1(-2 * angle) / 2
+        stay = 1 - flip
+        matrix = torch.kron(torch.stack([stay, flip, flip, stay]).view(2, 2), matrix)
+    return matrix
+
+
+def _richardson(slices: Sequence[int], values: Sequence[Tensor]) -> Tensor:
+    """The value at P = infinity of the polynomial in P^-2 through ``values`` at ``slices``."""
+    total = torch.zeros_like(values[0])
+    for a, value in zip(slices, values, strict=True):
+        weight = 1.0
+        for b in slices:
+            if b != a:
+                weight *= a**2 / (a**2 - b**2)
+        total += weight * value
+    return total
+
+
+def _distance(log_p: Tensor, log_q: Tensor) -> float:
+    """Of two distributions with their normalization: the total variation or that of log Z, whichever is larger."""
+    variation = (log_p.softmax(0) - log_q.softmax(0)).abs().sum() / 2
+    return float(torch.maximum(variation, (torch.logsumexp(log_p, 0) - torch.logsumexp(log_q, 0)).abs()))

@@ -69,22 +69,27 @@ class IsingHamiltonian:
         field = ", transverse field" if self.is_quantum else ""
         return f"IsingHamiltonian({self.num_spins} spins, {self.graph.num_edges} couplings{field})"
 
-    def replace(self, h: Tensor | None = None, J: Tensor | None = None) -> IsingHamiltonian:
-        """The same graph and transverse field with other fields or couplings, which are not checked again."""
+    def replace(
+        self, h: Tensor | None = None, J: Tensor | None = None, gamma: Tensor | None = None
+    ) -> IsingHamiltonian:
+        """The same graph with other fields, couplings or transverse fields, which are not checked again.
+
+        Whether there is a transverse field at all stays as it was.
+        """
         new = object.__new__(IsingHamiltonian)
         new.__dict__.update(self.__dict__)
         new.h = self.h if h is None else h
         new.J = self.J if J is None else J
+        new.gamma = self.gamma if gamma is None else gamma
         return new
 
     def detach(self) -> IsingHamiltonian:
         """This Hamiltonian cut off from the autograd graph."""
-        return self.replace(self.h.detach(), self.J.detach())
+        return self.replace(self.h.detach(), self.J.detach(), self.gamma.detach())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> IsingHamiltonian:
         """This Hamiltonian on another device or in another floating-point type."""
-        new = self.replace(self.h.to(device, dtype), self.J.to(device, dtype))
-        new.gamma = self.gamma.to(device, dtype)
+        new = self.replace(self.h.to(device, dtype), self.J.to(device, dtype), self.gamma.to(device, dtype))
         new.graph = self.graph.to(new.h.device)
         return new
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs, sparse_matrix
-from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS, MAX_ENUMERATION_SPINS, exact_distribution, spin_states
+from qvae.ising.exact import MAX_ENUMERATION_SPINS, MAX_QUANTUM_SPINS, exact_distribution, spin_states
 from qvae.ising.hamiltonian import IsingHamiltonian
 
 MAX_LAYER_SPINS = 25
@@ -193,16 +193,16 @@ def bidirectional_annealing(
     _check(hamiltonian, chains, temperatures)
     generator = torch.Generator(hamiltonian.h.device).manual_seed(seed)
     target, fields = _equilibrate(hamiltonian, chains, temperatures // 8, generator)
-    path = _Path(hamiltonian, generator, fields)
+    path = AnnealingPath(hamiltonian, generator, fields)
     betas = path.ladder(temperatures)
     forward, _ = path.anneal(path.base_state(chains), betas)
     backward, _ = path.anneal(target, betas, reverse=True)
-    return _combine(path.log_z0, forward, backward, f"{chains} chains x {temperatures} temperatures")
+    return combine_annealings(path.log_z0, forward, backward, f"{chains} chains x {temperatures} temperatures")
 
 
 def _path(
     hamiltonian: IsingHamiltonian, generator: torch.Generator, base_fields: Tensor | None, temperatures: int
-) -> _Path:
+) -> AnnealingPath:
     if base_fields is None:
         _, fields = _equilibrate(hamiltonian, _PILOT_CHAINS, _MIN_SWEEPS, generator)
     else:
@@ -210,7 +210,7 @@ def _path(
         if fields.shape != hamiltonian.h.shape:
             raise ValueError(f"base_fields has shape {tuple(fields.shape)}; one field for each spin is needed")
     # A pilot finer than the ladder itself would be most of the cost.
-    return _Path(hamiltonian, generator, fields, min(_PILOT_STEPS, temperatures))
+    return AnnealingPath(hamiltonian, generator, fields, min(_PILOT_STEPS, temperatures))
 
 
 def _equilibrate(
@@ -221,7 +221,7 @@ def _equilibrate(
     Annealing from uniform spins, then replica exchange; from uniform spins, because a better base may prefer one mode.
     """
     sweeps = max(_MIN_SWEEPS, sweeps)
-    path = _Path(hamiltonian, generator, torch.zeros_like(hamiltonian.h))
+    path = AnnealingPath(hamiltonian, generator, torch.zeros_like(hamiltonian.h))
     betas = path.ladder(sweeps)
     rungs = path.rungs(betas)
     _, replicas = path.anneal(path.base_state(chains), betas, keep=rungs)
@@ -233,7 +233,7 @@ def _equilibrate(
     return replicas[:, -1].contiguous(), fields
 
 
-class _Path:
+class AnnealingPath:
     """E_beta(s) = (1-beta) h0.s + beta E(s), with the spins of the largest colour c summed out.
 
     What is left of the weight is a function of the other spins r,
@@ -383,7 +383,7 @@ def _log_mean_exp(works: Tensor) -> tuple[float, float, float]:
     return float(torch.logsumexp(works, 0)) - math.log(n), math.sqrt((n / effective - 1) / (n - 1)), effective
 
 
-def _combine(log_z0: float, forward: Tensor, backward: Tensor, size: str) -> LogPartition:
+def combine_annealings(log_z0: float, forward: Tensor, backward: Tensor, size: str) -> LogPartition:
     """Bennett's acceptance ratio over the log weights of both directions, and the checks on its error bar."""
     up = _one_way(log_z0, forward, 1, "")
     down = _one_way(log_z0, backward, -1, "")
@@ -443,8 +443,8 @@ def _log_2cosh(x: Tensor) -> Tensor:
 def _check(hamiltonian: IsingHamiltonian, chains: int = 2, temperatures: int = 2) -> None:
     if hamiltonian.is_quantum:
         raise ValueError(
-            "this log Z is of Hamiltonians without transverse field; with one, use "
-            f"exact_distribution(hamiltonian).log_z, for at most {MAX_DIAGONALIZATION_SPINS} spins"
+            "this log Z is of Hamiltonians without transverse field; with one, use exact_distribution(hamiltonian).log_z, for "
+            f"at most {MAX_QUANTUM_SPINS} spins, or path_integral_log_partition"
         )
     if chains < 2 or temperatures < 2:
         raise ValueError(f"chains is {chains} and temperatures is {temperatures}; each must be 2 or more")

@@ -1,4 +1,4 @@
-"""The latent prior: a Boltzmann machine on any graph, with its fields and couplings as parameters."""
+"""The latent prior: a (quantum) Boltzmann machine on any graph, with its fields and couplings as parameters."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ class BoltzmannPrior(nn.Module):
 
     Args:
         graph: which spins are coupled; no edges makes the factorized prior.
-        gamma: transverse field, one number or (n,); a hyperparameter, not trained.
+        gamma: transverse field, one number or (n,).
+        train_gamma: make gamma a parameter too, by its logarithm; it must then start above 0 on every spin.
+
+    Raises:
+        ValueError: gamma is to be trained, but 0 on some spin.
 
     >>> prior = BoltzmannPrior(graphs.rbm(2, 2))
     >>> prior.hamiltonian()
     IsingHamiltonian(4 spins, 4 couplings)
     """
 
-    def __init__(self, graph: Graph, gamma: float | Sequence[float] = 0.0) -> None:
+    def __init__(self, graph: Graph, gamma: float | Sequence[float] = 0.0, train_gamma: bool = False) -> None:
         super().__init__()
         self.h = nn.Parameter(torch.zeros(graph.num_spins))
         self.J = nn.Parameter(0.01 * torch.randn(graph.num_edges))
         self._template = IsingHamiltonian(self.h.detach(), graph, self.J.detach(), gamma)
+        self.log_gamma: nn.Parameter | None = None
+        if train_gamma:
+            if not bool((self._template.gamma > 0).all()):
+                raise ValueError("latent.gamma is 0 on some spin; one that is trained must start above 0")
+            self.log_gamma = nn.Parameter(self._template.gamma.log())
 
     @property
     def graph(self) -> Graph:
@@ -45,7 +54,8 @@ class BoltzmannPrior(nn.Module):
         """The Hamiltonian with the parameters as they are, differentiable in them."""
         if self._template.h.device != self.h.device:
             self._template = self._template.to(self.h.device)
-        return self._template.replace(self.h, self.J)
+        gamma = None if self.log_gamma is None else self.log_gamma.exp()
+        return self._template.replace(self.h, self.J, gamma)
 
 
 def make_graph(config: LatentConfig) -> Graph:

@@ -27,7 +27,7 @@ class QVAE(nn.Module):
             and the start of the decoder's bias.
 
     Raises:
-        ValueError: more levels than latent spins.
+        ValueError: more levels than latent spins, or a gamma to be trained that is 0.
 
     >>> model = QVAE(ModelConfig(), torch.full((8, 8), 0.3)).eval()
     >>> model.reconstruct(torch.zeros(2, 8, 8)).shape
@@ -39,7 +39,7 @@ class QVAE(nn.Module):
         self.config = config
         self.image_shape = tuple(mean_image.shape)
         graph = make_graph(config.latent)
-        self.prior = BoltzmannPrior(graph, config.latent.gamma)
+        self.prior = BoltzmannPrior(graph, config.latent.gamma, config.latent.train_gamma)
         levels = split_levels(graph.num_spins, config.posterior.levels, list(config.latent.sizes))
         self.encoder = Encoder(config.network, self.image_shape, mean_image)
         self.posterior = Posterior(self.encoder.num_features, levels)

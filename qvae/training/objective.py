@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qvae.ising.density import expected_log_probability, log_probabilities
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.posterior import Code
 from qvae.models.qvae import QVAE, bernoulli_log_likelihood
@@ -19,7 +20,7 @@ class Surrogate:
 
     Attributes:
         log_likelihood: log p(x|zeta).
-        energy: E_q[E(z)], so that -log p(z) = energy + log Z.
+        energy: E_q[E(z)], so that -log p(z) = energy + log Z; where log p(z) is trained exactly, E_q[-log p(z)] itself.
         entropy: H(q(z|x)).
     """
 
@@ -32,15 +33,22 @@ class Surrogate:
         return (kl_weight * (self.energy - self.entropy) - self.log_likelihood).mean()
 
 
-def surrogate(model: QVAE, images: Tensor, generator: torch.Generator | None = None, bf16: bool = False) -> Surrogate:
+def surrogate(
+    model: QVAE, images: Tensor, generator: torch.Generator | None = None, bf16: bool = False, exact: bool = False
+) -> Surrogate:
     """The surrogate of binary images (B, D), differentiable in all of the model's parameters.
 
-    With a transverse field it is that of the Q-ELBO: log <z|exp(-H)|z> >= -E(z) (Khoshaman et al. 2018).
+    With a transverse field it is that of the Q-ELBO: log <z|exp(-H)|z> >= -E(z) (Khoshaman et al. 2018), which gamma is no
+    part of. With ``exact`` the prior's part is E_q[log p(z)] itself, differentiable in gamma, too.
     """
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         code = model.posterior_sample(images, relaxed=True, generator=generator)
         logits = model.decoder(code.latents)
-    energy = expected_energy(model, model.prior.hamiltonian(), code)
+    hamiltonian = model.prior.hamiltonian()
+    if exact:
+        energy = -expected_log_probability(log_probabilities(hamiltonian), code.logits)
+    else:
+        energy = expected_energy(model, hamiltonian, code)
     return Surrogate(bernoulli_log_likelihood(logits, images), energy, code.entropy())
 
 

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from qvae.config import TrainingConfig
 from qvae.data import Dataset, epoch_permutation
 from qvae.errors import ConfigError, SamplerError
+from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import annealed_importance_sampling
 from qvae.models.qvae import QVAE
@@ -82,6 +83,12 @@ class Trainer:
         self.observer = observer
         self.device = choose_device(config.device)
         self.bf16 = use_bfloat16(config.precision, self.device)
+        self.is_exact = config.prior_gradient == "exact"
+        if self.is_exact and model.prior.num_spins > MAX_DIAGONALIZATION_SPINS:
+            raise ConfigError(
+                f"training.prior_gradient is exact, which takes at most {MAX_DIAGONALIZATION_SPINS} latent spins, but "
+                f"model.latent has {model.prior.num_spins}; take fewer spins, or prior_gradient: sampled."
+            )
         self.model = model.to(self.device).train()
         self.monitor = monitor or Monitor()
         self.images = dataset.train.flatten(1).to(self.device)
@@ -153,13 +160,14 @@ class Trainer:
         lap = self._start_laps() if self.step % _STEPS_BETWEEN_TIMINGS == 0 else lambda part: None
         self._set_learning_rates()
         hamiltonian = self.model.prior.hamiltonian()
-        negative = self._submit(hamiltonian.detach())
-        terms = surrogate(self.model, images, self.generator, self.bf16)
+        negative = None if self.is_exact else self._submit(hamiltonian.detach())
+        terms = surrogate(self.model, images, self.generator, self.bf16, self.is_exact)
         lap("ms_forward")
-        moments = negative()
-        lap("ms_negative_phase")
         weight = self.kl_weight
-        loss = terms.loss(weight) + weight * negative_phase(hamiltonian, moments)
+        loss = terms.loss(weight)
+        if negative is not None:
+            loss = loss + weight * negative_phase(hamiltonian, negative())
+        lap("ms_negative_phase")
         self.optimizer.zero_grad()
         loss.backward()
         lap("ms_backward")
@@ -263,7 +271,9 @@ class Trainer:
         self._milliseconds.clear()
         if self.sampler.capabilities.persistent:
             found["chain_memory"] = self.monitor.chain_memory(spins)
-        if not hamiltonian.is_quantum:
+        if self.is_exact:
+            found["log_z"] = 0.0  # the energy is -log p(z) already
+        elif not hamiltonian.is_quantum:
             found["log_z"] = _rough_log_partition(hamiltonian, spins)
         return found
 

@@ -45,5 +45,16 @@ def test_parameters_changed_in_place_are_seen():
 def test_limits_name_others():
     with pytest.raises(CapabilityError, match="it takes at most 20 spins; these can: .*gibbs"):
         load_sampler("exact").sample(IsingHamiltonian(torch.zeros(21), [], []), 1)
-    with pytest.raises(CapabilityError, match="it takes at most 12 spins with a transverse field"):
-        load_sampler("exact").moments(IsingHamiltonian(torch.zeros(13), [], [], gamma=1.0), 1)
+    with pytest.raises(CapabilityError, match="it takes at most 14 spins with a transverse field; these can: .*path_integral"):
+        load_sampler("exact").moments(IsingHamiltonian(torch.zeros(15), [], [], gamma=1.0), 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "gamma", "method"),
+    [(12, 0.0, "enumeration of 2^12 states"), (3, 1.0, "diagonalization in 2^3 states"), (11, 1.0, "Trotter products")],
+)
+def test_info_says_the_method_and_its_error(n, gamma, method):
+    hamiltonian = IsingHamiltonian(torch.full((n,), 0.3), [], [], gamma)
+    samples = load_sampler("exact", seed=0).sample(hamiltonian, 10)
+    assert samples.info["method"].startswith(method)
+    assert (0 < samples.info["error_estimate"] < 1e-6) == method.startswith("Trotter")

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from qvae.config import ModelConfig
-from qvae.errors import CapabilityError
+from qvae.evaluation import likelihood
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
-from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.qvae import QVAE
 
 BITS = 6
@@ -81,7 +80,40 @@ def test_results_don_t_depend_on_the_batch_and_repeat_with_the_seed():
     assert evaluate_likelihood(model, images, log_z, 50, seed=3) != evaluate_likelihood(model, images, log_z, 50, seed=4)
 
 
-def test_a_quantum_prior_too_large_to_diagonalize_is_refused_in_words():
-    hamiltonian = IsingHamiltonian(torch.zeros(13), torch.zeros(0, 2), torch.zeros(0), gamma=1.0)
-    with pytest.raises(CapabilityError, match="12 spins, but this one has 13"):
-        prior_log_partition(hamiltonian, 10, 10, 0)
+@torch.no_grad()
+def test_the_q_elbo_is_below_the_elbo_by_the_gap():
+    model = small_model(1, gamma=1.2)
+    images = (torch.rand(400, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+    hamiltonian = model.prior.hamiltonian().detach()
+    log_z = prior_log_partition(hamiltonian, 2, 2, 0)
+    found = evaluate_likelihood(model, images, log_z, 50)
+    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=BITS)))
+    q = torch.exp(-torch.nn.functional.binary_cross_entropy(
+        model.code_means(images)[:, None].expand(-1, len(states), -1), states.expand(len(images), -1, -1), reduction="none"
+    ).sum(2)).double()  # fmt: skip
+    gaps = log_prior_by_hand(model, 1.2).double() + log_z.value + hamiltonian.energy(2 * states - 1).double()
+    assert (gaps > 0).all()  # Golden and Thompson
+    expected = float((q @ gaps).mean())
+    assert found.golden_thompson_gap == pytest.approx(expected, abs=5 * found.golden_thompson_gap_stderr)
+    assert found.q_elbo == pytest.approx(found.elbo - found.golden_thompson_gap)
+    assert not found.log_likelihood_is_bound
+
+
+@torch.no_grad()
+def test_a_large_quantum_prior_is_evaluated_by_path_integrals(monkeypatch):
+    model = small_model(1, gamma=1.2)
+    images = (torch.rand(300, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+    hamiltonian = model.prior.hamiltonian().detach()
+    right = evaluate_likelihood(model, images, prior_log_partition(hamiltonian, 2, 2, 0), 20)
+    monkeypatch.setattr(likelihood, "MAX_QUANTUM_SPINS", 5)
+    log_z = prior_log_partition(hamiltonian, 300, 400, 0)
+    assert "path-integral" in log_z.method
+    assert log_z.value == pytest.approx(right.log_z, abs=5 * log_z.stderr)
+    found = evaluate_likelihood(model, images, log_z, 20)
+    # The same draws of z: what differs is log Z, and the gap, which is that of 200 of 300 images.
+    error = 5 * (log_z.stderr + found.golden_thompson_gap_stderr)
+    assert found.elbo == pytest.approx(right.elbo, abs=error)
+    assert found.q_elbo == pytest.approx(right.q_elbo, abs=error + 5 * right.golden_thompson_gap_stderr)
+    assert found.log_likelihood_is_bound
+    assert found.log_likelihood < right.log_likelihood
+    assert found.elbo_stderr > right.elbo_stderr

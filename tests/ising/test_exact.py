@@ -6,11 +6,13 @@ import functools
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS, MAX_ENUMERATION_SPINS, exact_distribution, spin_states
+from qvae.ising import exact as exact_module
+from qvae.ising.exact import MAX_ENUMERATION_SPINS, MAX_QUANTUM_SPINS, ExactDistribution, exact_distribution, spin_states
 from qvae.ising.graphs import Graph, complete, edge_list, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
 
@@ -19,22 +21,44 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def density_matrix(hamiltonian: IsingHamiltonian) -> Tensor:
-    """exp(-H) from Pauli matrices; the last factor of a Kronecker product is spin 0, and bit 1 is spin +1."""
+PAULI_X = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double()
+PAULI_Z = torch.tensor([[-1.0, 0.0], [0.0, 1.0]]).double()
+
+
+def operator(num_spins: int, factors: dict[int, Tensor]) -> Tensor:
+    """A Kronecker product of the identity but at some spins; its last factor is spin 0, and bit 1 is spin +1."""
+    return functools.reduce(torch.kron, [factors.get(i, torch.eye(2).double()) for i in reversed(range(num_spins))])
+
+
+def matrix(hamiltonian: IsingHamiltonian) -> Tensor:
+    """H from Pauli matrices."""
     n = hamiltonian.num_spins
-    pauli_z, pauli_x = torch.tensor([[-1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double()
-
-    def at(**where: Tensor) -> Tensor:
-        factors = [where.get(f"s{i}", torch.eye(2).double()) for i in reversed(range(n))]
-        return functools.reduce(torch.kron, factors)
-
     total = torch.zeros(2**n, 2**n).double()
     for i in range(n):
-        total += float(hamiltonian.h[i]) * at(**{f"s{i}": pauli_z})
-        total -= float(hamiltonian.gamma[i]) * at(**{f"s{i}": pauli_x})
+        total += float(hamiltonian.h[i]) * operator(n, {i: PAULI_Z})
+        total -= float(hamiltonian.gamma[i]) * operator(n, {i: PAULI_X})
     for (i, j), coupling in zip(hamiltonian.edges.tolist(), hamiltonian.J.tolist(), strict=True):
-        total += coupling * at(**{f"s{i}": pauli_z, f"s{j}": pauli_z})
-    return torch.linalg.matrix_exp(-total)
+        total += coupling * operator(n, {i: PAULI_Z, j: PAULI_Z})
+    return total
+
+
+def density_matrix(hamiltonian: IsingHamiltonian) -> Tensor:
+    """exp(-H), not normalized, by a power series."""
+    return torch.linalg.matrix_exp(-matrix(hamiltonian))
+
+
+def assert_agrees_with_diagonalization(found: ExactDistribution, hamiltonian: IsingHamiltonian, allowed: float) -> None:
+    """Probabilities in total variation, log Z and <sigma^x> against numpy's eigh of a matrix of Kronecker products."""
+    levels, vectors = np.linalg.eigh(matrix(hamiltonian).numpy())
+    weights = np.exp(levels[0] - levels)
+    log_z = float(np.log(weights.sum()) - levels[0])
+    rho = torch.from_numpy((vectors * (weights / weights.sum())) @ vectors.T)
+    assert float((found.probabilities - rho.diagonal()).abs().sum()) / 2 <= allowed
+    assert found.log_z == pytest.approx(log_z, abs=allowed)
+    n = hamiltonian.num_spins
+    expected = [float((rho * operator(n, {i: PAULI_X})).sum()) for i in range(min(n, 3))]
+    # <sigma^x> converges more slowly with the number of slices: it sees other states than those that are likely.
+    assert found.transverse[:3].tolist() == pytest.approx(expected, abs=10 * allowed)
 
 
 @pytest.mark.parametrize("graph", [complete(5), rbm(2, 3), Graph(6, [(4, 1), (0, 1), (5, 3), (3, 2)]), edge_list([], 3)])
@@ -49,6 +73,8 @@ def test_enumeration(graph: Graph, random_hamiltonian) -> None:
     torch.testing.assert_close(exact.probabilities, expected / expected.sum())
     assert exact.log_z == pytest.approx(math.log(sum(weights)), abs=1e-12)
     assert exact.method == f"enumeration of 2^{graph.num_spins} states"
+    assert exact.transverse.tolist() == [0.0] * graph.num_spins
+    assert exact.error == 0.0
 
 
 @pytest.mark.parametrize("gamma", [1.0, [0.3, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 1e-9]])
@@ -62,10 +88,67 @@ def test_diagonalization(gamma: object, random_hamiltonian) -> None:
 
 
 def test_a_single_spin_in_a_transverse_field() -> None:
-    # <sigma^z> = -(h / e) tanh e and Z = 2 cosh e with e^2 = h^2 + gamma^2.
+    # <sigma^z> = -(h / e) tanh e, <sigma^x> = (gamma / e) tanh e and Z = 2 cosh e with e^2 = h^2 + gamma^2.
     exact = exact_distribution(IsingHamiltonian([0.8], [], [], gamma=0.6))
+    assert float(exact.transverse) == pytest.approx(0.6 * math.tanh(1.0), abs=1e-7)
     assert exact.log_z == pytest.approx(math.log(2 * math.cosh(1.0)), abs=1e-7)
     assert float(exact.moments()[0]) == pytest.approx(-0.8 * math.tanh(1.0), abs=1e-7)
+
+
+# With a transverse field of its own at every spin; several random couplings, whose standard deviation is about 1.
+GAMMAS = {"weak": 0.1, "one": 1.0, "strong": 3.0, "mixed, with zeros": [3.0, 0.0, 0.5, 1.0, 0.0, 2.0, 0.1, 1.5, 1.0]}
+
+
+@pytest.mark.parametrize("gamma", GAMMAS.values(), ids=GAMMAS.keys())
+@pytest.mark.parametrize("graph", [complete(9), rbm(4, 5)], ids=["complete", "rbm"])
+@pytest.mark.parametrize("method", ["diagonalization", "Trotter products"])
+def test_both_methods(method: str, graph: Graph, gamma: object, random_hamiltonian, monkeypatch) -> None:
+    if method != "diagonalization":
+        monkeypatch.setattr(exact_module, "MAX_DIAGONALIZATION_SPINS", 0)
+    hamiltonian = random_hamiltonian(graph, coupling=1.0, gamma=gamma)
+    exact = exact_distribution(hamiltonian)
+    assert exact.method.startswith(method)
+    assert exact.error <= 1e-6
+    # The stated error is that of the extrapolation before the last one; the last is far better.
+    assert_agrees_with_diagonalization(exact, hamiltonian, max(exact.error / 10, 1e-9))
+
+
+def test_eleven_spins_are_not_diagonalized(random_hamiltonian) -> None:
+    # Two systems that know nothing of each other, each small enough to be diagonalized.
+    five, six = random_hamiltonian(complete(5), gamma=0.5), random_hamiltonian(complete(6), gamma=2.0, seed=1)
+    both = IsingHamiltonian(
+        torch.cat([five.h, six.h]),
+        torch.cat([five.edges, six.edges + 5]),
+        torch.cat([five.J, six.J]),
+        torch.cat([five.gamma, six.gamma]),
+    )
+    found, parts = exact_distribution(both), [exact_distribution(part) for part in (five, six)]
+    assert found.method.startswith("Trotter products of 4 to ")
+    expected = torch.outer(parts[1].probabilities, parts[0].probabilities).flatten()
+    assert float((found.probabilities - expected).abs().sum()) / 2 <= found.error <= 1e-6
+    assert found.log_z == pytest.approx(parts[0].log_z + parts[1].log_z, abs=found.error)
+    transverse = torch.cat([part.transverse for part in parts])
+    torch.testing.assert_close(found.transverse, transverse, atol=found.error, rtol=0)
+
+
+@pytest.mark.parametrize(("scale", "gamma"), [(20.0, 1.0), (100.0, 1.0), (1.0, 60.0)])
+def test_the_error_of_trotter_products_is_stated_where_it_is_large(scale, gamma, random_hamiltonian, monkeypatch) -> None:
+    monkeypatch.setattr(exact_module, "MAX_DIAGONALIZATION_SPINS", 0)
+    hamiltonian = random_hamiltonian(complete(7), coupling=scale, field=scale, gamma=gamma)
+    exact = exact_distribution(hamiltonian)
+    assert 1e-6 < exact.error < 0.2
+    assert bool((exact.probabilities >= 0).all())
+    monkeypatch.undo()
+    truth = exact_distribution(hamiltonian)
+    assert float((exact.probabilities - truth.probabilities).abs().sum()) / 2 < exact.error
+    assert abs(exact.log_z - truth.log_z) < exact.error
+
+
+def test_a_very_strong_transverse_field_does_not_overflow(monkeypatch) -> None:
+    monkeypatch.setattr(exact_module, "MAX_DIAGONALIZATION_SPINS", 0)
+    exact = exact_distribution(IsingHamiltonian(torch.zeros(9), [], [], 1000.0))
+    assert exact.log_z == pytest.approx(9000.0)
+    torch.testing.assert_close(exact.probabilities, torch.full((512,), 1 / 512).double())
 
 
 def test_no_spins() -> None:
@@ -76,6 +159,7 @@ def test_no_spins() -> None:
         assert exact.spins().shape == (1, 0)
         assert [m.shape for m in exact.moments()] == [(0,), (0,)]
         assert exact.sample(3, generator()).shape == (3, 0)
+        assert exact.transverse.shape == (0,)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.7])
@@ -130,9 +214,10 @@ def test_the_largest_enumeration(random_hamiltonian) -> None:
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
 def test_limits(gamma: float) -> None:
-    n = (MAX_DIAGONALIZATION_SPINS if gamma else MAX_ENUMERATION_SPINS) + 1
-    kind = " with a transverse field" if gamma else ""
-    with pytest.raises(ValueError, match=f"{n} spins{kind} are too many.*limit is 20, or 12 with a transverse field"):
+    n = (MAX_QUANTUM_SPINS if gamma else MAX_ENUMERATION_SPINS) + 1
+    kind, module = (" with a transverse field", "path_integral") if gamma else ("", "partition")
+    limits = "limit is 20, or 14 with a transverse field: take a smaller system, or a sampler and qvae.ising"
+    with pytest.raises(ValueError, match=f"{n} spins{kind} are too many.*{limits}.{module}"):
         exact_distribution(IsingHamiltonian(torch.zeros(n), [], [], gamma))
 
 

@@ -233,7 +233,7 @@ def test_details_and_reproducibility(small) -> None:
 def test_a_transverse_field_is_refused(random_hamiltonian) -> None:
     quantum = random_hamiltonian(rbm(2, 2), gamma=1.0)
     for function in (log_partition, product_log_partition, enumerate_rbm, bidirectional_annealing):
-        with pytest.raises(ValueError, match=r"use exact_distribution\(hamiltonian\).log_z, for at most 12 spins"):
+        with pytest.raises(ValueError, match=r"use exact_distribution\(hamiltonian\).log_z, for at most 14 spins"):
             function(quantum)
 
 

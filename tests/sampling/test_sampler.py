@@ -50,7 +50,7 @@ def test_a_class_without_sample_is_abstract():
     [
         (IsingHamiltonian(torch.zeros(4), [], []), "4 spins: it takes at most 3 spins; these can: .*exact"),
         (IsingHamiltonian([0.0], [], [], gamma=1.0), "1 spins with a transverse field: it has no transverse field; .*exact"),
-        (IsingHamiltonian(torch.zeros(30), [], [], gamma=1.0), "no installed sampler can"),
+        (IsingHamiltonian(torch.zeros(30), [], [], gamma=1.0), "these can: path_integral"),
     ],
 )
 def test_refusals_name_those_that_can(hamiltonian, reason):

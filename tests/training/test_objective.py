@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from qvae.config import ModelConfig
+from qvae.ising.exact import exact_distribution
 from qvae.models.qvae import QVAE
 from qvae.models.relaxation import OverlappingExponentials, SpikeAndExponential
 from qvae.sampling.sampler import Moments
-from qvae.training.objective import negative_phase, surrogate
+from qvae.training.objective import expected_energy, negative_phase, surrogate
 
 BITS, PIXELS, ROWS, BATCHES = 4, 3, 4000, 40
 GRAPHS = {
@@ -130,3 +131,72 @@ def test_gumbel_bias_is_measured_and_shrinks_with_the_temperature(levels):
         print(f"gumbel, {levels} levels, temperature {temperature}: bias {bias:.1%} of the gradient's norm (noise {error:.1%})")
     assert found[0.1][0] < 0.05 + 3 * found[0.1][1]
     assert found[1.0][0] > found[0.1][0] + 3 * found[0.1][1]
+
+
+# Transverse field -----------------------------------------------------------------------------------------------------
+
+
+def quantum_model(train_gamma):
+    torch.manual_seed(4)
+    latent = {"graph": "complete", "sizes": [4], "gamma": [0.4, 0.9, 1.5, 2.0], "train_gamma": train_gamma}
+    model = QVAE(ModelConfig(latent=latent, network={"hidden": []}), torch.full((1, PIXELS), 0.4)).double()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if not name.endswith("log_gamma"):
+                p.normal_(0, 0.8)
+    model.decoder.float()  # the posterior's logits are float32 whatever the encoder is
+    return model
+
+
+def finite_differences(value, parameter, step=1e-5):
+    found = torch.zeros_like(parameter)
+    for k in range(parameter.numel()):
+        with torch.no_grad():
+            parameter.view(-1)[k] += step
+            above = value()
+            parameter.view(-1)[k] -= 2 * step
+            below = value()
+            parameter.view(-1)[k] += step
+        found.view(-1)[k] = (above - below) / (2 * step)
+    return found
+
+
+def test_the_q_elbo_s_gradient_is_that_of_energy_and_log_z():
+    model = quantum_model(train_gamma=False)
+    images = (torch.rand(20, PIXELS) < 0.5).double()
+
+    def prior_part():
+        code = model.posterior_sample(images, relaxed=False, generator=torch.Generator().manual_seed(0))
+        hamiltonian = model.prior.hamiltonian().detach()
+        return float(expected_energy(model, hamiltonian, code).mean()) + exact_distribution(hamiltonian).log_z
+
+    hamiltonian = model.prior.hamiltonian()
+    code = model.posterior_sample(images, relaxed=False, generator=torch.Generator().manual_seed(0))
+    spins, pairs = exact_distribution(hamiltonian).moments()
+    loss = expected_energy(model, hamiltonian, code).mean() + negative_phase(hamiltonian, Moments(spins, pairs))
+    for parameter, gradient in zip(
+        (model.prior.h, model.prior.J), torch.autograd.grad(loss, (model.prior.h, model.prior.J)), strict=True
+    ):
+        assert torch.allclose(gradient, finite_differences(prior_part, parameter), atol=1e-6)
+
+
+def test_exact_training_has_the_gradient_of_log_p_transverse_field_included():
+    model = quantum_model(train_gamma=True)
+    images = (torch.rand(20, PIXELS) < 0.5).double()
+
+    def prior_part():
+        """-E_q[log p(z)] as a plain sum over states, p from a diagonalization."""
+        means = model.code_means(images)
+        bits = torch.tensor(list(itertools.product([0.0, 1.0], repeat=BITS)), dtype=torch.float64).flip(1)  # little-endian
+        q = (bits * means[:, None] + (1 - bits) * (1 - means[:, None])).prod(2)
+        log_p = exact_distribution(model.prior.hamiltonian()).probabilities.log()
+        return float(-(q @ log_p).mean())
+
+    energy = surrogate(model, images, torch.Generator().manual_seed(0), exact=True).energy.mean()
+    assert float(energy) == pytest.approx(prior_part(), abs=1e-6)  # q in float32
+    parameters = [model.prior.h, model.prior.J, model.prior.log_gamma]
+    gradients = torch.autograd.grad(energy, parameters, retain_graph=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        assert torch.allclose(gradient, finite_differences(prior_part, parameter), atol=1e-6)
+        assert gradient.abs().max() > 1e-3
+    assert torch.autograd.grad(energy, model.posterior.levels[0].weight)[0].abs().max() > 1e-3

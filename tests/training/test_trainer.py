@@ -278,3 +278,32 @@ def test_the_parts_of_a_step_are_timed(tmp_path):
     parts = {"ms_forward", "ms_negative_phase", "ms_backward", "ms_optimizer"}
     assert parts <= set(rows[0])
     assert all(rows[0][part] > 0 for part in parts)
+
+
+def test_exact_training_learns_the_transverse_field_and_needs_no_samples():
+    class Refusing(LatentSampler):
+        capabilities = Capabilities(transverse_field=True)
+        asked = 0
+
+        def sample(self, hamiltonian, num_samples):
+            self.asked += 1
+            return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
+
+    sampler = Refusing()
+    exact = trainer(
+        sampler, latent={"graph": "complete", "sizes": [4], "gamma": 1.0, "train_gamma": True}, prior_gradient="exact", epochs=5
+    )
+    exact.fit()
+    assert sampler.asked <= exact.config.epochs  # looks at the ends of epochs alone
+    assert (exact.model.prior.log_gamma.exp() - 1).abs().max() > 1e-3
+    assert not torch.equal(exact.averaged_model().prior.log_gamma, torch.zeros(4))
+
+
+def test_exact_training_of_many_spins_is_refused():
+    with pytest.raises(ConfigError, match="at most 10 latent spins, but model.latent has 12"):
+        trainer(latent={"graph": "complete", "sizes": [12]}, prior_gradient="exact")
+
+
+def test_a_trained_gamma_must_start_above_zero():
+    with pytest.raises(ValueError, match="must start above 0"):
+        trainer(latent={"graph": "complete", "sizes": [3], "gamma": [0.0, 1.0, 1.0], "train_gamma": True})

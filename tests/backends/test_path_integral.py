@@ -1,0 +1,247 @@
+"""The path-integral sampler: conformance, moments, its Trotter error, its persistent chains and its state."""
+
+import math
+import pickle
+
+import pytest
+import torch
+
+from qvae.errors import CapabilityError, SamplerError
+from qvae.ising import graphs
+from qvae.ising.exact import exact_distribution
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.ising.path_integral import choose_slices, estimate_trotter_error
+from qvae.sampling.registry import load_sampler
+from qvae.sampling.sampler import Moments
+from qvae.testing import check_sampler
+
+SIGMAS = 5.0
+
+
+def random_hamiltonian(graph, gamma=1.0, scale=0.5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    h = scale * torch.randn(graph.num_spins, generator=generator)
+    return IsingHamiltonian(h, graph, scale * torch.randn(graph.num_edges, generator=generator), gamma)
+
+
+def stiff(gamma=1e-6):
+    """A pair that keeps its orientation for ever."""
+    return IsingHamiltonian([0.0, 0.0], [(0, 1)], [-12.0], gamma)
+
+
+@pytest.mark.parametrize("options", [{"burn_in": 20}, {"persistent": False, "burn_in": 30, "slices": 16}], ids=str)
+def test_conformance(options):
+    check_sampler("path_integral", num_samples=1000, **options)
+
+
+@pytest.mark.parametrize("gamma", [0.1, 1.0])
+def test_moments_have_less_variance_than_samples_and_no_bias(gamma):
+    hamiltonian = random_hamiltonian(graphs.chimera(1), gamma)
+    exact = Moments(*exact_distribution(hamiltonian).moments())
+    options = {"slices": 12, "sweeps": 3, "burn_in": 50}
+    conditional, sampled = load_sampler("path_integral", seed=0, **options), load_sampler("path_integral", seed=1, **options)
+    errors = {"conditional": [], "sampled": []}
+    for _ in range(60):
+        errors["conditional"].append(conditional.moments(hamiltonian, 100).pairs - exact.pairs)
+        samples = sampled.sample(hamiltonian, 100)
+        errors["sampled"].append(Moments.from_samples(samples, hamiltonian).pairs - exact.pairs)
+    spread = {name: torch.stack(error).std(0).mean() for name, error in errors.items()}
+    assert spread["conditional"] < 0.8 * spread["sampled"]
+    found = torch.stack(errors["conditional"])
+    noise = found.std(0) * math.sqrt(3 / 60)  # for calls that are correlated with the one before
+    stated = estimate_trotter_error(hamiltonian, 12)
+    assert bool((found.mean(0).abs() < stated + SIGMAS * noise).all())
+
+
+def test_transverse_moments_are_exact():
+    hamiltonian = random_hamiltonian(graphs.complete(5), torch.tensor([1.0, 0.0, 3.0, 0.5, 2.0]))
+    found = load_sampler("path_integral", slices=64, burn_in=20, seed=0).transverse_moments(hamiltonian, 3000)
+    assert found.dtype == torch.float32
+    # Kinks of one line number gamma <sx> on average, and <sx> is their number over gamma; they come in pairs.
+    exact, gamma = exact_distribution(hamiltonian).transverse, hamiltonian.gamma.double()
+    noise = torch.where(gamma > 0, torch.sqrt(2 * exact / (gamma.clamp(min=0.1) * 3000)), 0.0)
+    assert bool(((found - exact).abs() <= SIGMAS * noise + 2e-3).all())
+    assert float(found[1]) == 0.0
+
+
+@pytest.mark.parametrize("graph", [graphs.rbm(3, 3), graphs.complete(5)], ids=["rbm", "complete"])
+def test_the_trotter_error_is_measured(graph):
+    hamiltonian = random_hamiltonian(graph, gamma=1.5)
+    exact = torch.cat(exact_distribution(hamiltonian).moments())
+    many = load_sampler("path_integral", slices=8, sweeps=20, burn_in=50, seed=0)
+    error = many.trotter_error(hamiltonian, 4000)
+    error, info = torch.cat([error.spins, error.pairs]), error.info
+    assert info["standard_error"] < 0.001
+    assert 0.004 < float(error.abs().max()) < info["error_estimate"]
+    # Moments less their error are exact, and as they are, they aren't.
+    sums = [many.moments(hamiltonian, 4000) for _ in range(25)]
+    moments = torch.stack([torch.cat([found.spins, found.pairs]) for found in sums])
+    noise = float(moments.std(0).max()) / 5
+    off = (moments.mean(0) - exact).abs().max()
+    assert float((moments.mean(0) - error - exact).abs().max()) < min(float(off), SIGMAS * (noise + info["standard_error"]))
+
+
+def test_the_trotter_error_without_transverse_field_is_none():
+    found = load_sampler("path_integral", burn_in=5, seed=0).trotter_error(random_hamiltonian(graphs.rbm(2, 2), 0.0), 20)
+    assert found.spins.tolist() == [0.0] * 4
+    assert found.pairs.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("method", ["transverse_moments", "trotter_error"])
+def test_limits_are_kept_in_methods_of_its_own(method):
+    sampler = load_sampler("path_integral")
+    sampler.capabilities = type(sampler.capabilities)(max_spins=1)
+    with pytest.raises(CapabilityError):
+        getattr(sampler, method)(stiff(), 5)
+
+
+def test_a_large_sparse_graph():
+    # An open Ising chain in a weak transverse field, against its classical correlations less what second order takes.
+    n, coupling = 700, 0.6
+    graph = graphs.edge_list([(i, i + 1) for i in range(n - 1)])
+    sampler = load_sampler("path_integral", seed=0, slices=8, burn_in=50)
+    found = [
+        sampler.moments(IsingHamiltonian(torch.zeros(n), graph, torch.full((n - 1,), coupling), gamma), 100).pairs.mean()
+        for gamma in (0.0, 0.3)
+    ]
+    small = exact_distribution(IsingHamiltonian([0.0] * 8, graphs.edge_list([(i, i + 1) for i in range(7)]), [0.6] * 7, 0.3))
+    noise = SIGMAS / math.sqrt(100 * n)
+    assert abs(found[0] + math.tanh(coupling)) < noise
+    assert abs(found[1] - small.moments()[1][3]) < noise + 2e-3
+    assert found[1] > found[0]
+
+
+# Slices ---------------------------------------------------------------------------------------------------------------
+
+
+def test_info_and_the_number_of_slices():
+    hamiltonian = random_hamiltonian(graphs.rbm(3, 3))
+    info = load_sampler("path_integral", sweeps=2, burn_in=3, seed=0).sample(hamiltonian, 10).info
+    assert info["sweeps"] == 5
+    assert info["slices"] == choose_slices(hamiltonian) == 12
+    assert info["error_estimate"] == estimate_trotter_error(hamiltonian, 12) < 0.005
+    assert info["wall_seconds"] > 0
+    info = load_sampler("path_integral", burn_in=3, slices=4).moments(hamiltonian, 10).info
+    assert info["slices"] == 4
+    assert info["error_estimate"] > 0.02
+
+
+def test_without_transverse_field_there_is_one_slice():
+    sampler = load_sampler("path_integral", slices=16, seed=0, burn_in=5)
+    info = sampler.sample(random_hamiltonian(graphs.rbm(3, 3), gamma=0.0), 10).info
+    assert (info["slices"], info["error_estimate"]) == (1, 0.0)
+    assert sampler.state_dict()["chains"].shape == (1, 10, 6)
+
+
+def test_chains_that_go_on_get_more_slices_and_never_fewer():
+    graph = graphs.edge_list([(0, 1)])
+    sampler = load_sampler("path_integral", sweeps=1, burn_in=20, seed=0)
+    orientation = [sampler.sample(IsingHamiltonian([0.0, 0.0], graph, [-12.0], 1e-6), 50).spins]
+    slices = []
+    for gamma in (1e-6, 0.5, 0.1, 0.0, 0.5):
+        samples = sampler.sample(IsingHamiltonian([0.0, 0.0], graph, [-12.0], gamma), 50)
+        orientation.append(samples.spins)
+        slices.append(samples.info["slices"])
+        assert samples.info["sweeps"] == 1
+    assert slices == [2, 6, 6, 1, 6]
+    # Whatever the number, it is the same chains that go on (the last ones may lose their memory).
+    assert all(torch.equal(found, orientation[0]) for found in orientation[1:2])
+    assert (orientation[2] == orientation[0]).float().mean() > 0.8
+
+
+# Persistent chains ----------------------------------------------------------------------------------------------------
+
+
+def test_another_graph_starts_fresh_chains():
+    sampler = load_sampler("path_integral", sweeps=1, burn_in=60, seed=0)
+    up = IsingHamiltonian([-4.0, 0.0], [(0, 1)], [-4.0], 0.1)
+    both = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-4.0], 0.1)
+    assert sampler.sample(up, 2000).spins.float().mean() > 0.9
+    samples = sampler.sample(both, 2000)
+    assert samples.info["sweeps"] == 61
+    assert abs(samples.spins[:, 0].float().mean()) < SIGMAS / 2000**0.5
+
+
+def test_fewer_samples_forget_chains_and_more_add_fresh_ones():
+    sampler = load_sampler("path_integral", sweeps=1, burn_in=20, seed=0)
+    hamiltonian = stiff()
+    first = sampler.sample(hamiltonian, 40)
+    fewer = sampler.sample(hamiltonian, 10)
+    assert fewer.info["sweeps"] == 1
+    assert torch.equal(fewer.spins, first.spins[:10])
+    more = sampler.sample(hamiltonian, 40)
+    assert more.info["sweeps"] == 21
+    assert torch.equal(more.spins[:10], first.spins[:10])
+    assert not torch.equal(more.spins, first.spins)
+
+
+def test_without_persistence_every_call_is_fresh():
+    sampler = load_sampler("path_integral", sweeps=1, burn_in=20, persistent=False, seed=0)
+    assert not sampler.capabilities.persistent
+    hamiltonian = stiff()
+    first, second = sampler.sample(hamiltonian, 40), sampler.sample(hamiltonian, 40)
+    assert second.info["sweeps"] == 21
+    assert not torch.equal(first.spins, second.spins)
+    assert "chains" not in sampler.state_dict()
+
+
+# State ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"slices": 4}, {"persistent": False}], ids=str)
+@pytest.mark.parametrize("graph", [graphs.rbm(3, 4), graphs.complete(5)], ids=["rbm", "complete"])
+def test_resumed_chains_are_the_same_bits(options, graph):
+    prior = random_hamiltonian(graph, gamma=0.5)
+
+    def step(sampler, number):
+        # With growing couplings, the number of slices grows on the way.
+        return sampler.moments(prior.replace(prior.h * number, prior.J * number), 30)
+
+    through = load_sampler("path_integral", seed=0, burn_in=10, **options)
+    for number in range(3):
+        step(through, number)
+    resumed = load_sampler("path_integral", seed=99, burn_in=10, **options)
+    resumed.load_state_dict(through.state_dict())
+    pickled = pickle.loads(pickle.dumps(through))
+    for number in (2, 1, 5):
+        expected = step(through, number)
+        for other in (resumed, pickled):
+            found = step(other, number)
+            assert torch.equal(found.spins, expected.spins)
+            assert torch.equal(found.pairs, expected.pairs)
+            assert found.info["slices"] == expected.info["slices"]
+
+
+def test_saved_chains_of_another_system():
+    first = load_sampler("path_integral", burn_in=2, slices=4, seed=0)
+    first.sample(random_hamiltonian(graphs.rbm(3, 4)), 10)
+    assert first.state_dict()["chains"].dtype == torch.int8
+    assert first.state_dict()["chains"].shape == (4, 10, 7)
+    second = load_sampler("path_integral")
+    second.load_state_dict(first.state_dict())
+    with pytest.raises(SamplerError, match=r"saved chains of sampler 'path_integral' have shape \(4, 10, 7\), but this system"):
+        second.sample(random_hamiltonian(graphs.rbm(3, 3)), 10)
+
+
+def test_an_empty_state_starts_afresh():
+    hamiltonian = random_hamiltonian(graphs.rbm(2, 2))
+    sampler = load_sampler("path_integral", seed=0, burn_in=10)
+    first = sampler.sample(hamiltonian, 30)
+    sampler.load_state_dict({})
+    assert torch.equal(sampler.sample(hamiltonian, 30).spins, first.spins)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("sweeps", 0, "sweeps is 0; it must be a whole number, 1 or more"),
+        ("burn_in", -1, "burn_in is -1; it must be a whole number, 0 or more"),
+        ("slices", 0, "slices is 0; it must be a whole number, 2 or more"),
+        ("slices", 5, "slices is 5; it must be an even whole number, 2 or more"),
+        ("slices", "many", "slices is 'many'"),
+        ("persistent", "no", "persistent is 'no'; it must be true or false"),
+    ],
+)
+def test_bad_options(option, value, message):
+    with pytest.raises(SamplerError, match=f"'path_integral' refuses its options: {message}"):
+        load_sampler("path_integral", **{option: value})
