@@ -1,0 +1,250 @@
+"""The ansatz as a Qiskit circuit, and its execution on Aer or on whatever sampler or backend the user names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from itertools import groupby
+from math import pi
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qvae.circuits.gibbs_ansatz import GibbsAnsatz
+from qvae.errors import SamplerError
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+    from qiskit.primitives import BaseSamplerV2
+    from qiskit.providers import BackendV2
+
+IBM = "ibm:"
+"""What a device of the saved IBM account is named by."""
+
+
+def gibbs_circuit(ansatz: GibbsAnsatz) -> QuantumCircuit:
+    """The ansatz on 2n qubits with one parameter for each angle, in their order; the system is measured into ``spins``.
+
+    All terms with the same first two letters share one change of basis, so that each coupling costs one two-qubit rotation.
+    """
+    from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
+    from qiskit.circuit import ParameterVector
+
+    n = ansatz.num_spins
+    circuit = QuantumCircuit(QuantumRegister(2 * n, "q"), ClassicalRegister(n, "spins"))
+    angles = ParameterVector("theta", ansatz.num_angles)
+    for i in range(n):
+        circuit.h(i)
+        circuit.cx(i, n + i)
+    terms = zip(ansatz.strings, angles, strict=True)
+    for (letters, (spin, ancilla)), group in groupby(terms, key=lambda term: (term[0][0][:2], term[0][1][:2])):
+        # Y_s Z_a or Y_s X_a becomes Z_s, and goes back after the rotations.
+        circuit.rx(pi / 2, spin)
+        if letters == "YX":
+            circuit.h(ancilla)
+        circuit.cx(ancilla, spin)
+        for (_, (_, _, *partner)), angle in group:
+            if partner:
+                circuit.rzz(angle, spin, partner[0])
+            else:
+                circuit.rz(angle, spin)
+        circuit.cx(ancilla, spin)
+        if letters == "YX":
+            circuit.h(ancilla)
+        circuit.rx(-pi / 2, spin)
+    circuit.measure(range(n), range(n))
+    return circuit
+
+
+class Executor:
+    """Runs circuits through a Qiskit sampler (``BaseSamplerV2``), transpiled for its backend.
+
+    Args:
+        backend: None for Aer's sampler; or a ``BaseSamplerV2`` or ``BackendV2``, or the import path "package.module:name" of
+            one, of its class, or of a function that makes one; or "ibm:NAME", a device of the account that
+            qiskit-ibm-runtime has saved. A class or function with a parameter ``seed`` that makes samplers is called in every
+            run with a fresh one; a sampler object is used as it is, so one with a fixed seed repeats itself.
+        noise_model: of Aer: a ``NoiseModel``, or a ``BackendV2`` whose noise, gates and couplings are imitated, or the import
+            path of either, of its class, or of a function that makes one.
+
+    Attributes:
+        name: of the backend, in words.
+        num_qubits: the most it takes; None where it doesn't say.
+
+    Raises:
+        ValueError: an option is of another kind, or ``noise_model`` is set for another backend than Aer.
+        SamplerError: an import path leads nowhere, what stands there fails, or the account or its device can't be used.
+    """
+
+    def __init__(self, backend: Any = None, noise_model: Any = None) -> None:
+        from qiskit.primitives import BaseSamplerV2
+        from qiskit.providers import BackendV2
+
+        if backend is None:
+            self.name = "aer"
+            made: Any = _aer_simulator(noise_model)
+        elif noise_model is not None:
+            raise ValueError("noise_model goes with Aer alone, but backend is set, too; leave one of them out")
+        elif isinstance(backend, str) and backend.startswith(IBM):
+            self.name = backend
+            made = _ibm_backend(backend.removeprefix(IBM))
+        else:
+            self.name = backend if isinstance(backend, str) else type(backend).__name__
+            make = _maker("backend", backend, (BaseSamplerV2, BackendV2))
+            made = make(0)
+            if isinstance(made, BaseSamplerV2):
+                self._sampler, self._target = make, _backend_of(made)
+        if isinstance(made, BackendV2):
+            self._sampler, self._target = _sampler_maker(made), made
+        self.num_qubits: int | None = None if self._target is None else self._target.num_qubits
+
+    def transpiled(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        """The circuit in the gates and on the couplings of the backend, by a preset pass manager.
+
+        Raises:
+            SamplerError: it has more qubits than the backend.
+        """
+        from qiskit.transpiler import generate_preset_pass_manager
+
+        if self.num_qubits is not None and circuit.num_qubits > self.num_qubits:
+            raise SamplerError(
+                f"the circuit needs {circuit.num_qubits} qubits, but backend {self.name!r} has {self.num_qubits}; "
+                "take a larger one or fewer spins."
+            )
+        # Layout and routing are drawn at random: with a fixed seed a resumed run has the same circuit.
+        target = {} if self._target is None else {"backend": self._target}
+        return generate_preset_pass_manager(optimization_level=1, seed_transpiler=0, **target).run(circuit)
+
+    def run(self, circuit: QuantumCircuit, values: np.ndarray, shots: int, seed: int) -> np.ndarray:
+        """Measure ``shots`` times at these values of the parameters; column i is bit i, (shots, bits), bool.
+
+        Raises:
+            SamplerError: the backend failed, or returned another number of shots.
+        """
+        try:
+            result = self._sampler(seed).run([(circuit, values)], shots=shots).result()[0]
+            bits: np.ndarray = result.data[circuit.cregs[0].name].to_bool_array(order="little")
+        except Exception as error:
+            # A provider may fail in any way.
+            raise SamplerError(f"backend {self.name!r} failed to run the circuit: {_described(error)}.") from None
+        if bits.shape != (shots, circuit.num_clbits):
+            raise SamplerError(f"backend {self.name!r} returned {len(bits)} shots where {shots} were asked for.")
+        return bits
+
+
+def _aer_simulator(noise_model: Any) -> BackendV2:
+    from qiskit.providers import BackendV2
+    from qiskit_aer import AerSimulator
+    from qiskit_aer.noise import NoiseModel
+
+    # Beyond 14 qubits Aer's threads share each gate, and on a busy machine wait for each other 20 times as long as it takes.
+    options: dict[str, Any] = {"statevector_parallel_threshold": 20}
+    if noise_model is None:
+        return AerSimulator(**options)
+    noise = _maker("noise_model", noise_model, (NoiseModel, BackendV2))(0)
+    if isinstance(noise, BackendV2):
+        return AerSimulator.from_backend(noise, **options)
+    return AerSimulator(noise_model=noise, **options)
+
+
+def _ibm_backend(name: str) -> BackendV2:
+    """A device of the saved account."""
+    try:
+        from qiskit_ibm_runtime import QiskitRuntimeService
+    except ImportError:
+        raise SamplerError(
+            f"backend '{IBM}{name}' needs the module qiskit_ibm_runtime, which isn't installed: pip install qiskit-ibm-runtime."
+        ) from None
+    try:
+        return QiskitRuntimeService().backend(name)
+    except Exception as error:
+        raise SamplerError(
+            f"backend '{IBM}{name}' can't be reached with the account that qiskit-ibm-runtime has saved "
+            f"({_described(error)}); save one with QiskitRuntimeService.save_account, or name one of its devices."
+        ) from None
+
+
+def _sampler_maker(backend: BackendV2) -> Callable[[int], BaseSamplerV2]:
+    """A function from seeds to samplers of this backend."""
+    from qiskit.primitives import BackendSamplerV2
+    from qiskit_aer import AerSimulator
+    from qiskit_aer.primitives import SamplerV2
+
+    if isinstance(backend, AerSimulator):
+        # Aer's sampler draws the same samples in every run of one object, so there is one for each run.
+        return lambda seed: SamplerV2.from_backend(backend, seed=seed)
+    if type(backend).__name__ == "IBMBackend":
+        # A real device: it has no seed, and runs through its own primitive alone.
+        from qiskit_ibm_runtime import SamplerV2 as RuntimeSampler
+
+        return lambda seed: RuntimeSampler(mode=backend)
+    return lambda seed: BackendSamplerV2(backend=backend, options={"seed_simulator": seed})
+
+
+def _backend_of(sampler: BaseSamplerV2) -> BackendV2 | None:
+    """What a sampler runs on, so that circuits can be transpiled for it; None where it doesn't say."""
+    from qiskit.providers import BackendV2
+
+    for attribute in ("backend", "_backend"):  # a property, a method, or Aer's private one
+        found = getattr(sampler, attribute, None)
+        found = found() if inspect.ismethod(found) else found
+        if isinstance(found, BackendV2):
+            return found
+    return None
+
+
+def _maker(option: str, value: Any, kinds: tuple[type, type]) -> Callable[[int], Any]:
+    """A function from seeds to objects of one of these kinds, of what the user named.
+
+    Raises:
+        ValueError: it is no import path and of no such kind.
+        SamplerError: the path leads nowhere, what it leads to fails, or makes something else.
+    """
+    found = _imported(option, value) if isinstance(value, str) else value
+    name = f"{option} {value!r}" if isinstance(value, str) else f"the object of type {type(value).__name__} set as {option}"
+    allowed = " or ".join(f"a {kind.__name__}" for kind in kinds)
+    if isinstance(found, kinds):
+        return lambda seed: found
+    if not callable(found):
+        raise ValueError(f"{name} is not {allowed}, nor something that makes one, but of type {type(found).__name__}")
+    try:
+        takes_seed = "seed" in inspect.signature(found).parameters
+        made = found(seed=0) if takes_seed else found()
+    except Exception as error:
+        raise SamplerError(
+            f"{name} failed when called without arguments ({_described(error)}); name a function that works without."
+        ) from None
+    if not isinstance(made, kinds):
+        raise SamplerError(f"{name} made an object of type {type(made).__name__}; it must make {allowed}.")
+    return (lambda seed: found(seed=seed)) if takes_seed else (lambda seed: made)
+
+
+def _imported(option: str, path: str) -> Any:
+    """What stands at "package.module:name"."""
+    module, colon, attribute = path.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(
+            f"{option} is {path!r}; it must be an import path such as 'package.module:name'"
+            + (f", or '{IBM}NAME' for a device of your IBM account" if option == "backend" else "")
+        )
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        missing = error.name or module
+        raise SamplerError(
+            f"{option} {path!r} needs the module {missing}, which can't be imported: check the path, or install the package "
+            f"that has it (pip install {missing.split('.')[0].replace('_', '-')})."
+        ) from error
+    except Exception as error:
+        raise SamplerError(f"{option} {path!r}: importing {module} failed ({_described(error)}); mend that first.") from None
+    if not hasattr(found, attribute):
+        raise SamplerError(f"{option} {path!r}: the module {module} has no {attribute}; check the path.")
+    return getattr(found, attribute)
+
+
+def _described(error: Exception) -> str:
+    """An exception in one line; whatever could be a token is left out, since providers put them in their messages."""
+    text = re.sub(r"[\w+/=.~-]{24,}", "[...]", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text[:300]}".rstrip(".: ")

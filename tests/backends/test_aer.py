@@ -1,0 +1,208 @@
+"""The variational Gibbs state through Qiskit: samples, shots, noise, warm starts, and that Qiskit stays out until used."""
+
+import importlib.util
+import math
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from qvae.errors import CapabilityError, SamplerError
+from qvae.ising import graphs
+from qvae.ising.exact import exact_distribution
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.diagnostics import expected_total_variation, total_variation
+from qvae.sampling.registry import load_sampler, sampler_options
+from qvae.sampling.sampler import Moments
+from qvae.testing import check_sampler
+
+pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
+
+from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel, ReadoutError
+
+
+def random_hamiltonian(n, gamma=0.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    graph = graphs.complete(n)
+    h, J = (0.5 * torch.randn(k, generator=generator) for k in (n, graph.num_edges))
+    return IsingHamiltonian(h, graph, J, gamma)
+
+
+def allowed_distance(hamiltonian, info, num_samples):
+    """By McDiarmid's bound, exceeded once in 1e6 times; and what the trained state is off itself (Pinsker's inequality)."""
+    expected = expected_total_variation(exact_distribution(hamiltonian), num_samples)
+    return expected + math.sqrt(math.log(1e6) / (2 * num_samples)) + math.sqrt(info["free_energy_gap"] / 2)
+
+
+def test_conformance():
+    check_sampler("aer", num_samples=2048, backend=AerSimulator(n_qubits=12))
+
+
+@pytest.mark.parametrize("trainer", ["simulator", "varqite"])
+@pytest.mark.parametrize("gamma", [0.0, [0.5, 1.0, 2.0, 0.0]])
+def test_samples_are_of_the_distribution(trainer, gamma):
+    hamiltonian = random_hamiltonian(4, torch.as_tensor(gamma))
+    samples = load_sampler("aer", trainer=trainer, seed=0).sample(hamiltonian, 20_000)
+    info, exact = samples.info, exact_distribution(hamiltonian)
+    assert total_variation(samples, exact) < allowed_distance(hamiltonian, info, 20_000)
+    assert info["free_energy"] == pytest.approx(info["free_energy_gap"] - exact.log_z)
+    assert 0 <= info["free_energy_gap"] < 0.01
+    assert 0.99 < info["fidelity"] <= 1
+    # Bell pairs; then in each layer two bases of two gates for every spin, and one gate for each end of each edge.
+    assert info["two_qubit_gates"] == 4 + 2 * (4 * 4 + 2 * 6)
+    assert info["depth"] > 10
+    assert info["wall_seconds"] > info["training_seconds"] > 0
+
+
+def test_a_fresh_seed_for_each_call():
+    """Aer's sampler itself repeats its samples in every run of one object."""
+    sampler = load_sampler("aer", seed=0)
+    hamiltonian = random_hamiltonian(3)
+    first, second = (sampler.sample(hamiltonian, 2000).spins for _ in range(2))
+    assert not torch.equal(first, second)
+    # And they are not related: half of the independent bits agree but for what the distribution makes agree.
+    means = exact_distribution(hamiltonian).moments()[0]
+    agreement = (first * second).float().mean(0)
+    assert (agreement - means.float() ** 2).abs().max() < 5 / math.sqrt(2000)
+
+
+# Shots ----------------------------------------------------------------------------------------------------------------
+
+
+def test_more_shots_than_samples():
+    hamiltonian = random_hamiltonian(3)
+    sampler = load_sampler("aer", shots=20_000, seed=0)
+    samples = sampler.sample(hamiltonian, 50)
+    assert (len(samples), samples.info["shots"]) == (50, 20_000)
+    found, exact = sampler.moments(hamiltonian, 50), Moments(*exact_distribution(hamiltonian).moments())
+    # Far closer than 50 samples would come.
+    assert (found.spins - exact.spins).abs().max() < 5 / math.sqrt(20_000) + 0.01
+    assert (found.pairs - exact.pairs).abs().max() < 5 / math.sqrt(20_000) + 0.01
+
+
+def test_fewer_shots_than_samples():
+    samples = load_sampler("aer", shots=7, seed=0).sample(random_hamiltonian(5), 16)
+    assert (len(samples), samples.info["shots"]) == (16, 7)
+    counts = samples.spins.unique(dim=0, return_counts=True)[1]
+    assert len(counts) <= 7
+    assert counts.min() >= 2
+
+
+# Backends and noise ---------------------------------------------------------------------------------------------------
+
+
+def test_a_noisy_backend():
+    backend = GenericBackendV2(6, coupling_map=[(i, i + 1) for i in range(5)], seed=1)
+    hamiltonian = random_hamiltonian(3, 1.0)
+    sampler = load_sampler("aer", backend=backend, layers=1, seed=0)
+    assert sampler.capabilities.max_spins == 3
+    samples = sampler.sample(hamiltonian, 2000)
+    exact = exact_distribution(hamiltonian)
+    # Noise, but not nonsense.
+    assert total_variation(samples, exact) < 0.2 < total_variation(-samples.spins, exact)
+    assert samples.info["two_qubit_gates"] > load_sampler("aer", layers=1).sample(hamiltonian, 1).info["two_qubit_gates"]
+    with pytest.raises(CapabilityError, match="it takes at most 3 spins"):
+        sampler.sample(random_hamiltonian(4, 1.0), 1)
+
+
+def test_the_noise_model_is_used():
+    inverted = NoiseModel()
+    inverted.add_all_qubit_readout_error(ReadoutError([[0, 1], [1, 0]]))
+    hamiltonian = IsingHamiltonian([4.0, -4.0], [], [])
+    for noise_model, sign in ((None, 1), (inverted, -1)):
+        sampler = load_sampler("aer", noise_model=noise_model, seed=0)
+        means = sampler.moments(hamiltonian, 200).spins
+        assert (sign * means * hamiltonian.h < -3.9 * 0.95).all()
+
+
+# State ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trainer", ["simulator", "varqite"])
+def test_the_warm_start_travels(trainer):
+    """A copy and a resumed sampler go on bit for bit, with few iterations, on an equal graph of another object."""
+    hamiltonian = random_hamiltonian(4, 1.0)
+    first = load_sampler("aer", trainer=trainer, seed=0)
+    cold = first.sample(hamiltonian, 10).info["iterations"]
+    resumed = load_sampler("aer", trainer=trainer, seed=1)
+    resumed.load_state_dict(first.state_dict())
+    copy = pickle.loads(pickle.dumps(first))
+    moved = random_hamiltonian(4, 1.0)
+    moved = moved.replace(moved.h + 0.01)
+    for _ in range(2):
+        expected = first.sample(moved, 10)
+        assert expected.info["iterations"] <= 5 < cold
+        for other in (resumed, copy):
+            found = other.sample(moved, 10)
+            assert torch.equal(found.spins, expected.spins)
+            assert found.info["free_energy"] == expected.info["free_energy"]
+
+
+def test_a_warm_start_of_something_else_is_left_alone():
+    small, large = random_hamiltonian(3, 1.0), random_hamiltonian(4, 1.0)
+    first = load_sampler("aer", seed=0)
+    first.sample(small, 10)
+    for options, hamiltonian in (({}, large), ({"layers": 1}, small), ({"trainer": "varqite"}, small)):
+        other = load_sampler("aer", **options)
+        other.load_state_dict(first.state_dict())
+        assert other.sample(hamiltonian, 10).info["free_energy_gap"] < 0.1
+    with pytest.raises(SamplerError, match=r"'aer' was given the state \['chains'\] of another one"):
+        first.load_state_dict({"chains": torch.zeros(1)})
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+
+def test_options_are_registered():
+    assert list(sampler_options("aer")) == ["layers", "trainer", "shots", "backend", "noise_model", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": 0}, "refuses its options: layers is 0; it must be a whole number, 1 or more"),
+        ({"shots": 0}, "refuses its options: shots is 0; it must be a whole number, 1 or more"),
+        ({"trainer": "simulater"}, "trainer is 'simulater'; did you mean 'simulator'\\? Allowed: simulator, varqite"),
+        ({"trainer": ["x"]}, "trainer is \\['x'\\]"),
+        ({"backend": "aer"}, "refuses its options: backend is 'aer'; it must be an import path"),
+        ({"backend": "nowhere:x"}, "backend 'nowhere:x' needs the module nowhere"),
+        ({"noise_model": 3}, "the object of type int set as noise_model is not a NoiseModel or a BackendV2"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(SamplerError, match=message) as caught:
+        load_sampler("aer", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_limits_of_the_trainers():
+    nine = random_hamiltonian(9)
+    with pytest.raises(CapabilityError, match="it takes at most 8 spins"):
+        load_sampler("aer", trainer="varqite").sample(nine, 1)
+    with pytest.raises(CapabilityError, match="it takes at most 10 spins"):
+        load_sampler("aer").sample(random_hamiltonian(11), 1)
+
+
+# Imports --------------------------------------------------------------------------------------------------------------
+
+
+def test_qiskit_is_not_imported_before_it_is_used():
+    code = (
+        "import sys, qvae, qvae.circuits.gibbs_ansatz, qvae.circuits.execution;"
+        "from qvae.sampling.registry import sampler_infos;"
+        "assert any(info.name == 'aer' and info.capabilities for info in sampler_infos());"
+        "sys.exit('qiskit' in sys.modules or 'qiskit_aer' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_qiskit(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "qiskit_aer" else real(name, *rest))
+    monkeypatch.delitem(sys.modules, "qvae_backends.aer")
+    with pytest.raises(SamplerError, match="sampler 'aer' needs the module qiskit_aer, which isn't installed: pip install"):
+        load_sampler("aer")
