@@ -525,7 +525,7 @@ def _section_of(field: FieldInfo | None) -> type[Section] | None:
 def _is_of_another_branch(error: ErrorDetails) -> bool:
     """Whether this error of a union only says that the value isn't of the branch that it wasn't meant for."""
     is_list = isinstance(error["input"], list)
-    branch = str(error["loc"][-1])
+    branch = str(error["loc"][-1]) if error["loc"] else ""
     return (branch.startswith("list[") and not is_list) or (branch == "constrained-float" and is_list)
 
 

@@ -181,7 +181,7 @@ def gif(figures: Sequence[Figure], milliseconds: int = 350, dpi: int = 80) -> by
     """An animation of figures of one size, the last of which stays for two seconds, as the bytes of a GIF."""
     frames = [_pixels(figure, dpi) for figure in figures]
     # One palette for all frames: otherwise colours flicker.
-    palette = frames[-1].quantize(64)
+    palette = frames[-1].quantize(128)
     first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [milliseconds] * len(rest) + [2000]
     buffer = io.BytesIO()

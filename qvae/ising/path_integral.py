@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.partition import LogPartition, combine_annealings, AnnealingPath
+from qvae.ising.partition import AnnealingPath, LogPartition, combine_annealings
 
 _SLICES = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _COLLECTIVE = 3.0  # couplings raised the error of one spin by up to 2.9 on rings, complete and bipartite graphs of 8
@@ -398,7 +398,8 @@ def path_integral_log_partition(
     betas = path.ladder(temperatures)
     forward, _ = path.anneal(path.base_state(chains), betas)
     backward, _ = path.anneal(target, betas, reverse=True)
-    found = combine_annealings(path.log_z0, forward, backward, f"{chains} chains x {temperatures} temperatures x {lines.slices} slices")
+    size = f"{chains} chains x {temperatures} temperatures x {lines.slices} slices"
+    found = combine_annealings(path.log_z0, forward, backward, size)
     correction, sampling, rest = _towards_infinitely_many(energies, path.log_base)
     sampling = math.hypot(found.stderr, sampling)
     details = {"slices": lines.slices, "trotter_correction": correction, "trotter_error": rest, "sampling_error": sampling}
