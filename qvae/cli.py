@@ -181,7 +181,7 @@ def samplers(context: typer.Context) -> None:
     from qvae.sampling.registry import sampler_infos
 
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("sampler", "package", "transverse field", "spins", "moments", "chains", "runs"):
+    for column in ("sampler", "package", "spins", "in a field", "moments", "chains", "runs"):
         table.add_column(column, no_wrap=column in ("sampler", "package"))
     unavailable = []
     for info in sampler_infos():
@@ -192,8 +192,8 @@ def samplers(context: typer.Context) -> None:
         table.add_row(
             info.name,
             f"{info.package} {info.version}",
-            _spins(able.max_quantum_spins or able.max_spins) if able.transverse_field else "no",
             _spins(able.max_spins),
+            _spins(able.max_quantum_spins or able.max_spins) if able.transverse_field else "no",
             "exact" if able.exact else "sampled",
             "persistent" if able.persistent else "fresh",
             "remotely" if able.remote else "here",
@@ -205,7 +205,7 @@ def samplers(context: typer.Context) -> None:
 
 
 def _spins(limit: int | None) -> str:
-    return "any number" if limit is None else f"up to {limit}"
+    return "any" if limit is None else f"up to {limit}"
 
 
 @samplers_app.command("check")

@@ -60,7 +60,7 @@ class Monitor:
     @torch.no_grad()
     def record(self, terms: Surrogate) -> None:
         """Add a step's parts to the epoch's sums, without waiting for the device."""
-        parts = torch.stack([terms.log_likelihood.mean(), terms.energy.mean(), terms.entropy.mean()])
+        parts = torch.stack([terms.log_likelihood, terms.energy, terms.entropy]).mean(1)
         # A resumed run brings its sums from the CPU.
         self._totals = parts if self._totals is None else self._totals.to(parts) + parts
         self._steps += 1

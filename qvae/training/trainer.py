@@ -376,7 +376,7 @@ def _rough_log_partition(hamiltonian: IsingHamiltonian, spins: Tensor) -> float:
     generator = torch.Generator(hamiltonian.h.device).manual_seed(0)
     means = spins.to(hamiltonian.h).mean(0) * (len(spins) / (len(spins) + 2))
     return annealed_importance_sampling(
-        hamiltonian, chains=64, temperatures=40, generator=generator, base_fields=-torch.atanh(means)
+        hamiltonian, chains=64, temperatures=25, generator=generator, base_fields=-torch.atanh(means)
     ).value
 
 

@@ -193,7 +193,7 @@ def test_exact_training_has_the_gradient_of_log_p_transverse_field_included():
         return float(-(q @ log_p).mean())
 
     energy = surrogate(model, images, torch.Generator().manual_seed(0), exact=True).energy.mean()
-    assert float(energy) == pytest.approx(prior_part(), abs=1e-6)  # q in float32
+    assert energy.item() == pytest.approx(prior_part(), abs=1e-6)  # q in float32
     parameters = [model.prior.h, model.prior.J, model.prior.log_gamma]
     gradients = torch.autograd.grad(energy, parameters, retain_graph=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
