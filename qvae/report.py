@@ -247,6 +247,8 @@ def _evaluated(run: Run) -> dict[str, Any]:
     found = run.evaluation
     if found is None:
         raise RunError(f"{run.path} was not evaluated yet; run `qvae evaluate {run.path}` first.")
+    if not {"frechet", "latents"} <= set(found):
+        raise RunError(f"{run.path} was evaluated by an older qvae; run `qvae evaluate {run.path}` again.")
     return found
 
 

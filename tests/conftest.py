@@ -1,9 +1,13 @@
 """A small run, trained once a session, and the command line called in this process."""
 
+import os
 import shutil
 import sys
 
 import pytest
+
+# As the command line does, before torch is imported: threads that spin make tests crawl on a busy machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 SMALL = [
     "training.epochs=3",

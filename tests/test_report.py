@@ -100,6 +100,17 @@ def test_a_run_without_an_evaluation_has_no_report(seen, tmp_path, command):
     assert "Traceback" not in error
 
 
+def test_an_evaluation_of_an_older_version_is_asked_for_again(seen, other, tmp_path, command):
+    copy = shutil.copytree(seen, tmp_path / "copy")
+    found = json.loads((copy / "evaluation.json").read_text())
+    del found["frechet"]
+    (copy / "evaluation.json").write_text(json.dumps(found))
+    for arguments in (("report", copy), ("compare", copy, other)):
+        code, _, error = command(*arguments)
+        assert code == 2
+        assert f"run `qvae evaluate {copy}` again" in error
+
+
 def test_runs_stand_side_by_side(seen, other, tmp_path, command):
     code, printed, _ = command("compare", seen, other, "--out", tmp_path / "both.html")
     assert code == 0
