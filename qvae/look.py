@@ -17,6 +17,7 @@ from torch import Tensor
 from qvae.config import EvaluationConfig
 from qvae.data import Dataset, binarize_fixed, epoch_permutation
 from qvae.errors import DataError
+from qvae.evaluation.frechet import check_inception, feature_classifier, frechet_table, inception_table
 from qvae.evaluation.latents import ALIVE, pca, probe, unit_information
 from qvae.evaluation.likelihood import Likelihood, evaluate_likelihood, prior_log_partition
 from qvae.evaluation.tsne import LatentFilm
@@ -59,6 +60,8 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, console: Consol
         console: where progress is shown.
     """
     settings = settings or run.config.evaluation
+    if settings.inception_weights is not None:
+        check_inception(settings.inception_weights)  # before minutes of work, not after
     hamiltonian = run.model.prior.hamiltonian().detach()
     images = test_images(run.dataset, settings).to(run.device)
     seconds: dict[str, float] = {}
@@ -104,8 +107,6 @@ def frechet_distances(run: Run, settings: EvaluationConfig, console: Console | N
     On the features of a small classifier of the data set, which needs labels, and, where their weights are given, on
     Inception's. Empty where ``num_generated`` is 0.
     """
-    from qvae.evaluation.frechet import feature_classifier, frechet_table, inception_table
-
     if not settings.num_generated:
         return {}
     found: dict[str, Any] = {}
@@ -176,9 +177,9 @@ def latents_at_work(run: Run, settings: EvaluationConfig) -> dict[str, Any]:
         "information": float(information.sum()),
     }
     labels, test_labels = run.dataset.train_labels, run.dataset.test_labels
-    if not settings.probes or labels is None or test_labels is None:
-        return found
     rows = epoch_permutation(len(run.dataset.train), 0, settings.seed)[:_PROBE_IMAGES]
+    if not settings.probes or labels is None or test_labels is None or len(labels[rows].unique()) < 2:
+        return found
     grey = run.dataset.train[rows].flatten(1)
     train = binarize_fixed(run.dataset, grey, settings.seed)
     y, test_y = labels[rows].numpy(), test_labels[: len(test)].numpy()

@@ -190,10 +190,13 @@ def draw_pictures(run: Run) -> list[Path]:
     views = _Views(run)
     files = []
     for name, (_, _, draw) in _PICTURES.items():
+        file = run.path / "figures" / f"{name}.png"
         if name == "map" and not (run.config.evaluation.tsne_every and len(views.means) > 2):
+            file.unlink(missing_ok=True)  # one of before
             continue
-        files.append(save_figure(draw(views), run.path / "figures" / f"{name}.png"))
+        files.append(save_figure(draw(views), file))
     seen = _checkpoint_state(run).get("observer", {})
+    (run.path / FILM).unlink(missing_ok=True)
     if seen.get("epochs"):
         atomic_write_bytes(run.path / FILM, _film_bytes(seen, views))
         files.append(run.path / FILM)
@@ -425,7 +428,7 @@ def compare(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
         Section("Pictures", pictures=pictures, columns=len(runs)),
         Section("What differs in the configurations", tables=[Table(("key", *names), different)]),
     ]
-    html = Path(out).with_suffix(".html")
+    html = Path(out) if Path(out).suffix == ".html" else Path(f"{out}.html")
     atomic_write_text(html, render_page("qvae: runs side by side", ", ".join(names), sections))
     columns = [
         {key: _read_picture(file) for key in shown if (file := run.path / "figures" / f"{key}.png").exists()} for run in runs
@@ -454,7 +457,8 @@ def comparison_table(runs: Sequence[Run]) -> Table:
 def _figures_of_merit(run: Run, found: Mapping[str, Any]) -> dict[str, str]:
     rows = {
         "run": _subtitle(run.config, run.metrics),
-        "log-likelihood, nats": _with_error(found["log_likelihood"], found["log_likelihood_stderr"]),
+        "log-likelihood, nats": _with_error(found["log_likelihood"], found["log_likelihood_stderr"])
+        + (" (of the bound of log p(z))" if found.get("log_likelihood_is_bound") else ""),
         "ELBO, nats": _with_error(found["elbo"], found["elbo_stderr"]),
         **({"Q-ELBO, nats": _with_error(found["q_elbo"], None)} if found.get("q_elbo") is not None else {}),
         "test images, binarization": f"{found['num_test']}, {found['binarization']}",
@@ -478,9 +482,13 @@ def _frechet_merits(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Folder names, with their parents where two are equal."""
-    short = [run.path.resolve().name for run in runs]
-    return short if len(set(short)) == len(short) else ["/".join(run.path.resolve().parts[-2:]) for run in runs]
+    """Folder names, with as many parents as tell them apart."""
+    parts = [run.path.resolve().parts for run in runs]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({place + 1})" for place, name in enumerate(names)]
 
 
 def _differences(configs: Sequence[Config]) -> list[tuple[str, ...]]:

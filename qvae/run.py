@@ -19,10 +19,11 @@ import qvae
 from qvae.config import Config, ModelConfig, SamplerConfig, dump_config, load_config
 from qvae.data import Dataset, load_data
 from qvae.errors import ConfigError, DataError, RunError
+from qvae.evaluation.frechet import check_inception
 from qvae.files import atomic_write_text
 from qvae.look import EVALUATION, evaluate, film
 from qvae.models.qvae import QVAE
-from qvae.report import write_report
+from qvae.report import REPORT, write_report
 from qvae.sampling.registry import load_sampler, sampler_options
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.checkpoint import load_checkpoint, save_checkpoint
@@ -150,6 +151,8 @@ def resume(folder: str | Path, overrides: Iterable[str] = (), console: Console |
         raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({reason}); train anew.") from error
     _keep_metrics_until(path / METRICS, trainer.step)
     atomic_write_text(path / CONFIG, dump_config(config))
+    for stale in (EVALUATION, REPORT):  # they are of the weights before
+        (path / stale).unlink(missing_ok=True)
     if console is not None:
         console.print(f"resuming [bold]{path}[/bold] at step {trainer.step} of {trainer.total_steps}")
     return _fit_and_evaluate(path, dataset, trainer, console)
@@ -175,6 +178,8 @@ def _with_absolute_paths(config: Config) -> Config:
         config.data.root = str(Path(config.data.root).expanduser().absolute())
     if Path(config.data.name).suffix in (".npy", ".npz"):
         config.data.name = str(Path(config.data.name).expanduser().absolute())
+    if config.evaluation.inception_weights is not None:
+        config.evaluation.inception_weights = str(Path(config.evaluation.inception_weights).expanduser().absolute())
     return config
 
 
@@ -188,8 +193,6 @@ def _assemble(folder: Path, config: Config, console: Console | None) -> tuple[Da
         _make_sampler(config.generation.sampler, config, purpose=2).check(model.prior.hamiltonian().detach())
     monitor = Monitor(folder, console, config.training.tensorboard)
     if config.evaluation.inception_weights is not None:
-        from qvae.evaluation.frechet import check_inception
-
         check_inception(config.evaluation.inception_weights)
     save = partial(_save, folder, config)
     observer = film(dataset, config.evaluation, choose_device(config.training.device))

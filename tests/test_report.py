@@ -202,6 +202,54 @@ def test_data_without_labels_has_everything_but_classes(tmp_path):
     assert (run.path / "report.html").exists()
 
 
+def test_one_class_alone_has_no_probes_and_no_distance(tmp_path):
+    images = (np.random.default_rng(0).random((80, 8, 8)) < 0.4).astype(np.float32)
+    labels = {"train_labels": np.zeros(60, int), "test_labels": np.zeros(20, int)}
+    np.savez(tmp_path / "one.npz", train=images[:60], test=images[60:], **labels)
+    settings = [*SETTINGS, "training.epochs=2", f"data.name={tmp_path / 'one.npz'}", "training.batch_size=16"]
+    run = qvae.train(qvae.load_config("digits", settings), out=tmp_path / "run")
+    assert "probes" not in run.evaluation["latents"]
+    assert "two classes are needed" in run.evaluation["frechet"]["reason"]
+
+
+def test_what_is_no_longer_drawn_is_no_longer_there(seen, tmp_path):
+    copy = shutil.copytree(seen, tmp_path / "copy")
+    run = runs.resume(copy, ["evaluation.tsne_every=0", "training.epochs=7"])
+    assert not (copy / "figures" / "map.png").exists()
+    assert not (copy / "latent_film.gif").exists()
+    assert run.evaluation is not None
+
+
+def test_a_resumed_run_has_no_numbers_of_the_weights_before(seen, tmp_path, monkeypatch):
+    copy = shutil.copytree(seen, tmp_path / "copy")
+
+    def interrupted(self, images):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.Trainer, "_train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runs.resume(copy, ["training.epochs=7"])
+    assert not (copy / "evaluation.json").exists()
+    assert not (copy / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["keep.v2", "keep"])
+def test_compare_writes_beside_other_files(seen, other, tmp_path, name):
+    (tmp_path / "keep.v.html").write_text("mine")
+    page, picture = report.compare([qvae.load_run(seen), qvae.load_run(other)], tmp_path / name)
+    assert page == tmp_path / f"{name}.html"
+    assert picture.suffix == ".png"
+
+
+def test_missing_inception_weights_are_found_out_before_the_work(seen, tmp_path, command):
+    copy = shutil.copytree(seen, tmp_path / "copy")
+    before = (copy / "evaluation.json").read_bytes()
+    code, _, error = command("evaluate", copy, "--set", f"inception_weights={tmp_path / 'nope.pth'}")
+    assert code == 2
+    assert "nope.pth can't be read" in error
+    assert (copy / "evaluation.json").read_bytes() == before
+
+
 def test_compare_refuses_what_is_no_run(tmp_path, command):
     (tmp_path / "empty").mkdir()
     code, _, error = command("compare", tmp_path / "empty", tmp_path / "empty")

@@ -41,7 +41,8 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None) ->
     losses.set(xlabel="epoch", ylabel="nats per image", title="Training")
     # The first epochs fall steeply; without a cut they flatten everything that follows.
     settled = [_series(rows[len(rows) // 20 :], key)[1] for key, _ in _CURVES]
-    losses.set_ylim(0, 1.1 * max((float(values.max()) for values in settled if len(values)), default=1.0))
+    shown = np.concatenate([*settled, [0.0] if elbo is None else [0.0, -elbo]])
+    losses.set_ylim(1.1 * float(shown.min()), 1.1 * float(shown.max()) or 1.0)
     losses.legend(loc="upper right", frameon=False, fontsize=8)
     epochs, beta = _series(rows, "effective_beta")
     _, error = _series([row for row in rows if row.get("effective_beta") is not None], "effective_beta_stderr")

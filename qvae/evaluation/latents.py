@@ -69,7 +69,7 @@ def probe(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a probe compares features at a fixed effort
         scores = [float(classifier.fit(train, train_labels).score(test, test_labels)) for classifier in (linear, mlp)]
-    best = max(scores)
+    best = (max(scores) * len(test) + 0.5) / (len(test) + 1)  # so that a handful of images has an error, too
     return Probe(name, train.shape[1], scores[0], scores[1], math.sqrt(best * (1 - best) / len(test)))
 
 

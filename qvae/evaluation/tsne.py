@@ -60,7 +60,7 @@ class LatentFilm:
     """
 
     def __init__(self, images: Tensor, every: int, seed: int = 0) -> None:
-        self.images, self.every, self.seed = images, every, seed
+        self.images, self.asked, self.every, self.seed = images, every, every, seed
         self.maps: list[np.ndarray] = []
         self.epochs: list[int] = []
         self.losses: list[str] = []
@@ -93,12 +93,14 @@ class LatentFilm:
     def state_dict(self) -> dict[str, Any]:
         """The film so far."""
         maps = torch.from_numpy(np.stack(self.maps)) if self.maps else torch.zeros(0, len(self.images), 2)
-        told = {"epochs": list(self.epochs), "losses": list(self.losses), "every": self.every, "seconds": self.seconds}
-        return {"maps": maps} | told
+        told = {"epochs": list(self.epochs), "losses": list(self.losses), "every": self.every, "asked": self.asked}
+        return {"maps": maps, "seconds": self.seconds} | told
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with a film; one of other images is dropped."""
         if state and state["maps"].shape[1] == len(self.images):
             self.maps = list(state["maps"].numpy())
             self.epochs, self.losses = list(state["epochs"]), list(state["losses"])
-            self.every, self.seconds = state["every"], state["seconds"]
+            self.seconds = state["seconds"]
+            if state["asked"] == self.asked:
+                self.every = state["every"]

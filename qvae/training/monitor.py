@@ -85,7 +85,7 @@ class Monitor:
         return float(covariance.sum() / variance.sum().clamp_min(1e-12))
 
     def end_epoch(self, epoch: int, step: int, seconds: float, extra: dict[str, float]) -> str:
-        """Write the epoch's means, show them, and say what looks wrong; returns the loss in words, for a title."""
+        """Write the epoch's means, show them, and say what looks wrong; returns the last known loss in words, for a title."""
         self.check_finite()
         assert self._totals is not None
         log_likelihood, energy, entropy = (self._totals / self._steps).tolist()
@@ -100,8 +100,8 @@ class Monitor:
         self._figures |= {key: row[key] for key in _SHOWN if key in row}
         self._describe(_summary(self._figures))
         self._look_for_trouble(epoch, extra)
-        name = "surrogate" if row.get("surrogate") is not None else "reconstruction"
-        return f"{name} {row[name]:.1f}"
+        name = "surrogate" if self._figures.get("surrogate") is not None else "reconstruction"
+        return f"{name} {self._figures[name]:.1f}"
 
     def _write(self, row: dict[str, float | None]) -> None:
         if self.folder is not None:

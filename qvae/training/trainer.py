@@ -254,7 +254,8 @@ class Trainer:
         observed = self.observer is not None and (self.is_finished or self.observer.is_due(epoch))
         interval = max(1, min(_STEPS_BETWEEN_LOOKS, self.total_steps // _LOOKS))
         looks, before = self.step // interval, max(0, self.step - self.steps_per_epoch) // interval
-        diagnosis = self._diagnose() if looks > before or observed or self.is_finished else {}
+        # Not where an observer looks: a look moves the chains, and the film must not change the training.
+        diagnosis = self._diagnose() if looks > before or self.is_finished else {}
         rates = {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": self.kl_weight}
         loss = self.monitor.end_epoch(epoch, self.step, self.seconds, rates | diagnosis)
         if observed and self.observer is not None:

@@ -103,3 +103,13 @@ def test_a_long_film_is_thinned_out(watched, monkeypatch):
     assert film.epochs[0] == 1
     assert np.ptp(np.diff(film.epochs[1:])) == 0  # still evenly spaced
     assert film.epochs[-1] > 2000 - film.every
+
+
+def test_another_interval_counts_from_where_a_film_goes_on(watched):
+    model, images = watched
+    film = LatentFilm(images, every=2)
+    film.observe(model, 1, "")
+    for every in (2, 5):
+        other = LatentFilm(images, every=every)
+        other.load_state_dict(film.state_dict() | {"every": 4})  # as after thinning out
+        assert other.every == (4 if every == 2 else 5)
