@@ -66,14 +66,20 @@ class Posterior(nn.Module):
         for depth, level in enumerate(self.levels):
             if depth == 1:
                 features = features.repeat_interleave(draws, dim=0)
-            level_logits = level(torch.cat([features, *latents], dim=-1)).float()
+            level_logits = level(_joined([features, *latents])).float()
             # The first level is the same for all draws of an image, so its layer is applied once.
-            logits.append(level_logits.repeat_interleave(draws, dim=0) if depth == 0 else level_logits)
+            is_shared = depth == 0 and draws > 1
+            logits.append(level_logits.repeat_interleave(draws, dim=0) if is_shared else level_logits)
             if relaxation is None:
                 latents.append(draw_bits(logits[-1], generator))
             else:
                 latents.append(relaxation.sample(logits[-1], generator))
-        return Code(torch.cat(logits, dim=-1), torch.cat(latents, dim=-1))
+        return Code(_joined(logits), _joined(latents))
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Side by side; a part that is alone isn't copied, there and back in every step."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 def draw_bits(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
