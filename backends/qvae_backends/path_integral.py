@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qvae.errors import SamplerError
-from qvae.ising.graphs import Graph
+from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.path_integral import WorldLines, choose_slices, estimate_trotter_error
-from qvae.sampling.sampler import Capabilities, Moments, Samples, SeededSampler, pair_moments, whole_number
+from qvae.sampling.chains import ChainSampler
+from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments, whole_number
 
 _GROUPS = 10  # of chains, whose spread tells the error of a Trotter error
 
 
-class PathIntegralSampler(SeededSampler):
+class PathIntegralSampler(ChainSampler[WorldLines]):
     """Cluster updates of all world lines of one colour at once, one chain for each sample.
 
     The Gibbs state of n spins in a transverse field is sampled as that of n classical spins in each of many slices of
@@ -43,6 +41,7 @@ class PathIntegralSampler(SeededSampler):
     """
 
     capabilities = Capabilities(transverse_field=True, persistent=True)
+    _copy_name = "slices"
 
     def __init__(
         self,
@@ -52,19 +51,10 @@ class PathIntegralSampler(SeededSampler):
         persistent: bool = True,
         seed: int | None = None,
     ) -> None:
-        super().__init__(seed)
-        self.sweeps = whole_number("sweeps", sweeps, least=1)
-        self.burn_in = whole_number("burn_in", burn_in, least=0)
+        super().__init__(sweeps, burn_in, persistent, seed)
         self.slices = None if slices is None else whole_number("slices", slices, least=2)
         if self.slices is not None and self.slices % 2:
             raise ValueError(f"slices is {slices!r}; it must be an even whole number, 2 or more")
-        if not isinstance(persistent, bool):
-            raise ValueError(f"persistent is {persistent!r}; it must be true or false")
-        self.capabilities = replace(type(self).capabilities, persistent=persistent)
-        self._graph: Graph | None = None
-        self._kernel: WorldLines | None = None
-        self._chains: Tensor | None = None  # bits, (n, slices, chains)
-        self._saved: Tensor | None = None
 
     def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """The spins of slice 0 of ``num_samples`` chains after their sweeps; every slice has the same distribution.
@@ -88,7 +78,7 @@ class PathIntegralSampler(SeededSampler):
         pairs = torch.zeros_like(hamiltonian.J, dtype=torch.float32)
         number = chains.shape[1] * num_samples
         for rows in kernel.means(chains, self.generator(hamiltonian.h.device)):
-            means, values = (_by_spin(kernel, part).T for part in rows)
+            means, values = (kernel.gibbs.by_spin(part).T for part in rows)
             spins += means.sum(0) / number
             pairs += (pair_moments(means, values, hamiltonian) + pair_moments(values, means, hamiltonian)) / (2 * number)
         return Moments(spins.to(hamiltonian.h), pairs.to(hamiltonian.h), info)
@@ -100,7 +90,7 @@ class PathIntegralSampler(SeededSampler):
         """
         self.check(hamiltonian)
         kernel, chains, _ = self._advance(hamiltonian, num_samples)
-        return _by_spin(kernel, kernel.transverse_means(chains)).to(hamiltonian.h)
+        return kernel.gibbs.by_spin(kernel.transverse_means(chains)).to(hamiltonian.h)
 
     def trotter_error(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
         """How far the moments are from those of infinitely many slices, measured by a comparison with half as many.
@@ -117,85 +107,37 @@ class PathIntegralSampler(SeededSampler):
         spins, pairs = found.mean(0).split([hamiltonian.num_spins, hamiltonian.graph.num_edges])
         return Moments(spins.to(hamiltonian.h), pairs.to(hamiltonian.h), info)
 
-    # Chains -----------------------------------------------------------------------------------------------------------
+    # Chains: their copies are the slices of imaginary time ------------------------------------------------------------
 
-    def _advance(self, hamiltonian: IsingHamiltonian, num_samples: int) -> tuple[WorldLines, Tensor, dict[str, Any]]:
-        """The sweeps of one call: the kernel, the chains (n, slices, num_samples), and the info."""
-        started = time.perf_counter()
-        hamiltonian = hamiltonian.detach()
-        kernel = self._kernel_for(hamiltonian)
-        generator = self.generator(hamiltonian.h.device)
-        chains = None if self._chains is None else kernel.resliced(self._chains[:, :, :num_samples])
-        kept = 0 if chains is None else chains.shape[2]
-        info: dict[str, Any] = {"sweeps": self.sweeps, "slices": kernel.slices}
-        if kept < num_samples:
-            fresh = kernel.random_state(num_samples - kept, generator)
-            kernel.sweep(fresh, self.burn_in, generator)
-            chains = fresh if chains is None else torch.cat([chains, fresh], dim=2)
-            info["sweeps"] += self.burn_in
-        assert chains is not None
-        chains = kernel.sweep(chains.contiguous(), self.sweeps, generator)
-        self._chains = chains if self.capabilities.persistent else None
-        info["error_estimate"] = estimate_trotter_error(hamiltonian, kernel.slices)
-        info["wall_seconds"] = time.perf_counter() - started
-        return kernel, chains, info
+    def _fit(self, kernel: WorldLines | None, hamiltonian: IsingHamiltonian, copies: int | None) -> WorldLines:
+        slices = self._slices_for(hamiltonian, copies or 1)
+        if kernel is None or slices != kernel.slices:
+            return WorldLines(hamiltonian, slices)
+        kernel.update(hamiltonian)
+        return kernel
+
+    def _gibbs(self, kernel: WorldLines) -> BlockGibbs:
+        return kernel.gibbs
+
+    def _fresh(self, kernel: WorldLines, number: int, generator: torch.Generator) -> Tensor:
+        return kernel.random_state(number, generator)
+
+    def _sweep(
+        self, kernel: WorldLines, hamiltonian: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        error = estimate_trotter_error(hamiltonian, kernel.slices)
+        return kernel.sweep(chains, sweeps, generator), {"slices": kernel.slices, "error_estimate": error}
 
     def _kernel_for(self, hamiltonian: IsingHamiltonian) -> WorldLines:
-        # Identity, not equality: comparing edges would cost time and, on CUDA, synchronise the device in every step.
-        if self._kernel is None or self._graph is not hamiltonian.graph:
-            saved, self._saved, self._chains = self._saved, None, None
-            slices = self._slices_for(hamiltonian, 1 if saved is None else saved.shape[0])
-            self._kernel, self._graph = WorldLines(hamiltonian, slices), hamiltonian.graph
-            if saved is not None:
-                self._chains = self._unpacked(self._kernel, saved, hamiltonian)
-            return self._kernel
-        slices = self._slices_for(hamiltonian, 1 if self._chains is None else self._chains.shape[1])
-        if slices != self._kernel.slices:
-            self._kernel = WorldLines(hamiltonian, slices)
-        else:
-            self._kernel.update(hamiltonian)
-        return self._kernel
+        kernel = super()._kernel_for(hamiltonian)
+        if self._chains is not None:
+            self._chains = kernel.resliced(self._chains)
+        return kernel
 
     def _slices_for(self, hamiltonian: IsingHamiltonian, before: int) -> int:
         if not hamiltonian.is_quantum:
             return 1
         return max(before, choose_slices(hamiltonian)) if self.slices is None else self.slices
-
-    # State ------------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator, and the chains' spins (slices, chains, n) as int8."""
-        state = super().state_dict()
-        if self._saved is not None:
-            return state | {"chains": self._saved}
-        if self._chains is None or self._kernel is None:
-            return state
-        spins = self._kernel.gibbs.to_spins(self._chains.flatten(1))
-        return state | {"chains": spins.view(self._chains.shape[1], -1, spins.shape[1])}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with these chains; that they fit the system is seen at the first call, which knows it.
-
-        Raises:
-            SamplerError: the state is of another sampler. Later, from the first call: it is of another system.
-        """
-        super().load_state_dict({key: value for key, value in state.items() if key != "chains"})
-        self._kernel, self._graph, self._chains, self._saved = None, None, None, state.get("chains")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The kernel isn't pickled but made again; the chains travel as in :meth:`state_dict`."""
-        forgotten = dict.fromkeys(("_kernel", "_graph", "_chains"))
-        return super().__getstate__() | forgotten | {"_saved": self.state_dict().get("chains")}
-
-    def _unpacked(self, kernel: WorldLines, saved: Tensor, hamiltonian: IsingHamiltonian) -> Tensor:
-        """Saved chains as bits (n, slices, chains) on the Hamiltonian's device."""
-        if saved.ndim != 3 or saved.shape[2] != hamiltonian.num_spins:
-            raise SamplerError(
-                f"the saved chains of sampler {self.name or 'path_integral'!r} have shape {tuple(saved.shape)}, but this "
-                f"system needs (any number of slices, any number, {hamiltonian.num_spins} spins); start without them."
-            )
-        bits = kernel.gibbs.from_spins(saved.flatten(0, 1).to(hamiltonian.h.device)).to(torch.int8)
-        return bits.view(hamiltonian.num_spins, saved.shape[0], -1)
 
 
 def _halving_error(kernel: WorldLines, chains: Tensor, hamiltonian: IsingHamiltonian) -> Tensor:
@@ -210,13 +152,6 @@ def _halving_error(kernel: WorldLines, chains: Tensor, hamiltonian: IsingHamilto
     exponents = torch.stack([energies[1::2].sum(0) - energies[::2].sum(0), energies[::2].sum(0) - energies[1::2].sum(0)])
     half = exponents.flatten().softmax(0).view(2, number) * (2 / slices)
     change = (half.repeat(slices // 2, 1) - 1 / (slices * number)).flatten()
-    spins = _by_spin(kernel, 2 * chains.flatten(1).float() - 1).T
+    spins = kernel.gibbs.by_spin(2 * chains.flatten(1).float() - 1).T
     weighted = spins * change.unsqueeze(1)
     return torch.cat([weighted.sum(0), pair_moments(weighted, spins, hamiltonian)]) / 3
-
-
-def _by_spin(kernel: WorldLines, rows: Tensor) -> Tensor:
-    """Rows (n, ...) from the kernel's order to that of the spins, which is the same for an RBM."""
-    if kernel.gibbs.graph.bipartite_sizes is not None:
-        return rows
-    return torch.empty_like(rows).index_copy_(0, kernel.gibbs.order, rows)

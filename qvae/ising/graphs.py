@@ -74,6 +74,11 @@ class Graph:
         return torch.tensor(_two_colours(neighbours) or _dsatur(neighbours), dtype=torch.int64)
 
     @cached_property
+    def row_order(self) -> Tensor:
+        """The edges' indices in ascending order of the edges, (m,), on the graph's device."""
+        return torch.argsort(self.edges[:, 0] * self.num_spins + self.edges[:, 1])
+
+    @cached_property
     def bipartite_sizes(self) -> tuple[int, int] | None:
         """(n1, n2) if the edges are a full RBM in row-major order, so that J is a matrix (n1, n2); else None."""
         if not self.num_edges:

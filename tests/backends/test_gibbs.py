@@ -1,7 +1,6 @@
-"""Block Gibbs sampling: exact on small systems, its persistent chains, its tempering and its state."""
+"""Block Gibbs sampling: exact on small systems, its chains and its tempering."""
 
 import math
-import pickle
 
 import pytest
 import torch
@@ -77,41 +76,6 @@ def test_chains_go_on_and_follow_new_parameters():
     assert_samples_the_distribution(samples.spins, moved)
 
 
-def test_another_graph_starts_fresh_chains():
-    sampler = load_sampler("gibbs", sweeps=1, burn_in=60, seed=0)
-    up = IsingHamiltonian([-4.0, 0.0], [(0, 1)], [-4.0])
-    # Chains that stayed up in this one would need far more than one sweep to come down.
-    both = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-4.0])
-    assert sampler.sample(up, 2000).spins.float().mean() > 0.9
-    samples = sampler.sample(both, 2000)
-    assert samples.info["sweeps"] == 61
-    assert abs(samples.spins[:, 0].float().mean()) < SIGMAS / 2000**0.5
-
-
-def test_fewer_samples_forget_chains_and_more_add_fresh_ones():
-    # One sweep hardly moves chains of so stiff a pair: they can be told apart.
-    hamiltonian = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-8.0])
-    sampler = load_sampler("gibbs", sweeps=1, burn_in=20, seed=0)
-    first = sampler.sample(hamiltonian, 40)
-    fewer = sampler.sample(hamiltonian, 10)
-    assert fewer.info["sweeps"] == 1
-    assert torch.equal(fewer.spins, first.spins[:10])
-    more = sampler.sample(hamiltonian, 40)
-    assert more.info["sweeps"] == 21
-    assert torch.equal(more.spins[:10], first.spins[:10])
-    assert not torch.equal(more.spins, first.spins)
-
-
-def test_without_persistence_every_call_is_fresh():
-    hamiltonian = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-8.0])
-    sampler = load_sampler("gibbs", sweeps=1, burn_in=20, persistent=False, seed=0)
-    assert not sampler.capabilities.persistent
-    first, second = sampler.sample(hamiltonian, 40), sampler.sample(hamiltonian, 40)
-    assert second.info["sweeps"] == 21
-    assert not torch.equal(first.spins, second.spins)
-    assert "chains" not in sampler.state_dict()
-
-
 # Tempering ------------------------------------------------------------------------------------------------------------
 
 
@@ -132,48 +96,7 @@ def test_swap_rates_without_interaction_with_temperature():
     assert load_sampler("gibbs", tempering=3, seed=0).sample(hamiltonian, 50).info["swap_acceptance"] == [1.0, 1.0]
 
 
-# State ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [{}, {"tempering": 3}, {"persistent": False}], ids=str)
-@pytest.mark.parametrize("graph", [graphs.rbm(3, 4), graphs.complete(5)], ids=["rbm", "complete"])
-def test_resumed_chains_are_the_same_bits(options, graph):
-    prior = random_hamiltonian(graph)
-
-    def step(sampler, number):
-        return sampler.moments(prior.replace(prior.h * number, prior.J * number), 30)
-
-    through = load_sampler("gibbs", seed=0, **options)
-    for number in range(3):
-        step(through, number)
-    resumed = load_sampler("gibbs", seed=99, **options)
-    resumed.load_state_dict(through.state_dict())
-    pickled = pickle.loads(pickle.dumps(through))
-    for number in range(3, 6):
-        expected = step(through, number)
-        for other in (resumed, pickled):
-            found = step(other, number)
-            assert torch.equal(found.spins, expected.spins)
-            assert torch.equal(found.pairs, expected.pairs)
-
-
-def test_saved_chains_of_another_system():
-    first = load_sampler("gibbs", seed=0)
-    first.sample(random_hamiltonian(graphs.rbm(3, 4)), 10)
-    assert first.state_dict()["chains"].dtype == torch.int8
-    for options in ({}, {"tempering": 2}):
-        second = load_sampler("gibbs", **options)
-        second.load_state_dict(first.state_dict())
-        with pytest.raises(SamplerError, match=r"the saved chains of sampler 'gibbs' have shape \(1, 10, 7\), but this system"):
-            second.sample(random_hamiltonian(graphs.rbm(3, 3 + len(options))), 10)
-
-
-def test_an_empty_state_starts_afresh():
-    hamiltonian = random_hamiltonian(graphs.rbm(2, 2))
-    sampler = load_sampler("gibbs", seed=0)
-    first = sampler.sample(hamiltonian, 30)
-    sampler.load_state_dict({})
-    assert torch.equal(sampler.sample(hamiltonian, 30).spins, first.spins)
+# Options --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-"""The path-integral sampler: conformance, moments, its Trotter error, its persistent chains and its state."""
+"""The path-integral sampler: conformance, moments, its Trotter error and its slices."""
 
 import math
-import pickle
 
 import pytest
 import torch
@@ -149,86 +148,7 @@ def test_chains_that_go_on_get_more_slices_and_never_fewer():
     assert (orientation[2] == orientation[0]).float().mean() > 0.8
 
 
-# Persistent chains ----------------------------------------------------------------------------------------------------
-
-
-def test_another_graph_starts_fresh_chains():
-    sampler = load_sampler("path_integral", sweeps=1, burn_in=60, seed=0)
-    up = IsingHamiltonian([-4.0, 0.0], [(0, 1)], [-4.0], 0.1)
-    both = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-4.0], 0.1)
-    assert sampler.sample(up, 2000).spins.float().mean() > 0.9
-    samples = sampler.sample(both, 2000)
-    assert samples.info["sweeps"] == 61
-    assert abs(samples.spins[:, 0].float().mean()) < SIGMAS / 2000**0.5
-
-
-def test_fewer_samples_forget_chains_and_more_add_fresh_ones():
-    sampler = load_sampler("path_integral", sweeps=1, burn_in=20, seed=0)
-    hamiltonian = stiff()
-    first = sampler.sample(hamiltonian, 40)
-    fewer = sampler.sample(hamiltonian, 10)
-    assert fewer.info["sweeps"] == 1
-    assert torch.equal(fewer.spins, first.spins[:10])
-    more = sampler.sample(hamiltonian, 40)
-    assert more.info["sweeps"] == 21
-    assert torch.equal(more.spins[:10], first.spins[:10])
-    assert not torch.equal(more.spins, first.spins)
-
-
-def test_without_persistence_every_call_is_fresh():
-    sampler = load_sampler("path_integral", sweeps=1, burn_in=20, persistent=False, seed=0)
-    assert not sampler.capabilities.persistent
-    hamiltonian = stiff()
-    first, second = sampler.sample(hamiltonian, 40), sampler.sample(hamiltonian, 40)
-    assert second.info["sweeps"] == 21
-    assert not torch.equal(first.spins, second.spins)
-    assert "chains" not in sampler.state_dict()
-
-
-# State ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [{}, {"slices": 4}, {"persistent": False}], ids=str)
-@pytest.mark.parametrize("graph", [graphs.rbm(3, 4), graphs.complete(5)], ids=["rbm", "complete"])
-def test_resumed_chains_are_the_same_bits(options, graph):
-    prior = random_hamiltonian(graph, gamma=0.5)
-
-    def step(sampler, number):
-        # With growing couplings, the number of slices grows on the way.
-        return sampler.moments(prior.replace(prior.h * number, prior.J * number), 30)
-
-    through = load_sampler("path_integral", seed=0, burn_in=10, **options)
-    for number in range(3):
-        step(through, number)
-    resumed = load_sampler("path_integral", seed=99, burn_in=10, **options)
-    resumed.load_state_dict(through.state_dict())
-    pickled = pickle.loads(pickle.dumps(through))
-    for number in (2, 1, 5):
-        expected = step(through, number)
-        for other in (resumed, pickled):
-            found = step(other, number)
-            assert torch.equal(found.spins, expected.spins)
-            assert torch.equal(found.pairs, expected.pairs)
-            assert found.info["slices"] == expected.info["slices"]
-
-
-def test_saved_chains_of_another_system():
-    first = load_sampler("path_integral", burn_in=2, slices=4, seed=0)
-    first.sample(random_hamiltonian(graphs.rbm(3, 4)), 10)
-    assert first.state_dict()["chains"].dtype == torch.int8
-    assert first.state_dict()["chains"].shape == (4, 10, 7)
-    second = load_sampler("path_integral")
-    second.load_state_dict(first.state_dict())
-    with pytest.raises(SamplerError, match=r"saved chains of sampler 'path_integral' have shape \(4, 10, 7\), but this system"):
-        second.sample(random_hamiltonian(graphs.rbm(3, 3)), 10)
-
-
-def test_an_empty_state_starts_afresh():
-    hamiltonian = random_hamiltonian(graphs.rbm(2, 2))
-    sampler = load_sampler("path_integral", seed=0, burn_in=10)
-    first = sampler.sample(hamiltonian, 30)
-    sampler.load_state_dict({})
-    assert torch.equal(sampler.sample(hamiltonian, 30).spins, first.spins)
+# Options --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

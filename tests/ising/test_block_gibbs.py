@@ -1,7 +1,8 @@
-"""Block Gibbs: conditionals, stationarity and convergence on the RBM, dense and sparse paths."""
+"""Block Gibbs: conditionals, stationarity and convergence on RBM, dense, rounded and sparse paths; its random numbers."""
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qvae.ising import block_gibbs
-from qvae.ising.block_gibbs import BlockGibbs
+from qvae.ising.block_gibbs import BlockGibbs, Uniforms, sparse_matrix
 from qvae.ising.exact import exact_distribution, spin_states
 from qvae.ising.graphs import Graph, complete, edge_list, rbm, zephyr
 from qvae.ising.hamiltonian import IsingHamiltonian
@@ -123,16 +124,118 @@ def test_update_takes_over_new_values(hamiltonian: IsingHamiltonian, random_hami
         torch.testing.assert_close(old.logits(state, block), new.logits(state, block))
 
 
+def test_parts_of_the_chains(hamiltonian: IsingHamiltonian, monkeypatch: pytest.MonkeyPatch, excess) -> None:
+    monkeypatch.setattr(block_gibbs, "_CPU_BITS", 0)
+    gibbs = BlockGibbs(hamiltonian)
+    # A last part of one chain, and two temperatures that change inside a part.
+    beta = torch.tensor([0.3, 1.0]).repeat_interleave(torch.tensor([3000, 10_000 - 3000 + 17]))
+    spins = gibbs.to_spins(gibbs.sweep(gibbs.random_state(len(beta), generator()), 30, generator(1), beta))
+    exact = exact_distribution(hamiltonian.replace(0.3 * hamiltonian.h, 0.3 * hamiltonian.J))
+    assert excess(spins[:3000], exact) < 5
+    assert excess(spins[3000:], exact_distribution(hamiltonian)) < 5
+
+
+# Rounded products -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("graph", [rbm(4, 3), complete(5), edge_list([(1, 2), (2, 3), (3, 1)], 6)], ids=repr)
+def test_many_chains_with_rounded_products(graph: Graph, random_hamiltonian, excess) -> None:
+    hamiltonian = random_hamiltonian(graph, coupling=0.6)
+    exact, gibbs = exact_distribution(hamiltonian), BlockGibbs(hamiltonian)
+    state = gibbs.random_state(400_000, generator()).bfloat16()
+    assert excess(gibbs.to_spins(gibbs.sweep(state, 25, generator(1))), exact) < 5
+
+
+def test_many_chains_with_a_sparse_graph(monkeypatch: pytest.MonkeyPatch, random_hamiltonian, excess) -> None:
+    monkeypatch.setattr(block_gibbs, "_DENSE_SPINS", 0)
+    hamiltonian = random_hamiltonian(edge_list([(i, (i + 1) % 9) for i in range(9)]), coupling=0.6)
+    exact, gibbs = exact_distribution(hamiltonian), BlockGibbs(hamiltonian)
+    assert not gibbs._dense
+    state = gibbs.random_state(400_000, generator())
+    assert excess(gibbs.to_spins(gibbs.sweep(state, 25, generator(1))), exact) < 5
+
+
+def test_rounding_does_not_shift_the_logits_of_a_large_rbm(random_hamiltonian) -> None:
+    gibbs = BlockGibbs(random_hamiltonian(rbm(128, 100), coupling=0.2))
+    state = gibbs.sweep(gibbs.random_state(2000, generator()), 20, generator(1))
+    rounded = block_gibbs._RoundedProducts(gibbs, state.bfloat16())
+    rounded.refresh()
+    for block in range(2):
+        exact = gibbs.logits(state, block)
+        found = rounded.field(block) - exact
+        # A logit may be off by the rounding of its product; its mean over the chains may not.
+        assert float(found.square().mean().sqrt()) < 2e-2
+        assert float(found.mean(1).abs().max()) < 2e-3
+        rounded._biases[block] = gibbs._bias[gibbs.rows(block)]
+        plain = rounded.field(block) - exact
+        assert float(plain.mean(1).square().mean()) > 30 * float(found.mean(1).square().mean())
+
+
+def test_which_states_are_rounded(monkeypatch: pytest.MonkeyPatch, random_hamiltonian) -> None:
+    monkeypatch.setattr(block_gibbs, "multiplies_bfloat16", lambda device: True)
+    assert BlockGibbs(random_hamiltonian(rbm(100, 100))).quickest == torch.bfloat16
+    for graph in (rbm(20, 20), complete(200), zephyr(3)):
+        assert BlockGibbs(random_hamiltonian(graph)).quickest == torch.float32
+    monkeypatch.setattr(block_gibbs, "multiplies_bfloat16", lambda device: False)
+    assert BlockGibbs(random_hamiltonian(rbm(100, 100))).quickest == torch.float32
+
+
+# Random numbers -------------------------------------------------------------------------------------------------------
+
+
+def test_uniform_numbers_are_uniform_in_their_high_and_low_bits() -> None:
+    numbers = Uniforms(100, 5000, generator(), torch.device("cpu"))
+    high, low = torch.zeros(256), torch.zeros(128)
+    for _ in range(10):
+        drawn = numbers.draw()
+        assert float(drawn.min()) > 0
+        assert float(drawn.max()) < 1
+        steps = (drawn.double() * 2**24).long()
+        high += torch.bincount((steps >> 16).flatten(), minlength=256)
+        low += torch.bincount(steps[0] % 256 // 2, minlength=128)  # rows of a chain share it
+    for counts in (high, low):
+        chi_square = ((counts - counts.mean()) ** 2 / counts.mean()).sum() - (len(counts) - 1)
+        assert abs(float(chi_square)) < 5 * (2 * len(counts)) ** 0.5
+    assert bool((steps % 2 == 1).all())  # between the multiples of 2^-23: neither end is more likely than it should be
+
+
+def test_uniform_numbers_of_one_chain_are_independent() -> None:
+    drawn = Uniforms(200, 20_000, generator(), torch.device("cpu")).draw() - 0.5
+    pairs = (drawn[::2] * drawn[1::2]).mean() * 12
+    assert abs(float(pairs)) < 5 / 2e6**0.5
+    assert abs(float((drawn[:, ::2] * drawn[:, 1::2]).mean() * 12)) < 5 / 2e6**0.5
+
+
+def test_uniform_numbers_repeat_with_their_seed() -> None:
+    first, again, other = (Uniforms(3, 5, generator(seed), torch.device("cpu")).draw() for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_rare_flips_are_as_rare_as_they_should_be(dtype: torch.dtype) -> None:
+    # A probability of 2^-17.4, which 16 random bits alone would make 0 or 2^-16.
+    p, n, chains, sweeps = 5.8e-6, 50, 4000, 100
+    gibbs = BlockGibbs(IsingHamiltonian(torch.full((n,), -0.5 * math.log(p)), Graph(n, []), []))
+    state, count = gibbs.random_state(chains, generator()).to(dtype), 0.0
+    random = generator(1)
+    for _ in range(sweeps):
+        count += float(gibbs.sweep(state, 1, random).sum(dtype=torch.float32))
+    expected = p * n * chains * sweeps
+    assert abs(count - expected) < 5 * expected**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_no_spin_is_wrong_in_a_strong_field(dtype: torch.dtype) -> None:
+    fields = torch.tensor([30.0, -30.0, 30.0, -30.0])
+    gibbs = BlockGibbs(IsingHamiltonian(fields, rbm(2, 2), [0.1, -0.1, 0.2, -0.2]))
+    state = gibbs.sweep(gibbs.random_state(100_000, generator()).to(dtype), 2, generator(1))
+    assert torch.equal(gibbs.to_spins(state), -fields.sign().to(torch.int8).expand(100_000, 4))
+
+
 def test_large_sparse_graph_agrees_with_a_dense_matrix(monkeypatch: pytest.MonkeyPatch, random_hamiltonian) -> None:
     hamiltonian = random_hamiltonian(zephyr(4))
-    torch.set_warn_always(True)  # it warns once in a process otherwise, perhaps in an earlier test
-    try:
-        with warnings.catch_warnings():
-            # torch's note that CSR is in beta must not reach the user.
-            warnings.simplefilter("error")
-            sparse = BlockGibbs(hamiltonian)
-    finally:
-        torch.set_warn_always(False)
+    sparse = BlockGibbs(hamiltonian)
     monkeypatch.setattr(block_gibbs, "_DENSE_SPINS", 10_000)
     dense = BlockGibbs(hamiltonian)
     assert dense._dense
@@ -143,6 +246,17 @@ def test_large_sparse_graph_agrees_with_a_dense_matrix(monkeypatch: pytest.Monke
     # The bits drawn may differ only where a random number falls between two roundings of one probability.
     moved = [g.sweep(state.clone(), 1, generator(3)) for g in (sparse, dense)]
     assert float((moved[0] != moved[1]).float().mean()) < 1e-3
+
+
+def test_torch_s_note_on_sparse_matrices_does_not_reach_the_user() -> None:
+    torch.set_warn_always(True)  # it warns once in a process otherwise, perhaps in an earlier test
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            matrix = sparse_matrix(torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([3.0, 4.0]), (3, 2))
+    finally:
+        torch.set_warn_always(False)
+    assert (matrix @ torch.eye(2)).tolist() == [[0.0, 3.0], [0.0, 0.0], [4.0, 0.0]]
 
 
 def test_no_spins() -> None:

@@ -205,7 +205,8 @@ def test_a_mode_that_the_base_leaves_out_is_counted_and_told() -> None:
     for seed in range(3):
         found = bidirectional_annealing(hamiltonian, chains=300, temperatures=100, seed=seed)
         # Forward runs agree with each other on the wrong value; only the samples of the target know the other mode.
-        assert found.details["forward"] < log_z - 10 * found.details["forward_stderr"]
+        # By 9 to 14 of their standard errors, over 24 seeds.
+        assert found.details["forward"] < log_z - 8 * found.details["forward_stderr"]
         assert abs(found.value - log_z) < 0.15
         assert abs(found.value - log_z) < 5 * found.stderr
         assert found.stderr > 0.7 * found.details["gap"]

@@ -1,0 +1,136 @@
+"""Markov chains that go on from one call to the next, and from a checkpoint: what samplers that keep them share."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from qvae.errors import SamplerError
+from qvae.ising.block_gibbs import BlockGibbs
+from qvae.ising.graphs import Graph
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.sampler import SeededSampler, whole_number
+
+Kernel = TypeVar("Kernel")
+
+
+class ChainSampler(SeededSampler, Generic[Kernel]):
+    """A sampler of chains, one for each sample, each made of as many copies of the spins as its kernel needs.
+
+    Chains go on on the same :class:`~qvae.ising.graphs.Graph` object. Hamiltonians on another graph, be it an equal one,
+    start fresh chains. A call for fewer samples continues the first chains and forgets the others; one for more adds fresh
+    chains. Between calls they are bits z = (1+s)/2, int8, (n, copies, chains), in the order of rows of :class:`BlockGibbs`.
+
+    Args:
+        sweeps: updates of every spin in a call, 1 or more.
+        burn_in: updates of a fresh chain, which starts from random spins, before the sweeps of its first call; 0 or more.
+        persistent: keep the chains; if not, all of them are fresh in every call.
+        seed: of the chains.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+
+    _copy_name: ClassVar[str]  # the plural
+    _copies: int | None = None  # how many of them a chain must have; None for any number
+
+    def __init__(self, sweeps: int, burn_in: int, persistent: bool, seed: int | None) -> None:
+        super().__init__(seed)
+        self.sweeps = whole_number("sweeps", sweeps, least=1)
+        self.burn_in = whole_number("burn_in", burn_in, least=0)
+        if not isinstance(persistent, bool):
+            raise ValueError(f"persistent is {persistent!r}; it must be true or false")
+        self.capabilities = replace(type(self).capabilities, persistent=persistent)
+        self._graph: Graph | None = None
+        self._kernel: Kernel | None = None
+        self._chains: Tensor | None = None
+        self._saved: Tensor | None = None
+
+    @abstractmethod
+    def _fit(self, kernel: Kernel | None, hamiltonian: IsingHamiltonian, copies: int | None) -> Kernel:
+        """A kernel of the Hamiltonian's values: ``kernel``, of the same graph, or a new one; ``copies`` the chains have."""
+
+    @abstractmethod
+    def _gibbs(self, kernel: Kernel) -> BlockGibbs:
+        """What knows the order of the kernel's rows."""
+
+    @abstractmethod
+    def _fresh(self, kernel: Kernel, number: int, generator: torch.Generator) -> Tensor:
+        """Random chains (n, copies, number)."""
+
+    @abstractmethod
+    def _sweep(
+        self, kernel: Kernel, hamiltonian: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """The chains after ``sweeps`` updates of every spin, and what there is to say about them in ``info``."""
+
+    def _advance(self, hamiltonian: IsingHamiltonian, num_samples: int) -> tuple[Kernel, Tensor, dict[str, Any]]:
+        """The sweeps of one call: the kernel, the chains (n, copies, num_samples), and the info."""
+        started = time.perf_counter()
+        hamiltonian = hamiltonian.detach()
+        kernel = self._kernel_for(hamiltonian)
+        generator = self.generator(hamiltonian.h.device)
+        chains = None if self._chains is None else self._chains[:, :, :num_samples]
+        missing = num_samples - (0 if chains is None else chains.shape[2])
+        info: dict[str, Any] = {"sweeps": self.sweeps + (self.burn_in if missing else 0)}
+        if missing:
+            fresh, _ = self._sweep(kernel, hamiltonian, self._fresh(kernel, missing, generator), self.burn_in, generator)
+            chains = fresh if chains is None else torch.cat([chains, fresh], dim=2)
+        assert chains is not None
+        chains, told = self._sweep(kernel, hamiltonian, chains.contiguous(), self.sweeps, generator)
+        self._chains = chains if self.capabilities.persistent else None
+        return kernel, chains, info | told | {"wall_seconds": time.perf_counter() - started}
+
+    def _kernel_for(self, hamiltonian: IsingHamiltonian) -> Kernel:
+        # Identity, not equality: comparing edges would cost time and, on CUDA, synchronise the device in every step.
+        if self._kernel is not None and self._graph is hamiltonian.graph:
+            copies = None if self._chains is None else self._chains.shape[1]
+            self._kernel = self._fit(self._kernel, hamiltonian, copies)
+            return self._kernel
+        saved = self._saved
+        if saved is not None:
+            self._check(saved, hamiltonian.num_spins)
+        self._kernel, self._graph = self._fit(None, hamiltonian, None if saved is None else saved.shape[0]), hamiltonian.graph
+        self._chains = self._saved = None
+        if saved is not None:
+            bits = self._gibbs(self._kernel).from_spins(saved.flatten(0, 1).to(hamiltonian.h.device))
+            self._chains = bits.to(torch.int8).view(hamiltonian.num_spins, saved.shape[0], -1)
+        return self._kernel
+
+    def _check(self, saved: Tensor, num_spins: int) -> None:
+        fits = saved.ndim == 3 and saved.shape[2] == num_spins
+        if not fits or saved.shape[0] != (self._copies or saved.shape[0]):
+            raise SamplerError(
+                f"the saved chains of sampler {self.name or type(self).__name__!r} have shape {tuple(saved.shape)}, but this "
+                f"system needs ({self._copies or 'any number of'} {self._copy_name}, any number, {num_spins} spins); start "
+                "without them."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator, and the chains' spins (copies, chains, n) as int8."""
+        state = super().state_dict()
+        if self._saved is not None:
+            return state | {"chains": self._saved}
+        if self._chains is None or self._kernel is None:
+            return state
+        spins = self._gibbs(self._kernel).to_spins(self._chains.flatten(1))
+        return state | {"chains": spins.view(self._chains.shape[1], -1, spins.shape[1])}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with these chains; that they fit the system is seen at the first call, which knows it.
+
+        Raises:
+            SamplerError: the state is of another sampler. Later, from the first call: it is of another system.
+        """
+        super().load_state_dict({key: value for key, value in state.items() if key != "chains"})
+        self._kernel, self._graph, self._chains, self._saved = None, None, None, state.get("chains")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The kernel isn't pickled but made again; the chains travel as in :meth:`state_dict`."""
+        forgotten = dict.fromkeys(("_kernel", "_graph", "_chains"))
+        return super().__getstate__() | forgotten | {"_saved": self.state_dict().get("chains")}

@@ -1,0 +1,130 @@
+"""Chains that go on from call to call, from a checkpoint and from a pickle: the same for every sampler that keeps them."""
+
+import pickle
+
+import pytest
+import torch
+
+from qvae.errors import SamplerError
+from qvae.ising import block_gibbs, graphs
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.registry import load_sampler
+
+SIGMAS = 5.0
+# With the transverse field of their tests, and a coupling so stiff that chains hardly move and can be told apart.
+SAMPLERS = {"gibbs": (0.0, -8.0), "path_integral": (1e-6, -12.0)}
+
+
+@pytest.fixture(params=SAMPLERS)
+def name(request):
+    return request.param
+
+
+def random_hamiltonian(graph, name, scale=0.5):
+    generator = torch.Generator().manual_seed(0)
+    h = scale * torch.randn(graph.num_spins, generator=generator)
+    J = scale * torch.randn(graph.num_edges, generator=generator)
+    return IsingHamiltonian(h, graph, J, 0.5 if name == "path_integral" else 0.0)
+
+
+def stiff(name):
+    gamma, coupling = SAMPLERS[name]
+    return IsingHamiltonian([0.0, 0.0], [(0, 1)], [coupling], gamma)
+
+
+def test_another_graph_starts_fresh_chains(name):
+    gamma = 0.1 if name == "path_integral" else 0.0
+    sampler = load_sampler(name, sweeps=1, burn_in=60, seed=0)
+    up = IsingHamiltonian([-4.0, 0.0], [(0, 1)], [-4.0], gamma)
+    # Chains that stayed up in this one would need far more than one sweep to come down.
+    both = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-4.0], gamma)
+    assert sampler.sample(up, 2000).spins.float().mean() > 0.9
+    samples = sampler.sample(both, 2000)
+    assert samples.info["sweeps"] == 61
+    assert abs(samples.spins[:, 0].float().mean()) < SIGMAS / 2000**0.5
+
+
+def test_fewer_samples_forget_chains_and_more_add_fresh_ones(name):
+    sampler, hamiltonian = load_sampler(name, sweeps=1, burn_in=20, seed=0), stiff(name)
+    first = sampler.sample(hamiltonian, 40)
+    fewer = sampler.sample(hamiltonian, 10)
+    assert fewer.info["sweeps"] == 1
+    assert torch.equal(fewer.spins, first.spins[:10])
+    more = sampler.sample(hamiltonian, 40)
+    assert more.info["sweeps"] == 21
+    assert torch.equal(more.spins[:10], first.spins[:10])
+    assert not torch.equal(more.spins, first.spins)
+
+
+def test_without_persistence_every_call_is_fresh(name):
+    sampler, hamiltonian = load_sampler(name, sweeps=1, burn_in=20, persistent=False, seed=0), stiff(name)
+    assert not sampler.capabilities.persistent
+    first, second = sampler.sample(hamiltonian, 40), sampler.sample(hamiltonian, 40)
+    assert second.info["sweeps"] == 21
+    assert not torch.equal(first.spins, second.spins)
+    assert "chains" not in sampler.state_dict()
+
+
+# State ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, options) for name in SAMPLERS for options in ({}, {"persistent": False})]
+    + [("gibbs", {"tempering": 3}), ("path_integral", {"slices": 4})],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "graph", [graphs.rbm(3, 4), graphs.complete(5), graphs.rbm(96, 100)], ids=["rbm", "complete", "rounded"]
+)
+def test_resumed_chains_are_the_same_bits(name, options, graph, monkeypatch):
+    monkeypatch.setattr(block_gibbs, "multiplies_bfloat16", lambda device: True)
+    prior = random_hamiltonian(graph, name, 0.5 if graph.num_spins < 10 else 0.05)
+
+    def step(sampler, number):
+        # With growing couplings, the number of slices of a path integral grows on the way.
+        return sampler.moments(prior.replace(prior.h * number, prior.J * number), 30)
+
+    through = load_sampler(name, seed=0, burn_in=10, **options)
+    for number in range(3):
+        step(through, number)
+    resumed = load_sampler(name, seed=99, burn_in=10, **options)
+    resumed.load_state_dict(through.state_dict())
+    pickled = pickle.loads(pickle.dumps(through))
+    for number in (2, 1, 5):
+        expected = step(through, number)
+        for other in (resumed, pickled):
+            found = step(other, number)
+            assert torch.equal(found.spins, expected.spins)
+            assert torch.equal(found.pairs, expected.pairs)
+            assert found.info.get("slices") == expected.info.get("slices")
+
+
+@pytest.mark.parametrize(
+    ("name", "copies", "other"),
+    [
+        ("gibbs", "1 temperatures", {}),
+        ("gibbs", "2 temperatures", {"tempering": 2}),
+        ("path_integral", "any number of slices", {}),
+    ],
+)
+def test_saved_chains_of_another_system(name, copies, other):
+    first = load_sampler(name, seed=0, burn_in=2, **({"slices": 4} if name == "path_integral" else {}))
+    first.sample(random_hamiltonian(graphs.rbm(3, 4), name), 10)
+    saved = first.state_dict()["chains"]
+    assert saved.dtype == torch.int8
+    assert saved.shape == (4 if name == "path_integral" else 1, 10, 7)
+    second = load_sampler(name, **other)
+    second.load_state_dict(first.state_dict())
+    spins = 7 if other else 6  # too many temperatures are wrong for the same system, too
+    message = rf"sampler '{name}' have shape \(\d, 10, 7\), but this system needs \({copies}, any number, {spins} spins"
+    with pytest.raises(SamplerError, match=message):
+        second.sample(random_hamiltonian(graphs.rbm(3, spins - 3), name), 10)
+
+
+def test_an_empty_state_starts_afresh(name):
+    hamiltonian = random_hamiltonian(graphs.rbm(2, 2), name)
+    sampler = load_sampler(name, seed=0, burn_in=10)
+    first = sampler.sample(hamiltonian, 30)
+    sampler.load_state_dict({})
+    assert torch.equal(sampler.sample(hamiltonian, 30).spins, first.spins)
