@@ -1,0 +1,88 @@
+"""A clock that only samplers move, and samplers whose faults are known."""
+
+import itertools
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from qvae.benchmark import samplers as module
+from qvae.benchmark.samplers import SamplerSpec
+from qvae.ising.exact import exact_distribution
+from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
+
+
+class Clock:
+    """Seconds that pass when a sampler says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Known(LatentSampler):
+    """Perfect samples at an inverse temperature, at a price in seconds; ``spoil`` changes them."""
+
+    def __init__(self, clock, seed, beta=1.0, call=0.0, each=1e-3, spoil=lambda spins: spins):
+        self.clock, self.beta, self.call, self.each, self.spoil = clock, beta, call, each, spoil
+        self.generator = torch.Generator().manual_seed(seed)
+        self.sizes = []
+
+    def sample(self, hamiltonian, num_samples):
+        self.clock.now += self.call + self.each * num_samples
+        self.sizes.append(num_samples)
+        tempered = hamiltonian.replace(hamiltonian.h * self.beta, hamiltonian.J * self.beta)
+        return Samples(self.spoil(exact_distribution(tempered).sample(num_samples, self.generator)))
+
+
+class Chains(Known):
+    """Persistent ones: all samples of one in four calls, and the same again in the others."""
+
+    capabilities = Capabilities(persistent=True)
+
+    def sample(self, hamiltonian, num_samples):
+        found = super().sample(hamiltonian, num_samples)
+        if len(self.sizes) % 4 == 1:
+            self.kept = found.spins
+        return Samples(self.kept)
+
+
+@dataclass(frozen=True)
+class Made(SamplerSpec):
+    """A specification whose samplers come from a function of the seed, not from the registry."""
+
+    function: object = None
+
+    def make(self, seed):
+        return self.function(seed)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    import time
+
+    found = Clock()
+    fake = SimpleNamespace(process_time=found, perf_counter=found, strftime=time.strftime)
+    monkeypatch.setattr(module, "time", fake)
+    return found
+
+
+@pytest.fixture
+def known(clock):
+    """Makes a function of the seed that makes samplers, as ``make`` of a specification."""
+    return lambda cls=Known, **options: lambda seed: cls(clock, seed, **options)
+
+
+@pytest.fixture
+def made():
+    """A specification from such a function."""
+    numbers = itertools.count()
+    return lambda function, label=None: Made("made", {}, label or f"made{next(numbers)}", True, function)
+
+
+@pytest.fixture
+def chains():
+    return Chains

@@ -1,0 +1,85 @@
+"""Problems by name: their sizes, their options, a user's own, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from qvae.benchmark.problems import DEFAULT_PROBLEMS, FAMILIES, make_problem
+from qvae.errors import ConfigError, DataError, RunError
+
+
+@pytest.mark.parametrize("spec", [*FAMILIES, *DEFAULT_PROBLEMS])
+def test_every_family_makes_a_problem_that_can_be_told_again(spec):
+    problem, again = make_problem(spec), make_problem(spec)
+    assert problem.fingerprint == again.fingerprint
+    assert f"{problem.hamiltonian.num_spins} spins" in problem.size
+    assert problem.origin
+
+
+def test_sizes_and_options():
+    assert make_problem("rbm-weak:3x5").hamiltonian.graph.bipartite_sizes == (3, 5)
+    assert make_problem("glass:6").hamiltonian.graph.num_edges == 15
+    assert make_problem("glass:n=10,graph=regular").hamiltonian.graph.num_edges == 15
+    assert make_problem("zephyr:2").hamiltonian.num_spins == make_problem("zephyr:m=2").hamiltonian.num_spins == 160
+    quantum = make_problem("glass:n=6,gamma=0.5").hamiltonian
+    assert quantum.is_quantum
+    assert quantum.gamma.tolist() == [0.5] * 6
+
+
+def test_critical_couplings():
+    J = make_problem("rbm-critical:100x400").hamiltonian.J
+    assert float(J.std()) * (100 * 400) ** 0.25 == pytest.approx(1, abs=5 / (2 * len(J)) ** 0.5)
+    # (d - 1) tanh^2 J = 1 with three neighbours.
+    assert float(make_problem("glass:n=8,graph=regular").hamiltonian.J.tanh().square()[0]) == pytest.approx(0.5)
+
+
+def test_beta_and_seed():
+    one, half, other = (make_problem(f"rbm-weak:4x4{rest}").hamiltonian for rest in ("", ",beta=0.5", ",seed=1"))
+    assert torch.equal(half.J, 0.5 * one.J)
+    assert torch.equal(half.h, 0.5 * one.h)
+    assert not torch.equal(other.J, one.J)
+    assert make_problem("rbm-weak:4x4,seed=1").fingerprint != make_problem("rbm-weak:4x4").fingerprint
+
+
+def test_priors_of_annealers_are_tempered():
+    hot, cold = make_problem("trained-zephyr").hamiltonian, make_problem("trained-zephyr:beta=1").hamiltonian
+    assert hot.num_spins == cold.num_spins == 256
+    assert torch.allclose(hot.J, 0.2 * cold.J)
+
+
+def test_a_run_and_a_file(trained, tmp_path):
+    assert make_problem(str(trained)).hamiltonian.graph.bipartite_sizes == (4, 4)
+    file = tmp_path / "mine.npz"
+    np.savez(file, h=np.array([0.5, 0.0]), edges=np.array([[0, 1]]), J=np.array([-1.0]), gamma=0.3)
+    found = make_problem(f"{file}:beta=2").hamiltonian
+    assert (found.h.tolist(), found.J.tolist()) == ([1.0, 0.0], [-2.0])
+    assert found.gamma.tolist() == pytest.approx([0.3, 0.3])
+    np.savez(file, h=np.array([0.5]))
+    with pytest.raises(DataError, match="holds no array 'edges'; a problem has h"):
+        make_problem(str(file))
+    file.write_text("nothing")
+    with pytest.raises(DataError, match="can't be read as a problem"):
+        make_problem(str(file))
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("glas", ConfigError, r"there is no problem 'glas': did you mean 'glass'.*\? Allowed: .*zephyr, a run folder"),
+        ("", ConfigError, "a problem's name is empty"),
+        ("glass:spins=3", ConfigError, "problem 'glass:spins=3' has no option 'spins': .*Allowed: beta, gamma, graph, n, seed"),
+        ("glass:n=0", ConfigError, "n is 0; it must be a whole number, 1 or more"),
+        ("glass:n=2.5", ConfigError, r"n is 2\.5; it must be a whole number"),
+        ("glass:n=many", ConfigError, "n is 'many'; it must be a number"),
+        ("glass:n=7,graph=regular", ConfigError, "n = 7; it must be even, 4 or more"),
+        ("glass:graph=star", ConfigError, "no graph 'star'"),
+        ("pegasus:1", ConfigError, "problem 'pegasus:1': pegasus has m = 1, which leaves no spins"),
+        ("glass:gamma=-1", ConfigError, "gamma is negative"),
+        ("trained-mnist:64x64", ConfigError, "has no option 'n1'"),
+        ("nowhere/at/all", RunError, "there is no folder nowhere/at/all"),
+        ("nowhere.npz", DataError, "nowhere.npz can't be read as a problem"),
+    ],
+)
+def test_refusals(spec, error, message):
+    with pytest.raises(error, match=message):
+        make_problem(spec)

@@ -1,0 +1,61 @@
+"""Training measured: a process of its own, likelihood against time, results that are kept, and failures."""
+
+import json
+
+import pytest
+
+from qvae.benchmark import training as module
+from qvae.benchmark.samplers import SamplerSpec
+from qvae.benchmark.training import benchmark_training, training_table, write_training_report
+from qvae.config import load_config
+from qvae.errors import RunError
+
+
+@pytest.fixture
+def no_process(monkeypatch):
+    def refuse(*arguments):
+        raise RunError("the process that trained ended with code -9")
+
+    monkeypatch.setattr(module, "_train_apart", refuse)
+
+
+def test_the_command_and_what_it_leaves(command, small, tmp_path, monkeypatch):
+    arguments = ("benchmark", "training", "digits", "--seconds", 1, "--out", "t", *small)
+    code, out, err = command(*arguments, "--sampler", "gibbs:sweeps=2")
+    assert (code, err) == (0, "")
+    assert "gibbs:sweeps=2" in out
+    assert "images/s" in out
+    results = json.loads((tmp_path / "t" / "results.json").read_text())
+    (row,) = results["samplers"]
+    assert row["status"] == "measured"
+    assert row["images_per_second"] > 0
+    assert row["steps"] > 0
+    assert row["seconds"] == pytest.approx(1, abs=0.5)
+    assert set(row["milliseconds"]) == {"forward", "negative_phase", "backward", "optimizer"}
+    assert row["peak_memory_mb"] is None or 50 < row["peak_memory_mb"] < 20_000
+    curve = row["curve"]
+    assert [point["step"] for point in curve] == sorted(point["step"] for point in curve)
+    assert curve[-1]["step"] == row["steps"]
+    assert curve[-1]["seconds"] == pytest.approx(row["seconds"])
+    assert all(point["log_likelihood"] < 0 and point["log_z_stderr"] is not None for point in curve)
+    assert "all 297 test images" in out
+    assert (tmp_path / "t" / "report.html").exists()
+
+    monkeypatch.setattr(module, "_train_apart", lambda *arguments: pytest.fail("trained again"))
+    code, _, _ = command(*arguments, "--sampler", "gibbs:sweeps=2")
+    assert code == 0
+    assert json.loads((tmp_path / "t" / "results.json").read_text())["samplers"] == results["samplers"]
+
+
+def test_a_training_that_fails_is_told(no_process, tmp_path):
+    config = load_config("digits")
+    results = benchmark_training(config, [SamplerSpec.of("gibbs", {})], 1.0, tmp_path)
+    assert results["samplers"][0]["status"] == "failed"
+    assert "Failed: gibbs (the process that trained ended with code -9)" in training_table(results).note
+    assert "Failed: gibbs" in write_training_report(results, tmp_path).read_text()
+    assert config.training.max_seconds is None  # the caller's is left alone
+
+
+def test_seconds_between_two_ends_of_epochs():
+    rows = [{"step": 0, "seconds": 0.0}, {"step": 10, "seconds": 2.0}, {"step": 20, "seconds": 3.0}]
+    assert [module._seconds_at(step, rows) for step in (0, 5, 10, 15, 20, 30)] == [0.0, 1.0, 2.0, 2.5, 3.0, 3.0]

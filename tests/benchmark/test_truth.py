@@ -1,0 +1,67 @@
+"""The truth of a problem: exact against enumeration by hand, reference runs against the exact truth within their error bars."""
+
+import math
+
+import pytest
+import torch
+
+from qvae.benchmark import truth as module
+from qvae.benchmark.problems import make_problem
+from qvae.benchmark.truth import cached_truth, find_truth
+from qvae.ising.hamiltonian import IsingHamiltonian
+
+
+def test_two_spins_by_hand():
+    truth = find_truth(IsingHamiltonian([0.0, 0.0], [(0, 1)], [-0.5]), 1.0)
+    assert truth.moments.pairs.tolist() == pytest.approx([math.tanh(0.5)])
+    assert truth.moments.spins.tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert truth.energy == pytest.approx(-0.5 * math.tanh(0.5))
+    assert truth.energy_sd == pytest.approx(0.5 / math.cosh(0.5))
+    assert truth.rms_errors == (0, 0, 0)
+    assert truth.distribution is not None
+
+
+@pytest.mark.parametrize("kind", ["plain", "tempered", "quantum"])
+def test_reference_runs_find_the_exact_truth(kind, monkeypatch):
+    hamiltonian = make_problem("glass:n=6,gamma=1" if kind == "quantum" else "rbm-critical:5x5").hamiltonian
+    exact = find_truth(hamiltonian, 1.0)
+    monkeypatch.setattr(module, "can_be_exact", lambda hamiltonian: False)
+    if kind == "tempered":
+        monkeypatch.setattr(module, "_FORGOTTEN", -1.0)
+    shares = []
+    found = find_truth(hamiltonian, 0.4, 0, shares.append)
+    assert ("exchange" in found.method, "path" in found.method) == (kind == "tempered", kind == "quantum")
+    assert shares[-1] == 1
+    assert found.r_hat < 1.1
+    errors = found.rms_errors
+    # A root mean square over ten and more moments: three of its own error bars are more than five standard errors of it.
+    assert float((found.moments.spins - exact.moments.spins).square().mean().sqrt()) < 3 * errors[0]
+    assert float((found.moments.pairs - exact.moments.pairs).square().mean().sqrt()) < 3 * errors[1]
+    assert abs(found.energy - exact.energy) < 6 * found.energy_error + 0.01
+    assert found.energy_sd == pytest.approx(exact.energy_sd, rel=0.1)
+    assert errors[0] < 0.1
+
+
+def test_chains_that_do_not_forget_are_tempered():
+    # Both modes of a ferromagnet: plain chains stay in the one they found.
+    ferromagnet = IsingHamiltonian(torch.full((24,), 0.02), make_problem("glass:n=24").hamiltonian.graph, [-0.3] * 276)
+    found = find_truth(ferromagnet, 0.5)
+    assert "exchange" in found.method
+    # All down is exp(2 x 24 x 0.02 x 0.98) times as likely as all up.
+    assert float(found.moments.spins.mean()) == pytest.approx(-math.tanh(24 * 0.02), abs=0.1 + 5 * found.rms_errors[0])
+
+
+def test_reference_runs_are_kept(tmp_path, monkeypatch):
+    problem = make_problem("rbm-weak:16x16")
+    first = cached_truth(problem.hamiltonian, problem.fingerprint, tmp_path, 0.1)
+    monkeypatch.setattr(module, "_classical_chains", lambda *arguments: pytest.fail("measured again"))
+    again = cached_truth(problem.hamiltonian, problem.fingerprint, tmp_path, 0.1)
+    assert torch.equal(again.moments.pairs, first.moments.pairs)
+    assert torch.equal(again.spins_error, first.spins_error)
+    assert (again.method, again.energy, again.r_hat) == (first.method, first.energy, first.r_hat)
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        cached_truth(problem.hamiltonian, problem.fingerprint, tmp_path, 0.2)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        cached_truth(problem.hamiltonian, problem.fingerprint, tmp_path, 0.1)
