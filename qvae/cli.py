@@ -1,9 +1,11 @@
-"""The command line: `qvae train`, `evaluate`, `generate`, `reconstruct`, `report`, `compare` and `samplers`."""
+"""The command line: `qvae train`, `evaluate`, `generate`, `reconstruct`, `report`, `compare`, `samplers` and `benchmark`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 samplers_app = typer.Typer(help="List the registered samplers, or check one.", invoke_without_command=True)
 app.add_typer(samplers_app, name="samplers")
+benchmark_app = typer.Typer(help="Measure samplers, or training with them, side by side.", no_args_is_help=True)
+app.add_typer(benchmark_app, name="benchmark")
 
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key, as in training.epochs=5.")
@@ -64,6 +68,7 @@ def train(
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/... if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the latest one.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what training would take and cost, and stop.")] = False,
 ) -> None:
     """Train a model, evaluate it, and leave a run folder."""
     from qvae import run as runs
@@ -72,6 +77,12 @@ def train(
 
     console = _console()
     settings = [*([f"sampler.name={sampler}"] if sampler else []), *(overrides or [])]
+    if dry_run:
+        if resume:
+            raise ConfigError("--dry-run is of a new run; leave --resume out.")
+        _print_facts(console, runs.plan(load_config(config, settings), out))
+        console.print("nothing was sampled or written")
+        return
     if resume:
         if out is not None and config is not None:
             raise ConfigError(f"--resume goes on with the configuration in {out}; leave {config!r} out, or use --set.")
@@ -123,12 +134,22 @@ def generate(
     run: RunFolder,
     num: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
     sampler: Annotated[str | None, typer.Option(help="Another sampler than the run's own.")] = None,
+    label: Annotated[int | None, typer.Option(help="Steer towards one class, by bias fields on the latent spins.")] = None,
+    strength: Annotated[float, typer.Option(min=0, help="Of those fields; 1 is right for uncoupled spins.")] = 0.5,
 ) -> None:
     """Sample the prior and decode: an .npz of images and a picture."""
-    from qvae.look import write_generated
+    import numpy as np
+
+    from qvae.look import class_fields, class_share, write_generated
     from qvae.run import load_run
 
-    _print_files(write_generated(load_run(run), num, sampler))
+    opened = load_run(run)
+    bias = None if label is None else strength * class_fields(opened, label)
+    files = write_generated(opened, num, sampler, bias)
+    if label is not None:
+        share = class_share(opened, np.load(files[0])["images"], label)
+        _console().print(f"the classifier takes {share:.0%} of the images for a {label}")
+    _print_files(files)
 
 
 @app.command()
@@ -214,14 +235,25 @@ def check(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the sampler.")
     ] = None,
+    spend: Annotated[bool, typer.Option("--spend", help="Run the suite on a remote sampler, too.")] = False,
 ) -> None:
-    """Run the conformance suite on a sampler; exit code 1 if a check fails."""
+    """Run the conformance suite on a sampler; exit code 1 if a check fails. Of a remote one, say what it is and costs."""
     from rich.markup import escape
 
     from qvae.config import parse_assignments
+    from qvae.sampling.registry import load_sampler
     from qvae.testing import run_checks
 
     console = _console()
+    chosen = load_sampler(name, **parse_assignments(overrides or []))
+    if chosen.capabilities.remote:
+        try:
+            _print_facts(console, chosen.describe())
+        finally:
+            chosen.close()
+        if not spend:
+            console.print("nothing was submitted; --spend runs the conformance suite, which takes paid time")
+            return
     marks = {"passed": "[green]passed[/green]", "failed": "[red]failed[/red]", "skipped": "[dim]skipped[/dim]"}
     counts = dict.fromkeys(marks, 0)
     for result in run_checks(name, **parse_assignments(overrides or [])):
@@ -231,6 +263,128 @@ def check(
     console.print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     if counts["failed"]:
         raise typer.Exit(1)
+
+
+@samplers_app.command("recommend")
+def recommend(
+    source: Annotated[str, typer.Argument(metavar="CONFIG_OR_RUN", help="A configuration, or a run folder.")],
+    seconds: Annotated[float, typer.Option(min=1, help="Time for all measurements.")] = 60.0,
+    overrides: Set = None,
+) -> None:
+    """Which sampler and settings give this prior's gradient the accuracy it needs at the least cost, on this machine."""
+    from qvae.benchmark.recommend import recommend as measure
+    from qvae.benchmark.recommend import recommendation_table, recommendation_text
+
+    console = _console()
+    with _working(console) as progress:
+        found = measure(source, seconds, overrides or [], progress)
+    _print_table(console, recommendation_table(found))
+    for warning in found.warnings:
+        console.print(f"[yellow]warning:[/yellow] {warning}")
+    for sentence in recommendation_text(found):
+        console.print(sentence, style="bold", markup=False)
+
+
+@benchmark_app.command("samplers")
+def benchmark_samplers(
+    problem: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="FAMILY[:SIZE][,OPTION=VALUE...], a run folder or an .npz; several by default."),
+    ] = None,
+    sampler: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[:OPTION=VALUE,...]", help="A sampler; all local ones by default.")
+    ] = None,
+    budget: Annotated[float, typer.Option(min=0.01, help="Seconds for each sampler on each problem.")] = 4.0,
+    reference: Annotated[float | None, typer.Option(min=0.01, help="Seconds of a reference run; five budgets.")] = None,
+    out: Annotated[Path, typer.Option(help="Results go here; what is there already is not measured again.")] = Path(
+        "benchmark-samplers"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of samplers and reference runs.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    qpu_price: Annotated[float | None, typer.Option(min=0, help="Of an hour of QPU time.")] = None,
+) -> None:
+    """Speed and errors of samplers on problems whose truth is known: a table, results.json and report.html."""
+    from qvae.benchmark.problems import DEFAULT_PROBLEMS, make_problem
+    from qvae.benchmark.report import overview_table, sampler_table, write_sampler_report
+    from qvae.benchmark.samplers import RESULTS, local_samplers, parse_sampler, run_benchmark
+    from qvae.config import load_config
+    from qvae.training.trainer import choose_device
+
+    console = _console()
+    device = load_config(None, [f"training.device={device}"]).training.device  # says what a device is called
+    if not console.is_terminal:
+        console.width = max(100, console.width)  # the tables'
+    problems = [make_problem(spec) for spec in problem or DEFAULT_PROBLEMS]
+    chosen, left_out = ([parse_sampler(text) for text in sampler], {}) if sampler else local_samplers()
+    with _continued(out), _working(console) as progress:
+        results = run_benchmark(
+            problems, chosen, out, budget, reference, seed, choose_device(device), qpu_price, left_out, progress
+        )
+    for found in results["problems"]:
+        console.print(f"\n[bold]{found['spec']}[/bold]  {found['size']}")
+        _print_table(console, sampler_table(found))
+    _print_table(console, overview_table(results))
+    for name, reason in left_out.items():
+        console.print(f"{name} takes no part: {reason}", style="dim", markup=False)
+    _print_files((out / RESULTS, write_sampler_report(results, out)))
+
+
+@benchmark_app.command("training")
+def benchmark_training(
+    config: Annotated[str, typer.Argument(help="A YAML file or a shipped name (digits, mnist).")],
+    sampler: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[:OPTION=VALUE,...]", help="A sampler; the configured one by default.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of training with each sampler.")] = 60.0,
+    overrides: Set = None,
+    out: Annotated[Path, typer.Option(help="Results go here; what is there already is not measured again.")] = Path(
+        "benchmark-training"
+    ),
+) -> None:
+    """Images per second, where the time goes, memory and likelihood against time, with one sampler and another."""
+    from qvae.benchmark.samplers import RESULTS, SamplerSpec, parse_sampler
+    from qvae.benchmark.training import benchmark_training as measure
+    from qvae.benchmark.training import training_table, write_training_report
+    from qvae.config import load_config
+
+    console = _console()
+    chosen = load_config(config, overrides or [])
+    configured = SamplerSpec.of(chosen.sampler.name, chosen.sampler.options)
+    specs = [parse_sampler(text) for text in sampler or []] or [configured]
+    with _continued(out), _working(console) as progress:
+        results = measure(chosen, specs, seconds, out, progress)
+    _print_table(console, training_table(results))
+    _print_files((out / RESULTS, write_training_report(results, out)))
+
+
+@contextmanager
+def _continued(out: Path) -> Iterator[None]:
+    """Where the block is interrupted, say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail(f"interrupted; the same command goes on with what {out} holds", 130)
+
+
+@contextmanager
+def _working(console: Console) -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal, told what is being done and the part of all that is done; a line now and then elsewhere."""
+    if not console.is_terminal:
+        last = ""
+
+        def tell(text: str, share: float) -> None:
+            nonlocal last
+            if text != last:
+                last = text
+                console.print(f"{share:4.0%}  {text}", markup=False)
+
+        yield tell
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda text, share: bar.update(task, description=text, completed=share)
 
 
 def _print_evaluation(console: Console, run: Run) -> None:
@@ -257,6 +411,16 @@ def _print_table(console: Console, found: PlainTable) -> None:
     console.print(table)
     if found.note:
         console.print(found.note, style="dim")
+
+
+def _print_facts(console: Console, facts: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for key, value in facts.items():
+        table.add_row(f"[dim]{key}[/dim]", escape(str(value)))
+    console.print(table)
 
 
 def _print_files(files: tuple[Path, ...]) -> None:

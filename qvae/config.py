@@ -67,9 +67,10 @@ class DataConfig(Section):
 class LatentConfig(Section):
     """The graph of the latent Boltzmann machine and its transverse field."""
 
-    graph: Literal["rbm", "complete", "chimera", "pegasus", "zephyr", "edges"] = "rbm"
+    graph: Literal["rbm", "complete", "chimera", "pegasus", "zephyr", "native", "edges"] = "rbm"
+    """native: working qubits of the sampler's own hardware, which the run then keeps"""
     sizes: list[Positive] = [32, 32]
-    """rbm: its layers; complete, edges: [spins]; chimera: [m], [m, n], [m, n, t]; pegasus: [m]; zephyr: [m], [m, t]"""
+    """rbm: its layers; complete, native, edges: [spins]; chimera: [m], [m, n], [m, n, t]; pegasus: [m]; zephyr: [m], [m, t]"""
     edges: list[tuple[int, int]] = []
     """for graph: edges; none at all makes the factorized prior"""
     gamma: Annotated[float, Field(ge=0)] | list[Annotated[float, Field(ge=0)]] = 0.0
@@ -122,6 +123,7 @@ _SIZES = {
     "chimera": (1, 3, "one to three numbers: [m], [m, n] or [m, n, t]"),
     "pegasus": (1, 1, "one number: [m]"),
     "zephyr": (1, 2, "one or two numbers: [m] or [m, t]"),
+    "native": (1, 1, "one number of spins, such as [256]"),
     "edges": (1, 1, "one number of spins, such as [16]"),
 }
 
@@ -222,6 +224,8 @@ class TrainingConfig(Section):
     """sampled: the bound whose negative phase the sampler draws; exact: log p(z) by diagonalization, of 10 spins at most"""
     chains: Positive = 256
     """samples in the negative phase of a step"""
+    fallback: str | None = None
+    """a sampler, at its defaults, to go on with when the chosen one fails; None stops, and the run can be resumed"""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     tensorboard: bool = False
 

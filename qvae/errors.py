@@ -30,6 +30,10 @@ class CapabilityError(SamplerError):
     """A sampler was asked for what its capabilities exclude."""
 
 
+class BudgetExhausted(SamplerError):
+    """The next call of a sampler would cost more than is left of what the user allowed; nothing was spent on it."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A clause that names the nearest and all that is allowed.
 

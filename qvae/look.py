@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qvae.config import EvaluationConfig
 from qvae.data import Dataset, binarize_fixed, epoch_permutation
-from qvae.errors import DataError
+from qvae.errors import DataError, SamplerError, nearest
 from qvae.evaluation.frechet import check_inception, feature_classifier, frechet_table, inception_table
 from qvae.evaluation.latents import ALIVE, pca, probe, unit_information
 from qvae.evaluation.likelihood import Likelihood, evaluate_likelihood, prior_log_partition
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 EVALUATION = "evaluation.json"
 _PICTURED = 400  # images in one picture, at most
 _FILM_IMAGES = 1000
+_FIELD_IMAGES = 10_000  # training images that say where a class lies
 _PROBE_IMAGES = 5000  # training images that the probes learn from
+_SAMPLES = "samples of the prior"
 _BATCH = 1000  # images that are encoded or decoded at once
 
 
@@ -111,6 +113,11 @@ def frechet_distances(run: Run, settings: EvaluationConfig, console: Console | N
         return {}
     found: dict[str, Any] = {}
     sets = _image_sets(run, settings)
+    try:
+        run.prior_spins(settings.num_generated)
+    except SamplerError as error:
+        found["samples_reason"] = str(error)
+        del sets[_SAMPLES]
     reference = list(_grey_batches(run.dataset, run.dataset.test))  # all of them, whatever num_test: the distance needs many
     try:
         with _progress(console, "training the classifier", 1) as advance:
@@ -143,8 +150,7 @@ def _image_sets(run: Run, settings: EvaluationConfig) -> dict[str, Callable[[], 
         return images
 
     def samples(generator: torch.Generator) -> Iterator[Tensor]:
-        spins = run.sampler().sample(model.prior.hamiltonian().detach(), count).spins
-        return (((1 + batch) / 2).to(model.prior.h) for batch in spins.split(_BATCH))
+        return (((1 + batch) / 2).to(model.prior.h) for batch in run.prior_spins(count).split(_BATCH))
 
     def independent(generator: torch.Generator) -> Iterator[Tensor]:
         """The best factorized prior for this encoder: each bit with its mean over training images."""
@@ -156,7 +162,7 @@ def _image_sets(run: Run, settings: EvaluationConfig) -> dict[str, Callable[[], 
     return {
         "training images (the floor)": lambda: _grey_batches(run.dataset, train),
         "reconstructions": decoded(lambda g: (model.encode(batch.to(device), g) for batch in test.split(_BATCH))),
-        "samples of the prior": decoded(samples),
+        _SAMPLES: decoded(samples),
         "independent bits, same decoder (factorized prior)": decoded(independent),
     }
 
@@ -204,10 +210,48 @@ def code_means(run: Run, images: Tensor, seed: int) -> np.ndarray:
 # Images ---------------------------------------------------------------------------------------------------------------
 
 
-def generate(run: Run, num_images: int, sampler: str | None = None) -> np.ndarray:
-    """Probabilities of pixels decoded from samples of the prior, (num_images, *image_shape)."""
+def generate(run: Run, num_images: int, sampler: str | None = None, bias: Tensor | None = None) -> np.ndarray:
+    """Probabilities of pixels decoded from samples of the prior, (num_images, *image_shape).
+
+    ``bias`` are fields (n,) added to the prior's own, as those of :func:`class_fields`.
+    """
     generator = torch.Generator(run.device).manual_seed(run.config.evaluation.seed)
-    return run.model.generate(num_images, run.sampler(sampler), generator).cpu().numpy()
+    chosen = run.sampler(sampler)
+    try:
+        return run.model.generate(num_images, chosen, generator, bias).cpu().numpy()
+    finally:
+        chosen.close()
+
+
+def class_fields(run: Run, label: int) -> Tensor:
+    """Fields (n,) that pull the latent spins towards the codes of one class.
+
+    For independent spins, the fields that move each mean from that of all training images to that of the class:
+    h_i = atanh(m_i) - atanh(m_i of the class). Couplings pull, too, so that a part of these fields may be enough.
+
+    Raises:
+        DataError: the training images have no labels, or none of this class.
+    """
+    labels = run.dataset.train_labels
+    if labels is None:
+        raise DataError(f"the images of {run.dataset.name} have no labels, so none can be asked for; leave --label out.")
+    classes = labels.unique().tolist()
+    if label not in classes:
+        raise DataError(f"there is no class {label} in {run.dataset.name}: {nearest(str(label), map(str, classes))}.")
+    rows = epoch_permutation(len(labels), 0, run.config.evaluation.seed)[:_FIELD_IMAGES]
+    bits = binarize_fixed(run.dataset, run.dataset.train[rows].flatten(1), run.config.evaluation.seed)
+    means = torch.from_numpy(code_means(run, bits, run.config.evaluation.seed))
+    chosen = means[labels[rows] == label]
+    # A mean of exactly 0 or 1 would pull without end; half a vote for either side is the usual remedy.
+    everywhere, there = ((part.sum(0) + 0.5) / (len(part) + 1) for part in (means, chosen))
+    return ((everywhere.logit() - there.logit()) / 2).to(run.device)
+
+
+def class_share(run: Run, images: np.ndarray, label: int) -> float:
+    """The part of images (N, *image_shape) that the classifier of :func:`frechet_distances` takes for a class."""
+    classifier = feature_classifier(run.dataset, run.device)
+    found = classifier.predict(torch.from_numpy(images).to(run.device))
+    return float((found == label).float().mean())
 
 
 def reconstruct(run: Run, num_images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -219,9 +263,11 @@ def reconstruct(run: Run, num_images: int) -> tuple[np.ndarray, np.ndarray]:
     return images.unflatten(1, run.model.image_shape).cpu().numpy(), found.cpu().numpy()
 
 
-def write_generated(run: Run, num_images: int, sampler: str | None = None) -> tuple[Path, Path]:
-    """``generated.npz`` (array ``images``) and ``figures/samples.png`` in the run folder."""
-    images = generate(run, num_images, sampler)
+def write_generated(
+    run: Run, num_images: int, sampler: str | None = None, bias: Tensor | None = None
+) -> tuple[Path, Path]:
+    """``generated.npz`` (array ``images``) and ``figures/samples.png`` in the run folder; see :func:`generate`."""
+    images = generate(run, num_images, sampler, bias)
     array = _save_array(run.path / "generated.npz", images=images)
     return array, save_figure(samples_figure(images[:_PICTURED], run, sampler), run.path / "figures" / "samples.png")
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qvae.config import Config, EvaluationConfig, dump_config
-from qvae.errors import RunError
+from qvae.errors import RunError, SamplerError
 from qvae.evaluation.html import Picture, Section, Table, render_page
 from qvae.evaluation.latents import ALIVE, unit_information
 from qvae.evaluation.tsne import tsne_map
@@ -68,7 +68,7 @@ class _Views:
     @cached_property
     def spins(self) -> Tensor:
         """Samples of the prior, (N, n)."""
-        return self.run.sampler().sample(self.hamiltonian, _ENERGIES).spins.to(self.hamiltonian.h)
+        return self.run.prior_spins(_ENERGIES).to(self.hamiltonian.h)
 
     def decoded(self, bits: Tensor) -> np.ndarray:
         return self.run.model.decode_bits(bits, self.generator).cpu().numpy()
@@ -194,7 +194,12 @@ def draw_pictures(run: Run) -> list[Path]:
         if name == "map" and not (run.config.evaluation.tsne_every and len(views.means) > 2):
             file.unlink(missing_ok=True)  # one of before
             continue
-        files.append(save_figure(draw(views), file))
+        try:
+            figure = draw(views)
+        except SamplerError:  # which the report tells in words
+            file.unlink(missing_ok=True)
+            continue
+        files.append(save_figure(figure, file))
     seen = _checkpoint_state(run).get("observer", {})
     (run.path / FILM).unlink(missing_ok=True)
     if seen.get("epochs"):
@@ -236,6 +241,8 @@ def write_report(run: Run) -> Path:
     state = _checkpoint_state(run)
     warnings = [warning.partition(": ")[2] for warning in state.get("monitor", {}).get("warnings", [])]
     warnings += [text for text in (found["log_z_details"].get("warning"),) if text]
+    if "samples" not in files:
+        warnings.append(_why_no_samples(run))
     html = render_page(
         f"qvae run: {run.path.resolve().name}",
         _subtitle(run.config, run.metrics),
@@ -244,6 +251,14 @@ def write_report(run: Run) -> Path:
     )
     atomic_write_text(run.path / REPORT, html)
     return run.path / REPORT
+
+
+def _why_no_samples(run: Run) -> str:
+    try:
+        run.prior_spins(1)
+    except SamplerError as error:
+        return f"no samples were drawn, so there are no pictures and distances of them: {error}"
+    return ""
 
 
 def _evaluated(run: Run) -> dict[str, Any]:

@@ -6,21 +6,23 @@ import json
 import platform
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 import qvae
 from qvae.config import Config, ModelConfig, SamplerConfig, dump_config, load_config
 from qvae.data import Dataset, load_data
-from qvae.errors import ConfigError, DataError, RunError
+from qvae.errors import ConfigError, DataError, RunError, SamplerError
 from qvae.evaluation.frechet import check_inception
 from qvae.files import atomic_write_text
+from qvae.ising.graphs import Graph
 from qvae.look import EVALUATION, evaluate, film
 from qvae.models.qvae import QVAE
 from qvae.report import REPORT, write_report
@@ -50,6 +52,7 @@ class Run:
     path: Path
     config: Config
     model: QVAE
+    _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
@@ -82,9 +85,25 @@ class Run:
 
     def sampler(self, name: str | None = None) -> LatentSampler:
         """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
-        configured = self.config.generation.sampler or self.config.sampler
-        chosen = configured if name in (None, configured.name) else SamplerConfig(name=name)
-        return _make_sampler(chosen, self.config, purpose=2)
+        return generation_sampler(self.config, self.path, name)
+
+    def prior_spins(self, count: int) -> Tensor:
+        """Samples of the prior by the sampler for generation, (count, n), -1 or +1; drawn once and kept, since some cost.
+
+        Raises:
+            SamplerError: the sampler failed, now or before.
+        """
+        if self._prior_spins is None or (isinstance(self._prior_spins, Tensor) and len(self._prior_spins) < count):
+            sampler = self.sampler()
+            try:
+                self._prior_spins = sampler.sample(self.model.prior.hamiltonian().detach(), count).spins
+            except SamplerError as error:
+                self._prior_spins = error
+            finally:
+                sampler.close()
+        if isinstance(self._prior_spins, SamplerError):
+            raise self._prior_spins
+        return self._prior_spins[:count]
 
 
 # Train and resume -----------------------------------------------------------------------------------------------------
@@ -117,6 +136,41 @@ def train(
     return _fit_and_evaluate(folder, dataset, trainer, console)
 
 
+def plan(config: Config, out: str | Path | None = None) -> dict[str, Any]:
+    """What a training would take: steps, what the sampler must do, and its QPU seconds where it has such a price.
+
+    Everything is put together as for :func:`train`, with its errors; nothing is sampled, spent or written.
+    """
+    config = _with_absolute_paths(config)
+    _, trainer = _assemble(choose_folder(out, config), config, None)
+    hamiltonian = trainer.model.prior.hamiltonian().detach()
+    try:
+        call = trainer.sampler.plan(hamiltonian, config.training.chains)
+    finally:
+        trainer.sampler.close()
+    seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""
+    found: dict[str, Any] = {
+        "latent spins": hamiltonian.num_spins,
+        "couplings": hamiltonian.graph.num_edges,
+        "training": f"{trainer.total_steps:,} steps{seconds}",
+        "samples in a step": config.training.chains,
+    }
+    found |= {key: value for key, value in call.items() if key != "qpu_seconds"}
+    if "qpu_seconds" in call:
+        found["QPU seconds of a step"] = f"{call['qpu_seconds']:.4f}"
+        found["QPU seconds of all steps"] = f"{call['qpu_seconds'] * trainer.total_steps:,.1f}"
+        generating = generation_sampler(config, choose_folder(out, config))
+        try:
+            price = generating.plan(hamiltonian, max(1, config.evaluation.num_generated)).get("qpu_seconds", 0.0)
+        finally:
+            generating.close()
+        found[f"QPU seconds of {config.evaluation.num_generated:,} samples at the end"] = f"{price:.1f}"
+        budget = getattr(trainer.sampler, "max_qpu_seconds", None)
+        if budget is not None and call["qpu_seconds"] > 0:
+            found["the budget"] = f"{budget:g} s, which is {int(budget / call['qpu_seconds']):,} steps"
+    return found
+
+
 def resume(folder: str | Path, overrides: Iterable[str] = (), console: Console | None = None) -> Run:
     """Continue a run from its checkpoint; without interruption it would have ended with the same weights.
 
@@ -140,7 +194,7 @@ def resume(folder: str | Path, overrides: Iterable[str] = (), console: Console |
         raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
     state = load_checkpoint(path / CHECKPOINT)
     _require_same_model(state.get("config"), config.model, path / CHECKPOINT)
-    dataset, trainer = _assemble(path, config, console)
+    dataset, trainer = _assemble(path, config, console, state.get("edges"))
     _require_same_shape(dataset, tuple(state.get("image_shape", ())), path)
     if config.sampler != before.sampler:
         state["sampler"] = {}
@@ -183,42 +237,66 @@ def _with_absolute_paths(config: Config) -> Config:
     return config
 
 
-def _assemble(folder: Path, config: Config, console: Console | None) -> tuple[Dataset, Trainer]:
-    """Data, model, sampler and trainer; whatever doesn't fit is found here, before anything is written."""
+def _assemble(
+    folder: Path, config: Config, console: Console | None, edges: Tensor | None = None
+) -> tuple[Dataset, Trainer]:
+    """Data, model, sampler and trainer; whatever doesn't fit is found here, before anything is written.
+
+    A native graph is that of ``edges``, (m, 2), where a run has one already, else the sampler's hardware gives it.
+    """
     dataset = load_data(config.data)
     torch.manual_seed(config.training.seed)
-    model = _build_model(config.model, dataset.mean_image)
-    sampler = _make_sampler(config.sampler, config, purpose=1)
+    sampler = _make_sampler(config.sampler, config, folder, purpose=1)
+    latent = config.model.latent
+    graph = sampler.native_graph(latent.num_spins) if latent.graph == "native" and edges is None else None
+    model = _build_model(config.model, dataset.mean_image, edges if graph is None else graph.edges)
+    fallback = None
+    if config.training.fallback is not None:
+        fallback = _make_sampler(SamplerConfig(name=config.training.fallback), config, folder, purpose=3)
     if config.generation.sampler is not None:
-        _make_sampler(config.generation.sampler, config, purpose=2).check(model.prior.hamiltonian().detach())
+        generating = generation_sampler(config, folder)
+        generating.check(model.prior.hamiltonian().detach())
+        generating.close()
     monitor = Monitor(folder, console, config.training.tensorboard)
     if config.evaluation.inception_weights is not None:
         check_inception(config.evaluation.inception_weights)
     save = partial(_save, folder, config)
     observer = film(dataset, config.evaluation, choose_device(config.training.device))
-    return dataset, Trainer(model, dataset, config.training, sampler, monitor, save, observer)
+    return dataset, Trainer(model, dataset, config.training, sampler, monitor, save, observer, fallback)
 
 
-def _build_model(config: ModelConfig, mean_image: Tensor) -> QVAE:
+def _build_model(config: ModelConfig, mean_image: Tensor, edges: Tensor | None = None) -> QVAE:
+    """The model; ``edges`` are those of a native graph."""
     try:
-        return QVAE(config, mean_image)
+        return QVAE(config, mean_image, None if edges is None else Graph(config.latent.num_spins, edges))
     except ValueError as error:
         raise ConfigError(f"model: {error}.") from error
 
 
-def _make_sampler(chosen: SamplerConfig, config: Config, purpose: int) -> LatentSampler:
-    """Load a sampler; its seed is the run's unless given, apart from that of training and of other purposes."""
+def generation_sampler(config: Config, folder: Path, name: str | None = None) -> LatentSampler:
+    """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
+    configured = config.generation.sampler or config.sampler
+    chosen = configured if name in (None, configured.name) else SamplerConfig(name=name)
+    return _make_sampler(chosen, config, folder, purpose=2)
+
+
+def _make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: int) -> LatentSampler:
+    """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes."""
     options = dict(chosen.options)
     if "seed" in sampler_options(chosen.name) and "seed" not in options:
         options["seed"] = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
-    return load_sampler(chosen.name, **options)
+    sampler = load_sampler(chosen.name, **options)
+    sampler.attach(folder)
+    return sampler
 
 
 def _fit_and_evaluate(folder: Path, dataset: Dataset, trainer: Trainer, console: Console | None) -> Run:
     try:
         trainer.fit()
     finally:
-        trainer.sampler.close()
+        for sampler in (trainer.sampler, trainer.fallback):
+            if sampler is not None:
+                sampler.close()
     run = load_run(folder)
     run.dataset = dataset
     evaluate(run, console=console)
@@ -229,6 +307,8 @@ def _fit_and_evaluate(folder: Path, dataset: Dataset, trainer: Trainer, console:
 def _save(folder: Path, config: Config, trainer: Trainer) -> None:
     """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once."""
     identity = {"config": config.model.model_dump(mode="json"), "image_shape": list(trainer.model.image_shape)}
+    if config.model.latent.graph == "native":
+        identity["edges"] = trainer.model.prior.graph.edges
     save_checkpoint(folder / CHECKPOINT, identity | trainer.state_dict())
     model = trainer.averaged_model()
     state = {"model": model.state_dict(), "step": trainer.step}
@@ -280,7 +360,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
-    for package in ("torch", "numpy", "dimod", "dwave-samplers", "qiskit", "qiskit-aer", "safetensors"):
+    for package in ("torch", "numpy", "dimod", "dwave-samplers", "dwave-system", "qiskit", "qiskit-aer", "safetensors"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -342,7 +422,7 @@ def load_run(path: str | Path, overrides: Iterable[str] = ()) -> Run:
     state = load_checkpoint(folder / MODEL)
     _require_same_model(state.get("config"), config.model, folder / MODEL)
     try:
-        model = _build_model(config.model, torch.zeros(state["image_shape"]))
+        model = _build_model(config.model, torch.zeros(state["image_shape"]), state.get("edges"))
         model.load_state_dict(state["model"])
     except (KeyError, RuntimeError, TypeError) as error:
         raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({error}).") from error
@@ -352,5 +432,10 @@ def load_run(path: str | Path, overrides: Iterable[str] = ()) -> Run:
 
 
 def _require_same_model(saved: Any, config: ModelConfig, file: Path) -> None:
-    if saved != config.model_dump(mode="json"):
+    try:
+        # Read as a configuration is, so that keys which came later have their defaults.
+        fits = ModelConfig.model_validate(saved) == config
+    except ValidationError:
+        fits = False
+    if not fits:
         raise RunError(f"{file} is of another model than {file.parent / CONFIG} says; put the matching files together.")

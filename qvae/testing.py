@@ -423,6 +423,8 @@ class _Subject:
     def same_seed(self) -> str:
         """Two samplers of one seed agree call by call, whatever else draws random numbers."""
         hamiltonian, first, second = _small(), self.seeded(5), self.seeded(5)
+        if first.capabilities.remote:
+            raise _Skipped("it is remote: hardware doesn't repeat itself")
         for _ in range(2):
             same = torch.equal(first.sample(hamiltonian, 100).spins, second.sample(hamiltonian, 100).spins)
             _require(same, "two samplers with seed=5 returned different samples")
@@ -481,6 +483,10 @@ def _require_moments(found: Moments, hamiltonian: IsingHamiltonian) -> None:
 
 
 def _require_same_future(first: LatentSampler, second: LatentSampler, hamiltonian: IsingHamiltonian, when: str) -> None:
+    if first.capabilities.remote:  # hardware doesn't repeat itself; what is left is that both work
+        _sampled(first, hamiltonian, 50)
+        _sampled(second, hamiltonian, 50)
+        return
     for _ in range(2):
         same = torch.equal(first.sample(hamiltonian, 50).spins, second.sample(hamiltonian, 50).spins)
         _require(same, f"samples {when} differ from those of the sampler it was taken from")

@@ -222,9 +222,9 @@ def test_generated_and_reconstructed_arrays(small_run):
     assert set(np.unique(loaded["originals"])) <= {0.0, 1.0}
 
 
-def test_the_sampler_s_seed_is_not_that_of_training_or_generation():
+def test_the_sampler_s_seed_is_not_that_of_training_or_generation(tmp_path):
     settings = config()
-    seeds = {runs._make_sampler(settings.sampler, settings, purpose).seed for purpose in (1, 2)}
+    seeds = {runs._make_sampler(settings.sampler, settings, tmp_path, purpose).seed for purpose in (1, 2)}
     assert len(seeds | {settings.training.seed}) == 3
 
 

@@ -300,6 +300,12 @@ class FeatureClassifier:
         """Features, (B, 84), float32, on the classifier's device."""
         return self.network.features(images.to(self.network.classify.weight.device).float())
 
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """The labels of images (B, *image_shape) or (B, D), (B,), on the CPU."""
+        logits = self.network(images.to(self.network.classify.weight.device).float())
+        return torch.tensor(self.classes)[logits.argmax(1).cpu()]
+
     @property
     def weights(self) -> str:
         """The first twelve hexadecimal digits of the weights' SHA-256: which classifier this is."""

@@ -59,8 +59,14 @@ class BoltzmannPrior(nn.Module):
 
 
 def make_graph(config: LatentConfig) -> Graph:
-    """The graph that a configuration names."""
+    """The graph that a configuration names.
+
+    Raises:
+        ValueError: it is ``native``, which only the sampler's hardware knows.
+    """
     sizes = config.sizes
+    if config.graph == "native":
+        raise ValueError("latent.graph is native: the sampler's hardware must give it (LatentSampler.native_graph)")
     if config.graph == "rbm":
         return graphs.rbm(sizes[0], sizes[1])
     if config.graph == "complete":

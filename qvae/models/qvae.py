@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvae.config import ModelConfig
+from qvae.ising.graphs import Graph
 from qvae.models.networks import Decoder, Encoder
 from qvae.models.posterior import Code, Posterior, split_levels
 from qvae.models.prior import BoltzmannPrior, make_graph
@@ -25,6 +26,7 @@ class QVAE(nn.Module):
         config: latent graph, posterior, relaxation and networks.
         mean_image: mean of the training images, of shape (H, W) or (C, H, W): the shape of the images, the input's offset
             and the start of the decoder's bias.
+        graph: of the latents, where the configuration says ``native``; None makes the one it names.
 
     Raises:
         ValueError: more levels than latent spins, or a gamma to be trained that is 0.
@@ -34,11 +36,11 @@ class QVAE(nn.Module):
     torch.Size([2, 8, 8])
     """
 
-    def __init__(self, config: ModelConfig, mean_image: Tensor) -> None:
+    def __init__(self, config: ModelConfig, mean_image: Tensor, graph: Graph | None = None) -> None:
         super().__init__()
         self.config = config
         self.image_shape = tuple(mean_image.shape)
-        graph = make_graph(config.latent)
+        graph = make_graph(config.latent) if graph is None else graph
         self.prior = BoltzmannPrior(graph, config.latent.gamma, config.latent.train_gamma)
         levels = split_levels(graph.num_spins, config.posterior.levels, list(config.latent.sizes))
         self.encoder = Encoder(config.network, self.image_shape, mean_image)
@@ -78,18 +80,28 @@ class QVAE(nn.Module):
         """Probabilities of the pixels after encoding and decoding, (B, *image_shape)."""
         return self.decode_bits(self.encode(images, generator), generator)
 
-    def generate(self, num_images: int, sampler: LatentSampler, generator: torch.Generator | None = None) -> Tensor:
+    def generate(
+        self,
+        num_images: int,
+        sampler: LatentSampler,
+        generator: torch.Generator | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
         """Probabilities of the pixels decoded from the prior's samples, (num_images, *image_shape).
 
         Args:
             num_images: how many.
             sampler: of the prior.
             generator: of the smoothing; None takes torch's global one.
+            bias: fields (n,) added to the prior's, which steer what is generated; any sampler takes them.
 
         Raises:
             CapabilityError: the sampler can't sample this prior.
         """
-        spins = sampler.sample(self.prior.hamiltonian().detach(), num_images).spins
+        hamiltonian = self.prior.hamiltonian().detach()
+        if bias is not None:
+            hamiltonian = hamiltonian.replace(hamiltonian.h + bias)
+        spins = sampler.sample(hamiltonian, num_images).spins
         return self.decode_bits((1 + spins.to(self.prior.h)) / 2, generator)
 
 

@@ -26,7 +26,10 @@ _SHOWN = {
     "reconstruction": ("reconstruction", ".2f"),
     "kl": ("kl", ".2f"),
     "effective_beta": ("beta", ".2f"),
+    "qpu_seconds": ("QPU s", ".2f"),
 }
+_OF_CALLS = ("device_beta", "device_beta_stderr", "chain_break_fraction", "clipped")  # of a sampler's info, averaged
+_CLIPPED = 0.02  # part of the fields and couplings beyond the hardware's ranges from which on a user is told
 
 
 class TrainingDiverged(QvaeError):
@@ -48,6 +51,8 @@ class Monitor:
         self._totals: Tensor | None = None
         self._steps = 0
         self._figures: dict[str, Any] = {}
+        self._calls: dict[str, list[float]] = {}
+        self._qpu_seconds = 0.0
         self._previous_spins: Tensor | None = None
         self._stuck = 0
         self._advance: Callable[[float, float], None] = lambda share, seconds: None
@@ -64,6 +69,17 @@ class Monitor:
         # A resumed run brings its sums from the CPU.
         self._totals = parts if self._totals is None else self._totals.to(parts) + parts
         self._steps += 1
+
+    def record_call(self, info: dict[str, Any]) -> None:
+        """Add what a sampler's call measured and cost."""
+        for key in _OF_CALLS:
+            if key in info:
+                self._calls.setdefault(key, []).append(info[key])
+        if "qpu_seconds" in info:
+            self._calls.setdefault("qpu_seconds_per_call", []).append(info["qpu_seconds"])
+            self._qpu_seconds += info["qpu_seconds"]
+            self._figures["qpu_seconds"] = self._qpu_seconds
+            self._describe(_summary(self._figures))
 
     def check_finite(self, parameters: Sequence[Tensor] = ()) -> None:
         """Raise :class:`TrainingDiverged` if a part, or one of ``parameters``, is no longer a finite number."""
@@ -85,9 +101,13 @@ class Monitor:
         return float(covariance.sum() / variance.sum().clamp_min(1e-12))
 
     def end_epoch(self, epoch: int, step: int, seconds: float, extra: dict[str, float]) -> str:
-        """Write the epoch's means, show them, and say what looks wrong; returns the last known loss in words, for a title."""
+        """Write the epoch's means, show them, and say what looks wrong; returns the last known loss in words, for a title.
+
+        An epoch without a step, before which a budget ended, is none.
+        """
         self.check_finite()
-        assert self._totals is not None
+        if self._totals is None:
+            return self._loss()
         log_likelihood, energy, entropy = (self._totals / self._steps).tolist()
         self._totals, self._steps = None, 0
         row: dict[str, float | None] = {"epoch": epoch, "step": step, "seconds": round(seconds, 3)}
@@ -95,13 +115,20 @@ class Monitor:
         if "log_z" in extra:
             row["kl"] = energy + extra["log_z"] - entropy
             row["surrogate"] = -log_likelihood + row["kl"]
+        extra = extra | {key: sum(values) / len(values) for key, values in self._calls.items()}
+        if "qpu_seconds_per_call" in extra:
+            extra["qpu_seconds"] = self._qpu_seconds
+        self._calls.clear()
         row |= {key: value if math.isfinite(value) else None for key, value in extra.items()}
         self._write(row)
         self._figures |= {key: row[key] for key in _SHOWN if key in row}
         self._describe(_summary(self._figures))
         self._look_for_trouble(epoch, extra)
+        return self._loss()
+
+    def _loss(self) -> str:
         name = "surrogate" if self._figures.get("surrogate") is not None else "reconstruction"
-        return f"{name} {self._figures[name]:.1f}"
+        return f"{name} {self._figures[name]:.1f}" if name in self._figures else ""
 
     def _write(self, row: dict[str, float | None]) -> None:
         if self.folder is not None:
@@ -123,6 +150,14 @@ class Monitor:
                 "temperature",
                 f"the sampler's effective inverse temperature is {beta:.2f} instead of 1 (epoch {epoch}): "
                 "its samples belong to another prior; check the sampler's options",
+            )
+        clipped = found.get("clipped", 0.0)
+        if clipped > _CLIPPED:
+            self.warn(
+                "clipped",
+                f"{clipped:.0%} of the fields and couplings are beyond the hardware's ranges and were clipped (epoch {epoch}), "
+                f"since its effective inverse temperature is only {found.get('device_beta', math.nan):.2f}: so hot a sampler "
+                "can't be corrected; anneal more slowly (sampler.options.annealing_time), or take a smaller prior",
             )
         memory = found.get("chain_memory")
         if memory is None:  # nobody looked in this epoch
@@ -224,6 +259,8 @@ class Monitor:
             "totals": self._totals,
             "steps": self._steps,
             "figures": dict(self._figures),
+            "calls": {key: list(values) for key, values in self._calls.items()},
+            "qpu_seconds": self._qpu_seconds,
             "previous_spins": self._previous_spins,
             "stuck": self._stuck,
             "warnings": list(self.warnings),
@@ -232,6 +269,7 @@ class Monitor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
         self._totals, self._steps, self._figures = state["totals"], state["steps"], dict(state["figures"])
+        self._calls, self._qpu_seconds = state.get("calls", {}), state.get("qpu_seconds", 0.0)
         self._previous_spins, self._stuck = state["previous_spins"], state["stuck"]
         self.warnings = list(state["warnings"])
 

@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,15 +20,19 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from qvae.config import TrainingConfig
 from qvae.data import Dataset, epoch_permutation
-from qvae.errors import ConfigError, SamplerError
+from qvae.errors import BudgetExhausted, ConfigError, SamplerError
+from qvae.ising.block_gibbs import multiplies_bfloat16
 from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import annealed_importance_sampling
 from qvae.models.qvae import QVAE
 from qvae.sampling.diagnostics import effective_beta
 from qvae.sampling.sampler import LatentSampler, Moments
+from qvae.sampling.temperature import energy_matching_beta
 from qvae.training.monitor import Monitor
 from qvae.training.objective import negative_phase, surrogate
+
+T = TypeVar("T")
 
 _CALIBRATION_IMAGES = 4096  # enough that batch-norm statistics add less noise to the likelihood than the test set has
 _LOOKS = 8  # at the sampler in a short run, where they cost about 3 %
@@ -64,6 +69,7 @@ class Trainer:
         monitor: takes the metrics; None keeps silent.
         save: called with ``state_dict()``'s owner every ``checkpoint_seconds``, at the end and at an interrupt.
         observer: called at the end of the epochs that it asks for.
+        fallback: the sampler to go on with when ``sampler`` fails, which is said aloud; None stops.
 
     Everything random comes from generators whose state is in :meth:`state_dict`: a run that is saved, loaded and
     continued ends, on the CPU, with the same bits as one that was never interrupted.
@@ -78,9 +84,10 @@ class Trainer:
         monitor: Monitor | None = None,
         save: Callable[[Trainer], None] = lambda trainer: None,
         observer: Observer | None = None,
+        fallback: LatentSampler | None = None,
     ) -> None:
         self.config, self.dataset, self.sampler, self.save = config, dataset, sampler, save
-        self.observer = observer
+        self.observer, self.fallback = observer, fallback
         self.device = choose_device(config.device)
         self.bf16 = use_bfloat16(config.precision, self.device)
         self.is_exact = config.prior_gradient == "exact"
@@ -110,14 +117,17 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.parameters]
         self._resumed_at = self._saved_at = 0.0
         self._milliseconds: dict[str, list[float]] = {}
-        sampler.check(model.prior.hamiltonian().detach())
+        self._budget_is_spent = self._has_fallen_back = False
+        for chosen in (sampler, *([] if fallback is None else [fallback])):
+            chosen.check(model.prior.hamiltonian().detach())
 
     # The loop ---------------------------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Train to the end of the epochs or of ``max_seconds``, whichever comes first; saves on the way and at the end.
+        """Train to the end of the epochs, of ``max_seconds`` or of the sampler's budget; saves on the way and at the end.
 
         Raises:
+            SamplerError: the sampler failed, and there is no fallback; the state before the step in flight is saved.
             TrainingDiverged: the surrogate is no longer finite; the last checkpoint is from before that.
             KeyboardInterrupt: at Ctrl-C, after the step in flight is done and the state saved.
         """
@@ -126,11 +136,7 @@ class Trainer:
         with self.monitor.display(), _interrupts_deferred() as interrupted:
             while not self.is_finished:
                 for images in self._batches():
-                    try:
-                        self._train_step(images)
-                    except SamplerError:
-                        self._save()  # a sampler that fails costs the step in flight and no more
-                        raise
+                    self._with_sampler(partial(self._train_step, images))
                     self.seconds = time.perf_counter() - self._resumed_at
                     if self.step % self.steps_per_epoch == 0 or self.is_finished:
                         self._end_of_epoch()
@@ -145,9 +151,27 @@ class Trainer:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the epochs or the seconds are used up."""
+        """Whether the epochs, the seconds or the sampler's budget are used up."""
         limit = self.config.max_seconds
-        return self.step >= self.total_steps or (limit is not None and self.seconds >= limit)
+        return self._budget_is_spent or self.step >= self.total_steps or (limit is not None and self.seconds >= limit)
+
+    def _with_sampler(self, work: Callable[[], T]) -> T | None:
+        """Work that asks the sampler; None where its budget doesn't allow it, which ends the training."""
+        try:
+            return work()
+        except BudgetExhausted as end:
+            self._budget_is_spent = True
+            self.monitor.warn("budget", f"{str(end).rstrip('.')}; training ends here")
+            return None
+        except SamplerError as error:
+            if self.fallback is None:
+                self._save()  # a sampler that fails costs the step in flight and no more
+                raise
+            name = self.fallback.name or type(self.fallback).__name__
+            self.monitor.warn("fallback", f"{error} Training goes on with the fallback, {name!r}, from step {self.step}.")
+            self.sampler.close()
+            self.sampler, self.fallback, self._has_fallen_back = self.fallback, None, True
+            return self._with_sampler(work)
 
     def _batches(self) -> Iterator[Tensor]:
         """Binary batches of the rest of the current epoch."""
@@ -161,16 +185,17 @@ class Trainer:
         self._set_learning_rates()
         hamiltonian = self.model.prior.hamiltonian()
         negative = None if self.is_exact else self._submit(hamiltonian.detach())
+        weight = self.kl_weight
+        self.optimizer.zero_grad()
         terms = surrogate(self.model, images, self.generator, self.bf16, self.is_exact)
         lap("ms_forward")
-        weight = self.kl_weight
-        loss = terms.loss(weight)
-        if negative is not None:
-            loss = loss + weight * negative_phase(hamiltonian, negative())
-        lap("ms_negative_phase")
-        self.optimizer.zero_grad()
-        loss.backward()
+        terms.loss(weight).backward()
         lap("ms_backward")
+        if negative is not None:  # last, so that a remote sampler has had the time of both passes
+            moments = negative()
+            (weight * negative_phase(hamiltonian, moments)).backward()
+            self.monitor.record_call(moments.info)
+        lap("ms_negative_phase")
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.networks, self.config.clip_norm)
         self.optimizer.step()
@@ -207,9 +232,9 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Part of the training that is done, in steps or, where that is further, in seconds."""
+        """Part of the training that is done: in steps, in seconds or of the sampler's budget, whichever is furthest."""
         by_clock = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
-        return min(1.0, max(self.step / self.total_steps, by_clock))
+        return min(1.0, max(self.step / self.total_steps, by_clock, self.sampler.budget_share))
 
     @property
     def kl_weight(self) -> float:
@@ -255,7 +280,8 @@ class Trainer:
         interval = max(1, min(_STEPS_BETWEEN_LOOKS, self.total_steps // _LOOKS))
         looks, before = self.step // interval, max(0, self.step - self.steps_per_epoch) // interval
         # Not where an observer looks: a look moves the chains, and the film must not change the training.
-        diagnosis = self._diagnose() if looks > before or self.is_finished else {}
+        due = (looks > before or self.is_finished) and not self._budget_is_spent
+        diagnosis = (self._with_sampler(self._diagnose) if due else None) or {}
         rates = {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": self.kl_weight}
         loss = self.monitor.end_epoch(epoch, self.step, self.seconds, rates | diagnosis)
         if observed and self.observer is not None:
@@ -265,9 +291,14 @@ class Trainer:
     def _diagnose(self) -> dict[str, float]:
         """The sampler's effective temperature, how much its chains remember, and a rough log Z for the curves."""
         hamiltonian = self.model.prior.hamiltonian().detach()
-        spins = self.sampler.sample(hamiltonian, self.config.chains).spins
+        samples = self.sampler.sample(hamiltonian, self.config.chains)
+        self.monitor.record_call(samples.info)
+        spins = samples.spins
         beta = effective_beta(spins, hamiltonian)
         found = {"effective_beta": beta.value, "effective_beta_stderr": beta.stderr}
+        if not self.sampler.capabilities.native_beta:
+            matched = energy_matching_beta(spins, hamiltonian, torch.Generator(self.device).manual_seed(self.step))
+            found |= {"energy_beta": matched.value, "energy_beta_stderr": matched.stderr}
         found |= {part: float(np.median(times)) for part, times in self._milliseconds.items()}
         self._milliseconds.clear()
         if self.sampler.capabilities.persistent:
@@ -304,7 +335,8 @@ class Trainer:
             "optimizer": {str(index): dict(state) for index, state in moments.items()},
             "generator": self.generator.get_state(),
             "global_random": _global_random_state(),
-            "sampler": self.sampler.state_dict(),
+            # A resumed run tries the chosen sampler again.
+            "sampler": {} if self._has_fallen_back else self.sampler.state_dict(),
             "monitor": self.monitor.state_dict(),
             "observer": self.observer.state_dict() if self.observer is not None else {},
         }
@@ -347,10 +379,7 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether the networks run in bfloat16; ``auto`` where the machine multiplies it natively."""
     if precision != "auto":
         return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return bool(supported())
+    return multiplies_bfloat16(device)
 
 
 @torch.no_grad()
