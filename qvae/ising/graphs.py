@@ -79,6 +79,12 @@ class Graph:
         return torch.argsort(self.edges[:, 0] * self.num_spins + self.edges[:, 1])
 
     @cached_property
+    def row_starts(self) -> Tensor:
+        """Where in :attr:`row_order` the edges of each first spin begin, and where the last end, (n + 1,)."""
+        counts = torch.bincount(self.edges[:, 0], minlength=self.num_spins)
+        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    @cached_property
     def bipartite_sizes(self) -> tuple[int, int] | None:
         """(n1, n2) if the edges are a full RBM in row-major order, so that J is a matrix (n1, n2); else None."""
         if not self.num_edges:
