@@ -185,8 +185,8 @@ _PICTURES: Mapping[str, tuple[str, str, Callable[[_Views], Figure]]] = {
 }
 
 
-def draw_pictures(run: Run) -> list[Path]:
-    """Every picture as a PNG file in ``figures/``, and the film of the latents where one was taken."""
+def draw_pictures(run: Run, state: Mapping[str, Any]) -> list[Path]:
+    """Every picture as a PNG file in ``figures/``, and the film of the latents where the training's state has one."""
     views = _Views(run)
     files = []
     for name, (_, _, draw) in _PICTURES.items():
@@ -200,7 +200,7 @@ def draw_pictures(run: Run) -> list[Path]:
             file.unlink(missing_ok=True)
             continue
         files.append(save_figure(figure, file))
-    seen = _checkpoint_state(run).get("observer", {})
+    seen = state.get("observer", {})
     (run.path / FILM).unlink(missing_ok=True)
     if seen.get("epochs"):
         atomic_write_bytes(run.path / FILM, _film_bytes(seen, views))
@@ -235,10 +235,10 @@ def write_report(run: Run) -> Path:
     """
     found = _evaluated(run)
     started = time.perf_counter()
-    files = {file.stem: file for file in draw_pictures(run)}
+    state = _checkpoint_state(run)
+    files = {file.stem: file for file in draw_pictures(run, state)}
     found["seconds"]["pictures"] = round(time.perf_counter() - started, 2)
     atomic_write_text(run.path / EVALUATION, json.dumps(found, indent=2) + "\n")
-    state = _checkpoint_state(run)
     warnings = [warning.partition(": ")[2] for warning in state.get("monitor", {}).get("warnings", [])]
     warnings += [text for text in (found["log_z_details"].get("warning"),) if text]
     if "samples" not in files:
@@ -407,6 +407,9 @@ def _time_table(run: Run, found: Mapping[str, Any], state: Mapping[str, Any]) ->
         ]
     if run.metrics:
         rows.append(("training", f"{run.metrics[-1]['seconds']:.1f} s, {run.metrics[-1]['step']} steps"))
+    if run.metrics and run.metrics[-1].get("qpu_seconds"):
+        last = run.metrics[-1]
+        rows.append(("QPU access time", f"{last['qpu_seconds']:.2f} s, {last['qpu_seconds_per_call'] * 1e3:.1f} ms a call"))
     if state.get("observer", {}).get("epochs"):
         rows.append(("latent film, outside the training's clock", f"{state['observer']['seconds']:.1f} s"))
     rows += [(f"evaluation: {part}", f"{seconds:.1f} s") for part, seconds in found["seconds"].items()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -44,14 +45,18 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None) ->
     shown = np.concatenate([*settled, [0.0] if elbo is None else [0.0, -elbo]])
     losses.set_ylim(1.1 * float(shown.min()), 1.1 * float(shown.max()) or 1.0)
     losses.legend(loc="upper right", frameon=False, fontsize=8)
-    epochs, beta = _series(rows, "effective_beta")
-    _, error = _series([row for row in rows if row.get("effective_beta") is not None], "effective_beta_stderr")
-    if len(error) == len(beta):
-        temperature.errorbar(epochs, beta, yerr=error, fmt=".-", capsize=2)
+    _draw_with_error(temperature, rows, "effective_beta", "by pseudo-likelihood")
+    _draw_with_error(temperature, rows, "energy_beta", "by matched energies")
+    if len(temperature.containers) > 1:
+        temperature.legend(frameon=False, fontsize=8)
     temperature.axhline(1, color="grey", linewidth=0.8)
     temperature.set(xlabel="epoch", ylabel="effective inverse temperature", title="Negative phase (1 is right)")
     low, high = temperature.get_ylim()
     temperature.set_ylim(min(low, 0.8), max(high, 1.2))
+    if any(row.get("device_beta") is not None for row in rows):
+        _draw_with_error(memory, rows, "device_beta", "")
+        memory.set(xlabel="epoch", ylabel="in the units of what is submitted", title="The annealer's inverse temperature")
+        return _without_frames(figure)
     epochs, remembered = _series(rows, "chain_memory")
     if len(epochs):
         memory.plot(epochs, remembered, ".-")
@@ -59,6 +64,13 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None) ->
         memory.text(0.5, 0.5, "no chains that persist", ha="center", transform=memory.transAxes, color="grey")
     memory.set(xlabel="epoch", ylabel="correlation since the last look", title="Chains' memory (0 mixes)", ylim=(-0.1, 1.05))
     return _without_frames(figure)
+
+
+def _draw_with_error(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, label: str) -> None:
+    known = [row for row in rows if row.get(key) is not None and row.get(f"{key}_stderr") is not None]
+    if known:
+        (epochs, values), (_, errors) = _series(known, key), _series(known, f"{key}_stderr")
+        axes.errorbar(epochs, values, yerr=errors, fmt=".-", capsize=2, label=label)
 
 
 def _series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:

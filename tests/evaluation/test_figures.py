@@ -28,6 +28,7 @@ def images(*shape):
     [
         lambda: figures.loss_curves(ROWS, -11.0),
         lambda: figures.loss_curves([]),
+        lambda: figures.loss_curves([{**row, "device_beta": 2.1, "device_beta_stderr": 0.1} for row in ROWS]),
         lambda: figures.image_grid(images(7, 5, 4)),
         lambda: figures.image_grid(images(6, 3, 5, 4), title="colour"),
         lambda: figures.reconstruction_pairs(images(19, 5, 4), images(19, 5, 4)),

@@ -1,0 +1,70 @@
+"""A sampler's own temperature: against Gibbs samples of a known one."""
+
+import math
+
+import pytest
+import torch
+
+from qvae.ising import graphs
+from qvae.ising.exact import exact_distribution
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.diagnostics import Estimate, effective_beta
+from qvae.sampling.temperature import BetaFilter, energy_matching_beta
+
+
+def problem(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    graph = graphs.complete(9)
+    return IsingHamiltonian(0.5 * torch.randn(9, generator=generator), graph, 0.4 * torch.randn(36, generator=generator))
+
+
+def samples_at(beta, hamiltonian, number, seed=0):
+    scaled = hamiltonian.replace(beta * hamiltonian.h, beta * hamiltonian.J)
+    return exact_distribution(scaled).sample(number, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("beta", [0.4, 1.0, 2.0])
+def test_matched_energies_give_the_temperature_within_their_error(beta):
+    hamiltonian = problem()
+    found = [
+        energy_matching_beta(samples_at(beta, hamiltonian, 2000, seed), hamiltonian, torch.Generator().manual_seed(seed))
+        for seed in range(10)
+    ]
+    pulls = torch.tensor([(estimate.value - beta) / estimate.stderr for estimate in found])
+    assert float(pulls.abs().max()) < 4.5
+    assert 0.3 < float(pulls.square().mean().sqrt()) < 1.9  # as wide as it says, within what ten of them tell
+    assert all(estimate.stderr < 0.1 * max(1, beta) for estimate in found)
+
+
+def test_both_estimates_see_the_same_temperature():
+    hamiltonian = problem(1)
+    samples = samples_at(1.5, hamiltonian, 4000)
+    matched = energy_matching_beta(samples, hamiltonian, torch.Generator().manual_seed(0))
+    likely = effective_beta(samples, hamiltonian)
+    assert abs(matched.value - likely.value) < 5 * math.hypot(matched.stderr, likely.stderr)
+
+
+def test_energies_without_spread_say_nothing():
+    free = IsingHamiltonian([0.0, 0.0], [(0, 1)], [0.0])
+    quantum = IsingHamiltonian([1.0], [], [], gamma=1.0)
+    for hamiltonian in (free, quantum):
+        spins = torch.ones(10, hamiltonian.num_spins, dtype=torch.int8)
+        assert math.isnan(energy_matching_beta(spins, hamiltonian, torch.Generator()).value)
+
+
+def test_the_filter_follows_a_drift_and_ignores_what_says_nothing():
+    beta, generator = BetaFilter(3.0), torch.Generator().manual_seed(0)
+    pulls = []
+    for step in range(400):
+        true = 2.0 + 0.002 * step
+        noise = 0.1 * float(torch.randn((), generator=generator))
+        beta.update(Estimate(true + noise, 0.1))
+        beta.update(Estimate(math.nan, math.nan))
+        beta.update(Estimate(-1.0, 0.1))
+        if step > 50:
+            pulls.append((beta.value - true) / beta.stderr)
+    assert beta.stderr < 0.06
+    assert max(map(abs, pulls)) < 4.5
+    copy = BetaFilter(1.0)
+    copy.load_state_dict(beta.state_dict())
+    assert (copy.value, copy.variance) == (beta.value, beta.variance)
