@@ -55,7 +55,7 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None) ->
     temperature.set_ylim(min(low, 0.8), max(high, 1.2))
     if any(row.get("device_beta") is not None for row in rows):
         _draw_with_error(memory, rows, "device_beta", "")
-        memory.set(xlabel="epoch", ylabel="in the units of what is submitted", title="The annealer's inverse temperature")
+        memory.set(xlabel="epoch", ylabel="inverse temperature, in submitted units", title="The annealer's own")
         return _without_frames(figure)
     epochs, remembered = _series(rows, "chain_memory")
     if len(epochs):

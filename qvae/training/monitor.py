@@ -81,6 +81,11 @@ class Monitor:
             self._figures["qpu_seconds"] = self._qpu_seconds
             self._describe(_summary(self._figures))
 
+    @property
+    def has_open_epoch(self) -> bool:
+        """Whether steps were recorded since the last epoch's end."""
+        return self._totals is not None
+
     def check_finite(self, parameters: Sequence[Tensor] = ()) -> None:
         """Raise :class:`TrainingDiverged` if a part, or one of ``parameters``, is no longer a finite number."""
         watched = [*parameters, *([] if self._totals is None else [self._totals])]

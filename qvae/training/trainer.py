@@ -134,6 +134,8 @@ class Trainer:
         self._resumed_at = time.perf_counter() - self.seconds
         self._saved_at = time.perf_counter()
         with self.monitor.display(), _interrupts_deferred() as interrupted:
+            if self.step % self.steps_per_epoch == 0 and self.monitor.has_open_epoch:
+                self._end_of_epoch()  # of a run whose sampler failed when it was looked at there
             while not self.is_finished:
                 for images in self._batches():
                     self._with_sampler(partial(self._train_step, images))

@@ -10,7 +10,7 @@ import torch
 
 from qvae.config import ModelConfig, TrainingConfig
 from qvae.data import dataset_from_arrays
-from qvae.errors import CapabilityError, ConfigError, SamplerError
+from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
 from qvae.models.qvae import QVAE
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
@@ -140,6 +140,18 @@ def test_a_surrogate_that_is_not_finite_stops_training_and_keeps_the_last_checkp
     assert all(saved)
 
 
+class HotSampler(LatentSampler):
+    """Samples at beta = 0.3."""
+
+    capabilities = Capabilities()
+
+    def sample(self, hamiltonian, num_samples):
+        from qvae.ising.exact import exact_distribution
+
+        hot = hamiltonian.replace(h=0.3 * hamiltonian.h, J=0.3 * hamiltonian.J)
+        return Samples(exact_distribution(hot).sample(num_samples, torch.Generator().manual_seed(0)))
+
+
 def test_a_sampler_that_fails_costs_the_step_in_flight_and_no_more():
     class Failing(HotSampler):
         def sample(self, hamiltonian, num_samples):
@@ -155,6 +167,77 @@ def test_a_sampler_that_fails_costs_the_step_in_flight_and_no_more():
     assert saved == [7]
 
 
+def test_an_epoch_at_whose_end_the_sampler_failed_is_not_lost(tmp_path):
+    class Failing(HotSampler):
+        broken = True
+
+        def sample(self, hamiltonian, num_samples):
+            if self.broken and num_samples == 20 and run.step == run.total_steps:
+                raise SamplerError("the annealer is offline.")
+            return super().sample(hamiltonian, num_samples)
+
+    sampler = Failing()
+    run = trainer(sampler, Monitor(tmp_path))
+    with pytest.raises(SamplerError):
+        run.fit()
+    state = run.state_dict()
+    sampler.broken = False
+    run = trainer(sampler, Monitor(tmp_path))
+    run.load_state_dict(state)
+    run.fit()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+
+
+class Spender(HotSampler):
+    """A call costs a second of QPU time."""
+
+    def __init__(self, budget):
+        self.budget, self.spent, self.closed = budget, 0, False
+
+    @property
+    def budget_share(self):
+        return min(1.0, self.spent / self.budget)
+
+    def sample(self, hamiltonian, num_samples):
+        if self.spent + 1 > self.budget:
+            raise BudgetExhausted("the budget is spent.")
+        self.spent += 1
+        samples = super().sample(hamiltonian, num_samples)
+        samples.info |= {"qpu_seconds": 1.0, "device_beta": 0.3, "clipped": 0.0}
+        return samples
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize("budget", [3, 6, 13])
+def test_a_budget_ends_training_cleanly_and_schedules_follow_it(tmp_path, budget):
+    saved = []
+    run = trainer(Spender(budget), Monitor(tmp_path), epochs=50, kl_warmup=0.5)
+    run.save = lambda trainer: saved.append(trainer.step)
+    run.fit()
+    assert run.is_finished
+    assert saved[-1] == run.step
+    assert 0 < run.step <= budget
+    assert run.kl_weight == 1.0
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["qpu_seconds"] == rows[-1]["qpu_seconds_per_call"] * budget == budget
+    assert [warning.partition(":")[0] for warning in run.monitor.warnings] == ["budget"]
+
+
+def test_a_fallback_takes_over_the_step_in_flight_and_says_so():
+    primary = Spender(10)
+    run = trainer(primary, epochs=4)
+    primary.sample = lambda hamiltonian, number: (_ for _ in ()).throw(SamplerError("it is offline."))
+    run.fallback = load_sampler("exact", seed=0)
+    run.fit()
+    assert run.step == run.total_steps
+    assert primary.closed
+    assert "it is offline. Training goes on with the fallback, 'exact', from step 0" in run.monitor.warnings[0]
+    assert run.state_dict()["sampler"] == {}  # a resumed run tries the chosen one again
+
+
 def test_what_the_sampler_can_t_do_is_found_before_training():
     with pytest.raises(CapabilityError, match="transverse field.*exact"):
         trainer(gamma=1.0)
@@ -163,18 +246,6 @@ def test_what_the_sampler_can_t_do_is_found_before_training():
 def test_an_unknown_cuda_device_is_refused():
     with pytest.raises(ConfigError, match="CUDA devices"):
         choose_device("cuda:7")
-
-
-class HotSampler(LatentSampler):
-    """Samples at beta = 0.3."""
-
-    capabilities = Capabilities()
-
-    def sample(self, hamiltonian, num_samples):
-        from qvae.ising.exact import exact_distribution
-
-        hot = hamiltonian.replace(h=0.3 * hamiltonian.h, J=0.3 * hamiltonian.J)
-        return Samples(exact_distribution(hot).sample(num_samples, torch.Generator().manual_seed(0)))
 
 
 class StuckSampler(LatentSampler):
