@@ -70,8 +70,16 @@ class Graph:
         """Colour of each spin, (n,) int64 on the CPU: no edge joins equal colours; two colours where two suffice."""
         if self.bipartite_sizes is not None:
             return torch.repeat_interleave(torch.tensor(self.bipartite_sizes))
-        neighbours = _neighbours(self.num_spins, self.edges.cpu().numpy())
+        neighbours = _neighbour_lists(self.num_spins, self.edges.cpu().numpy())
         return torch.tensor(_two_colours(neighbours) or _dsatur(neighbours), dtype=torch.int64)
+
+    @cached_property
+    def neighbours(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Each spin's neighbours, one spin after the other, (2m,); the edges to them, (2m,); where each begins, (n + 1,)."""
+        rows, columns = torch.cat([self.edges, self.edges.flip(1)]).T
+        order = torch.argsort(rows, stable=True)
+        counts = torch.bincount(rows, minlength=self.num_spins)
+        return columns[order], order % max(1, self.num_edges), torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
     @cached_property
     def row_order(self) -> Tensor:
@@ -112,7 +120,7 @@ def _pairs(edges: EdgeList) -> Tensor:
     return pairs.to(torch.int64)
 
 
-def _neighbours(num_spins: int, edges: np.ndarray) -> list[list[int]]:
+def _neighbour_lists(num_spins: int, edges: np.ndarray) -> list[list[int]]:
     """The neighbours of each spin, ascending."""
     ends = np.concatenate([edges, edges[:, ::-1]])
     ends = ends[np.lexsort((ends[:, 1], ends[:, 0]))]

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from qvae.ising.graphs import EdgeList, Graph
 
+_SPARSE = 32  # with fewer than a 32nd of all pairs coupled, sums over neighbours are quicker than products of matrices
+
 
 class IsingHamiltonian:
     """H = sum_i h_i s_i + sum_(i,j) J_ij s_i s_j - sum_i gamma_i sigma^x_i, with p(s) = <s|exp(-H)|s> / Z.
@@ -107,16 +109,29 @@ class IsingHamiltonian:
         if self.graph.bipartite_sizes is not None:
             n1, n2 = self.graph.bipartite_sizes
             return ((left[..., :n1] @ self.J.view(n1, n2)) * right[..., n1:]).sum(-1)
-        if m * 32 >= n * n:
+        if m * _SPARSE >= n * n:
             i, j = self.edges.T
             matrix = self.J.new_zeros(n, n).index_put((i, j), self.J)
             return ((left @ matrix) * right).sum(-1)
-        # Weighted sums of rows, a tenth of the time of gathering both ends of every edge.
-        order, starts = self.graph.row_order, self.graph.row_starts
-        columns, rows = self.edges[order, 1], right.reshape(-1, n).T.contiguous()
-        weights = self.J[order].to(rows)
-        sums = F.embedding_bag(columns, rows, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
-        return (sums.T * left.reshape(-1, n)).sum(-1).reshape(left.shape[:-1])
+        order = self.graph.row_order
+        sums = _weighted_sums(self.edges[order, 1], right.reshape(-1, n), self.graph.row_starts, self.J[order])
+        return (sums * left.reshape(-1, n)).sum(-1).reshape(left.shape[:-1])
+
+    def local_fields(self, spins: Tensor) -> Tensor:
+        """dE/ds_i = h_i + sum_j J_ij s_j of spins (..., n), or of their means, as (..., n)."""
+        s, n, m = spins.to(self.h.dtype), self.num_spins, self.graph.num_edges
+        if m == 0:
+            return self.h.expand_as(s)
+        if self.graph.bipartite_sizes is not None:
+            n1, n2 = self.graph.bipartite_sizes
+            matrix = self.J.view(n1, n2)
+            return self.h + torch.cat([s[..., n1:] @ matrix.T, s[..., :n1] @ matrix], dim=-1)
+        if m * _SPARSE >= n * n:
+            i, j = self.edges.T
+            matrix = self.J.new_zeros(n, n).index_put((i, j), self.J)
+            return self.h + s @ (matrix + matrix.T)
+        columns, edges, starts = self.graph.neighbours
+        return self.h + _weighted_sums(columns, s.reshape(-1, n), starts, self.J[edges]).reshape(s.shape)
 
     def condition(self, index: Any, spins: Any) -> IsingHamiltonian:
         """The Hamiltonian of the free spins, in their old order, when the spins at ``index`` are held at ``spins``.
@@ -151,6 +166,14 @@ class IsingHamiltonian:
         renumber[free] = torch.arange(len(free), device=self.h.device)
         inside = ~(fixed[i] | fixed[j])
         return IsingHamiltonian(field[free], renumber[self.edges[inside]], self.J[inside], self.gamma[free])
+
+
+def _weighted_sums(columns: Tensor, values: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    """sum over each bag of weights * values[:, columns], (N, n), a tenth of the time of gathering both ends of every edge."""
+    rows = values.T.contiguous()
+    return F.embedding_bag(
+        columns, rows, starts, mode="sum", per_sample_weights=weights.to(rows), include_last_offset=True
+    ).T
 
 
 def _vector(values: Any, name: str, expand: int | None = None) -> Tensor:

@@ -180,10 +180,8 @@ def effective_beta(samples: Samples | Tensor, hamiltonian: IsingHamiltonian) -> 
 def _alignments(spins: Tensor, hamiltonian: IsingHamiltonian) -> Tensor:
     """-2 s_i dE/ds_i: log p(s_i | rest) - log p(-s_i | rest) at beta = 1, (num_samples, n), float64."""
     exact = hamiltonian.detach().to(dtype=torch.float64)
-    s = spins.to(exact.h).requires_grad_()
-    with torch.enable_grad():
-        (fields,) = torch.autograd.grad(exact.energy(s).sum(), s)
-    return -2 * s.detach() * fields
+    s = spins.to(exact.h)
+    return -2 * s * exact.local_fields(s)
 
 
 # Chains ---------------------------------------------------------------------------------------------------------------

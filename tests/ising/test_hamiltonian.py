@@ -152,3 +152,29 @@ def test_energies_of_all_states_agree_in_single_and_double_precision(random_hami
     single = random_hamiltonian(rbm(4, 4))
     states = spin_states(8)
     torch.testing.assert_close(single.energy(states), single.to(dtype=torch.float64).energy(states).float(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "graph", [rbm(3, 4), complete(5), edge_list([(k, (7 * k + 1) % 90) for k in range(90)]), Graph(3, [])]
+)
+def test_local_fields_are_the_derivative_of_the_energy(graph: Graph) -> None:
+    generator = torch.Generator().manual_seed(1)
+    h, J = (torch.randn(k, generator=generator, dtype=torch.float64) for k in (graph.num_spins, graph.num_edges))
+    hamiltonian = IsingHamiltonian(h, graph, J)
+    means = torch.rand(2, 6, graph.num_spins, generator=generator, dtype=torch.float64).requires_grad_()
+    (expected,) = torch.autograd.grad(hamiltonian.energy(means).sum(), means)
+    torch.testing.assert_close(hamiltonian.local_fields(means), expected)
+
+
+def test_sparse_interactions_are_differentiable_in_everything() -> None:
+    graph = edge_list([(k, (7 * k + 1) % 90) for k in range(90)])
+    generator = torch.Generator().manual_seed(2)
+    J = torch.randn(90, generator=generator, dtype=torch.float64).requires_grad_()
+    left, right = (torch.randn(3, 90, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2))
+    h = torch.zeros(90, dtype=torch.float64)
+    i, j = graph.edges.T
+    value = IsingHamiltonian(h, graph, torch.zeros(90, dtype=torch.float64)).replace(J=J).interaction(left, right)
+    plain = (left[:, i] * right[:, j]) @ J
+    torch.testing.assert_close(value, plain)
+    for mine, theirs in zip(*(torch.autograd.grad((v**2).sum(), (J, left, right)) for v in (value, plain)), strict=True):
+        torch.testing.assert_close(mine, theirs)
