@@ -96,7 +96,8 @@ def row(name: str, settings: list[str], seeds: int) -> str:
             assert run.evaluation is not None
             found.append(run.evaluation["log_likelihood"])
             last = run.metrics[-1]
-            betas.append(f"{last['device_beta']:.3f} ± {last['device_beta_stderr']:.3f}" if "device_beta_stderr" in last else "-")
+            known = "device_beta_stderr" in last
+            betas.append(f"{last['device_beta']:.3f} ± {last['device_beta_stderr']:.3f}" if known else "-")
     spread = statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else float("nan")
     return f"| {name} | {statistics.mean(found):.2f} ± {spread:.2f} | {betas[-1]} | {seeds} |"
 
@@ -200,7 +201,7 @@ def faults(arguments: argparse.Namespace) -> None:
                 if (path / "checkpoint.safetensors").exists():
                     qvae.load_run(path)
             longest = max(longest, time.perf_counter() - started)
-    print(f"{len(annealer.faults)} faults: {finished} trainings finished, after {stopped} stops in words; longest {longest:.0f} s")
+    print(f"{len(annealer.faults)} faults: {finished} trainings finished, {stopped} stops in words; longest {longest:.0f} s")
     for cause, count in sorted(said.items(), key=lambda item: -item[1]):
         print(f"  {count:4d}  {cause}")
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REPORT, FILM = "report.html", "latent_film.gif"
 _SHOWN = 64  # images in a grid
 _MAP_IMAGES = 3000
-_ENERGIES = 2000  # samples in the histogram of energies
+PICTURED = 2000  # samples in the histogram of energies
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------
@@ -63,12 +63,12 @@ class _Views:
     @cached_property
     def means(self) -> np.ndarray:
         """q(z=1|x) of the test images."""
-        return code_means(self.run, self.test[: max(_MAP_IMAGES, _ENERGIES)], self.settings.seed)
+        return code_means(self.run, self.test[: max(_MAP_IMAGES, PICTURED)], self.settings.seed)
 
     @cached_property
     def spins(self) -> Tensor:
         """Samples of the prior, (N, n)."""
-        return self.run.prior_spins(_ENERGIES).to(self.hamiltonian.h)
+        return self.run.prior_spins(PICTURED, or_fewer=True).to(self.hamiltonian.h)
 
     def decoded(self, bits: Tensor) -> np.ndarray:
         return self.run.model.decode_bits(bits, self.generator).cpu().numpy()
@@ -129,7 +129,7 @@ class _Views:
     def energies(self) -> Figure:
         from qvae.evaluation.figures import energy_histogram
 
-        bits = self.run.model.encode(self.test[:_ENERGIES].to(self.run.device), self.generator)
+        bits = self.run.model.encode(self.test[:PICTURED].to(self.run.device), self.generator)
         energy = self.hamiltonian.energy
         return energy_histogram(energy(self.spins).cpu().numpy(), energy(2 * bits - 1).cpu().numpy())
 
@@ -255,7 +255,7 @@ def write_report(run: Run) -> Path:
 
 def _why_no_samples(run: Run) -> str:
     try:
-        run.prior_spins(1)
+        run.prior_spins(1, or_fewer=True)
     except SamplerError as error:
         return f"no samples were drawn, so there are no pictures and distances of them: {error}"
     return ""

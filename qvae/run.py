@@ -25,7 +25,7 @@ from qvae.files import atomic_write_text
 from qvae.ising.graphs import Graph
 from qvae.look import EVALUATION, evaluate, film
 from qvae.models.qvae import QVAE
-from qvae.report import REPORT, write_report
+from qvae.report import PICTURED, REPORT, write_report
 from qvae.sampling.registry import load_sampler, sampler_options
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.checkpoint import load_checkpoint, save_checkpoint
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CONFIG, MODEL, CHECKPOINT = "config.yaml", "model.safetensors", "checkpoint.safetensors"
-METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
+METRICS, ENVIRONMENT, SPINS = "metrics.jsonl", "environment.json", "prior_samples.safetensors"
 
 
 @dataclass
@@ -53,6 +53,18 @@ class Run:
     config: Config
     model: QVAE
     _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
+
+    def _saved_spins(self) -> Tensor | None:
+        """Samples of this very prior that the folder keeps."""
+        if not (self.path / SPINS).exists():
+            return None
+        saved = load_checkpoint(self.path / SPINS)
+        is_of_this = all(torch.equal(saved[name], value.cpu()) for name, value in self._coefficients().items())
+        return saved["spins"].to(self.device) if is_of_this else None
+
+    def _coefficients(self) -> dict[str, Tensor]:
+        hamiltonian = self.model.prior.hamiltonian().detach()
+        return {"h": hamiltonian.h, "J": hamiltonian.J, "gamma": hamiltonian.gamma}
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
@@ -87,22 +99,29 @@ class Run:
         """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
         return generation_sampler(self.config, self.path, name)
 
-    def prior_spins(self, count: int) -> Tensor:
+    def prior_spins(self, count: int, or_fewer: bool = False) -> Tensor:
         """Samples of the prior by the sampler for generation, (count, n), -1 or +1; drawn once and kept, since some cost.
+
+        With ``or_fewer`` those that are there already will do.
 
         Raises:
             SamplerError: the sampler failed, now or before.
         """
-        if self._prior_spins is None or (isinstance(self._prior_spins, Tensor) and len(self._prior_spins) < count):
-            sampler = self.sampler()
+        if self._prior_spins is None:
+            self._prior_spins = self._saved_spins()
+        kept = self._prior_spins
+        if kept is None or (isinstance(kept, Tensor) and len(kept) < count and not or_fewer):
+            sampler, hamiltonian = self.sampler(), self.model.prior.hamiltonian().detach()
             try:
-                self._prior_spins = sampler.sample(self.model.prior.hamiltonian().detach(), count).spins
+                self._prior_spins = sampler.sample(hamiltonian, count).spins
+                save_checkpoint(self.path / SPINS, self._coefficients() | {"spins": self._prior_spins})
             except SamplerError as error:
                 self._prior_spins = error
             finally:
                 sampler.close()
         if isinstance(self._prior_spins, SamplerError):
             raise self._prior_spins
+        assert self._prior_spins is not None
         return self._prior_spins[:count]
 
 
@@ -152,22 +171,23 @@ def plan(config: Config, out: str | Path | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "latent spins": hamiltonian.num_spins,
         "couplings": hamiltonian.graph.num_edges,
-        "training": f"{trainer.total_steps:,} steps{seconds}",
+        "training": f"{trainer.total_steps:,} steps and {trainer.num_looks} looks at the sampler{seconds}",
         "samples in a step": config.training.chains,
     }
-    found |= {key: value for key, value in call.items() if key != "qpu_seconds"}
+    found |= {key: value for key, value in call.items() if key not in ("qpu_seconds", "budget")}
     if "qpu_seconds" in call:
         found["QPU seconds of a step"] = f"{call['qpu_seconds']:.4f}"
-        found["QPU seconds of all steps"] = f"{call['qpu_seconds'] * trainer.total_steps:,.1f}"
+        calls = trainer.total_steps + trainer.num_looks
+        found["QPU seconds of the training"] = f"{call['qpu_seconds'] * calls:,.1f}"
         generating = generation_sampler(config, choose_folder(out, config))
         try:
-            price = generating.plan(hamiltonian, max(1, config.evaluation.num_generated)).get("qpu_seconds", 0.0)
+            price = generating.plan(hamiltonian, config.evaluation.num_generated or PICTURED).get("qpu_seconds", 0.0)
         finally:
             generating.close()
-        found[f"QPU seconds of {config.evaluation.num_generated:,} samples at the end"] = f"{price:.1f}"
-        budget = getattr(trainer.sampler, "max_qpu_seconds", None)
-        if budget is not None and call["qpu_seconds"] > 0:
-            found["the budget"] = f"{budget:g} s, which is {int(budget / call['qpu_seconds']):,} steps"
+        found["QPU seconds of the samples at the end"] = f"{price:.1f}"
+        if "budget" in call and call["qpu_seconds"] > 0:
+            steps = int(call["budget"] / call["qpu_seconds"])
+            found["budget of the training"] = f"{call['budget']:.1f} s, which is {steps:,} steps"
     return found
 
 
@@ -232,6 +252,10 @@ def _with_absolute_paths(config: Config) -> Config:
         config.data.root = str(Path(config.data.root).expanduser().absolute())
     if Path(config.data.name).suffix in (".npy", ".npz"):
         config.data.name = str(Path(config.data.name).expanduser().absolute())
+    for chosen in (config.sampler, config.generation.sampler):
+        for option in ("record", "replay"):  # files, whatever the sampler
+            if chosen is not None and isinstance(chosen.options.get(option), str):
+                chosen.options[option] = str(Path(chosen.options[option]).expanduser().absolute())
     if config.evaluation.inception_weights is not None:
         config.evaluation.inception_weights = str(Path(config.evaluation.inception_weights).expanduser().absolute())
     return config
@@ -262,7 +286,10 @@ def _assemble(
         check_inception(config.evaluation.inception_weights)
     save = partial(_save, folder, config)
     observer = film(dataset, config.evaluation, choose_device(config.training.device))
-    return dataset, Trainer(model, dataset, config.training, sampler, monitor, save, observer, fallback)
+    trainer = Trainer(model, dataset, config.training, sampler, monitor, save, observer, fallback)
+    if config.generation.sampler is None:
+        trainer.sampler.keep_back(model.prior.hamiltonian().detach(), config.evaluation.num_generated or PICTURED)
+    return dataset, trainer
 
 
 def _build_model(config: ModelConfig, mean_image: Tensor, edges: Tensor | None = None) -> QVAE:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import math
+import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ import torch
 from torch import Tensor
 
 from qvae.errors import BudgetExhausted, CapabilityError, SamplerError, nearest
-from qvae.files import atomic_write_text
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.diagnostics import effective_beta
@@ -35,8 +36,8 @@ EMBEDDING, LEDGER = "embedding.json", "annealer.json"
 _FIRST_BETA = 3.0  # a guess until samples tell; what is off is seen in the first calls
 _OFF = 0.1  # relative error of the temperature from which on a call is made again
 _CALLS_AGAIN = 3
+_FEWEST_READS = 16
 _ROUNDS = 4  # of submissions for reads whose chains broke
-_LEDGER_SECONDS = 1.0
 _MORE_READS = 1.1  # than the breaks so far would ask for
 
 
@@ -103,6 +104,11 @@ class AnnealerSampler(SeededSampler):
         super().__init__(seed)
         named = {"solver": solver, "region": region, "profile": profile, "endpoint": endpoint}
         self._settings = {name: value for name, value in named.items() if value is not None}
+        for name, text in named.items():
+            if text is not None and not isinstance(text, str):
+                raise ValueError(f"{name} is {text!r}; it must be a text")
+        if not isinstance(spin_reversal, bool):
+            raise ValueError(f"spin_reversal is {spin_reversal!r}; it must be true or false")
         self._parameters = _solver_parameters(annealing_time, fast_anneal, anneal_schedule, parameters)
         if chain_breaks not in ("discard", "repair"):
             raise ValueError(f"chain_breaks is {chain_breaks!r}; it must be discard or repair")
@@ -117,14 +123,17 @@ class AnnealerSampler(SeededSampler):
         self.retry_seconds = _positive("retry_seconds", retry_seconds)
         self.record, self.replay = (None if file is None else Path(file).expanduser() for file in (record, replay))
         self.qpu_seconds = 0.0
+        self._own_seconds = self._kept_back = 0.0
         self._beta = BetaFilter(_FIRST_BETA if beta is None else beta)
+        self._knows_beta = False
         self._broken = 0.0  # part of the reads with broken chains, as far as seen
         self._submissions = 0
         self._last_read: np.ndarray | None = None
         self._folder: Path | None = None
-        self._ledger_written = 0.0
         self._line: Solver | None = None
+        self._is_closed = False
         self._placement: Placement | None = None
+        self._kept_placement: Placement | None = None
         self._graph: Graph | None = None
 
     # The contract -----------------------------------------------------------------------------------------------------
@@ -140,20 +149,30 @@ class AnnealerSampler(SeededSampler):
             BudgetExhausted: the call would cost more than is left of ``max_qpu_seconds``.
             SamplerError: no answer, in spite of repeats where they help; the message says why and how to go on.
         """
-        started, spent, submissions = time.perf_counter(), self.qpu_seconds, self._submissions
+        started, spent, submissions = time.perf_counter(), self._own_seconds, self._submissions
         plain = hamiltonian.detach().to(device="cpu", dtype=torch.float64)
         info: dict[str, Any] = {}
-        for _ in range(1 + _CALLS_AGAIN):
-            beta = self._beta.value
-            spins, clipped = self._read(plain, beta, num_samples, info)
-            if self.fixed_beta is not None or abs(self._beta.value / beta - 1) <= _OFF + 2 * self._beta.stderr / beta:
-                break
+        before = self.state_dict()
+        try:
+            spins, clipped = self._calibrated(plain, num_samples, info)
+        except SamplerError:
+            # A training that goes on later makes this call again, as if it hadn't been begun; what it has cost stays booked.
+            self.load_state_dict(before)
+            raise
         info |= {"device_beta": self._beta.value, "clipped": clipped, "wall_seconds": time.perf_counter() - started}
-        info |= {"qpu_seconds": self.qpu_seconds - spent, "submissions": self._submissions - submissions}
+        info |= {"qpu_seconds": self._own_seconds - spent, "submissions": self._submissions - submissions}
         if self.fixed_beta is None:
             info["device_beta_stderr"] = self._beta.stderr
-        self._keep_ledger()
         return Samples(torch.from_numpy(spins).to(hamiltonian.h.device), info=info)
+
+    def _calibrated(self, hamiltonian: IsingHamiltonian, num_samples: int, info: dict[str, Any]) -> tuple[np.ndarray, float]:
+        """Reads at a temperature that was known when they were asked for; those that tell that it wasn't are thrown away."""
+        for _ in range(1 + _CALLS_AGAIN):
+            beta = self._beta.value
+            spins, clipped = self._read(hamiltonian, beta, num_samples, info)
+            if self.fixed_beta is not None or abs(self._beta.value / beta - 1) <= _OFF + 2 * self._beta.stderr / beta:
+                break
+        return spins, clipped
 
     def submit(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Future[Samples]:
         """As :meth:`sample`, in a thread; one call at a time."""
@@ -177,13 +196,19 @@ class AnnealerSampler(SeededSampler):
         return Graph(num_spins, sorted(tuple(sorted(pair)) for pair in pairs))
 
     def attach(self, folder: Path) -> None:
-        """Take the run's folder: the embedding, the temperature and the QPU time so far are kept there."""
+        """Take the run's folder: the embedding, the temperatures, the budget and the QPU time so far are kept there."""
         self._folder = folder
         found = _read_json(folder / LEDGER)
         self.qpu_seconds = max(self.qpu_seconds, float(found.get("qpu_seconds", 0.0)))
         self._submissions = max(self._submissions, int(found.get("submissions", 0)))
-        if self.fixed_beta is None and "beta" in found:
-            self._beta.load_state_dict(found["beta"])
+        if self.max_qpu_seconds is None:
+            self.max_qpu_seconds = found.get("max_qpu_seconds")
+
+    def keep_back(self, hamiltonian: IsingHamiltonian, num_samples: int) -> None:
+        """Of the budget, what so many samples at the end will take, but no more than half of it."""
+        if self.max_qpu_seconds is not None:
+            price = self.plan(hamiltonian, num_samples)["qpu_seconds"]
+            self._kept_back = min((1 + _OFF) * price, self.max_qpu_seconds / 2)
 
     def check(self, hamiltonian: IsingHamiltonian) -> None:
         """Connect, and place the spins on qubits, where that hasn't been done.
@@ -207,6 +232,7 @@ class AnnealerSampler(SeededSampler):
             "longest chain": self._placement.longest_chain,
             "submissions": -(-reads // largest),
             "qpu_seconds": self._estimate(reads),
+            **({} if self.max_qpu_seconds is None else {"budget": self.max_qpu_seconds - self._kept_back}),
         }
 
     def describe(self) -> dict[str, str]:
@@ -230,8 +256,10 @@ class AnnealerSampler(SeededSampler):
 
     @property
     def budget_share(self) -> float:  # type: ignore[override]
-        """Part of ``max_qpu_seconds`` that is spent."""
-        return 0.0 if self.max_qpu_seconds is None else min(1.0, self.qpu_seconds / self.max_qpu_seconds)
+        """Part of ``max_qpu_seconds``, less what is kept back, that is spent."""
+        if self.max_qpu_seconds is None:
+            return 0.0
+        return min(1.0, self.qpu_seconds / (self.max_qpu_seconds - self._kept_back))
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -245,6 +273,7 @@ class AnnealerSampler(SeededSampler):
         kept_fields = placement.clip_fields(fields, properties["h_range"])
         kept_couplings = placement.clip_couplings(couplings, properties["j_range"])
         clipped = (kept_fields != fields).sum() + (kept_couplings != couplings).sum()
+        self._require_budget(self._estimate(self._reads_for(num_samples)))  # or a part would be paid and thrown away
         intact: list[np.ndarray] = []
         missing, reads, broken = num_samples, 0, 0
         for _ in range(_ROUNDS):
@@ -271,12 +300,15 @@ class AnnealerSampler(SeededSampler):
 
     def _measure(self, hamiltonian: IsingHamiltonian, fields: np.ndarray, couplings: np.ndarray, rows: np.ndarray) -> None:
         """Take the temperature of reads, in the submission's own units."""
+        if len(rows) < _FEWEST_READS:  # whose scatter doesn't tell the error
+            return
         submitted = hamiltonian.replace(torch.from_numpy(fields), torch.from_numpy(couplings))
         measured = effective_beta(torch.from_numpy(rows), submitted)
-        if measured.value == math.inf:  # no spin ever stands against its field: far colder than thought
-            self._beta = BetaFilter(2 * self._beta.value)
-        else:
+        if measured.value == math.inf and not self._knows_beta:
+            self._beta = BetaFilter(2 * self._beta.value)  # no spin ever stands against its field: far colder than guessed
+        elif math.isfinite(measured.value):
             self._beta.update(measured)
+            self._knows_beta = True
 
     def _submit(
         self, placement: Placement, fields: np.ndarray, couplings: np.ndarray, reads: int
@@ -294,7 +326,8 @@ class AnnealerSampler(SeededSampler):
             # The protocol takes no fields; flux biases act like them.
             parameters["flux_biases"] = self._flux_biases(placement, qubit_fields)
             qubit_fields = np.zeros_like(qubit_fields)
-        submission = Submission(placement.qubits, qubit_fields, placement.couplers, coupler_values, parameters)
+        price = self._access_seconds(len(placement.qubits), reads)
+        submission = Submission(placement.qubits, qubit_fields, placement.couplers, coupler_values, parameters, price)
         answer = self._answer(submission)
         self._last_read = answer.spins[-1] * placement.on_qubits(flips)
         spins, is_intact = placement.gather(answer.spins, generator)
@@ -321,19 +354,21 @@ class AnnealerSampler(SeededSampler):
         """The solver's answer within the budget, with repeats where they help."""
         pause = self.retry_seconds
         for attempt in range(self.retries + 1):
-            self._require_budget(submission.num_reads)
+            # Booked before it is spent, so that neither another process nor a kill makes the run exceed its budget.
+            self._require_budget(submission.price)
+            self._book(submission.price)
             try:
                 answer = self._solver.answer(submission)
             except Fault as fault:
-                if fault.has_run:  # and may be billed
-                    self.qpu_seconds += self._access_seconds(len(submission.qubits), submission.num_reads)
+                if not fault.has_run:
+                    self._book(-submission.price)
                 if not fault.helps_to_repeat or attempt == self.retries:
                     raise SamplerError(self._in_words(fault, attempt)) from None
                 time.sleep(pause)
                 pause *= 2
             else:
-                self.qpu_seconds += answer.qpu_seconds
                 self._submissions += 1
+                self._book(_nanoseconds(answer.qpu_seconds) - submission.price)
                 return answer
         raise AssertionError("unreachable")
 
@@ -341,8 +376,8 @@ class AnnealerSampler(SeededSampler):
         where = "the recording" if self.replay is not None else f"D-Wave solver {self._solver.structure.name}"
         tried = f", after {repeats + 1} attempts" if repeats else ""
         return (
-            f"{where} gave no samples{tried}: {fault}. Go on with --resume, with another solver "
-            "(--set sampler.options.solver=NAME) or with --sampler gibbs."
+            f"{where} gave no samples{tried}: {fault}. Go on later (a training with --resume), with another solver (--set "
+            "sampler.options.solver=NAME) or with --sampler gibbs."
         )
 
     # Cost -------------------------------------------------------------------------------------------------------------
@@ -353,7 +388,7 @@ class AnnealerSampler(SeededSampler):
         if _is_reverse(self._parameters):
             known |= {"initial_state": [(0, 1)], "reinitialize_state": True}
         try:
-            return 1e-6 * self._solver.structure.estimate_qpu_access_time(num_qubits, reads, **known)
+            return _nanoseconds(1e-6 * float(self._solver.structure.estimate_qpu_access_time(num_qubits, reads, **known)))
         except (KeyError, ValueError):
             return 0.0
 
@@ -362,15 +397,33 @@ class AnnealerSampler(SeededSampler):
         size = len(self._placement.qubits)
         return sum(self._access_seconds(size, count) for count in _portions(reads, self._most_reads))
 
-    def _require_budget(self, reads: int) -> None:
+    def _require_budget(self, price: float) -> None:
         if self.max_qpu_seconds is None:
             return
-        price = self._estimate(reads)
-        if self.qpu_seconds + price > self.max_qpu_seconds:
+        self._book(0.0)  # and learn what others have spent
+        if self.qpu_seconds + price + self._kept_back > self.max_qpu_seconds:
+            kept = f", {self._kept_back:.3f} s are kept back for the samples at the end" if self._kept_back else ""
             raise BudgetExhausted(
-                f"{self.qpu_seconds:.3f} of {self.max_qpu_seconds:g} s of QPU time are spent, and the next submission would "
+                f"{self.qpu_seconds:.3f} of {self.max_qpu_seconds:g} s of QPU time are spent{kept}, and the next call would "
                 f"take about {price:.3f} s: raise sampler.options.max_qpu_seconds to go on."
             )
+
+    def _book(self, seconds: float) -> None:
+        """Add to what was spent, here and in the run folder, where other samplers of the run book, too."""
+        self._own_seconds = _nanoseconds(self._own_seconds + seconds)
+        if self._folder is None or not self._folder.is_dir():
+            self.qpu_seconds = _nanoseconds(self.qpu_seconds + seconds)
+            return
+        with _locked(self._folder):
+            ledger = _read_json(self._folder / LEDGER)
+            self.qpu_seconds = _nanoseconds(float(ledger.get("qpu_seconds", self.qpu_seconds)) + seconds)
+            ledger |= {"qpu_seconds": self.qpu_seconds, "submissions": self._submissions}
+            if self.max_qpu_seconds is not None:
+                ledger["max_qpu_seconds"] = self.max_qpu_seconds
+            if self._knows_beta:
+                ledger.setdefault("betas", {})[self._mode] = self._beta.state_dict()
+            _write_json(self._folder / LEDGER, ledger)
+            self._keep_embedding()
 
     @property
     def _most_reads(self) -> int:
@@ -396,17 +449,34 @@ class AnnealerSampler(SeededSampler):
     def _solver(self) -> Solver:
         """The connection, made when it is first needed."""
         if self._line is None:
+            if self._is_closed:
+                raise SamplerError(f"sampler {self.name or 'dwave'!r} is closed; make a new one.")
             line: Solver = RecordedSolver(self.replay) if self.replay is not None else LeapSolver(self._settings, self.timeout)
             try:
                 _check_parameters(self._parameters, line.structure)
                 if self.record is not None:
                     line = RecordingSolver(line, self.record, self._submissions)
-                line.rewind(self._submissions)
+                elif self.replay is not None:
+                    line.rewind(self._submissions)
             except BaseException:
                 line.close()
                 raise
-            self._line = line
+            self._line, self._graph = line, None
+            self._remember_beta()
         return self._line
+
+    @property
+    def _mode(self) -> str:
+        """Solver and anneal: each has a temperature of its own."""
+        return json.dumps([str(self._solver.structure.identity), self._parameters], sort_keys=True)
+
+    def _remember_beta(self) -> None:
+        if self._folder is None or self.fixed_beta is not None or self._knows_beta:
+            return
+        known = _read_json(self._folder / LEDGER).get("betas", {}).get(self._mode)
+        if known is not None:
+            self._beta.load_state_dict(known)
+            self._knows_beta = True
 
     def _place(self, graph: Graph) -> Placement:
         """Qubits for the spins: those that the run folder names, the native ones, or a new embedding."""
@@ -418,32 +488,26 @@ class AnnealerSampler(SeededSampler):
                 return placement
         placement = embed(structure, graph)
         if placement is None:
+            lost = saved.get("solver") == structure.name and saved.get("edges") == graph.edges.tolist()
+            remedy = (
+                "some of its qubits or couplers have gone since; go on with another sampler, as --sampler gibbs"
+                if lost
+                else "take fewer spins, the solver's own graph (model.latent.graph: native) or another sampler, as gibbs"
+            )
             raise CapabilityError(
                 f"{graph.num_spins} spins with {graph.num_edges} couplings don't fit on solver {structure.name} "
-                f"({len(structure.nodes)} qubits): take fewer spins, or model.latent.graph: native."
+                f"({len(structure.nodes)} qubits): {remedy}."
             )
         return placement
 
-    def _keep_ledger(self, now: bool = False) -> None:
-        """What another process must know of this run: QPU time, temperature and embedding."""
-        is_due = now or time.monotonic() - self._ledger_written >= _LEDGER_SECONDS
-        if self._folder is None or not self._folder.is_dir() or not is_due:
+    def _keep_embedding(self) -> None:
+        if self._folder is None or self._placement is None or self._graph is None:
             return
-        self._ledger_written = time.monotonic()
-        ledger = {"solver": self._solver.structure.name, "qpu_seconds": self.qpu_seconds, "submissions": self._submissions}
-        ledger["beta"] = self._beta.state_dict()
-        atomic_write_text(self._folder / LEDGER, json.dumps(ledger) + "\n")
-        if self._placement is not None and self._graph is not None:
-            text = json.dumps(
-                {
-                    "solver": self._solver.structure.name,
-                    "edges": self._graph.edges.tolist(),
-                    "chains": [list(map(int, chain)) for chain in self._placement.chains],
-                }
-            )
-            file = self._folder / EMBEDDING
-            if not file.exists() or file.read_text(encoding="utf-8") != text + "\n":
-                atomic_write_text(file, text + "\n")
+        chains = [list(map(int, chain)) for chain in self._placement.chains]
+        text = {"solver": self._solver.structure.name, "edges": self._graph.edges.tolist(), "chains": chains}
+        if self._kept_placement is not self._placement:
+            _write_json(self._folder / EMBEDDING, text)
+            self._kept_placement = self._placement
 
     # State ------------------------------------------------------------------------------------------------------------
 
@@ -451,7 +515,7 @@ class AnnealerSampler(SeededSampler):
         """Generator, temperature, QPU time, number of submissions, and the last read, from which a reverse anneal starts."""
         state = super().state_dict()
         state |= {"beta": self._beta.state_dict(), "qpu_seconds": self.qpu_seconds, "submissions": self._submissions}
-        state["broken"] = self._broken
+        state |= {"broken": self._broken, "knows_beta": self._knows_beta}
         if self._last_read is not None:
             state["last_read"] = torch.from_numpy(self._last_read.copy())
         return state
@@ -461,11 +525,13 @@ class AnnealerSampler(SeededSampler):
         super().load_state_dict({key: value for key, value in state.items() if key == "generator"})
         if not state:
             return
-        foreign = sorted(set(state) - {"generator", "beta", "qpu_seconds", "submissions", "broken", "last_read"})
+        known = {"generator", "beta", "knows_beta", "qpu_seconds", "submissions", "broken", "last_read"}
+        foreign = sorted(set(state) - known)
         if foreign:
             raise SamplerError(f"sampler {self.name or 'dwave'!r} was given the state {foreign} of another one.")
         if self.fixed_beta is None:
             self._beta.load_state_dict(state["beta"])
+            self._knows_beta = state["knows_beta"]
         self.qpu_seconds = max(self.qpu_seconds, state["qpu_seconds"])
         self._submissions, self._broken = state["submissions"], state["broken"]
         last: Tensor | None = state.get("last_read")
@@ -474,16 +540,15 @@ class AnnealerSampler(SeededSampler):
             self._line.rewind(self._submissions)
 
     def close(self) -> None:
-        """Write what the run folder keeps, and release the connection."""
+        """Release the connection."""
+        self._is_closed = True
         if self._line is not None:
-            if self._submissions:
-                self._keep_ledger(now=True)
             self._line.close()
             self._line = None
 
     def __getstate__(self) -> dict[str, Any]:
         """The connection isn't pickled but made again."""
-        return super().__getstate__() | {"_line": None, "_placement": None, "_graph": None}
+        return super().__getstate__() | dict.fromkeys(("_line", "_placement", "_kept_placement", "_graph"))
 
 
 # Parameters of the solver ---------------------------------------------------------------------------------------------
@@ -567,6 +632,11 @@ def _positive(option: str, value: Any) -> float:
     return float(value)
 
 
+def _nanoseconds(seconds: float) -> float:
+    """Rounded, so that sums don't depend on the order: schedules follow the budget, and a replay must have the same bits."""
+    return round(seconds, 9)
+
+
 def _portions(total: int, largest: int) -> list[int]:
     """``total`` in as few parts of at most ``largest`` as can be.
 
@@ -575,6 +645,26 @@ def _portions(total: int, largest: int) -> list[int]:
     """
     whole, rest = divmod(total, largest)
     return [largest] * whole + [rest] * (rest > 0)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone with the run folder's ledger, among processes too where the system has such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(folder / f".{LEDGER}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all; unlike checkpoints it isn't waited for until the disk has it, since this is part of a step."""
+    temporary = file.with_name(f".{file.name}.part")
+    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    os.replace(temporary, file)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

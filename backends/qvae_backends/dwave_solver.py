@@ -34,6 +34,7 @@ class Submission:
         couplers: pairs of labels, (e, 2).
         couplings: on them, (e,).
         parameters: of the solver, ``num_reads`` among them.
+        price: the QPU seconds that it should take.
     """
 
     qubits: np.ndarray
@@ -41,6 +42,7 @@ class Submission:
     couplers: np.ndarray
     couplings: np.ndarray
     parameters: dict[str, Any]
+    price: float
 
     @property
     def num_reads(self) -> int:
@@ -110,6 +112,8 @@ class LeapSolver:
 
     def __init__(self, settings: dict[str, Any], timeout: float) -> None:
         self._settings, self._timeout = settings, timeout
+        self._profile = settings.get("profile") or os.environ.get("DWAVE_PROFILE") or "defaults"
+        self._identity: Any = None
         self._is_suspect = False
         try:
             self._connect()
@@ -144,6 +148,14 @@ class LeapSolver:
                 "--set sampler.options.solver=NAME, or leave the option out."
             )
         self.structure.return_matrix = True
+        if self._identity not in (None, self.structure.identity):
+            self._disconnect()
+            raise SamplerError(
+                f"the working graph of solver {self.structure.name} has changed since it was connected, and what was placed on "
+                "it must be placed anew"
+            )
+        # A client that is made anew must not choose anew.
+        self._identity, self._settings = self.structure.identity, self._settings | {"solver": self.structure.name}
         self._is_suspect = False
 
     def _disconnect(self) -> None:
@@ -155,10 +167,11 @@ class LeapSolver:
         """Where the credentials came from."""
         if os.environ.get("DWAVE_API_TOKEN"):
             return "the environment variable DWAVE_API_TOKEN"
-        return f"profile {self._sampler.client.config.profile or 'defaults'!r} of the D-Wave configuration file"
+        return f"profile {self._profile!r} of the D-Wave configuration file"
 
     def answer(self, submission: Submission) -> Answer:
         """Submit, and wait for the reads."""
+        future = None
         try:
             if self._is_suspect:
                 self._disconnect()
@@ -178,7 +191,11 @@ class LeapSolver:
             raise
         except Exception as error:
             self._is_suspect = True
-            raise _fault(error) from None
+            fault = _fault(error)
+            # A job that was accepted has run, whatever became of its answer, unless the solver says otherwise.
+            is_accepted = future is not None and future.id is not None
+            fault.has_run = fault.has_run or (is_accepted and not isinstance(error, _not_run()))
+            raise fault from None
 
     def rewind(self, position: int) -> None:
         """An annealer remembers nothing."""
@@ -220,6 +237,12 @@ def _keep_tokens_out_of_logs() -> None:
 
 
 # Faults in words ------------------------------------------------------------------------------------------------------
+
+
+def _not_run() -> tuple[type[Exception], ...]:
+    from dwave.cloud import exceptions as cloud
+
+    return (cloud.SolverOfflineError, cloud.SolverFailureError, cloud.CanceledFutureError)
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
@@ -282,6 +305,9 @@ def _no_connection(error: Exception, settings: dict[str, Any]) -> str:
     """One sentence with the remedy."""
     if isinstance(error, SamplerError):
         return str(error)
+    token = os.environ.get("DWAVE_API_TOKEN", "")
+    if token != token.strip() or not token.isascii():
+        return "DWAVE_API_TOKEN holds characters that no token has (a space or a line's end?); copy it again from Leap."
     text = " ".join(str(error).split())
     if isinstance(error, ValueError) and "token" in text.lower():
         return (
@@ -294,7 +320,8 @@ def _no_connection(error: Exception, settings: dict[str, Any]) -> str:
     if "no longer there" in str(fault) or type(error).__name__ == "SolverNotFoundError":
         named = settings.get("solver")
         which = f"no solver {named!r} is" if named else "no annealer is"
-        return f"{which} open to this account; `dwave solvers --list` shows those that are, sampler.options.solver names one."
+        remedy = "`dwave solvers --list` shows those that are, sampler.options.solver names one"
+        return f"{which} online and open to this account: {remedy}."
     remedy = "check it with `dwave ping`" if "token" in str(fault) else "check the connection with `dwave ping`"
     return f"the D-Wave service can't be used: {fault}; {remedy}, or take `--sampler gibbs`."
 
@@ -308,7 +335,8 @@ class RecordingSolver:
     Args:
         solver: that answers.
         file: where to.
-        position: how many submissions the run has made; the file holds at least as many, and a new run takes a new file.
+        position: how many submissions the run has made. A new file may begin anywhere; one that is there goes on, if it is of
+            this run so far.
 
     Raises:
         SamplerError: the file is no recording, of another solver or run, or can't be written.
@@ -316,11 +344,14 @@ class RecordingSolver:
 
     def __init__(self, solver: Solver, file: Path, position: int) -> None:
         self._solver, self._file, self.structure = solver, file, solver.structure
+        self._lost = 0.0
         if not file.exists():
-            self._write({"format": _FORMAT, "version": _VERSION, "solver": _description(self.structure)})
+            first = {"format": _FORMAT, "version": _VERSION, "start": position, "solver": _description(self.structure)}
+            self._write(first)
         header, rows = _read_recording(file)
+        self._start = int(header["start"])
         is_another = header["solver"]["identity"] != _description(self.structure)["identity"]
-        if is_another or len(rows) < position or (rows and not position):
+        if is_another or not self._start <= position <= self._start + len(rows) or (rows and not position):
             raise SamplerError(f"{file} is the recording of another run; name a new file in sampler.options.record.")
 
     @property
@@ -331,11 +362,19 @@ class RecordingSolver:
     def rewind(self, position: int) -> None:
         """Drop the answers after so many submissions."""
         lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
-        atomic_write_text(self._file, "".join(lines[: 1 + position]))
+        kept = position - self._start
+        if not 0 <= kept < len(lines):
+            remedy = "name a new file in sampler.options.record"
+            raise SamplerError(f"the recording {self._file} lacks answers of this run; {remedy}.")
+        atomic_write_text(self._file, "".join(lines[: 1 + kept]))
 
     def answer(self, submission: Submission) -> Answer:
         """The solver's answer, written down."""
-        found = self._solver.answer(submission)
+        try:
+            found = self._solver.answer(submission)
+        except Fault as fault:
+            self._lost += submission.price if fault.has_run else 0.0
+            raise
         self._write(
             {
                 "parameters": submission.parameters,
@@ -344,9 +383,11 @@ class RecordingSolver:
                 "couplers": _packed(submission.couplers.astype("<i4")),
                 "couplings": _packed(submission.couplings.astype("<f8")),
                 "spins": _packed(np.packbits(found.spins > 0)),
-                "qpu_seconds": found.qpu_seconds,
+                # With what was spent on attempts whose answers were lost.
+                "qpu_seconds": found.qpu_seconds + self._lost,
             }
         )
+        self._lost = 0.0
         return found
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -372,7 +413,7 @@ class RecordedSolver:
         from dwave.cloud.solver import StructuredSolver
 
         header, self._rows = _read_recording(file)
-        self._file = file
+        self._file, self._start = file, int(header["start"])
         self.structure = StructuredSolver(client=None, data=header["solver"])
         self._position = 0
 
@@ -383,11 +424,11 @@ class RecordedSolver:
 
     def rewind(self, position: int) -> None:
         """Go on with the answer after so many submissions."""
-        self._position = position
+        self._position = position - self._start
 
     def answer(self, submission: Submission) -> Answer:
         """The next answer, if this is what was submitted for it."""
-        if self._position >= len(self._rows):
+        if not 0 <= self._position < len(self._rows):
             raise Fault(f"the recording {self._file} ends after {len(self._rows)} submissions", False)
         row = self._rows[self._position]
         recorded = Submission(
@@ -396,6 +437,7 @@ class RecordedSolver:
             _unpacked(row["couplers"], "<i4").reshape(-1, 2),
             _unpacked(row["couplings"], "<f8"),
             row["parameters"],
+            row["qpu_seconds"],
         )
         if not _are_the_same(recorded, submission):
             raise Fault(
@@ -414,9 +456,11 @@ class RecordedSolver:
 
 def _are_the_same(one: Submission, other: Submission) -> bool:
     structure = np.array_equal(one.qubits, other.qubits) and np.array_equal(one.couplers, other.couplers)
-    if not structure or json.dumps(one.parameters) != json.dumps(other.parameters):
+    biases = [np.asarray(each.parameters.get("flux_biases", [])) for each in (one, other)]
+    plain = [json.dumps({k: v for k, v in each.parameters.items() if k != "flux_biases"}) for each in (one, other)]
+    if not structure or plain[0] != plain[1] or biases[0].shape != biases[1].shape:
         return False
-    values = ((one.fields, other.fields), (one.couplings, other.couplings))
+    values = ((one.fields, other.fields), (one.couplings, other.couplings), biases)
     return all(np.allclose(mine, theirs, rtol=0, atol=_ROUNDING) for mine, theirs in values)
 
 
@@ -436,7 +480,7 @@ def _read_recording(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise SamplerError(f"the recording {file} can't be read: {error.strerror}; check sampler.options.replay.") from error
+        raise SamplerError(f"the recording {file} can't be read: {error.strerror}; name a file.") from error
     rows = []
     for position, line in enumerate(lines):
         try:

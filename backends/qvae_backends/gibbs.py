@@ -1,4 +1,4 @@
-"""Block Gibbs sampling on any graph, on CPU or CUDA, with persistent chains and optional parallel tempering."""
+"""Block Gibbs sampling on any graph, on CPU or CUDA: persistent chains, tempering, population annealing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.ising.population import anneal_population
 from qvae.sampling.chains import ChainSampler
 from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments, whole_number
 
@@ -25,13 +26,17 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         sweeps: updates of every spin in a call, 1 or more.
         burn_in: updates of a fresh chain, which starts from random spins, before the sweeps of its first call; 0 or more.
         persistent: keep the chains; if not, all of them are fresh in every call.
-        tempering: number of temperatures of parallel tempering (Hukushima and Nemoto 1996), for priors in whose modes
-            chains get stuck; 0 or 1 is none. A call then costs so many times as much.
+        annealing: sweeps at each temperature of the population annealing from which fresh chains start, instead of
+            ``burn_in``: for priors in whose modes chains get stuck, so that their weights come out wrong; 0 is none, 5 to
+            20 are usual. As chains that go on can't mend the weights when parameters move, training on such a prior
+            needs ``persistent=False``, too.
+        tempering: number of temperatures of parallel tempering (Hukushima and Nemoto 1996), for such priors, too, where very
+            long runs are wanted; 0 or 1 is none. A call then costs so many times as much.
         beta_min: the lowest inverse temperature, above 0 and below 1; the others are spaced evenly from there to 1.
         seed: of the chains.
 
     Raises:
-        ValueError: an option is out of its range.
+        ValueError: an option is out of its range, or both annealing and tempering are wanted.
     """
 
     capabilities = Capabilities(persistent=True)
@@ -42,6 +47,7 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         sweeps: int = 10,
         burn_in: int = 200,
         persistent: bool = True,
+        annealing: int = 0,
         tempering: int = 0,
         beta_min: float = 0.2,
         seed: int | None = None,
@@ -51,13 +57,20 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         if isinstance(beta_min, bool) or not isinstance(beta_min, int | float) or not 0 < beta_min < 1:
             raise ValueError(f"beta_min is {beta_min!r}; it must be a number above 0 and below 1")
         self.beta_min = float(beta_min)
+        self.annealing = whole_number("annealing", annealing, least=0)
+        if self.annealing and self.temperatures > 1:
+            raise ValueError("annealing and tempering are two remedies for the same trouble; set one of them to 0")
         self._copies = self.temperatures
 
     def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """The spins of ``num_samples`` chains after their sweeps.
 
-        ``info`` holds ``wall_seconds``, ``sweeps`` (burn-in included) and, with tempering, ``swap_acceptance``: the rate
-        for each pair of neighbouring temperatures, the coldest first.
+        ``info`` holds ``wall_seconds``, ``sweeps`` (burn-in included) and, of fresh chains, ``burn_in_memory``: their
+        correlation with themselves over half of the burn-in. With annealing that is replaced by what
+        :class:`~qvae.ising.population.Population` tells: ``temperatures``, ``population``, ``families``, ``log_z`` and
+        ``log_z_stderr``. With tempering there is ``swap_acceptance``, a tensor on the device: the rate for each pair of
+        neighbouring temperatures, the coldest first. :func:`~qvae.sampling.chains.mixing_trouble` puts into words what they
+        say.
         """
         kernel, chains, info = self._advance(hamiltonian, num_samples)
         return Samples(kernel.to_spins(chains[:, 0]), info=info)
@@ -88,22 +101,37 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         bits = kernel.random_state(self.temperatures * number, generator).to(torch.int8)
         return bits.view(-1, self.temperatures, number)
 
+    def _start(
+        self, kernel: BlockGibbs, hamiltonian: IsingHamiltonian, number: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        if not self.annealing:
+            return super()._start(kernel, hamiltonian, number, generator)
+        found = anneal_population(kernel, number, self.annealing, generator)
+        info = {
+            "sweeps": self.annealing * found.temperatures,
+            "temperatures": found.temperatures,
+            "population": found.size,
+            "families": found.families,
+            "log_z": found.log_z,
+            "log_z_stderr": found.log_z_stderr,
+        }
+        return found.state.to(torch.int8).unsqueeze(1), info
+
     def _sweep(
         self, kernel: BlockGibbs, hamiltonian: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Any]]:
         bits = chains.flatten(1)
         if self.temperatures == 1:
             return kernel.sweep(bits.to(kernel.quickest), sweeps, generator).to(torch.int8).view_as(chains), {}
-        state = bits.float().view_as(chains)
-        state, rates = self._temper(kernel, hamiltonian.to(dtype=torch.float32), state, sweeps, generator)
-        return state.to(torch.int8), {"swap_acceptance": rates.tolist()}
+        state, rates = self._temper(kernel, bits.float().view_as(chains), sweeps, generator)
+        return state.to(torch.int8), {"swap_acceptance": rates}
 
-    def _temper(
-        self, kernel: BlockGibbs, hamiltonian: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Sweeps at every temperature, each followed by swaps of neighbouring temperatures.
+    def _temper(self, kernel: BlockGibbs, chains: Tensor, sweeps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Sweeps at every temperature, each followed by swaps of neighbours: of pairs (0, 1), (2, 3), ..., then of (1, 2), ....
 
-        Chains at beta_a and beta_b are swapped with probability min(1, exp[(beta_a - beta_b)(E_a - E_b)]).
+        Chains at beta_a and beta_b are swapped with probability min(1, exp[(beta_a - beta_b)(E_a - E_b)]). In this order
+        replicas go on in their direction where swaps succeed, and so pass from one end to the other in fewer sweeps than with
+        pairs drawn at random (Okabe et al. 2001; Syed et al. 2022, arXiv:1905.02939).
         """
         state = chains.flatten(1)
         beta = torch.linspace(1.0, self.beta_min, self.temperatures, device=state.device).unsqueeze(1)
@@ -114,7 +142,7 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         for _ in range(sweeps):
             beta_of_column[column] = beta.expand_as(column)
             kernel.sweep(state, 1, generator, beta=beta_of_column)
-            energies = hamiltonian.energy(kernel.to_spins(state))
+            energies = kernel.energies(state)
             for first in (0, 1):
                 cold, hot = slice(first, -1, 2), slice(first + 1, None, 2)
                 a, b = column[cold], column[hot]

@@ -41,6 +41,7 @@ _TRAINING_SHARE, _TRUTH_SHARE = 0.2, 0.25  # of all the time, and of what is lef
 _GRIDS: tuple[Mapping[str, Sequence[Any]], ...] = (
     {"sweeps": (1, 5, 20, 80)},
     {"tempering": (8,), "sweeps": (5, 20)},
+    {"annealing": (5, 20), "persistent": (False,)},
     {"num_sweeps": (20, 100, 400)},
 )
 """Settings tried of whatever sampler has these options; one that has none of them is tried at its defaults."""

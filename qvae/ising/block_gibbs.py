@@ -137,6 +137,7 @@ class BlockGibbs:
         n = self.graph.num_spins
         sums = torch.zeros(n, device=h.device).index_add_(0, self._rows, doubled)
         self._bias = (2.0 * sums - 2.0 * h[self.order]).unsqueeze(1)
+        self._all_down = J.sum() - h.sum()
         if self.graph.bipartite_sizes is not None and self._is_sorted:
             matrix = -4.0 * J.view(self.graph.bipartite_sizes)
             self._weights = [matrix, matrix.T]
@@ -204,6 +205,18 @@ class BlockGibbs:
         weights = self._weights[block]
         sums = F.embedding_bag(columns, neighbours, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
         return sums.add_(bias)
+
+    def energies(self, state: Tensor) -> Tensor:
+        """E(s) of every chain of a state (n, chains), (chains,), float32, from the logits x_i: a product for each block.
+
+        E(s) = E(all down) - (1/2) sum_i z_i (a_i + x_i), where a_i is x_i with all neighbours down.
+        """
+        state = state.float()
+        energies = self._all_down.repeat(state.shape[1])
+        for block in range(self.num_blocks):
+            rows = self.rows(block)
+            energies.sub_(self._field(state, block).add_(self._bias[rows]).mul_(state[rows]).sum(0), alpha=0.5)
+        return energies
 
     def _between(self, field: Tensor, block: int, beta: float | Tensor, base: Tensor | None) -> Tensor:
         if base is not None:

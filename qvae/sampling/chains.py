@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,6 +19,53 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.sampler import SeededSampler, whole_number
 
 Kernel = TypeVar("Kernel")
+
+_REMEMBERED = 0.1  # correlation of fresh chains with themselves over half their burn-in from which on a user is told
+_SIGMAS = 3  # standard errors by which it must be above that
+_ACCEPTED = 0.05  # rate of swaps of two temperatures below which replicas hardly pass
+_FAMILIES = 10  # of a population, below which modes may be missing; lower than it might be, since sweeps part relatives again
+
+
+def mixing_trouble(info: Mapping[str, Any]) -> str | None:
+    """What a sampler's info says about chains that are stuck, as a clause with the remedy; None if they look well.
+
+    Args:
+        info: of samples or moments. It is read for ``burn_in_memory``, ``swap_acceptance`` and ``families``.
+
+    >>> print(mixing_trouble({"swap_acceptance": torch.tensor([0.4, 0.01])}))  # doctest: +ELLIPSIS
+    two neighbouring temperatures of the tempering swap in only 1 % of the tries...; raise sampler.options.tempering
+    """
+    rates = torch.as_tensor(info.get("swap_acceptance", 1.0))
+    if rates.numel() and float(rates.min()) < _ACCEPTED:
+        return (
+            f"two neighbouring temperatures of the tempering swap in only {100 * float(rates.min()):.2g} % of the tries, so "
+            "that chains can't leave their modes; raise sampler.options.tempering"
+        )
+    memory = info.get("burn_in_memory", 0.0)
+    if memory - _SIGMAS * info.get("burn_in_memory_stderr", 0.0) > _REMEMBERED:
+        return (
+            f"fresh chains are stuck near where they started (correlation {memory:.2f} with themselves over the second half of "
+            "their burn-in), so that modes have wrong weights; raise sampler.options.burn_in, or, with gibbs, set "
+            "sampler.options.annealing=10 and sampler.options.persistent=false"
+        )
+    families = info.get("families", math.inf)
+    if families < _FAMILIES and families < 0.5 * info["population"]:
+        return (
+            f"the {info['population']} chains of the population annealing descend from {families:.0f} of its first chains in "
+            "effect, so that their moments are as uncertain as those of so few samples may be; raise "
+            "sampler.options.annealing, or the number of samples"
+        )
+    return None
+
+
+def _memory(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """Correlation of chains of bits (n, chains) with themselves, 0 forgets and 1 is stuck, and its standard error."""
+    past, now = before.float(), after.float()
+    past, now = past - past.mean(1, keepdim=True), now - now.mean(1, keepdim=True)
+    variance = 0.5 * (past.square().sum() + now.square().sum()).clamp_min(1e-12)
+    # Chains are independent, spins of one chain are not.
+    shares = (past * now).sum(0) / variance
+    return float(shares.sum()), float(shares.square().sum().sqrt())
 
 
 class ChainSampler(SeededSampler, Generic[Kernel]):
@@ -77,14 +126,29 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
         generator = self.generator(hamiltonian.h.device)
         chains = None if self._chains is None else self._chains[:, :, :num_samples]
         missing = num_samples - (0 if chains is None else chains.shape[2])
-        info: dict[str, Any] = {"sweeps": self.sweeps + (self.burn_in if missing else 0)}
+        info: dict[str, Any] = {"sweeps": self.sweeps}
         if missing:
-            fresh, _ = self._sweep(kernel, hamiltonian, self._fresh(kernel, missing, generator), self.burn_in, generator)
+            fresh, found = self._start(kernel, hamiltonian, missing, generator)
+            info |= found | {"sweeps": self.sweeps + found["sweeps"]}
             chains = fresh if chains is None else torch.cat([chains, fresh], dim=2)
         assert chains is not None
         chains, told = self._sweep(kernel, hamiltonian, chains.contiguous(), self.sweeps, generator)
         self._chains = chains if self.capabilities.persistent else None
         return kernel, chains, info | told | {"wall_seconds": time.perf_counter() - started}
+
+    def _start(
+        self, kernel: Kernel, hamiltonian: IsingHamiltonian, number: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Fresh chains after their burn-in, and what there is to say about it: its ``sweeps`` at least."""
+        chains = self._fresh(kernel, number, generator)
+        half = self.burn_in // 2
+        chains, _ = self._sweep(kernel, hamiltonian, chains, self.burn_in - half, generator)
+        if not half:
+            return chains, {"sweeps": self.burn_in}
+        before = chains[:, 0].clone()
+        chains, _ = self._sweep(kernel, hamiltonian, chains, half, generator)
+        memory, stderr = _memory(before, chains[:, 0])
+        return chains, {"sweeps": self.burn_in, "burn_in_memory": memory, "burn_in_memory_stderr": stderr}
 
     def _kernel_for(self, hamiltonian: IsingHamiltonian) -> Kernel:
         # Identity, not equality: comparing edges would cost time and, on CUDA, synchronise the device in every step.

@@ -187,10 +187,13 @@ class LatentSampler(ABC):
     def attach(self, folder: Path) -> None:  # noqa: B027
         """Take the folder of the run, where a backend may keep what is costly to find again, as an embedding."""
 
+    def keep_back(self, hamiltonian: IsingHamiltonian, num_samples: int) -> None:  # noqa: B027
+        """Of a budget, leave enough for so many samples that others will draw later."""
+
     def plan(self, hamiltonian: IsingHamiltonian, num_samples: int) -> dict[str, Any]:
         """What a call would take, for a person to read before it is made: nothing is sampled or spent.
 
-        ``qpu_seconds`` is among it where calls cost such time.
+        ``qpu_seconds`` is among it where calls cost such time, ``budget`` where there is one of them.
         """
         self.check(hamiltonian)
         return {}

@@ -14,6 +14,8 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.diagnostics import Estimate
 from qvae.sampling.sampler import Samples
 
+_JUMP = 5.0  # standard deviations
+
 
 def energy_matching_beta(
     samples: Samples | Tensor, hamiltonian: IsingHamiltonian, generator: torch.Generator, sweeps: int = 50, steps: int = 6
@@ -57,8 +59,11 @@ def energy_matching_beta(
 class BetaFilter:
     """A Kalman filter of an inverse temperature that drifts slowly: calls that say little weigh little.
 
+    Measurements far below zero count as others do, or the estimate would be biased; a measurement that the drift can't explain
+    is a jump, after which the estimate is as uncertain as the jump is large.
+
     Attributes:
-        value: the estimate; a guess at first.
+        value: the estimate, above 0; a guess at first.
         variance: of the estimate.
         drift: standard deviation of the change from one call to the next, relative to the value.
 
@@ -83,12 +88,16 @@ class BetaFilter:
         return math.sqrt(self.variance)
 
     def update(self, measured: Estimate) -> None:
-        """Take a measurement; one that is infinite, negative or not a number is none."""
-        if not (math.isfinite(measured.value) and math.isfinite(measured.stderr) and measured.value > 0 < measured.stderr):
+        """Take a measurement; one that is infinite or not a number is none."""
+        if not (math.isfinite(measured.value) and math.isfinite(measured.stderr) and measured.stderr > 0):
             return
         predicted = self.variance + (self.drift * self.value) ** 2
+        surprise = measured.value - self.value
+        if surprise**2 > _JUMP**2 * (predicted + measured.stderr**2):
+            predicted = surprise**2
         gain = predicted / (predicted + measured.stderr**2)
-        self.value += gain * (measured.value - self.value)
+        # It divides coefficients: never more than doubled or halved at once, and never 0.
+        self.value = min(2 * self.value, max(self.value / 2, self.value + gain * surprise))
         self.variance = (1 - gain) * predicted
 
     def state_dict(self) -> dict[str, Any]:

@@ -172,7 +172,8 @@ class Monitor:
             self.warn(
                 "mixing",
                 f"the sampler's chains have stopped mixing (correlation {memory:.2f} with themselves since the last look, "
-                f"epoch {epoch}): raise sampler.options.sweeps, or lower training.prior_learning_rate",
+                f"epoch {epoch}): raise sampler.options.sweeps, or lower training.prior_learning_rate, or, with gibbs, set "
+                "sampler.options.annealing=5 and sampler.options.persistent=false",
             )
 
     def warn(self, kind: str, text: str) -> None:

@@ -20,12 +20,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from qvae.config import TrainingConfig
 from qvae.data import Dataset, epoch_permutation
-from qvae.errors import BudgetExhausted, ConfigError, SamplerError
+from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
 from qvae.ising.block_gibbs import multiplies_bfloat16
 from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import annealed_importance_sampling
 from qvae.models.qvae import QVAE
+from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.diagnostics import effective_beta
 from qvae.sampling.sampler import LatentSampler, Moments
 from qvae.sampling.temperature import energy_matching_beta
@@ -118,8 +119,17 @@ class Trainer:
         self._resumed_at = self._saved_at = 0.0
         self._milliseconds: dict[str, list[float]] = {}
         self._budget_is_spent = self._has_fallen_back = False
-        for chosen in (sampler, *([] if fallback is None else [fallback])):
-            chosen.check(model.prior.hamiltonian().detach())
+        self._before: tuple[Tensor, list[Tensor]] | None = None
+        self._reached = 0.0  # progress by the budget of a sampler that failed since
+        hamiltonian = model.prior.hamiltonian().detach()
+        if fallback is not None:
+            fallback.check(hamiltonian)
+        try:
+            sampler.check(hamiltonian)
+        except CapabilityError:
+            raise
+        except SamplerError as error:
+            self._fall_back(error)
 
     # The loop ---------------------------------------------------------------------------------------------------------
 
@@ -167,27 +177,45 @@ class Trainer:
             return None
         except SamplerError as error:
             if self.fallback is None:
+                self._undo_step()
                 self._save()  # a sampler that fails costs the step in flight and no more
                 raise
-            name = self.fallback.name or type(self.fallback).__name__
-            self.monitor.warn("fallback", f"{error} Training goes on with the fallback, {name!r}, from step {self.step}.")
-            self.sampler.close()
-            self.sampler, self.fallback, self._has_fallen_back = self.fallback, None, True
+            self._fall_back(error)
             return self._with_sampler(work)
+
+    def _undo_step(self) -> None:
+        """Take back what a step that failed has drawn, so that a training that goes on makes it as if for the first time."""
+        if self._before is not None:
+            state, buffers = self._before
+            self.generator.set_state(state)
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+    def _fall_back(self, error: SamplerError) -> None:
+        """Go on with the fallback, aloud; without one the error stands."""
+        if self.fallback is None:
+            raise error
+        name = self.fallback.name or type(self.fallback).__name__
+        self.monitor.warn("fallback", f"{error} Training goes on with the fallback, {name!r}, from step {self.step}.")
+        self._reached = self.progress
+        self.sampler.close()
+        self.sampler, self.fallback, self._has_fallen_back = self.fallback, None, True
 
     def _batches(self) -> Iterator[Tensor]:
         """Binary batches of the rest of the current epoch."""
         epoch, position = divmod(self.step, self.steps_per_epoch)
         order = epoch_permutation(len(self.images), epoch, self.config.seed).to(self.device)
         for rows in order.split(self.config.batch_size)[position : self.steps_per_epoch]:
+            if self.sampler.capabilities.remote:
+                self._before = self.generator.get_state(), [buffer.clone() for buffer in self.model.buffers()]
             yield self.dataset.binarize(self.images.index_select(0, rows), self.generator)
 
     def _train_step(self, images: Tensor) -> None:
         lap = self._start_laps() if self.step % _STEPS_BETWEEN_TIMINGS == 0 else lambda part: None
         self._set_learning_rates()
         hamiltonian = self.model.prior.hamiltonian()
+        weight = self.kl_weight  # before a remote sampler begins to spend the budget that it follows
         negative = None if self.is_exact else self._submit(hamiltonian.detach())
-        weight = self.kl_weight
         self.optimizer.zero_grad()
         terms = surrogate(self.model, images, self.generator, self.bf16, self.is_exact)
         lap("ms_forward")
@@ -202,6 +230,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.networks, self.config.clip_norm)
         self.optimizer.step()
         self.step += 1
+        self._before = None
         self._average_weights()
         lap("ms_optimizer")
         self.monitor.record(terms)
@@ -227,7 +256,7 @@ class Trainer:
         """Ask for the negative phase; a remote sampler works while the networks do."""
         if self.sampler.capabilities.remote:
             samples = self.sampler.submit(hamiltonian, self.config.chains)
-            return lambda: Moments.from_samples(samples.result(), hamiltonian)
+            return lambda: Moments.conditional(samples.result(), hamiltonian)
         return lambda: self.sampler.moments(hamiltonian, self.config.chains)
 
     # Schedules --------------------------------------------------------------------------------------------------------
@@ -236,7 +265,7 @@ class Trainer:
     def progress(self) -> float:
         """Part of the training that is done: in steps, in seconds or of the sampler's budget, whichever is furthest."""
         by_clock = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
-        return min(1.0, max(self.step / self.total_steps, by_clock, self.sampler.budget_share))
+        return min(1.0, max(self.step / self.total_steps, by_clock, self.sampler.budget_share, self._reached))
 
     @property
     def kl_weight(self) -> float:
@@ -276,11 +305,20 @@ class Trainer:
 
     # Looking at the sampler -------------------------------------------------------------------------------------------
 
+    @property
+    def _look_interval(self) -> int:
+        return max(1, min(_STEPS_BETWEEN_LOOKS, self.total_steps // _LOOKS))
+
+    @property
+    def num_looks(self) -> int:
+        """How often a training looks at its sampler, at most: with one more call each time, at the end of an epoch."""
+        return min(self.config.epochs, self.total_steps // self._look_interval + 1)
+
     def _end_of_epoch(self) -> None:
         epoch = -(-self.step // self.steps_per_epoch)
         observed = self.observer is not None and (self.is_finished or self.observer.is_due(epoch))
-        interval = max(1, min(_STEPS_BETWEEN_LOOKS, self.total_steps // _LOOKS))
-        looks, before = self.step // interval, max(0, self.step - self.steps_per_epoch) // interval
+        looks = self.step // self._look_interval
+        before = max(0, self.step - self.steps_per_epoch) // self._look_interval
         # Not where an observer looks: a look moves the chains, and the film must not change the training.
         due = (looks > before or self.is_finished) and not self._budget_is_spent
         diagnosis = (self._with_sampler(self._diagnose) if due else None) or {}
@@ -295,6 +333,8 @@ class Trainer:
         hamiltonian = self.model.prior.hamiltonian().detach()
         samples = self.sampler.sample(hamiltonian, self.config.chains)
         self.monitor.record_call(samples.info)
+        if (trouble := mixing_trouble(samples.info)) is not None:
+            self.monitor.warn("mixing", trouble)
         spins = samples.spins
         beta = effective_beta(spins, hamiltonian)
         found = {"effective_beta": beta.value, "effective_beta_stderr": beta.stderr}
@@ -332,6 +372,7 @@ class Trainer:
         return {
             "step": self.step,
             "seconds": self.seconds,
+            "reached": self.progress if self._has_fallen_back else 0.0,
             "model": self.model.state_dict(),
             "average": list(self.average),
             "optimizer": {str(index): dict(state) for index, state in moments.items()},
@@ -346,6 +387,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state; the sampler's chains and every generator included."""
         self.step, self.seconds = state["step"], state["seconds"]
+        self._reached = max(self._reached, state.get("reached", 0.0))
         self.model.load_state_dict(state["model"])
         for mine, saved in zip(self.average, state["average"], strict=True):
             mine.copy_(saved)
@@ -354,7 +396,8 @@ class Trainer:
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(state["generator"])
         _restore_global_random_state(state["global_random"])
-        self.sampler.load_state_dict(state["sampler"])
+        if not self._has_fallen_back:
+            self.sampler.load_state_dict(state["sampler"])
         self.monitor.load_state_dict(state["monitor"])
         if self.observer is not None:
             self.observer.load_state_dict(state.get("observer", {}))

@@ -1,6 +1,7 @@
-"""Block Gibbs sampling: exact on small systems, its chains and its tempering."""
+"""Block Gibbs sampling: exact on small systems, its chains, its tempering and its annealing."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from qvae.errors import SamplerError
 from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.diagnostics import expected_total_variation, total_variation
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Moments
@@ -30,7 +32,17 @@ def assert_samples_the_distribution(spins, hamiltonian):
     assert total_variation(spins, exact) < allowed
 
 
-@pytest.mark.parametrize("options", [{}, {"persistent": False, "burn_in": 50}, {"tempering": 3, "num_samples": 500}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"persistent": False, "burn_in": 50},
+        {"tempering": 3, "num_samples": 500},
+        {"annealing": 3},
+        {"annealing": 3, "persistent": False},
+    ],
+    ids=str,
+)
 def test_conformance(options):
     check_sampler("gibbs", **options)
 
@@ -87,13 +99,83 @@ def test_tempering_finds_modes_that_plain_chains_miss():
     tempered = load_sampler("gibbs", tempering=6, seed=0).sample(hamiltonian, 2000)
     assert_samples_the_distribution(tempered.spins, hamiltonian)
     rates = tempered.info["swap_acceptance"]
-    assert len(rates) == 5
+    assert rates.shape == (5,)
     assert all(0.05 < rate < 1 for rate in rates)
+    assert mixing_trouble(tempered.info) is None
+    assert "fresh chains are stuck" in mixing_trouble(plain.info)
 
 
 def test_swap_rates_without_interaction_with_temperature():
     hamiltonian = IsingHamiltonian([0.0, 0.0], [], [])
-    assert load_sampler("gibbs", tempering=3, seed=0).sample(hamiltonian, 50).info["swap_acceptance"] == [1.0, 1.0]
+    assert load_sampler("gibbs", tempering=3, seed=0).sample(hamiltonian, 50).info["swap_acceptance"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("graph", [graphs.complete(6), graphs.rbm(3, 3)], ids=repr)
+@pytest.mark.parametrize("sweeps", [1, 3])
+def test_tempering_keeps_the_distribution_in_calls_of_any_length(graph, sweeps):
+    hamiltonian = random_hamiltonian(graph, 0.8)
+    sampler = load_sampler("gibbs", tempering=4, sweeps=sweeps, burn_in=0, seed=0)
+    for _ in range(100 // sweeps):
+        samples = sampler.sample(hamiltonian, 4000)
+    assert_samples_the_distribution(samples.spins, hamiltonian)
+
+
+# Annealing ------------------------------------------------------------------------------------------------------------
+
+
+def test_annealing_gives_modes_their_weights():
+    hamiltonian = IsingHamiltonian([0.1] * 8, graphs.complete(8), [-0.7] * 28)
+    exact = exact_distribution(hamiltonian)
+    sampler, runs = load_sampler("gibbs", annealing=2, persistent=False, seed=0), 50
+    found = [sampler.moments(hamiltonian, 200) for _ in range(runs)]
+    # Chains of one call are relatives, calls are independent.
+    means = torch.stack([moments.spins for moments in found]).double()
+    assert ((means.mean(0) - exact.moments()[0]) / (means.std(0) / runs**0.5)).abs().max() < SIGMAS
+    info = found[-1].info
+    assert info["sweeps"] == 10 + 2 * info["temperatures"]
+    assert info["population"] == 200
+    assert abs(info["log_z"] - exact.log_z) < SIGMAS * info["log_z_stderr"]
+    assert mixing_trouble(info) is None
+
+
+def test_annealed_chains_go_on_and_more_are_annealed():
+    hamiltonian = IsingHamiltonian([0.0] * 8, graphs.complete(8), [-0.9] * 28)
+    sampler = load_sampler("gibbs", annealing=2, sweeps=1, seed=0)
+    first = sampler.sample(hamiltonian, 150)
+    again = sampler.sample(hamiltonian, 150)
+    assert "families" in first.info
+    assert "families" not in again.info
+    assert again.info["sweeps"] == 1
+    more = sampler.sample(hamiltonian, 300)
+    assert more.info["population"] == 150
+    # A mode is left once in a million sweeps.
+    assert torch.equal(more.spins[:150].float().mean(1).sign(), first.spins.float().mean(1).sign())
+
+
+def glass(strength):
+    n = 60
+    return random_hamiltonian(graphs.complete(n), strength)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "fresh chains are stuck near where they started .* set sampler.options.annealing=10"),
+        ({"tempering": 3}, "swap in only . % of the tries.* raise sampler.options.tempering"),
+        ({"annealing": 1}, "descend from . of its first chains in effect.* raise sampler.options.annealing"),
+    ],
+    ids=str,
+)
+def test_a_glass_is_said_to_be_stuck_and_an_easy_prior_is_not(options, words):
+    said = mixing_trouble(load_sampler("gibbs", seed=0, **options).sample(glass(1.0), 64).info)
+    assert re.search(words, said)
+    assert mixing_trouble(load_sampler("gibbs", seed=0, **options).sample(glass(0.03), 64).info) is None
+
+
+def test_a_few_chains_of_one_spin_are_no_evidence():
+    hamiltonian = IsingHamiltonian([0.0], [], [])
+    said = [mixing_trouble(load_sampler("gibbs", seed=seed).sample(hamiltonian, 4).info) for seed in range(30)]
+    assert said == [None] * 30
 
 
 # Options --------------------------------------------------------------------------------------------------------------
@@ -106,6 +188,7 @@ def test_swap_rates_without_interaction_with_temperature():
         ("sweeps", 2.5, "sweeps is 2.5"),
         ("burn_in", -1, "burn_in is -1; it must be a whole number, 0 or more"),
         ("tempering", "many", "tempering is 'many'"),
+        ("annealing", -1, "annealing is -1; it must be a whole number, 0 or more"),
         ("beta_min", 1.0, "beta_min is 1.0; it must be a number above 0 and below 1"),
         ("persistent", "no", "persistent is 'no'; it must be true or false"),
     ],
@@ -113,3 +196,8 @@ def test_swap_rates_without_interaction_with_temperature():
 def test_bad_options(option, value, message):
     with pytest.raises(SamplerError, match=f"'gibbs' refuses its options: {message}"):
         load_sampler("gibbs", **{option: value})
+
+
+def test_annealing_and_tempering_exclude_each_other():
+    with pytest.raises(SamplerError, match="annealing and tempering are two remedies for the same trouble"):
+        load_sampler("gibbs", annealing=5, tempering=4)

@@ -66,6 +66,17 @@ def test_logits_and_means_are_those_of_every_spin_given_the_rest(hamiltonian: Is
     assert torch.equal(in_rows, spins[:, gibbs.order].T.float())
 
 
+def test_energies_are_the_hamiltonian_s(hamiltonian: IsingHamiltonian) -> None:
+    kernel = BlockGibbs(hamiltonian)
+    state = kernel.random_state(50, torch.Generator().manual_seed(0))
+    expected = hamiltonian.energy(kernel.to_spins(state))
+    assert torch.allclose(kernel.energies(state), expected, atol=1e-4)
+    assert torch.allclose(kernel.energies(state.bfloat16()), expected, atol=1e-4)
+    moved = hamiltonian.replace(hamiltonian.h + 1, 2 * hamiltonian.J)
+    kernel.update(moved)
+    assert torch.allclose(kernel.energies(state), moved.energy(kernel.to_spins(state)), atol=1e-4)
+
+
 def test_blocks_cover_every_row_once(hamiltonian: IsingHamiltonian) -> None:
     gibbs = BlockGibbs(hamiltonian)
     rows = [row for block in range(gibbs.num_blocks) for row in range(hamiltonian.num_spins)[gibbs.rows(block)]]

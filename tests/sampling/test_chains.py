@@ -8,6 +8,7 @@ import torch
 from qvae.errors import SamplerError
 from qvae.ising import block_gibbs, graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.registry import load_sampler
 
 SIGMAS = 5.0
@@ -65,13 +66,28 @@ def test_without_persistence_every_call_is_fresh(name):
     assert "chains" not in sampler.state_dict()
 
 
+def test_fresh_chains_tell_what_they_remember(name):
+    sampler, hamiltonian = load_sampler(name, sweeps=1, burn_in=20, seed=0), stiff(name)
+    frozen = sampler.sample(hamiltonian, 200).info
+    assert frozen["burn_in_memory"] > 0.9
+    assert "raise sampler.options.burn_in" in mixing_trouble(frozen)
+    assert mixing_trouble(sampler.sample(hamiltonian, 200).info) is None  # these go on: nothing was asked of them
+    uncoupled = hamiltonian.replace(hamiltonian.h, 0 * hamiltonian.J)
+    free = load_sampler(name, sweeps=1, burn_in=20, seed=0).sample(uncoupled, 200).info
+    if name == "gibbs":  # world lines of a tiny field don't turn by themselves
+        assert abs(free["burn_in_memory"]) < SIGMAS * free["burn_in_memory_stderr"]
+        assert mixing_trouble(free) is None
+    assert "burn_in_memory" not in load_sampler(name, burn_in=1, seed=0).sample(stiff(name), 20).info
+
+
 # State ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [(name, options) for name in SAMPLERS for options in ({}, {"persistent": False})]
-    + [("gibbs", {"tempering": 3}), ("path_integral", {"slices": 4})],
+    + [("gibbs", {"tempering": 3}), ("path_integral", {"slices": 4})]
+    + [("gibbs", {"annealing": 2}), ("gibbs", {"annealing": 2, "persistent": False})],
     ids=str,
 )
 @pytest.mark.parametrize(

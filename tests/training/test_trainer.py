@@ -258,8 +258,21 @@ class StuckSampler(LatentSampler):
         return Samples((2 * spins - 1).to(torch.int8))
 
 
+class GlassySampler(LatentSampler):
+    """Perfect samples, of which it says that its chains never left their modes."""
+
+    def sample(self, hamiltonian, num_samples):
+        spins = load_sampler("exact", seed=0).sample(hamiltonian, num_samples).spins
+        return Samples(spins, info={"burn_in_memory": 0.9, "burn_in_memory_stderr": 0.02})
+
+
 @pytest.mark.parametrize(
-    ("sampler", "words"), [(HotSampler(), "effective inverse temperature"), (StuckSampler(), "stopped mixing")]
+    ("sampler", "words"),
+    [
+        (HotSampler(), "effective inverse temperature"),
+        (StuckSampler(), "stopped mixing"),
+        (GlassySampler(), "fresh chains are stuck"),
+    ],
 )
 def test_trouble_is_said_once_in_words(sampler, words):
     monitor = Monitor()
