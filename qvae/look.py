@@ -115,6 +115,10 @@ def frechet_distances(run: Run, settings: EvaluationConfig, console: Console | N
     sets = _image_sets(run, settings)
     try:
         run.prior_spins(settings.num_generated)
+        if run.samples_warning is not None:
+            found["samples_warning"] = run.samples_warning
+            if console is not None:
+                console.print(f"[yellow]warning:[/yellow] of the samples: {run.samples_warning}", highlight=False)
     except SamplerError as error:
         found["samples_reason"] = str(error)
         del sets[_SAMPLES]

@@ -241,6 +241,8 @@ def write_report(run: Run) -> Path:
     atomic_write_text(run.path / EVALUATION, json.dumps(found, indent=2) + "\n")
     warnings = [warning.partition(": ")[2] for warning in state.get("monitor", {}).get("warnings", [])]
     warnings += [text for text in (found["log_z_details"].get("warning"),) if text]
+    if run.samples_warning is not None:
+        warnings.append(f"of the samples: {run.samples_warning}.")
     if "samples" not in files:
         warnings.append(_why_no_samples(run))
     html = render_page(

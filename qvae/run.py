@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import time
@@ -26,6 +27,7 @@ from qvae.ising.graphs import Graph
 from qvae.look import EVALUATION, evaluate, film
 from qvae.models.qvae import QVAE
 from qvae.report import PICTURED, REPORT, write_report
+from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.registry import load_sampler, sampler_options
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.checkpoint import load_checkpoint, save_checkpoint
@@ -47,11 +49,13 @@ class Run:
         path: the folder.
         config: as resolved when the run was started.
         model: weights averaged over training, in evaluation mode, on the configured device.
+        samples_warning: why :meth:`prior_spins` may be wrong, once they are drawn; None if nothing is known to be.
     """
 
     path: Path
     config: Config
     model: QVAE
+    samples_warning: str | None = field(default=None, repr=False)
     _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
 
     def _saved_spins(self) -> Tensor | None:
@@ -60,7 +64,10 @@ class Run:
             return None
         saved = load_checkpoint(self.path / SPINS)
         is_of_this = all(torch.equal(saved[name], value.cpu()) for name, value in self._coefficients().items())
-        return saved["spins"].to(self.device) if is_of_this else None
+        if not is_of_this:
+            return None
+        self.samples_warning = saved["warning"]
+        return saved["spins"].to(self.device)
 
     def _coefficients(self) -> dict[str, Tensor]:
         hamiltonian = self.model.prior.hamiltonian().detach()
@@ -113,8 +120,11 @@ class Run:
         if kept is None or (isinstance(kept, Tensor) and len(kept) < count and not or_fewer):
             sampler, hamiltonian = self.sampler(), self.model.prior.hamiltonian().detach()
             try:
-                self._prior_spins = sampler.sample(hamiltonian, count).spins
-                save_checkpoint(self.path / SPINS, self._coefficients() | {"spins": self._prior_spins})
+                samples = sampler.sample(hamiltonian, count)
+                self._prior_spins, self.samples_warning = samples.spins, mixing_trouble(samples.info)
+                content = {"spins": self._prior_spins, "warning": self.samples_warning}
+                with contextlib.suppress(RunError):  # a folder that can't be written to can be looked at
+                    save_checkpoint(self.path / SPINS, self._coefficients() | content)
             except SamplerError as error:
                 self._prior_spins = error
             finally:

@@ -63,13 +63,15 @@ class Bench:
 class Ours:
     """A registered sampler of ours, with fresh chains from random spins in every call, as the peers have them.
 
-    ``moments`` asks for those, which have less variance than the samples they come from.
+    ``moments`` asks for those, which have less variance than the samples they come from. ``annealed`` chains start from
+    population annealing, with a tenth of the sweeps at each of its temperatures.
     """
 
     label: str
     name: str = "gibbs"
     options: dict[str, Any] = field(default_factory=dict)
     moments: bool = False
+    annealed: bool = False
     peer = None
 
     @cached_property
@@ -80,7 +82,7 @@ class Ours:
     def run(self, bench: Bench, problem: Problem, truth: Truth, samples: int, sweeps: int, seed: int) -> Run:
         sampler, H = self._sampler, problem.hamiltonian
         # One sampler throughout: what it prepares for a graph is warm, as the peers' models are.
-        sampler.sweeps = sweeps
+        sampler.sweeps, sampler.annealing = (1, max(1, sweeps // 10)) if self.annealed else (sweeps, 0)
         with Timer() as timer:
             found = sampler.moments(H, samples) if self.moments else sampler.sample(H, samples)
         if isinstance(found, qvae.Moments):
@@ -115,6 +117,8 @@ Method = Ours | Theirs
 GIBBS = Ours("qvae gibbs")
 GIBBS_MOMENTS = Ours("qvae gibbs, moments()", moments=True)
 TEMPERING = Ours("qvae gibbs, tempering", options={"tempering": 12, "beta_min": 0.05})
+ANNEALED = Ours("qvae gibbs, annealing", annealed=True)
+ANNEALED_MOMENTS = Ours("qvae gibbs, annealing, moments()", moments=True, annealed=True)
 PATH_INTEGRAL = Ours("qvae path_integral, 16 slices", "path_integral", {"slices": 16})
 PATH_INTEGRAL_MOMENTS = Ours("qvae path_integral, 16 slices, moments()", "path_integral", {"slices": 16}, moments=True)
 

@@ -28,6 +28,8 @@ import torch  # noqa: E402
 from environments import PEERS  # noqa: E402
 from measure import compare, curves, first_sweeps, train  # noqa: E402
 from methods import (  # noqa: E402
+    ANNEALED,
+    ANNEALED_MOMENTS,
     BIPARTITE,
     BLOCK,
     GIBBS,
@@ -80,7 +82,8 @@ def quantum(bench: Bench, references: Path) -> Results:
 
 def priors(bench: Bench, references: Path) -> Results:
     """Error against time on trained priors, 1,000 chains."""
-    methods: list[Method] = [GIBBS, GIBBS_MOMENTS, TEMPERING, SA_METROPOLIS, SA_GIBBS, SA_ANNEALED, BLOCK, RBMS, OPENJIJ]
+    ours: list[Method] = [GIBBS, GIBBS_MOMENTS, TEMPERING, ANNEALED, ANNEALED_MOMENTS]
+    methods: list[Method] = [*ours, SA_METROPOLIS, SA_GIBBS, SA_ANNEALED, BLOCK, RBMS, OPENJIJ]
     found = []
     annealed = [trained(name, beta) for beta in (0.2, 1.0) for name in ("trained-zephyr", "trained-pegasus")]
     for problem in [trained("trained-mnist"), *annealed]:

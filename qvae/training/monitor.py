@@ -29,6 +29,7 @@ _SHOWN = {
     "qpu_seconds": ("QPU s", ".2f"),
 }
 _OF_CALLS = ("device_beta", "device_beta_stderr", "chain_break_fraction", "clipped")  # of a sampler's info, averaged
+_COLD = 25.0  # inverse temperature of an annealer from which on couplings are submitted near its control errors
 _CLIPPED = 0.02  # part of the fields and couplings beyond the hardware's ranges from which on a user is told
 
 
@@ -164,6 +165,13 @@ class Monitor:
                 f"since its effective inverse temperature is only {found.get('device_beta', math.nan):.2f}: so hot a sampler "
                 "can't be corrected; anneal more slowly (sampler.options.annealing_time), or take a smaller prior",
             )
+        if found.get("device_beta", 0.0) > _COLD:
+            self.warn(
+                "cold",
+                f"the annealer's effective inverse temperature is {found['device_beta']:.0f} (epoch {epoch}): fields and "
+                "couplings are submitted so many times smaller, near its control errors; anneal faster (sampler.options.annealing_time, "
+                "fast_anneal)",
+            )
         memory = found.get("chain_memory")
         if memory is None:  # nobody looked in this epoch
             return
@@ -183,6 +191,11 @@ class Monitor:
         self.warnings.append(f"{kind}: {text}")
         if self.console is not None:
             self.console.print(f"[yellow]warning:[/yellow] {text}", highlight=False)
+
+    def say(self, text: str) -> None:
+        """Say something that isn't kept."""
+        if self.console is not None:
+            self.console.print(text, highlight=False)
 
     # Showing ----------------------------------------------------------------------------------------------------------
 

@@ -143,7 +143,7 @@ class Trainer:
         """
         self._resumed_at = time.perf_counter() - self.seconds
         self._saved_at = time.perf_counter()
-        with self.monitor.display(), _interrupts_deferred() as interrupted:
+        with self.monitor.display(), _interrupts_deferred(self.monitor.say) as interrupted:
             if self.step % self.steps_per_epoch == 0 and self.monitor.has_open_epoch:
                 self._end_of_epoch()  # of a run whose sampler failed when it was looked at there
             while not self.is_finished:
@@ -456,7 +456,7 @@ def _rough_log_partition(hamiltonian: IsingHamiltonian, spins: Tensor) -> float:
 
 
 @contextmanager
-def _interrupts_deferred() -> Iterator[threading.Event]:
+def _interrupts_deferred(say: Callable[[str], None]) -> Iterator[threading.Event]:
     """Ctrl-C and SIGTERM set an event, so that a step is never cut in two; a second Ctrl-C interrupts at once."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -467,6 +467,7 @@ def _interrupts_deferred() -> Iterator[threading.Event]:
         if event.is_set():
             raise KeyboardInterrupt
         event.set()
+        say("stopping after the step in flight; once more stops at once, and goes on from the last checkpoint")
 
     previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
