@@ -243,12 +243,13 @@ class BlockGibbs:
         if state.shape[1] <= size:
             self._sweep(state, num_sweeps, generator, beta, base, blocks)
             return state
-        for first in range(0, state.shape[1], size):
-            part = slice(first, first + size)
-            own_beta = beta[part] if isinstance(beta, Tensor) and beta.ndim else beta
-            own_state = state[:, part].contiguous()
-            self._sweep(own_state, num_sweeps, generator, own_beta, base, blocks)
-            state[:, part] = own_state
+        # Parts of equal size: a last one of a few chains would take as long as the others.
+        parts = state.shape[1] // size
+        betas = beta.tensor_split(parts) if isinstance(beta, Tensor) and beta.ndim else [beta] * parts
+        for own_state, own_beta in zip(state.tensor_split(parts, dim=1), betas, strict=True):
+            swept = own_state.contiguous()
+            self._sweep(swept, num_sweeps, generator, own_beta, base, blocks)
+            own_state.copy_(swept)
         return state
 
     def _sweep(

@@ -168,8 +168,8 @@ class Monitor:
         if found.get("device_beta", 0.0) > _COLD:
             self.warn(
                 "cold",
-                f"the annealer's effective inverse temperature is {found['device_beta']:.0f} (epoch {epoch}): fields and "
-                "couplings are submitted so many times smaller, near its control errors; anneal faster (sampler.options.annealing_time, "
+                f"the annealer's effective inverse temperature is {found['device_beta']:.0f} (epoch {epoch}): what is "
+                "submitted is so many times smaller, near its control errors; anneal faster (sampler.options.annealing_time or "
                 "fast_anneal)",
             )
         memory = found.get("chain_memory")
