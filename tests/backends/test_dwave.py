@@ -19,40 +19,7 @@ from qvae.sampling.sampler import Moments
 
 pytest.importorskip("dwave.system", reason="needs the extra: pip install 'qvae[dwave]'")
 
-from solver_server import FAULTS, SolverServer
-
-MARKED = "DEV-marked-token-0f9e8d7c6b5a"
-QUICK = {"timeout": 5.0, "retries": 2, "retry_seconds": 0.01, "seed": 1}
-
-
-@pytest.fixture(scope="module")
-def _server():
-    with SolverServer(topology="zephyr", size=3, missing_qubits=6, beta=2.0, token=MARKED) as server:
-        yield server
-
-
-@pytest.fixture
-def server(_server, monkeypatch):
-    """One server for all, as good as new, which the environment names."""
-    _server.recover()
-    _server.beta, _server.latency = 2.0, 0.0
-    _server.submissions.clear()
-    for name, value in _server.environment().items():
-        monkeypatch.setenv(name, value)
-    return _server
-
-
-@pytest.fixture
-def annealer(server):
-    made = []
-
-    def make(**options):
-        made.append(qvae.load_sampler("dwave", **(QUICK | options)))
-        return made[-1]
-
-    yield make
-    for sampler in made:
-        sampler.close()
+from solver_server import FAULTS
 
 
 def problem(graph, strength=0.5, seed=0):
@@ -321,7 +288,7 @@ def test_faults_that_pass_are_waited_for_and_others_said(annealer, server, kind,
     words = r"gave no samples.*: .*\. Go on later \(a training with --resume\), .*--sampler gibbs"
     with pytest.raises(SamplerError, match=words) as caught:
         sampler.sample(hamiltonian, 10)
-    assert MARKED not in str(caught.value)
+    assert server.token not in str(caught.value)
     server.recover()
     assert len(sampler.sample(hamiltonian, 10)) == 10
 
@@ -414,7 +381,7 @@ def test_state_and_pickle_go_on(annealer, server, tmp_path):
 def test_the_conformance_suite_passes(server):
     from qvae.testing import run_checks
 
-    results = list(run_checks("dwave", **QUICK))
+    results = list(run_checks("dwave", timeout=5.0, seed=1))
     assert not [result for result in results if result.outcome == "failed"]
 
 
@@ -527,7 +494,7 @@ def test_chaos_ends_in_words_or_not_at_all(server, tmp_path):
     assert qvae.load_run(folder).metrics[-1]["step"] == 15
     assert server.faults
     assert all("gibbs" in text or "dwave" in text for text in said)
-    assert not [text for text in said if MARKED in text]
+    assert not [text for text in said if server.token in text]
 
 
 # The command line -----------------------------------------------------------------------------------------------------
@@ -569,6 +536,6 @@ def test_the_token_is_written_nowhere(server, command, tmp_path, caplog):
     printed += command("evaluate", tmp_path / "run")
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert {"report.html", "recording.jsonl", "checkpoint.safetensors"} <= {file.name for file in files}
-    assert not [file for file in files if MARKED.encode() in file.read_bytes()]
-    assert MARKED not in "".join(map(str, printed))
-    assert MARKED not in caplog.text
+    assert not [file for file in files if server.token.encode() in file.read_bytes()]
+    assert server.token not in "".join(map(str, printed))
+    assert server.token not in caplog.text

@@ -21,10 +21,6 @@ from qvae.training.trainer import Trainer
 
 pytest.importorskip("dwave.system", reason="needs the extra: pip install 'qvae[dwave]'")
 
-from solver_server import SolverServer
-
-TOKEN = "DEV-marked-token-1a2b3c"
-QUICK = {"timeout": 5.0, "retries": 2, "retry_seconds": 0.01, "seed": 1}
 RUN = [
     "sampler.name=dwave",
     "sampler.options.retry_seconds=0.01",
@@ -41,35 +37,6 @@ RUN = [
     "evaluation.probes=false",
     "evaluation.tsne_every=0",
 ]
-
-
-@pytest.fixture(scope="module")
-def _server():
-    with SolverServer(topology="zephyr", size=2, beta=2.0, token=TOKEN) as server:
-        yield server
-
-
-@pytest.fixture
-def server(_server, monkeypatch):
-    _server.recover()
-    _server.beta, _server.latency = 2.0, 0.0
-    _server.submissions.clear()
-    for name, value in _server.environment().items():
-        monkeypatch.setenv(name, value)
-    return _server
-
-
-@pytest.fixture
-def annealer(server):
-    made = []
-
-    def make(**options):
-        made.append(qvae.load_sampler("dwave", **(QUICK | options)))
-        return made[-1]
-
-    yield make
-    for sampler in made:
-        sampler.close()
 
 
 def problem(graph, strength=0.3, seed=0):
@@ -102,7 +69,8 @@ def test_a_token_in_the_configuration_file_can_be_checked(server, command, monke
     for name in [name for name in os.environ if name.startswith("DWAVE_")]:
         monkeypatch.delenv(name)
     file = tmp_path / "dwave.conf"
-    file.write_text(f"[defaults]\ntoken = {TOKEN}\nendpoint = {server.endpoint}\n[mine]\nsolver = {server.solver_name}\n")
+    defaults = f"[defaults]\ntoken = {server.token}\nendpoint = {server.endpoint}\n"
+    file.write_text(f"{defaults}[mine]\nsolver = {server.solver_name}\n")
     monkeypatch.setenv("DWAVE_CONFIG_FILE", str(file))
     for options in ([], ["--set", "profile=mine"]):
         code, out, err = command("samplers", "check", "dwave", *options)
@@ -320,7 +288,8 @@ def test_a_repeat_goes_to_the_solver_of_before(annealer, server, monkeypatch):
 
 
 def test_a_native_run_whose_qubit_has_died_says_so(server, tmp_path, monkeypatch):
-    config = qvae.load_config("digits", [*RUN, "training.epochs=1", "model.latent.sizes=[157]"])
+    everything = len(server.definition["properties"]["qubits"])
+    config = qvae.load_config("digits", [*RUN, "training.epochs=1", f"model.latent.sizes=[{everything}]"])
     run = qvae.train(config, tmp_path / "run")
     dead = json.loads((run.path / "embedding.json").read_text())["chains"][0][0]
     definition = copy.deepcopy(server.definition)
