@@ -216,8 +216,8 @@ def samplers(context: typer.Context) -> None:
             _spins(able.max_spins),
             _spins(able.max_quantum_spins or able.max_spins) if able.transverse_field else "no",
             "exact" if able.exact else "sampled",
-            "persistent" if able.persistent else "fresh",
-            "remotely" if able.remote else "here",
+            "kept" if able.persistent else "fresh",
+            "remote" if able.remote else "here",
         )
     console = _console()
     console.print(table)
