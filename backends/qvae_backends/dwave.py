@@ -134,6 +134,7 @@ class AnnealerSampler(SeededSampler):
         self._is_closed = False
         self._placement: Placement | None = None
         self._kept_placement: Placement | None = None
+        self._most_reads = 1  # in one submission, of this placement
         self._graph: Graph | None = None
 
     # The contract -----------------------------------------------------------------------------------------------------
@@ -220,6 +221,7 @@ class AnnealerSampler(SeededSampler):
         super().check(hamiltonian)
         if hamiltonian.num_spins and self._graph is not hamiltonian.graph:
             self._placement, self._graph = self._place(hamiltonian.graph.to("cpu")), hamiltonian.graph
+            self._most_reads = self._largest_job(len(self._placement.qubits))
 
     def plan(self, hamiltonian: IsingHamiltonian, num_samples: int) -> dict[str, Any]:
         """Solver, qubits, chains, and the estimated QPU seconds of one call."""
@@ -273,7 +275,9 @@ class AnnealerSampler(SeededSampler):
         kept_fields = placement.clip_fields(fields, properties["h_range"])
         kept_couplings = placement.clip_couplings(couplings, properties["j_range"])
         clipped = (kept_fields != fields).sum() + (kept_couplings != couplings).sum()
-        self._require_budget(self._estimate(self._reads_for(num_samples)))  # or a part would be paid and thrown away
+        if self.max_qpu_seconds is not None:
+            self._book(0.0)  # and learn what others have spent
+            self._require_budget(self._estimate(self._reads_for(num_samples)))  # or a part would be paid and thrown away
         intact: list[np.ndarray] = []
         missing, reads, broken = num_samples, 0, 0
         for _ in range(_ROUNDS):
@@ -355,8 +359,7 @@ class AnnealerSampler(SeededSampler):
         pause = self.retry_seconds
         for attempt in range(self.retries + 1):
             # Booked before it is spent, so that neither another process nor a kill makes the run exceed its budget.
-            self._require_budget(submission.price)
-            self._book(submission.price)
+            self._book(submission.price, is_new=True)
             try:
                 answer = self._solver.answer(submission)
             except Fault as fault:
@@ -400,7 +403,6 @@ class AnnealerSampler(SeededSampler):
     def _require_budget(self, price: float) -> None:
         if self.max_qpu_seconds is None:
             return
-        self._book(0.0)  # and learn what others have spent
         if self.qpu_seconds + price + self._kept_back > self.max_qpu_seconds:
             kept = f", {self._kept_back:.3f} s are kept back for the samples at the end" if self._kept_back else ""
             raise BudgetExhausted(
@@ -408,32 +410,36 @@ class AnnealerSampler(SeededSampler):
                 f"take about {price:.3f} s: raise sampler.options.max_qpu_seconds to go on."
             )
 
-    def _book(self, seconds: float) -> None:
-        """Add to what was spent, here and in the run folder, where other samplers of the run book, too."""
-        self._own_seconds = _nanoseconds(self._own_seconds + seconds)
-        if self._folder is None or not self._folder.is_dir():
+    def _book(self, seconds: float, is_new: bool = False) -> None:
+        """Add to what was spent, here and in the run folder, where other samplers of the run book, too.
+
+        Raises:
+            BudgetExhausted: it ``is_new`` and not covered.
+        """
+        folder = self._folder if self._folder is not None and self._folder.is_dir() else None
+        with contextlib.nullcontext() if folder is None else _locked(folder):
+            ledger = {} if folder is None else _read_json(folder / LEDGER)
+            self.qpu_seconds = float(ledger.get("qpu_seconds", self.qpu_seconds))
+            if is_new:
+                self._require_budget(seconds)
             self.qpu_seconds = _nanoseconds(self.qpu_seconds + seconds)
-            return
-        with _locked(self._folder):
-            ledger = _read_json(self._folder / LEDGER)
-            self.qpu_seconds = _nanoseconds(float(ledger.get("qpu_seconds", self.qpu_seconds)) + seconds)
+            self._own_seconds = _nanoseconds(self._own_seconds + seconds)
+            if folder is None:
+                return
             ledger |= {"qpu_seconds": self.qpu_seconds, "submissions": self._submissions}
             if self.max_qpu_seconds is not None:
                 ledger["max_qpu_seconds"] = self.max_qpu_seconds
             if self._knows_beta:
                 ledger.setdefault("betas", {})[self._mode] = self._beta.state_dict()
-            _write_json(self._folder / LEDGER, ledger)
+            _write_json(folder / LEDGER, ledger)
             self._keep_embedding()
 
-    @property
-    def _most_reads(self) -> int:
+    def _largest_job(self, num_qubits: int) -> int:
         """Reads that the solver takes in one submission, by number and by duration."""
-        assert self._placement is not None
         properties = self._solver.structure.properties
         most = int(properties.get("num_reads_range", [1, 10_000])[1])
         longest = 1e-6 * properties.get("problem_run_duration_range", [0, math.inf])[1]
-        size = len(self._placement.qubits)
-        while most > 1 and self._access_seconds(size, most) > longest:
+        while most > 1 and self._access_seconds(num_qubits, most) > longest:
             most = max(1, int(most * 0.9))
         return most
 
@@ -482,16 +488,16 @@ class AnnealerSampler(SeededSampler):
         """Qubits for the spins: those that the run folder names, the native ones, or a new embedding."""
         structure = self._solver.structure
         saved = _read_json(self._folder / EMBEDDING) if self._folder is not None else {}
-        if saved.get("solver") == structure.name and saved.get("edges") == graph.edges.tolist():
+        is_known = saved.get("solver") == structure.name and saved.get("edges") == graph.edges.tolist()
+        if is_known:
             placement = Placement.on(structure, graph, saved["chains"])
             if placement is not None:
                 return placement
         placement = embed(structure, graph)
         if placement is None:
-            lost = saved.get("solver") == structure.name and saved.get("edges") == graph.edges.tolist()
             remedy = (
                 "some of its qubits or couplers have gone since; go on with another sampler, as --sampler gibbs"
-                if lost
+                if is_known
                 else "take fewer spins, the solver's own graph (model.latent.graph: native) or another sampler, as gibbs"
             )
             raise CapabilityError(
@@ -501,13 +507,12 @@ class AnnealerSampler(SeededSampler):
         return placement
 
     def _keep_embedding(self) -> None:
-        if self._folder is None or self._placement is None or self._graph is None:
+        if self._folder is None or self._placement is None or self._graph is None or self._kept_placement is self._placement:
             return
         chains = [list(map(int, chain)) for chain in self._placement.chains]
-        text = {"solver": self._solver.structure.name, "edges": self._graph.edges.tolist(), "chains": chains}
-        if self._kept_placement is not self._placement:
-            _write_json(self._folder / EMBEDDING, text)
-            self._kept_placement = self._placement
+        content = {"solver": self._solver.structure.name, "edges": self._graph.edges.tolist(), "chains": chains}
+        _write_json(self._folder / EMBEDDING, content)
+        self._kept_placement = self._placement
 
     # State ------------------------------------------------------------------------------------------------------------
 

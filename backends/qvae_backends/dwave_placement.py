@@ -35,7 +35,6 @@ class Placement:
         spin = dict(zip(self.qubits.tolist(), np.repeat(np.arange(len(lengths)), lengths).tolist(), strict=True))
         edge = {(int(i), int(j)): index for index, (i, j) in enumerate(self._ends.T)}
         between: list[tuple[int, int]] = []
-        self._edge_of: np.ndarray
         edge_of: list[int] = []
         within: list[tuple[int, int]] = []
         for u, v in edges:
