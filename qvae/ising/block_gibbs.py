@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 
 _DENSE_SPINS = 64  # up to here a dense matrix is as quick as a sparse one, whatever the graph
@@ -29,14 +30,13 @@ class _Block:
     high: int
 
 
-def sparse_matrix(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A sparse CSR matrix from its entries, sorted by row and then by column."""
-    counts = torch.bincount(rows, minlength=shape[0])
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+def sparse_matrix(starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
+    """A square sparse matrix of compressed rows (CSR): its entries by row and column, and where each row begins."""
+    size = len(starts) - 1
     with warnings.catch_warnings():
         # torch tells every user once that CSR is in beta; we use its matrix product alone.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=False)
+        return torch.sparse_csr_tensor(starts, columns, values, (size, size), check_invariants=False)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -99,14 +99,14 @@ class BlockGibbs:
         self.order = torch.argsort(colouring, stable=True).to(device)
         position = torch.argsort(self.order)
         self._is_sorted = bool((self.order == torch.arange(graph.num_spins, device=device)).all())
-        # Both directions of every edge, by the row that is updated; `_sources` find the coupling again.
+        # Both directions of every edge, by the row that is updated.
         ends = position[graph.edges]
         self._rows = torch.cat([ends[:, 0], ends[:, 1]])
         self._columns = torch.cat([ends[:, 1], ends[:, 0]])
         self._dense = graph.num_spins <= _DENSE_SPINS or graph.num_edges * 8 >= graph.num_spins**2
         self._blocks = self._find_blocks(colouring)
         if not self._dense:
-            self._find_bags()
+            self._find_bags(ends)
         self.update(hamiltonian)
 
     def _find_blocks(self, colouring: Tensor) -> list[_Block]:
@@ -119,16 +119,14 @@ class BlockGibbs:
             start = stop
         return blocks
 
-    def _find_bags(self) -> None:
-        """Entries of each block's sparse matrix by row and column: their places in both directions of edges, and columns."""
-        keys = self._rows * self.graph.num_spins + self._columns
-        self._sources, self._bags = [], []
+    def _find_bags(self, ends: Tensor) -> None:
+        """Entries of each block's sparse matrix by row: the edges they come from, and their columns and where rows begin."""
+        columns, edges, starts = Graph(self.graph.num_spins, ends).neighbours
+        self._edges, self._bags = [], []
         for b in self._blocks:
-            source = torch.nonzero((self._rows >= b.start) & (self._rows < b.stop)).squeeze(1)
-            source = source[torch.argsort(keys[source])]
-            counts = torch.bincount(self._rows[source] - b.start, minlength=b.stop - b.start)
-            self._sources.append(source)
-            self._bags.append((self._columns[source] - b.low, torch.cat([counts.new_zeros(1), counts.cumsum(0)])))
+            entries = slice(int(starts[b.start]), int(starts[b.stop]))
+            self._edges.append(edges[entries])
+            self._bags.append((columns[entries] - b.low, starts[b.start : b.stop + 1] - starts[b.start]))
 
     def update(self, hamiltonian: IsingHamiltonian) -> None:
         """Take over new fields and couplings on the same graph."""
@@ -145,8 +143,7 @@ class BlockGibbs:
             full = torch.zeros(n, n, device=h.device).index_put_((self._rows, self._columns), -4.0 * doubled)
             self._weights = [full[b.start : b.stop, b.low : b.high].contiguous() for b in self._blocks]
         else:
-            doubled = -4.0 * doubled
-            self._weights = [doubled[source] for source in self._sources]
+            self._weights = [-4.0 * J[edges] for edges in self._edges]
 
     @property
     def quickest(self) -> torch.dtype:

@@ -77,20 +77,13 @@ class Graph:
     def neighbours(self) -> tuple[Tensor, Tensor, Tensor]:
         """Each spin's neighbours, one spin after the other, (2m,); the edges to them, (2m,); where each begins, (n + 1,)."""
         rows, columns = torch.cat([self.edges, self.edges.flip(1)]).T
-        order = torch.argsort(rows, stable=True)
-        counts = torch.bincount(rows, minlength=self.num_spins)
-        return columns[order], order % max(1, self.num_edges), torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        columns, entries, starts = _by_row(rows, columns, self.num_spins)
+        return columns, entries % max(1, self.num_edges), starts
 
     @cached_property
-    def row_order(self) -> Tensor:
-        """The edges' indices in ascending order of the edges, (m,), on the graph's device."""
-        return torch.argsort(self.edges[:, 0] * self.num_spins + self.edges[:, 1])
-
-    @cached_property
-    def row_starts(self) -> Tensor:
-        """Where in :attr:`row_order` the edges of each first spin begin, and where the last end, (n + 1,)."""
-        counts = torch.bincount(self.edges[:, 0], minlength=self.num_spins)
-        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    def forward_neighbours(self) -> tuple[Tensor, Tensor, Tensor]:
+        """:attr:`neighbours` from the first spin of an edge to its second alone, so that each edge stands there once."""
+        return _by_row(self.edges[:, 0], self.edges[:, 1], self.num_spins)
 
     @cached_property
     def bipartite_sizes(self) -> tuple[int, int] | None:
@@ -106,6 +99,13 @@ class Graph:
 
 def _bipartite_edges(n1: int, n2: int) -> Tensor:
     return torch.cartesian_prod(torch.arange(n1), torch.arange(n1, n1 + n2)).reshape(-1, 2)
+
+
+def _by_row(rows: Tensor, columns: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Entries of a matrix in compressed rows: their columns, their places in what was given, and where each row begins."""
+    order = torch.argsort(rows * num_rows + columns)
+    counts = torch.bincount(rows, minlength=num_rows)
+    return columns[order], order, torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def _pairs(edges: EdgeList) -> Tensor:

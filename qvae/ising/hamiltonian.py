@@ -113,8 +113,8 @@ class IsingHamiltonian:
             i, j = self.edges.T
             matrix = self.J.new_zeros(n, n).index_put((i, j), self.J)
             return ((left @ matrix) * right).sum(-1)
-        order = self.graph.row_order
-        sums = _weighted_sums(self.edges[order, 1], right.reshape(-1, n), self.graph.row_starts, self.J[order])
+        columns, edges, starts = self.graph.forward_neighbours
+        sums = _weighted_sums(columns, right.reshape(-1, n), starts, self.J[edges])
         return (sums * left.reshape(-1, n)).sum(-1).reshape(left.shape[:-1])
 
     def local_fields(self, spins: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs, sparse_matrix
 from qvae.ising.exact import MAX_ENUMERATION_SPINS, MAX_QUANTUM_SPINS, exact_distribution, spin_states
+from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 
 MAX_LAYER_SPINS = 25
@@ -271,10 +272,8 @@ class AnnealingPath:
         inside = kept[ends].all(1)
         if not bool(inside.any()):
             return slope, None
-        ends, values = ends[inside], hamiltonian.J[inside]
-        sorted_by_row = torch.argsort(ends[:, 0] * n + ends[:, 1])
-        rows, columns = ends[sorted_by_row].T
-        return slope, sparse_matrix(rows, columns, values[sorted_by_row], (n, n))
+        columns, edges, starts = Graph(n, ends[inside]).forward_neighbours
+        return slope, sparse_matrix(starts, columns, hamiltonian.J[inside][edges])
 
     def base_state(self, chains: int) -> Tensor:
         """Independent samples at beta = 0, (n, chains)."""

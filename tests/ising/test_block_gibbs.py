@@ -264,10 +264,10 @@ def test_torch_s_note_on_sparse_matrices_does_not_reach_the_user() -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            matrix = sparse_matrix(torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([3.0, 4.0]), (3, 2))
+            matrix = sparse_matrix(torch.tensor([0, 1, 1, 2]), torch.tensor([1, 0]), torch.tensor([3.0, 4.0]))
     finally:
         torch.set_warn_always(False)
-    assert (matrix @ torch.eye(2)).tolist() == [[0.0, 3.0], [0.0, 0.0], [4.0, 0.0]]
+    assert (matrix @ torch.eye(3)).tolist() == [[0.0, 3.0, 0.0], [0.0, 0.0, 0.0], [4.0, 0.0, 0.0]]
 
 
 def test_no_spins() -> None:
