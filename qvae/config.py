@@ -150,13 +150,16 @@ class NetworkConfig(Section):
 
     kind: Literal["mlp", "conv"] = "mlp"
     hidden: list[Positive] = [256, 256]
-    """mlp: widths of the hidden layers; conv: channels of the stride-2 layers"""
+    """mlp: widths of the hidden layers; conv: channels of the stride-2 layers; from the image to the latents"""
+    decoder_hidden: list[Positive] | None = None
+    """the decoder's, from the latents to the image; None takes those of ``hidden`` backwards"""
     batch_norm: bool = True
 
     @model_validator(mode="after")
     def _convolutions_have_layers(self) -> NetworkConfig:
-        if self.kind == "conv" and not self.hidden:
-            raise ValueError("hidden is empty; conv needs the channels of one layer or more")
+        for key in ("hidden", "decoder_hidden"):
+            if self.kind == "conv" and getattr(self, key) == []:
+                raise ValueError(f"{key} is empty; conv needs the channels of one layer or more")
         return self
 
 
@@ -216,6 +219,8 @@ class TrainingConfig(Section):
     """steps over which the learning rates rise from zero"""
     kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
     """part of the training over which the KL part's weight rises to 1; without it the prior switches latents off early"""
+    kl_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """the KL part's weight at the start of the warm-up; from 0, codes grow that no prior fits well later"""
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     """largest norm of the networks' gradient"""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999

@@ -157,6 +157,7 @@ def train(bench: Bench, references: Path) -> Row:
     np.save(images, 255 * pixels)
     settings = ["data.binarize=threshold", "training.max_seconds=null", f"training.batch_size={_BATCH}"]
     settings += [f"data.name={images}", f"training.chains={_CHAINS}", f"sampler.options={{sweeps: {_SWEEPS}}}"]
+    settings += ["model.network.decoder_hidden=null"]  # as deep as the encoder, as the plugin's networks are
     config = qvae.load_config("mnist", [*settings, "training.device=cpu"])
     bf16 = use_bfloat16(config.training.precision, choose_device("cpu"))
     ours = _timed(trainer_rounds(config, 40), 40)

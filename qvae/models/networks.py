@@ -51,13 +51,14 @@ class Decoder(nn.Module):
     def __init__(self, config: NetworkConfig, num_latents: int, image_shape: tuple[int, ...], mean_image: Tensor) -> None:
         super().__init__()
         pixels = math.prod(image_shape)
+        hidden = config.hidden[::-1] if config.decoder_hidden is None else config.decoder_hidden
         self.bias = nn.Parameter(torch.logit(mean_image.reshape(pixels).float().clamp(0.005, 0.995)))
         if config.kind == "mlp":
-            widths = [num_latents, *reversed(config.hidden)]
+            widths = [num_latents, *hidden]
             self.layers = nn.Sequential(_mlp(widths, config.batch_norm), nn.Linear(widths[-1], pixels, bias=False))
             return
-        sizes = list(reversed(_conv_sizes(image_shape, len(config.hidden))))
-        channels = [*reversed(config.hidden), _channels(image_shape)[0]]
+        sizes = list(reversed(_conv_sizes(image_shape, len(hidden))))
+        channels = [*hidden, _channels(image_shape)[0]]
         layers: list[nn.Module] = [nn.Linear(num_latents, channels[0] * math.prod(sizes[0])), nn.SiLU()]
         layers += [nn.Unflatten(1, (channels[0], *sizes[0]))]
         for level, (inputs, outputs) in enumerate(itertools.pairwise(channels)):

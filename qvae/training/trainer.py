@@ -270,8 +270,8 @@ class Trainer:
     @property
     def kl_weight(self) -> float:
         """Weight of the KL part at this step."""
-        warmup = self.config.kl_warmup
-        return 1.0 if self.progress >= warmup else self.progress / warmup
+        start, warmup = self.config.kl_start, self.config.kl_warmup
+        return 1.0 if self.progress >= warmup else start + (1 - start) * self.progress / warmup
 
     def _set_learning_rates(self) -> None:
         factor = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))

@@ -10,10 +10,16 @@ from qvae.config import ModelConfig
 from qvae.models.posterior import Code, Posterior, split_levels
 from qvae.models.qvae import QVAE, bernoulli_log_likelihood
 
-NETWORKS = [{"kind": "mlp", "hidden": [16, 8]}, {"kind": "mlp", "hidden": []}, {"kind": "conv", "hidden": [4, 6]}]
+NETWORKS = {
+    "mlp": {"kind": "mlp", "hidden": [16, 8]},
+    "linear": {"kind": "mlp", "hidden": []},
+    "conv": {"kind": "conv", "hidden": [4, 6]},
+    "mlp, deeper decoder": {"kind": "mlp", "hidden": [16], "decoder_hidden": [8, 16]},
+    "conv, deeper decoder": {"kind": "conv", "hidden": [4], "decoder_hidden": [6, 4]},
+}
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=["mlp", "linear", "conv"])
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 @pytest.mark.parametrize("shape", [(8, 8), (28, 28), (7, 9), (3, 5, 6)])
 def test_every_network_takes_every_image_shape(network, shape):
     model = QVAE(ModelConfig(latent={"sizes": [3, 4]}, network=network), torch.full(shape, 0.3)).eval()
@@ -32,6 +38,16 @@ def test_an_untrained_decoder_with_silent_layers_gives_the_mean_image():
     with torch.no_grad():
         model.decoder.layers[-1].weight.zero_()
     torch.testing.assert_close(model.decode(torch.zeros(1, 4))[0], mean)
+
+
+def test_widths_of_the_decoder_run_from_latents_to_image():
+    def widths(**network):
+        decoder = QVAE(ModelConfig(latent={"sizes": [2, 3]}, network=network), torch.full((2, 2), 0.3)).decoder
+        return [layer.out_features for layer in decoder.modules() if isinstance(layer, torch.nn.Linear)]
+
+    assert widths(hidden=[9, 8]) == [8, 9, 4]  # the encoder's, backwards
+    assert widths(hidden=[9, 8], decoder_hidden=[6, 7, 5]) == [6, 7, 5, 4]
+    assert widths(hidden=[9, 8], decoder_hidden=[]) == [4]
 
 
 def test_log_prob_of_a_hierarchy_sums_to_one():

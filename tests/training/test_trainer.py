@@ -123,6 +123,14 @@ def test_learning_rate_rises_then_falls_to_zero_and_kl_weight_rises_to_one():
     assert set(weights_of_kl[warmup:]) == {1.0}
 
 
+def test_kl_weight_rises_from_its_start():
+    run = trainer(epochs=10, kl_start=0.3, kl_warmup=0.5)
+    middle = run.total_steps // 2
+    for step, weight in ((0, 0.3), (middle // 2, 0.3 + 0.7 * (middle // 2) / (run.total_steps / 2)), (middle, 1.0)):
+        run.step = step
+        assert run.kl_weight == pytest.approx(weight)
+
+
 def test_training_stops_after_its_seconds():
     run = trainer(epochs=100_000, max_seconds=0.3)
     run.fit()
