@@ -40,7 +40,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 2, Ctrl-C in 130."""
     # Threads of OpenMP spin while they wait for each other; with other work on the machine that makes a step 25 times
-    # slower, and without it a shorter spin costs 3 %. Read when torch is loaded, so it must be set before.
+    # slower, and without it a shorter spin costs 4 %. Read when torch is loaded, so it must be set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         app()

@@ -220,7 +220,7 @@ class TrainingConfig(Section):
     kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
     """part of the training over which the KL part's weight rises to 1; without it the prior switches latents off early"""
     kl_start: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """the KL part's weight at the start of the warm-up; from 0, codes grow that no prior fits well later"""
+    """the KL part's weight at the start of the warm-up; one above 0 keeps codes small early, and samples nearer to the data"""
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     """largest norm of the networks' gradient"""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# As the command line does, before torch is imported: threads that spin make tests crawl on a busy machine.
+# Before torch is imported, and shorter than on the command line: threads that spin make tests crawl on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 SMALL = [
