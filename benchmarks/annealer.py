@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 import qvae
-from qvae.config import TrainingConfig
+from qvae.config.schema import TrainingConfig
 from qvae.data import dataset_from_arrays
 from qvae.errors import SamplerError
 from qvae.ising.graphs import Graph

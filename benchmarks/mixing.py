@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from qvae import load_sampler
-from qvae.benchmark.problems import make_problem
-from qvae.benchmark.truth import Truth, find_truth
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import bidirectional_annealing
+from qvae.measuring.problems import make_problem
+from qvae.measuring.truth import Truth, find_truth
 from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.sampler import Moments
 

@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qvae.config import Config, load_config
+    from qvae.config.load import load_config
+    from qvae.config.schema import Config
     from qvae.data import load_data
     from qvae.errors import QvaeError
     from qvae.ising.graphs import Graph
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Config": "qvae.config",
-    "load_config": "qvae.config",
+    "Config": "qvae.config.schema",
+    "load_config": "qvae.config.load",
     "load_data": "qvae.data",
     "QvaeError": "qvae.errors",
     "Graph": "qvae.ising.graphs",

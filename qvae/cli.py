@@ -16,7 +16,7 @@ from qvae.errors import ConfigError, DataError, QvaeError, RunError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qvae.evaluation.html import Table as PlainTable
+    from qvae.reporting.page import Table as PlainTable
     from qvae.run import Run
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ def train(
 ) -> None:
     """Train a model, evaluate it, and leave a run folder."""
     from qvae import run as runs
-    from qvae.config import load_config
+    from qvae.config.load import load_config
     from qvae.report import REPORT
 
     console = _console()
@@ -240,7 +240,7 @@ def check(
     """Run the conformance suite on a sampler; exit code 1 if a check fails. Of a remote one, say what it is and costs."""
     from rich.markup import escape
 
-    from qvae.config import parse_assignments
+    from qvae.config.load import parse_assignments
     from qvae.sampling.registry import load_sampler
     from qvae.testing import run_checks
 
@@ -272,8 +272,8 @@ def recommend(
     overrides: Set = None,
 ) -> None:
     """Which sampler and settings give this prior's gradient the accuracy it needs at the least cost, on this machine."""
-    from qvae.benchmark.recommend import recommend as measure
-    from qvae.benchmark.recommend import recommendation_table, recommendation_text
+    from qvae.measuring.recommend import recommend as measure
+    from qvae.measuring.recommend import recommendation_table, recommendation_text
 
     console = _console()
     with _working(console) as progress:
@@ -304,10 +304,10 @@ def benchmark_samplers(
     qpu_price: Annotated[float | None, typer.Option(min=0, help="Of an hour of QPU time.")] = None,
 ) -> None:
     """Speed and errors of samplers on problems whose truth is known: a table, results.json and report.html."""
-    from qvae.benchmark.problems import DEFAULT_PROBLEMS, make_problem
-    from qvae.benchmark.report import overview_table, sampler_table, write_sampler_report
-    from qvae.benchmark.samplers import RESULTS, local_samplers, parse_sampler, run_benchmark
-    from qvae.config import load_config
+    from qvae.config.load import load_config
+    from qvae.measuring.problems import DEFAULT_PROBLEMS, make_problem
+    from qvae.measuring.report import overview_table, sampler_table, write_sampler_report
+    from qvae.measuring.samplers import RESULTS, local_samplers, parse_sampler, run_benchmark
     from qvae.training.trainer import choose_device
 
     console = _console()
@@ -342,10 +342,10 @@ def benchmark_training(
     ),
 ) -> None:
     """Images per second, where the time goes, memory and likelihood against time, with one sampler and another."""
-    from qvae.benchmark.samplers import RESULTS, SamplerSpec, parse_sampler
-    from qvae.benchmark.training import benchmark_training as measure
-    from qvae.benchmark.training import training_table, write_training_report
-    from qvae.config import load_config
+    from qvae.config.load import load_config
+    from qvae.measuring.samplers import RESULTS, SamplerSpec, parse_sampler
+    from qvae.measuring.training import benchmark_training as measure
+    from qvae.measuring.training import training_table, write_training_report
 
     console = _console()
     chosen = load_config(config, overrides or [])

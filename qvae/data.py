@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvae.config import DataConfig
+from qvae.config.schema import DataConfig
 from qvae.errors import DataError
 from qvae.files import atomic_write_bytes
 

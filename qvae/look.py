@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvae.config import EvaluationConfig
+from qvae.config.schema import EvaluationConfig
 from qvae.data import Dataset, binarize_fixed, epoch_permutation
 from qvae.errors import DataError, SamplerError, nearest
 from qvae.evaluation.frechet import check_inception, feature_classifier, frechet_table, inception_table
@@ -286,7 +286,7 @@ def write_reconstructions(run: Run, num_images: int) -> tuple[Path, Path]:
 
 def samples_figure(images: np.ndarray, run: Run, sampler: str | None = None) -> Figure:
     """A grid of generated images (N, ...) that says which sampler drew them."""
-    from qvae.evaluation.figures import image_grid
+    from qvae.reporting.figures import image_grid
 
     name = sampler or (run.config.generation.sampler or run.config.sampler).name
     return image_grid(images, title=f"decoded from the prior, sampler: {name}")
@@ -294,7 +294,7 @@ def samples_figure(images: np.ndarray, run: Run, sampler: str | None = None) -> 
 
 def reconstruction_figure(originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
     """Test images (N, ...) above their reconstructions."""
-    from qvae.evaluation.figures import reconstruction_pairs
+    from qvae.reporting.figures import reconstruction_pairs
 
     return reconstruction_pairs(originals, reconstructions, title="test images, and under each its reconstruction")
 

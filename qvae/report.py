@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvae.config import Config, EvaluationConfig, dump_config
+from qvae.checkpoint import load_checkpoint
+from qvae.config.load import dump_config
+from qvae.config.schema import Config, EvaluationConfig
 from qvae.errors import RunError, SamplerError
-from qvae.evaluation.html import Picture, Section, Table, render_page
 from qvae.evaluation.latents import ALIVE, unit_information
 from qvae.evaluation.tsne import tsne_map
 from qvae.files import atomic_write_bytes, atomic_write_text
 from qvae.look import EVALUATION, code_means, reconstruct, reconstruction_figure, samples_figure, save_figure, test_images
-from qvae.training.checkpoint import load_checkpoint
+from qvae.reporting.page import Picture, Section, Table, render_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +84,7 @@ class _Views:
     # Figures ----------------------------------------------------------------------------------------------------------
 
     def losses(self) -> Figure:
-        from qvae.evaluation.figures import loss_curves
+        from qvae.reporting.figures import loss_curves
 
         return loss_curves(self.run.metrics, (self.run.evaluation or {}).get("elbo"))
 
@@ -96,7 +97,7 @@ class _Views:
     def neighbours(self) -> Figure:
         from sklearn.neighbors import NearestNeighbors
 
-        from qvae.evaluation.figures import nearest_neighbours
+        from qvae.reporting.figures import nearest_neighbours
 
         images = self.run.dataset.grey(self.run.dataset.train).numpy()
         samples = self.samples(12)
@@ -105,7 +106,7 @@ class _Views:
         return nearest_neighbours(samples, images[nearest], "samples, and right of each its nearest training images")
 
     def traversals(self) -> Figure:
-        from qvae.evaluation.figures import traversals
+        from qvae.reporting.figures import traversals
 
         codes = self.run.model.encode(self.test[:8].to(self.run.device), self.generator)
         steps = torch.linspace(0, 1, 11, device=codes.device).unsqueeze(1)
@@ -121,25 +122,25 @@ class _Views:
         return traversals(images, names, "through the latent space")
 
     def couplings(self) -> Figure:
-        from qvae.evaluation.figures import couplings
+        from qvae.reporting.figures import couplings
 
         h, J = self.hamiltonian.h.cpu().numpy(), self.hamiltonian.J.cpu().numpy()
         return couplings(h, self.hamiltonian.edges.cpu().numpy(), J, self.hamiltonian.graph.bipartite_sizes)
 
     def energies(self) -> Figure:
-        from qvae.evaluation.figures import energy_histogram
+        from qvae.reporting.figures import energy_histogram
 
         bits = self.run.model.encode(self.test[:PICTURED].to(self.run.device), self.generator)
         energy = self.hamiltonian.energy
         return energy_histogram(energy(self.spins).cpu().numpy(), energy(2 * bits - 1).cpu().numpy())
 
     def units(self) -> Figure:
-        from qvae.evaluation.figures import unit_use
+        from qvae.reporting.figures import unit_use
 
         return unit_use(unit_information(self.means), ALIVE)
 
     def map(self) -> Figure:
-        from qvae.evaluation.figures import code_map
+        from qvae.reporting.figures import code_map
 
         points = tsne_map(self.means[:_MAP_IMAGES], seed=self.settings.seed)
         return code_map(points, self.labels(len(points)), f"t-SNE of the codes of {len(points)} test images")
@@ -209,7 +210,7 @@ def draw_pictures(run: Run, state: Mapping[str, Any]) -> list[Path]:
 
 
 def _film_bytes(seen: Mapping[str, Any], views: _Views) -> bytes:
-    from qvae.evaluation.figures import gif, latent_film
+    from qvae.reporting.figures import gif, latent_film
 
     titles = [f"epoch {epoch}, {loss} nats" for epoch, loss in zip(seen["epochs"], seen["losses"], strict=True)]
     maps = list(seen["maps"].numpy())
@@ -427,7 +428,7 @@ def compare(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
     Raises:
         RunError: fewer than two runs, or one that was never evaluated.
     """
-    from qvae.evaluation.figures import side_by_side
+    from qvae.reporting.figures import side_by_side
 
     if len(runs) < 2:
         raise RunError("a comparison needs two runs or more: qvae compare RUN RUN ...")

@@ -18,7 +18,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 import qvae
-from qvae.config import Config, ModelConfig, SamplerConfig, dump_config, load_config
+from qvae.checkpoint import load_checkpoint, save_checkpoint
+from qvae.config.load import dump_config, load_config
+from qvae.config.schema import Config, ModelConfig, SamplerConfig
 from qvae.data import Dataset, load_data
 from qvae.errors import ConfigError, DataError, RunError, SamplerError
 from qvae.evaluation.frechet import check_inception
@@ -30,7 +32,6 @@ from qvae.report import PICTURED, REPORT, write_report
 from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.registry import load_sampler, sampler_options
 from qvae.sampling.sampler import LatentSampler
-from qvae.training.checkpoint import load_checkpoint, save_checkpoint
 from qvae.training.monitor import Monitor
 from qvae.training.trainer import Trainer, choose_device
 

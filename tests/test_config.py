@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from qvae import config as module
-from qvae.config import Config, ConfigError, LatentConfig, dump_config, load_config, parse_assignments, shipped_configs
+from qvae.config.load import dump_config, load_config, parse_assignments, shipped_configs
+from qvae.config.schema import Config, LatentConfig
+from qvae.errors import ConfigError
 
 CONFIGS = Path(module.__file__).parent / "configs"
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from qvae import data as module
-from qvae.config import DataConfig
+from qvae.config.schema import DataConfig
 from qvae.data import binarize_fixed, dataset_from_arrays, epoch_permutation, load_data
 from qvae.errors import DataError
 

@@ -16,8 +16,8 @@ import yaml
 import qvae
 from qvae import look
 from qvae import run as runs
+from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import ConfigError, RunError
-from qvae.training.checkpoint import load_checkpoint, save_checkpoint
 
 SETTINGS = [
     "training.epochs=6", "model.latent.sizes=[3,3]", "model.network.hidden=[8]", "evaluation.num_test=20",

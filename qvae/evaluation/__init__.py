@@ -1,1 +1,1 @@
-"""How good a trained model is: likelihoods with error bars, and pictures."""
+"""How good a trained model is: likelihoods, Frechet distances and what the latents hold, with error bars."""

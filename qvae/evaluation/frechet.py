@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.data import Dataset
 from qvae.errors import ConfigError, DataError, QvaeError, RunError
-from qvae.training.checkpoint import load_checkpoint, save_checkpoint
 
 Batches = Tensor | Iterable[Tensor]
 """Images with values in [0, 1], (B, H, W) or (B, C, H, W): one tensor, or batches that needn't be of one size."""

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from qvae.config import NetworkConfig
+from qvae.config.schema import NetworkConfig
 
 
 class Encoder(nn.Module):

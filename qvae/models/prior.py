@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from qvae.config import LatentConfig
+from qvae.config.schema import LatentConfig
 from qvae.ising import graphs
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qvae.config import ModelConfig
+from qvae.config.schema import ModelConfig
 from qvae.ising.graphs import Graph
 from qvae.models.networks import Decoder, Encoder
 from qvae.models.posterior import Code, Posterior, split_levels

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qvae.config import RelaxationConfig
+from qvae.config.schema import RelaxationConfig
 
 _CERTAIN = 16.0  # a logit of which sigmoid is 0 or 1 to a ten-millionth
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from qvae.config import DataConfig
+from qvae.config.schema import DataConfig
 from qvae.data import dataset_from_arrays, load_data
 from qvae.errors import ConfigError, DataError, QvaeError
 from qvae.evaluation import frechet

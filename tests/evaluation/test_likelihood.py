@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from qvae.config import ModelConfig
+from qvae.config.schema import ModelConfig
 from qvae.evaluation import likelihood
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
 from qvae.models.qvae import QVAE

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qvae.config import ModelConfig
+from qvae.config.schema import ModelConfig
 from qvae.evaluation import tsne
 from qvae.evaluation.tsne import LatentFilm, aligned, tsne_map
 from qvae.models.qvae import QVAE

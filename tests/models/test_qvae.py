@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from qvae.config import ModelConfig
+from qvae.config.schema import ModelConfig
 from qvae.models.posterior import Code, Posterior, split_levels
 from qvae.models.qvae import QVAE, bernoulli_log_likelihood
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from qvae.config import RelaxationConfig
+from qvae.config.schema import RelaxationConfig
 from qvae.models.relaxation import Gumbel, OverlappingExponentials, SpikeAndExponential, make_relaxation
 
 RELAXATIONS = [Gumbel(0.5), OverlappingExponentials(6.0), SpikeAndExponential(6.0)]

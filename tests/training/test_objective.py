@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from qvae.config import ModelConfig
+from qvae.config.schema import ModelConfig
 from qvae.ising.exact import exact_distribution
 from qvae.models.qvae import QVAE
 from qvae.models.relaxation import OverlappingExponentials, SpikeAndExponential

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from qvae.config import ModelConfig, TrainingConfig
+from qvae.checkpoint import load_checkpoint, save_checkpoint
+from qvae.config.schema import ModelConfig, TrainingConfig
 from qvae.data import dataset_from_arrays
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
 from qvae.models.qvae import QVAE
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
-from qvae.training.checkpoint import load_checkpoint, save_checkpoint
 from qvae.training.monitor import Monitor, TrainingDiverged
 from qvae.training.trainer import Trainer, choose_device
 

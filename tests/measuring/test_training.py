@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from qvae.benchmark import training as module
-from qvae.benchmark.samplers import SamplerSpec
-from qvae.benchmark.training import benchmark_training, training_table, write_training_report
-from qvae.config import load_config
+from qvae.config.load import load_config
 from qvae.errors import RunError
+from qvae.measuring import training as module
+from qvae.measuring.samplers import SamplerSpec
+from qvae.measuring.training import benchmark_training, training_table, write_training_report
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvae.config import parse_assignments
+from qvae.config.load import parse_assignments
 from qvae.errors import ConfigError, DataError, nearest
 from qvae.ising import graphs
 from qvae.ising.graphs import Graph
@@ -195,7 +195,7 @@ def _trained(name: str) -> Callable[[Mapping[str, Any]], tuple[IsingHamiltonian,
         from safetensors import safe_open
 
         with (
-            resources.as_file(resources.files("qvae.benchmark") / "priors" / f"{name}.safetensors") as file,
+            resources.as_file(resources.files("qvae.measuring") / "priors" / f"{name}.safetensors") as file,
             safe_open(file, "pt") as archive,
         ):
             tensors: dict[str, Tensor] = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from qvae.benchmark import truth as module
-from qvae.benchmark.problems import make_problem
-from qvae.benchmark.truth import cached_truth, find_truth
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.measuring import truth as module
+from qvae.measuring.problems import make_problem
+from qvae.measuring.truth import cached_truth, find_truth
 
 
 def test_two_spins_by_hand():

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qvae.benchmark.samplers import MEASURE
-from qvae.evaluation.html import Picture, Section, Table, render_page
 from qvae.files import atomic_write_text
 from qvae.look import save_figure
+from qvae.measuring.samplers import MEASURE
+from qvae.reporting.page import Picture, Section, Table, render_page
 
 REPORT = "report.html"
 _LIMITED = 2.0  # times the reference's own error: below this the truth is not known well enough to tell
@@ -145,7 +145,7 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 def write_sampler_report(results: Mapping[str, Any], out: Path) -> Path:
     """``report.html`` in ``out``, with the pictures in ``out/figures``."""
-    from qvae.benchmark.figures import error_curves
+    from qvae.measuring.figures import error_curves
 
     settings = results["settings"]
     sections = [Section("Which one?", _HOW, [_overview(results)])]

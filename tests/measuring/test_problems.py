@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from qvae.benchmark.problems import DEFAULT_PROBLEMS, FAMILIES, make_problem
 from qvae.errors import ConfigError, DataError, RunError
+from qvae.measuring.problems import DEFAULT_PROBLEMS, FAMILIES, make_problem
 
 
 @pytest.mark.parametrize("spec", [*FAMILIES, *DEFAULT_PROBLEMS])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qvae.evaluation.html import Picture, Section, Table, render_page
+from qvae.reporting.page import Picture, Section, Table, render_page
 
 
 @pytest.fixture

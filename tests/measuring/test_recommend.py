@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from qvae.benchmark import recommend as module
-from qvae.benchmark.problems import make_problem
-from qvae.benchmark.recommend import Candidate, Recommendation, recommend, recommendation_table, recommendation_text
-from qvae.benchmark.samplers import SamplerSpec
-from qvae.benchmark.truth import find_truth
+from qvae.measuring import recommend as module
+from qvae.measuring.problems import make_problem
+from qvae.measuring.recommend import Candidate, Recommendation, recommend, recommendation_table, recommendation_text
+from qvae.measuring.samplers import SamplerSpec
+from qvae.measuring.truth import find_truth
 from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples
 
 PARAMETERS = 500

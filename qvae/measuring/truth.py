@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import RunError
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.exact import MAX_ENUMERATION_SPINS, ExactDistribution, exact_distribution
@@ -21,7 +22,6 @@ from qvae.ising.partition import AnnealingPath
 from qvae.ising.path_integral import WorldLines, choose_slices, estimate_trotter_error
 from qvae.sampling.diagnostics import r_hat
 from qvae.sampling.sampler import Moments, pair_moments
-from qvae.training.checkpoint import load_checkpoint, save_checkpoint
 
 MAX_EXACT_QUANTUM_SPINS = 12
 """The largest system with a transverse field that is solved: some twenty seconds of one core."""

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qvae.benchmark import samplers as module
-from qvae.benchmark.samplers import SamplerSpec
 from qvae.ising.exact import exact_distribution
+from qvae.measuring import samplers as module
+from qvae.measuring.samplers import SamplerSpec
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
 
 

@@ -18,14 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qvae.benchmark.samplers import SamplerSpec, bias_of, local_samplers
-from qvae.benchmark.truth import Truth, find_truth
-from qvae.config import Config, load_config
+from qvae.config.load import load_config
+from qvae.config.schema import Config
 from qvae.data import Dataset, binarize_fixed, epoch_permutation, load_data
 from qvae.errors import ConfigError, QvaeError, SamplerError
-from qvae.evaluation.html import Table
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.measuring.samplers import SamplerSpec, bias_of, local_samplers
+from qvae.measuring.truth import Truth, find_truth
 from qvae.models.qvae import QVAE
+from qvae.reporting.page import Table
 from qvae.sampling.registry import sampler_options
 from qvae.sampling.sampler import LatentSampler, Moments, pair_moments
 from qvae.training.trainer import Trainer

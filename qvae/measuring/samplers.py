@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 import qvae
-from qvae.benchmark.problems import Problem
-from qvae.benchmark.truth import Truth, cached_truth
-from qvae.config import parse_assignments
+from qvae.config.load import parse_assignments
 from qvae.errors import CapabilityError, RunError, SamplerError
 from qvae.files import atomic_write_text
 from qvae.ising import graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.measuring.problems import Problem
+from qvae.measuring.truth import Truth, cached_truth
 from qvae.sampling.diagnostics import effective_beta, expected_total_variation, r_hat
 from qvae.sampling.registry import load_sampler, sampler_infos, sampler_options
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
@@ -259,7 +259,7 @@ def measure_sampler(
     Args:
         make: a fresh sampler for a seed.
         hamiltonian: the problem, on the device.
-        truth: of it, from :func:`~qvae.benchmark.truth.find_truth`.
+        truth: of it, from :func:`~qvae.measuring.truth.find_truth`.
         budget: seconds; one call of one repetition is made, whatever it takes.
         seed: of the first repetition.
         progress: called with the part of the budget that is spent.
@@ -501,7 +501,7 @@ def run_benchmark(
         }]
 
     Args:
-        problems: from :func:`~qvae.benchmark.problems.make_problem`.
+        problems: from :func:`~qvae.measuring.problems.make_problem`.
         samplers: from :func:`parse_sampler` or :func:`local_samplers`.
         out: folder; made if it isn't there.
         budget: seconds for each sampler on each problem.

@@ -83,7 +83,7 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section], warnings
     """
     from jinja2 import Environment, PackageLoader
 
-    pages = PackageLoader("qvae.evaluation", ".")
+    pages = PackageLoader("qvae.reporting", ".")
     environment = Environment(loader=pages, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("page.html.jinja")
     return page.render(title=title, subtitle=subtitle, sections=sections, warnings=warnings)

@@ -10,9 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import RunError
 from qvae.training import checkpoint
-from qvae.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def make_state():
@@ -177,7 +177,7 @@ KILLS = 40
 SAVE_AND_KILL = f"""
 import os, random, signal, sys, time
 import torch
-from qvae.training.checkpoint import load_checkpoint, save_checkpoint
+from qvae.checkpoint import load_checkpoint, save_checkpoint
 torch.set_num_threads(1)
 file, choose = sys.argv[1], random.Random(0)
 

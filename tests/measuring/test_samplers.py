@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 
-from qvae.benchmark.problems import make_problem
-from qvae.benchmark.report import overview_table, sampler_table, write_sampler_report
-from qvae.benchmark.samplers import (
+from qvae.errors import ConfigError, SamplerError
+from qvae.measuring.problems import make_problem
+from qvae.measuring.report import overview_table, sampler_table, write_sampler_report
+from qvae.measuring.samplers import (
     CHAINS,
     REPEATS,
     SamplerSpec,
@@ -18,8 +19,7 @@ from qvae.benchmark.samplers import (
     parse_sampler,
     run_benchmark,
 )
-from qvae.benchmark.truth import find_truth
-from qvae.errors import ConfigError, SamplerError
+from qvae.measuring.truth import find_truth
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
 
 SIGMAS = 5.0
@@ -157,7 +157,7 @@ def test_samplers_with_options():
 
 
 def test_only_local_samplers_take_part_unnamed(monkeypatch):
-    from qvae.benchmark import samplers as module
+    from qvae.measuring import samplers as module
     from qvae.sampling.registry import SamplerInfo
 
     infos = [

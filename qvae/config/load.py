@@ -1,0 +1,205 @@
+"""Configurations from YAML, from ``key=value`` and from mappings, checked against the schema; and back to YAML."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from qvae.config.messages import in_our_words, is_of_another_branch, short
+from qvae.config.schema import Config, SamplerConfig
+from qvae.errors import ConfigError, nearest
+
+
+def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a configuration; keys that it leaves out have the defaults of :class:`~qvae.config.schema.Config`.
+
+    Args:
+        source: a YAML file, the name of a shipped configuration, or nested keys; None for the shipped `digits`.
+        overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
+
+    Raises:
+        ConfigError: the source isn't there or isn't YAML, a key is unknown or given twice, a value has the wrong type
+            or is out of range, or keys contradict each other. Every fault has a line, which says where it came from.
+
+    >>> load_config({"training": {"epochs": 5}}, ["sampler.options.sweeps=20"]).sampler
+    SamplerConfig(name='gibbs', options={'sweeps': 20})
+    """
+    origin, tree = _read(source)
+    assignments = [_Assignment.parse(text) for text in overrides]
+    for assignment in assignments:
+        if assignment.keys == ("sampler", "name"):
+            _forget_options_of_another_sampler(tree, assignment.value)
+        assignment.apply_to(tree)
+    try:
+        # JSON's strict mode takes no text for a number and no 1 for true, but takes lists for tuples.
+        return Config.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        faults = [fault for fault in error.errors() if not is_of_another_branch(fault)]
+
+        def origin_of(keys: tuple[str, ...]) -> str:
+            return next((a.origin for a in reversed(assignments) if a.touches(keys)), origin)
+
+        raise ConfigError("\n".join(in_our_words(fault, origin_of) for fault in faults)) from None
+
+
+def _forget_options_of_another_sampler(tree: dict[str, Any], name: Any) -> None:
+    """Options belong to the sampler they were written for: a change of hardware is one word, not an error."""
+    section = tree.get("sampler")
+    if isinstance(section, dict) and section.get("name", SamplerConfig().name) != name:
+        section.pop("options", None)
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Nested keys from ``a.b=value`` each, the value in YAML: the options of a sampler on the command line.
+
+    Raises:
+        ConfigError: a text isn't of that form or its value isn't YAML.
+
+    >>> parse_assignments(["sweeps=20", "schedule.end=1e-3"])
+    {'sweeps': 20, 'schedule': {'end': 0.001}}
+    """
+    tree: dict[str, Any] = {}
+    for text in assignments:
+        _Assignment.parse(text).apply_to(tree)
+    return tree
+
+
+def dump_config(config: Config) -> str:
+    """Every key of a configuration as YAML, in the order of the schema; :func:`load_config` reads it back."""
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, width=120)
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configurations that come with the package.
+
+    >>> "digits" in shipped_configs()
+    True
+    """
+    files = (resources.files("qvae") / "configs").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """Where the keys come from, as a clause for messages, and the keys."""
+    if isinstance(source, Mapping):
+        return "in the keys given", _plain(source, "in the keys given")
+    name = "digits" if source is None else str(source)
+    path = Path(os.path.expanduser(name))
+    if source is not None and os.path.isfile(path):
+        origin = f"in {path}"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the configuration {path} can't be read: {error}.") from None
+    elif name in shipped_configs():
+        origin = f"in the shipped {name}.yaml"
+        text = (resources.files("qvae") / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        allowed = nearest(path.stem, shipped_configs())
+        raise ConfigError(f"there is no configuration {name!r}: {allowed}, or a path to a YAML file.")
+    keys = _parse_yaml(text, origin)
+    if not isinstance(keys, dict | None):
+        sections = ", ".join(Config.model_fields)
+        raise ConfigError(f"a configuration holds sections ({sections}), but there is {short(keys)} {origin}.")
+    return origin, _plain(keys or {}, origin)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 1e-3 as a number, as everybody expects, and refuses a key that stands there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As usual, after a look for keys that would silently replace earlier ones."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                problem = f"key {key.value!r} stands there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML with sections over several lines, and lists on one."""
+
+
+_exponent = re.compile(r"[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+for _side in (_Loader, _Dumper):  # the dumper then puts quotes around the text "1e-3"
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", _exponent, list("-+.0123456789"))
+_Dumper.add_representer(
+    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+)
+
+
+def _parse_yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"this isn't valid YAML {origin}{place}: {error.problem or error.context}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"this isn't valid YAML {origin}: {' '.join(str(error).split())}.") from None
+
+
+def _plain(value: Any, origin: str, path: tuple[str, ...] = ()) -> Any:
+    """A copy that JSON can hold."""
+    if len(path) > 20:
+        raise ConfigError(f"{'.'.join(path[:3])} is nested too deep or holds itself; give plain values ({origin}).")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part, origin, (*path, str(key))) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, origin, (*path, str(index))) for index, part in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{'.'.join(path)} is {value}; it must be a finite number ({origin}).")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    what = f"{'.'.join(path)} is a {type(value).__name__}"
+    raise ConfigError(f"{what}; it must be a number, a text (in quotes if need be) or a list ({origin}).")
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    """One ``section.key=value``."""
+
+    text: str
+    keys: tuple[str, ...]
+    value: Any
+
+    @classmethod
+    def parse(cls, text: str) -> _Assignment:
+        path, equals, value = text.partition("=")
+        keys = tuple(key.strip() for key in path.split("."))
+        if not equals or not all(keys):
+            raise ConfigError(f"--set {text} isn't of the form key=value, as in --set training.epochs=50.")
+        found = cls(text, keys, None)
+        return replace(found, value=_plain(_parse_yaml(value, found.origin), found.origin, keys))
+
+    @property
+    def origin(self) -> str:
+        """Where a value comes from, as a clause for messages."""
+        return f"in --set {self.text}"
+
+    def apply_to(self, tree: dict[str, Any]) -> None:
+        """Put the value into nested keys, in place."""
+        for depth, key in enumerate(self.keys[:-1]):
+            if tree.get(key) is None:
+                tree[key] = {}
+            if not isinstance(tree[key], dict):
+                what = f"{'.'.join(self.keys[: depth + 1])} is {short(tree[key])}"
+                raise ConfigError(f"--set {self.text} can't be applied: {what}, which holds no keys.")
+            tree = tree[key]
+        tree[self.keys[-1]] = self.value
+
+    def touches(self, keys: tuple[str, ...]) -> bool:
+        """Whether the value at ``keys`` was set by this, in whole or in part."""
+        return all(mine == theirs for mine, theirs in zip(self.keys, keys, strict=False))

@@ -1,0 +1,278 @@
+"""The configuration of a run: every key, its type, its default and its range; the defaults are the shipped `digits`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from qvae.errors import nearest
+
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors.
+
+    A validator of one key says in its ValueError what the value must be; a validator of a whole section begins with the
+    key at fault, so that :func:`~qvae.config.load.load_config` can put the section's path before it.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+DATA_SETS = ("digits", "mnist", "fashion-mnist")
+
+
+class DataConfig(Section):
+    """Which images, where they are, and how they become bits."""
+
+    name: str = "digits"
+    """digits | mnist | fashion-mnist | a path to .npy or .npz"""
+    root: str | None = None
+    """folder of the idx files; None looks in ./data/<name> and in the user's cache"""
+    download: bool = False
+    """fetch missing idx files from their public mirrors"""
+    binarize: Literal["auto", "dynamic", "fixed", "threshold"] = "auto"
+    """dynamic draws pixels anew at every use; fixed draws them once from a fixed seed; threshold cuts at 0.5;
+    auto is threshold for digits, whose sixteen grey levels are mostly noise when drawn, and dynamic for all else"""
+
+    @field_validator("name")
+    @classmethod
+    def _is_known_or_a_path(cls, name: str) -> str:
+        if name not in DATA_SETS and Path(name).suffix not in (".npy", ".npz"):
+            raise ValueError(f"{nearest(name, DATA_SETS)}, or a path that ends in .npy or .npz")
+        return name
+
+    @property
+    def binarization(self) -> Literal["dynamic", "fixed", "threshold"]:
+        """``binarize`` with ``auto`` resolved."""
+        if self.binarize != "auto":
+            return self.binarize
+        return "threshold" if self.name == "digits" else "dynamic"
+
+
+class LatentConfig(Section):
+    """The graph of the latent Boltzmann machine and its transverse field."""
+
+    graph: Literal["rbm", "complete", "chimera", "pegasus", "zephyr", "native", "edges"] = "rbm"
+    """native: working qubits of the sampler's own hardware, which the run then keeps"""
+    sizes: list[Positive] = [32, 32]
+    """rbm: its layers; complete, native, edges: [spins]; chimera: [m], [m, n], [m, n, t]; pegasus: [m]; zephyr: [m], [m, t]"""
+    edges: list[tuple[int, int]] = []
+    """for graph: edges; none at all makes the factorized prior"""
+    gamma: Annotated[float, Field(ge=0)] | list[Annotated[float, Field(ge=0)]] = 0.0
+    """transverse field: one number, or one for each spin"""
+    train_gamma: bool = False
+    """learn gamma, too, each spin's own; needs training.prior_gradient: exact"""
+
+    @model_validator(mode="after")
+    def _sizes_edges_and_gamma_fit(self) -> LatentConfig:
+        fewest, most, meaning = _SIZES[self.graph]
+        if not fewest <= len(self.sizes) <= most:
+            raise ValueError(f"sizes is {self.sizes}; graph {self.graph!r} takes {meaning}")
+        if self.graph == "pegasus" and self.sizes[0] < 2:
+            raise ValueError(f"sizes is {self.sizes}; a Pegasus graph begins at [2]")
+        if self.edges and self.graph != "edges":
+            raise ValueError(f"edges is given, but graph {self.graph!r} has its own; drop them or set graph to 'edges'")
+        if isinstance(self.gamma, list) and len(self.gamma) != self.num_spins:
+            spins = f"one for each of {self.num_spins} spins"
+            raise ValueError(f"gamma holds {len(self.gamma)} numbers; give one number, or {spins}")
+        self._check_edges()
+        return self
+
+    def _check_edges(self) -> None:
+        seen = set()
+        for position, (i, j) in enumerate(self.edges):
+            low, high = min(i, j), max(i, j)
+            if low < 0 or high >= self.sizes[0]:
+                raise ValueError(f"edges[{position}] is [{i}, {j}]; spins are numbered 0 to {self.sizes[0] - 1}")
+            if i == j or (low, high) in seen:
+                raise ValueError(f"edges[{position}] is [{i}, {j}]; it must join two spins, and each pair only once")
+            seen.add((low, high))
+
+    @property
+    def num_spins(self) -> int:
+        """Number of latent spins that the graph has."""
+        if self.graph == "chimera":
+            m, n, t = [*self.sizes, *[self.sizes[0], 4][len(self.sizes) - 1 :]]
+            return 2 * m * n * t
+        if self.graph == "pegasus":
+            return 8 * (3 * self.sizes[0] - 1) * (self.sizes[0] - 1)
+        if self.graph == "zephyr":
+            m, t = [*self.sizes, 4][:2]
+            return 4 * t * m * (2 * m + 1)
+        return sum(self.sizes)
+
+
+_SIZES = {
+    "rbm": (2, 2, "two numbers, the spins of its layers, such as [32, 32]"),
+    "complete": (1, 1, "one number of spins, such as [16]"),
+    "chimera": (1, 3, "one to three numbers: [m], [m, n] or [m, n, t]"),
+    "pegasus": (1, 1, "one number: [m]"),
+    "zephyr": (1, 2, "one or two numbers: [m] or [m, t]"),
+    "native": (1, 1, "one number of spins, such as [256]"),
+    "edges": (1, 1, "one number of spins, such as [16]"),
+}
+
+
+class PosteriorConfig(Section):
+    """The approximating posterior q(z|x)."""
+
+    levels: Positive = 1
+    """1 is factorial; each further level sees the levels before it"""
+
+
+class RelaxationConfig(Section):
+    """How discrete latents are smoothed so that gradients pass."""
+
+    kind: Literal["gumbel", "overlapping", "spike-exponential"] = "gumbel"
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    """of gumbel"""
+    beta: Annotated[float, Field(gt=0, le=100)] = 8.0
+    """inverse width of the exponentials of the other two"""
+
+
+class NetworkConfig(Section):
+    """Encoder and decoder."""
+
+    kind: Literal["mlp", "conv"] = "mlp"
+    hidden: list[Positive] = [256, 256]
+    """mlp: widths of the hidden layers; conv: channels of the stride-2 layers; from the image to the latents"""
+    decoder_hidden: list[Positive] | None = None
+    """the decoder's, from the latents to the image; None takes those of ``hidden`` backwards"""
+    batch_norm: bool = True
+
+    @model_validator(mode="after")
+    def _convolutions_have_layers(self) -> NetworkConfig:
+        for key in ("hidden", "decoder_hidden"):
+            if self.kind == "conv" and getattr(self, key) == []:
+                raise ValueError(f"{key} is empty; conv needs the channels of one layer or more")
+        return self
+
+
+class ModelConfig(Section):
+    """The variational autoencoder."""
+
+    kind: Literal["qvae"] = "qvae"
+    latent: LatentConfig = LatentConfig()
+    posterior: PosteriorConfig = PosteriorConfig()
+    relaxation: RelaxationConfig = RelaxationConfig()
+    network: NetworkConfig = NetworkConfig()
+
+    @model_validator(mode="after")
+    def _levels_have_spins(self) -> ModelConfig:
+        levels, spins = self.posterior.levels, self.latent.num_spins
+        if levels > spins:
+            raise ValueError(f"posterior.levels is {levels}; it must be at most {spins}, the number of latent spins")
+        return self
+
+
+class SamplerConfig(Section):
+    """A registered sampler and its options."""
+
+    name: str = "gibbs"
+    options: dict[str, Any] = {}
+
+
+class GenerationConfig(Section):
+    """What draws latents when the model generates."""
+
+    sampler: SamplerConfig | None = None
+    """None: the sampler of the negative phase, at the options of training"""
+
+    @model_validator(mode="after")
+    def _sampler_is_named(self) -> GenerationConfig:
+        if self.sampler is not None and "name" not in self.sampler.model_fields_set:
+            raise ValueError("sampler.name is missing; name the sampler that has these options, or set sampler to null")
+        return self
+
+
+class TrainingConfig(Section):
+    """The optimisation."""
+
+    epochs: Positive = 200
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    """stop after so many seconds of training; learning rates then follow the clock, and steps depend on the machine"""
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    seed: Seed = 0
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of the networks; auto is bfloat16 where the machine multiplies it natively"""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    prior_learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """steps over which the learning rates rise from zero"""
+    kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """part of the training over which the KL part's weight rises to 1; without it the prior switches latents off early"""
+    kl_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """the KL part's weight at the start of the warm-up; one above 0 keeps codes small early, and samples nearer to the data"""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
+    """largest norm of the networks' gradient"""
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """of the moving average of the weights that evaluation uses; 0 turns it off"""
+    prior_gradient: Literal["sampled", "exact"] = "sampled"
+    """sampled: the bound whose negative phase the sampler draws; exact: log p(z) by diagonalization, of 10 spins at most"""
+    chains: Positive = 256
+    """samples in the negative phase of a step"""
+    fallback: str | None = None
+    """a sampler, at its defaults, to go on with when the chosen one fails; None stops, and the run can be resumed"""
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    tensorboard: bool = False
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError("it must be auto, cpu, cuda or cuda:N with the number of a device")
+        return device
+
+
+class EvaluationConfig(Section):
+    """The likelihood at the end, and what is looked at on the way."""
+
+    importance_samples: Positive = 100
+    num_test: Positive | None = None
+    """test images used; None for all of them"""
+    log_z_chains: Annotated[int, Field(ge=2)] = 500
+    log_z_temperatures: Annotated[int, Field(ge=2)] = 2000
+    num_generated: Annotated[int, Field(ge=0)] = 10_000
+    """samples in the Frechet distance; 0 leaves it out"""
+    inception_weights: str | None = None
+    """file of the Inception weights, for the distance that goes by its name; None leaves it out"""
+    probes: bool = True
+    """read the labels from the code by a linear and an MLP probe"""
+    tsne_every: Annotated[int, Field(ge=0)] = 10
+    """epochs between two maps of the latent film; 0 leaves out film and map"""
+    seed: Seed = 0
+
+
+class Config(Section):
+    """A whole run."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    generation: GenerationConfig = GenerationConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _prior_can_be_trained(self) -> Config:
+        exact = self.training.prior_gradient == "exact"
+        if self.model.latent.train_gamma and not exact:
+            raise ValueError(
+                "model.latent.train_gamma is true, but the Q-ELBO can't train gamma: its bound of log p(z) holds gamma in "
+                "log Z alone and only ever pulls it to 0; set training.prior_gradient to exact (10 spins at most), or "
+                "train_gamma to false"
+            )
+        if exact and self.model.posterior.levels > 1:
+            raise ValueError(
+                f"model.posterior.levels is {self.model.posterior.levels}; training.prior_gradient: exact takes 1"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Samplers and training measured, for `qvae benchmark` and `qvae samplers recommend`."""
