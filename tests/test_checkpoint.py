@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import RunError
-from qvae.training import checkpoint
+from qvae import checkpoint
 
 
 def make_state():
