@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qvae.ising.hamiltonian import IsingHamiltonian
     from qvae.models.prior import BoltzmannPrior
     from qvae.models.qvae import QVAE
-    from qvae.run import Run, load_run, train
+    from qvae.runs.run import Run, load_run, train
     from qvae.sampling.registry import list_samplers, load_sampler
     from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples
 
@@ -32,9 +32,9 @@ _HOMES = {
     "IsingHamiltonian": "qvae.ising.hamiltonian",
     "BoltzmannPrior": "qvae.models.prior",
     "QVAE": "qvae.models.qvae",
-    "Run": "qvae.run",
-    "load_run": "qvae.run",
-    "train": "qvae.run",
+    "Run": "qvae.runs.run",
+    "load_run": "qvae.runs.run",
+    "train": "qvae.runs.run",
     "list_samplers": "qvae.sampling.registry",
     "load_sampler": "qvae.sampling.registry",
     "Capabilities": "qvae.sampling.sampler",

@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 import qvae
-from qvae.cli import app
+from qvae.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))

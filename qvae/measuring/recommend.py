@@ -167,7 +167,7 @@ def recommend(
 def _prior(source: str, seconds: float, overrides: Sequence[str]) -> tuple[QVAE, Config, Dataset | None, str, list[str]]:
     """The model, its configuration and data, and what the prior is, in words."""
     if Path(source).is_dir():
-        from qvae.run import load_run
+        from qvae.runs.run import load_run
 
         run = load_run(source, overrides)
         try:

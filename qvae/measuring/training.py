@@ -22,13 +22,13 @@ from qvae.checkpoint import load_checkpoint
 from qvae.config.load import dump_config
 from qvae.config.schema import Config
 from qvae.errors import QvaeError, RunError
+from qvae.evaluation.evaluate import save_figure, test_images
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
 from qvae.files import atomic_write_text
-from qvae.look import save_figure, test_images
 from qvae.measuring.figures import time_split, training_curves
 from qvae.measuring.samplers import RESULTS, SamplerSpec, environment
 from qvae.reporting.page import Picture, Section, Table, render_page
-from qvae.run import CONFIG, MODEL, load_run
+from qvae.runs.run import CONFIG, MODEL, load_run
 from qvae.training.trainer import choose_device
 
 SCHEMA = 1

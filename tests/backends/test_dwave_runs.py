@@ -13,8 +13,8 @@ import qvae
 from qvae.errors import BudgetExhausted, SamplerError
 from qvae.ising import graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.report import write_report
-from qvae.run import load_run, resume
+from qvae.reporting.report import write_report
+from qvae.runs.run import load_run, resume
 from qvae.sampling.diagnostics import Estimate, effective_beta
 from qvae.sampling.temperature import BetaFilter
 from qvae.training.trainer import Trainer

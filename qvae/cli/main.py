@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qvae.reporting.page import Table as PlainTable
-    from qvae.run import Run
+    from qvae.runs.run import Run
 
 app = typer.Typer(
     help="Variational autoencoders with a (quantum) Boltzmann machine as latent prior, and samplers to choose from.",
@@ -71,9 +71,9 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what training would take and cost, and stop.")] = False,
 ) -> None:
     """Train a model, evaluate it, and leave a run folder."""
-    from qvae import run as runs
     from qvae.config.load import load_config
-    from qvae.report import REPORT
+    from qvae.reporting.report import REPORT
+    from qvae.runs import run as runs
 
     console = _console()
     settings = [*([f"sampler.name={sampler}"] if sampler else []), *(overrides or [])]
@@ -102,7 +102,7 @@ def _resumable(console: Console, work: Any, folder: Path) -> Run:
     try:
         return work()
     except (KeyboardInterrupt, QvaeError, OSError) as error:
-        from qvae.run import CHECKPOINT
+        from qvae.runs.run import CHECKPOINT
 
         refused = isinstance(error, ConfigError | DataError | RunError)
         if not refused and (folder / CHECKPOINT).exists():
@@ -118,8 +118,8 @@ def evaluate(
     overrides: Set = None,
 ) -> None:
     """ELBO and importance-weighted log-likelihood, again or with other settings (--set importance_samples=1000)."""
-    from qvae.look import evaluate as evaluate_run
-    from qvae.run import load_run
+    from qvae.evaluation.evaluate import evaluate as evaluate_run
+    from qvae.runs.run import load_run
 
     console = _console()
     sections = ("evaluation.", "data.")
@@ -140,8 +140,8 @@ def generate(
     """Sample the prior and decode: an .npz of images and a picture."""
     import numpy as np
 
-    from qvae.look import class_fields, class_share, write_generated
-    from qvae.run import load_run
+    from qvae.evaluation.evaluate import class_fields, class_share, write_generated
+    from qvae.runs.run import load_run
 
     opened = load_run(run)
     bias = None if label is None else strength * class_fields(opened, label)
@@ -159,8 +159,8 @@ def reconstruct(
     overrides: Set = None,
 ) -> None:
     """Test images beside their reconstructions: an .npz and a picture."""
-    from qvae.look import write_reconstructions
-    from qvae.run import load_run
+    from qvae.evaluation.evaluate import write_reconstructions
+    from qvae.runs.run import load_run
 
     _print_files(write_reconstructions(load_run(run, overrides or []), num))
 
@@ -168,8 +168,8 @@ def reconstruct(
 @app.command()
 def report(run: RunFolder, overrides: Set = None) -> None:
     """Draw the pictures again and write report.html, one file to send to a colleague."""
-    from qvae.report import write_report
-    from qvae.run import load_run
+    from qvae.reporting.report import write_report
+    from qvae.runs.run import load_run
 
     _print_files((write_report(load_run(run, overrides or [])),))
 
@@ -180,9 +180,9 @@ def compare(
     out: Annotated[Path, typer.Option(help="The HTML file; a PNG goes beside it.")] = Path("comparison.html"),
 ) -> None:
     """Runs side by side: the same numbers and pictures, for instance one run per sampler."""
-    from qvae.report import compare as compare_runs
-    from qvae.report import comparison_table
-    from qvae.run import load_run
+    from qvae.reporting.report import compare as compare_runs
+    from qvae.reporting.report import comparison_table
+    from qvae.runs.run import load_run
 
     opened = [load_run(run) for run in runs]
     files = compare_runs(opened, out)
@@ -388,7 +388,7 @@ def _working(console: Console) -> Iterator[Callable[[str, float], None]]:
 
 
 def _print_evaluation(console: Console, run: Run) -> None:
-    from qvae.report import evaluation_tables
+    from qvae.reporting.report import evaluation_tables
 
     found = run.evaluation
     assert found is not None

@@ -14,8 +14,8 @@ import torch
 import yaml
 
 import qvae
-from qvae import look
-from qvae import run as runs
+from qvae.evaluation import evaluate as look
+from qvae.runs import run as runs
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import ConfigError, RunError
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-    from qvae.run import Run
+    from qvae.runs.run import Run
 
 EVALUATION = "evaluation.json"
 _PICTURED = 400  # images in one picture, at most

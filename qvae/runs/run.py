@@ -26,9 +26,9 @@ from qvae.errors import ConfigError, DataError, RunError, SamplerError
 from qvae.evaluation.frechet import check_inception
 from qvae.files import atomic_write_text
 from qvae.ising.graphs import Graph
-from qvae.look import EVALUATION, evaluate, film
+from qvae.evaluation.evaluate import EVALUATION, evaluate, film
 from qvae.models.qvae import QVAE
-from qvae.report import PICTURED, REPORT, write_report
+from qvae.reporting.report import PICTURED, REPORT, write_report
 from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.registry import load_sampler, sampler_options
 from qvae.sampling.sampler import LatentSampler

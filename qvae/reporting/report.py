@@ -19,16 +19,24 @@ from qvae.checkpoint import load_checkpoint
 from qvae.config.load import dump_config
 from qvae.config.schema import Config, EvaluationConfig
 from qvae.errors import RunError, SamplerError
+from qvae.evaluation.evaluate import (
+    EVALUATION,
+    code_means,
+    reconstruct,
+    reconstruction_figure,
+    samples_figure,
+    save_figure,
+    test_images,
+)
 from qvae.evaluation.latents import ALIVE, unit_information
 from qvae.evaluation.tsne import tsne_map
 from qvae.files import atomic_write_bytes, atomic_write_text
-from qvae.look import EVALUATION, code_means, reconstruct, reconstruction_figure, samples_figure, save_figure, test_images
 from qvae.reporting.page import Picture, Section, Table, render_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from qvae.run import Run
+    from qvae.runs.run import Run
 
 REPORT, FILM = "report.html", "latent_film.gif"
 _SHOWN = 64  # images in a grid
@@ -219,7 +227,7 @@ def _film_bytes(seen: Mapping[str, Any], views: _Views) -> bytes:
 
 def _checkpoint_state(run: Run) -> dict[str, Any]:
     """The state of the training at its end; empty where the run was shared without it."""
-    from qvae.run import CHECKPOINT
+    from qvae.runs.run import CHECKPOINT
 
     file = run.path / CHECKPOINT
     return load_checkpoint(file) if file.exists() else {}

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 import qvae
-from qvae import look, report
-from qvae import run as runs
+from qvae.evaluation import evaluate as look
+from qvae.reporting import report
+from qvae.runs import run as runs
 from qvae.sampling.sampler import LatentSampler, Samples
 
 SETTINGS = [
