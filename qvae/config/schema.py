@@ -25,6 +25,8 @@ class Section(BaseModel):
 
 
 DATA_SETS = ("digits", "mnist", "fashion-mnist")
+MEMORY = "memory"
+"""The name of data that were given from memory, and that nobody but their owner can load again."""
 
 
 class DataConfig(Section):
@@ -43,7 +45,7 @@ class DataConfig(Section):
     @field_validator("name")
     @classmethod
     def _is_known_or_a_path(cls, name: str) -> str:
-        if name not in DATA_SETS and Path(name).suffix not in (".npy", ".npz"):
+        if name not in (*DATA_SETS, MEMORY) and Path(name).suffix not in (".npy", ".npz"):
             raise ValueError(f"{nearest(name, DATA_SETS)}, or a path that ends in .npy or .npz")
         return name
 

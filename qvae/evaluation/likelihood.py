@@ -22,8 +22,8 @@ _ROWS = 4096  # latents decoded at once: their pixels stay in the cache of a sma
 
 
 @dataclass
-class Likelihood:
-    """The result of :func:`evaluate_likelihood`, in nats per image.
+class LikelihoodEstimate:
+    """The result of :func:`evaluate_likelihood`, in nats per row (image).
 
     Attributes:
         elbo: mean over images of E_q[log p(x, z) - log q(z|x)], a lower bound of the log-likelihood.
@@ -71,7 +71,7 @@ def evaluate_likelihood(
     importance_samples: int = 100,
     seed: int = 0,
     progress: Callable[[int], None] = lambda images: None,
-) -> Likelihood:
+) -> LikelihoodEstimate:
     """ELBO and importance-weighted log-likelihood of binary ``images`` (N, D), with ``importance_samples`` fresh z each.
 
     Args:
@@ -98,7 +98,7 @@ def evaluate_likelihood(
         progress(len(batch))
     elbo, elbo_stderr = _mean_and_error(torch.cat(bounds))
     log_likelihood, log_likelihood_stderr = _mean_and_error(torch.cat(likelihoods))
-    found = Likelihood(
+    found = LikelihoodEstimate(
         elbo,
         elbo_stderr,
         log_likelihood,
@@ -112,7 +112,7 @@ def evaluate_likelihood(
     return _with_gap(found, model, images, table, seed) if hamiltonian.is_quantum else found
 
 
-def _with_gap(found: Likelihood, model: QVAE, images: Tensor, table: Tensor | None, seed: int) -> Likelihood:
+def _with_gap(found: LikelihoodEstimate, model: QVAE, images: Tensor, table: Tensor | None, seed: int) -> LikelihoodEstimate:
     """The likelihood with Q-ELBO and ELBO told apart by the gap of their priors."""
     generator = torch.Generator(images.device).manual_seed(seed + 1)
     hamiltonian = model.prior.hamiltonian().detach()

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qvae.evaluation.evaluate import save_figure
 from qvae.files import atomic_write_text
 from qvae.measuring.samplers import MEASURE
+from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
 
 REPORT = "report.html"

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qvae.errors import QvaeError
+from qvae.progress import Progress, Report
 from qvae.training.objective import Surrogate
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_REFRESH_SECONDS = 0.5
 _SHOWN = {
     "epoch": ("epoch", "d"),
     "surrogate": ("surrogate", ".2f"),
@@ -42,12 +38,12 @@ class Monitor:
 
     Args:
         folder: gets ``metrics.jsonl`` (and ``tensorboard/``); None writes nothing.
-        console: where progress is shown; None shows nothing.
+        progress: told how training goes; None is silent.
         tensorboard: write TensorBoard events, too (extra ``tensorboard``).
     """
 
-    def __init__(self, folder: Path | None = None, console: Console | None = None, tensorboard: bool = False) -> None:
-        self.folder, self.console = folder, console
+    def __init__(self, folder: Path | None = None, progress: Progress | None = None, tensorboard: bool = False) -> None:
+        self.folder, self.progress = folder, progress or Progress()
         self.warnings: list[str] = []
         self._totals: Tensor | None = None
         self._steps = 0
@@ -56,8 +52,7 @@ class Monitor:
         self._qpu_seconds = 0.0
         self._previous_spins: Tensor | None = None
         self._stuck = 0
-        self._advance: Callable[[float, float], None] = lambda share, seconds: None
-        self._describe: Callable[[str], None] = lambda text: None
+        self._report: Report = lambda share, figures: None
         self._writer_class = _tensorboard_writer() if tensorboard and folder else None
         self._writer: Any = None
 
@@ -80,7 +75,6 @@ class Monitor:
             self._calls.setdefault("qpu_seconds_per_call", []).append(info["qpu_seconds"])
             self._qpu_seconds += info["qpu_seconds"]
             self._figures["qpu_seconds"] = self._qpu_seconds
-            self._describe(_summary(self._figures))
 
     @property
     def has_open_epoch(self) -> bool:
@@ -128,7 +122,6 @@ class Monitor:
         row |= {key: value if math.isfinite(value) else None for key, value in extra.items()}
         self._write(row)
         self._figures |= {key: row[key] for key in _SHOWN if key in row}
-        self._describe(_summary(self._figures))
         self._look_for_trouble(epoch, extra)
         return self._loss()
 
@@ -189,86 +182,26 @@ class Monitor:
         if any(warning.startswith(f"{kind}: ") for warning in self.warnings):
             return
         self.warnings.append(f"{kind}: {text}")
-        if self.console is not None:
-            self.console.print(f"[yellow]warning:[/yellow] {text}", highlight=False)
+        self.progress.warn(text)
 
     def say(self, text: str) -> None:
         """Say something that isn't kept."""
-        if self.console is not None:
-            self.console.print(text, highlight=False)
+        self.progress.say(text)
 
     # Showing ----------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def display(self) -> Iterator[None]:
-        """Show progress while the block runs: a bar on a terminal, a line now and then elsewhere."""
-        if self.console is None:
+        """Report to whoever watches while the block runs."""
+        with self.progress.work("training") as self._report:
             yield
-        elif self.console.is_terminal:
-            with self._bar():
-                yield
-        else:
-            self._lines()
-            yield
-        self._advance = lambda share, seconds: None
-        self._describe = lambda text: None
+        self._report = lambda share, figures: None
         if self._writer is not None:
             self._writer.flush()
 
-    def advance(self, share: float, seconds: float) -> None:
-        """Tell the display what part of the training is done, after how many seconds."""
-        self._advance(share, seconds)
-
-    @contextmanager
-    def _bar(self) -> Iterator[None]:
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        columns = (
-            SpinnerColumn(),
-            TextColumn("[bold]training"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("eta {task.fields[eta]}"),
-            TextColumn("{task.description}", style="cyan"),
-        )
-        with Progress(*columns, console=self.console, transient=False) as progress:
-            task = progress.add_task("", total=1.0, eta="-:--")
-            shown = 0.0
-            started: float | None = None
-            start_share = 0.0
-
-            def advance(share: float, seconds: float) -> None:
-                nonlocal shown, started, start_share
-                now = time.perf_counter()
-                if now - shown < _REFRESH_SECONDS and share < 1:
-                    return
-                shown = now
-                if started is None:
-                    started, start_share = now, share
-                rate = (share - start_share) / (now - started) if now > started else 0.0
-                eta = _clock((1 - share) / rate) if rate > 0 else "-:--"
-                progress.update(task, completed=share, eta=eta)
-
-            self._advance = advance
-            self._describe = lambda text: progress.update(task, description=text)
-            yield
-
-    def _lines(self) -> None:
-        console, tenth, text = self.console, -1, ""
-
-        def describe(summary: str) -> None:
-            nonlocal text
-            text = summary
-
-        def advance(share: float, seconds: float) -> None:
-            nonlocal tenth
-            if text and int(10 * share) > tenth:
-                tenth = int(10 * share)
-                assert console is not None
-                console.print(f"{share:4.0%}  {_clock(seconds)}  {text}", highlight=False)
-
-        self._advance, self._describe = advance, describe
+    def advance(self, share: float) -> None:
+        """Tell what part of the training is done."""
+        self._report(share, _summary(self._figures))
 
     # State ------------------------------------------------------------------------------------------------------------
 
@@ -297,12 +230,6 @@ def _summary(figures: dict[str, Any]) -> str:
     """The latest figures: those that need a log Z or samples are not measured in every epoch."""
     shown = [f"{label} {figures[key]:{form}}" for key, (label, form) in _SHOWN.items() if figures.get(key) is not None]
     return "  ".join(shown)
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def _tensorboard_writer() -> Any:

@@ -152,7 +152,7 @@ class Trainer:
                     self.seconds = time.perf_counter() - self._resumed_at
                     if self.step % self.steps_per_epoch == 0 or self.is_finished:
                         self._end_of_epoch()
-                    self.monitor.advance(self.progress, self.seconds)
+                    self.monitor.advance(self.progress)
                     if interrupted.is_set() or time.perf_counter() - self._saved_at > self.config.checkpoint_seconds:
                         self._save()
                     if interrupted.is_set():
