@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from qvae.config.schema import TrainingConfig
-from qvae.data import Dataset, epoch_permutation
+from qvae.data.dataset import Dataset, epoch_permutation
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
 from qvae.ising.block_gibbs import multiplies_bfloat16
 from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
