@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import qvae
-from qvae.data import load_data
+from qvae.data.load import load_data
 from qvae.evaluation.frechet import frechet_table, save_classifier, shipped_name, train_classifier
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
-from qvae.data import Dataset, binarize_fixed, epoch_permutation
+from qvae.data.dataset import Dataset, binarize_fixed, epoch_permutation
 from qvae.errors import DataError, SamplerError, nearest
 from qvae.evaluation.frechet import check_inception, feature_classifier, frechet_table, inception_table
 from qvae.evaluation.latents import ALIVE, pca, probe, unit_information

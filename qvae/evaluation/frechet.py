@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
-from qvae.data import Dataset
+from qvae.data.dataset import Dataset
 from qvae.errors import ConfigError, DataError, QvaeError, RunError
 
 Batches = Tensor | Iterable[Tensor]

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from qvae.config.load import load_config
 from qvae.config.schema import Config
-from qvae.data import Dataset, binarize_fixed, epoch_permutation, load_data
+from qvae.data.dataset import Dataset, binarize_fixed, epoch_permutation
+from qvae.data.load import load_data
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.samplers import SamplerSpec, bias_of, local_samplers

@@ -13,7 +13,8 @@ import torch
 from scipy.linalg import sqrtm
 
 from qvae.config.schema import DataConfig
-from qvae.data import dataset_from_arrays, load_data
+from qvae.data.arrays import dataset_from_arrays
+from qvae.data.load import load_data
 from qvae.errors import ConfigError, DataError, QvaeError
 from qvae.evaluation import frechet
 from qvae.evaluation.frechet import (
