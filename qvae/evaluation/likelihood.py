@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qvae.ising.diagonal_elements import log_diagonal_element
+from qvae.ising.estimate import LogPartition
 from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.partition import LogPartition, log_partition
+from qvae.ising.partition import log_partition
 from qvae.ising.quantum_partition import path_integral_log_partition
 from qvae.models.qvae import QVAE
 

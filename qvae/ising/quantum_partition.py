@@ -8,9 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from qvae.ising.annealing import check_lengths, combine_annealings
+from qvae.ising.annealing_path import AnnealingPath
+from qvae.ising.estimate import LogPartition
 from qvae.ising.free_spin import FreeSpin, fields_of_means, free_lines
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.partition import AnnealingPath, LogPartition, combine_annealings
 from qvae.ising.trotter import slices_to_extrapolate
 from qvae.ising.world_lines import WorldLines
 
@@ -27,7 +29,7 @@ def path_integral_log_partition(
 ) -> LogPartition:
     """log Tr exp(-H) by annealing world lines forward and back, with the Trotter error taken off.
 
-    As :func:`~qvae.ising.partition.bidirectional_annealing`, but the path leads from independent spins in the same transverse
+    As :func:`~qvae.ising.annealing.bidirectional_annealing`, but the path leads from independent spins in the same transverse
     field, and the target's samples are annealed, resampled by their weights, and swept. The Trotter error of independent
     spins is known; that of what couplings add falls as P^-2, and its difference to P/2 slices is seen in the samples of P,
     log <exp(sum_odd E(s^k)/P - sum_even E(s^k)/P)>: a third of it is taken off, and a second step taken with P/4 slices, if 4
@@ -41,15 +43,14 @@ def path_integral_log_partition(
         seed: of all random numbers.
 
     Returns:
-        LogPartition: ``details`` as of :func:`~qvae.ising.partition.bidirectional_annealing` (of P slices), and ``slices``,
+        LogPartition: ``details`` as of :func:`~qvae.ising.annealing.bidirectional_annealing` (of P slices), and ``slices``,
         ``trotter_correction`` (added to what annealing found), ``trotter_error`` (estimated, of what is left), and
         ``sampling_error`` (the error bar without that).
 
     Raises:
         ValueError: ``slices`` isn't such a number, or there are fewer than 2 chains or temperatures.
     """
-    if chains < 2 or temperatures < 2:
-        raise ValueError(f"chains is {chains} and temperatures is {temperatures}; each must be 2 or more")
+    check_lengths(chains, temperatures)
     hamiltonian = hamiltonian.detach()
     generator = torch.Generator(hamiltonian.h.device).manual_seed(seed)
     lines = WorldLines(hamiltonian, slices_to_extrapolate(hamiltonian) if slices is None else slices)

@@ -21,10 +21,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from qvae.config.schema import TrainingConfig
 from qvae.data import Dataset, epoch_permutation
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
+from qvae.ising.annealing import annealed_importance_sampling
 from qvae.ising.block_gibbs import multiplies_bfloat16
 from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.partition import annealed_importance_sampling
 from qvae.models.qvae import QVAE
 from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.diagnostics import effective_beta
