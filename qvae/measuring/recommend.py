@@ -23,7 +23,8 @@ from qvae.config.schema import Config
 from qvae.data import Dataset, binarize_fixed, epoch_permutation, load_data
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.measuring.samplers import SamplerSpec, bias_of, local_samplers
+from qvae.measuring.accuracy import bias_of
+from qvae.measuring.specs import SamplerSpec, local_samplers
 from qvae.measuring.truth import Truth, find_truth
 from qvae.models.qvae import QVAE
 from qvae.reporting.page import Table

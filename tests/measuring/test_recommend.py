@@ -8,7 +8,7 @@ import torch
 from qvae.measuring import recommend as module
 from qvae.measuring.problems import make_problem
 from qvae.measuring.recommend import Candidate, Recommendation, recommend, recommendation_table, recommendation_text
-from qvae.measuring.samplers import SamplerSpec
+from qvae.measuring.specs import SamplerSpec
 from qvae.measuring.truth import find_truth
 from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples
 
