@@ -272,8 +272,8 @@ def recommend(
     overrides: Set = None,
 ) -> None:
     """Which sampler and settings give this prior's gradient the accuracy it needs at the least cost, on this machine."""
+    from qvae.measuring.advice import recommendation_table, recommendation_text
     from qvae.measuring.recommend import recommend as measure
-    from qvae.measuring.recommend import recommendation_table, recommendation_text
 
     console = _console()
     with _working(console) as progress:
