@@ -20,13 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
-<<<<<<< HEAD
 from qvae.data.dataset import Dataset
-from qvae.errors import ConfigError, DataError, QvaeError, RunError
-=======
-from qvae.data import Dataset
 from qvae.errors import ConfigError, DataError, QvaeError, RunError, install_line
->>>>>>> helper-s1
 
 Batches = Tensor | Iterable[Tensor]
 """Images with values in [0, 1], (B, H, W) or (B, C, H, W): one tensor, or batches that needn't be of one size."""

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from qvae.config.schema import TrainingConfig
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
+from qvae.ising.annealing import annealed_importance_sampling
 from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.annealing import annealed_importance_sampling
 from qvae.models.prior import negative_phase
 from qvae.models.qvae import QVAE
 from qvae.sampling.sampler import LatentSampler, Moments
