@@ -71,6 +71,11 @@ class Dataset:
         return torch.le(noise, images, out=bits)
 
 
+    is_mapped = False
+    def mean(self): return self.mean_image
+    def prepare(self, rows, generator=None): return self.binarize(rows, generator)
+
+
 def binarize_fixed(dataset: Dataset, images: Tensor, seed: int) -> Tensor:
     """Bits that depend on the seed alone, and not on the device: the draw of the test images that an evaluation uses.
 

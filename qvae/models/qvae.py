@@ -59,7 +59,7 @@ class QVAE(nn.Module):
         self.decoder = decoder
         self.likelihood = likelihood
         self.relaxation = Gumbel() if relaxation is None else relaxation
-        self.shape = tuple(likelihood.shape if shape is None else shape)
+        self.shape = tuple(likelihood.statistics.mean.shape if shape is None else shape)
 
     @classmethod
     def from_config(cls, config: ModelConfig, statistics: Statistics, graph: Graph | None = None) -> QVAE:

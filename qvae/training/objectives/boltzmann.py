@@ -217,7 +217,7 @@ class BoltzmannObjective(Objective):
         return self._networks | self._prior
 
     def settle(self, model: nn.Module, rows: Tensor, batch_size: int) -> None:
-        """Retake batch-norm statistics on discrete latents: those of training are of relaxed ones, which the model never sees."""
+        """Retake batch-norm statistics on discrete latents: training's are of relaxed ones, which the model never sees."""
         assert isinstance(model, QVAE)
         generator = torch.Generator(self.device).manual_seed(0)
 
