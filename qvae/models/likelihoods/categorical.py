@@ -26,13 +26,16 @@ class Categorical(Likelihood):
 
     def initial_bias(self) -> Tensor:
         """Logarithms of the categories' frequencies, or of 0.0001 where that is larger; zeros where they aren't known."""
-        return self.input_mean().clamp_min(1e-4).log() if self.statistics.frequencies is not None else self._constant(0.0)
+        bias = self.input_mean().clamp_min(1e-4).log()
+        return torch.zeros_like(bias) if self.statistics.frequencies is None else bias
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """sum_d log p(x_d)."""
         logits = self._logits(output)
-        number = x.long().unsqueeze(-2).expand(*logits.shape[:-2], 1, -1)
-        return (logits.gather(-2, number).squeeze(-2) - logits.logsumexp(-2)).sum(-1)
+        rows = torch.broadcast_shapes(output.shape[:-1], x.shape[:-1])
+        number = x.long().unsqueeze(-2).expand(*rows, 1, -1)
+        chosen = logits.expand(*rows, -1, -1).gather(-2, number).squeeze(-2)
+        return (chosen - logits.logsumexp(-2)).sum(-1)
 
     def mean(self, output: Tensor) -> Tensor:
         """The most probable category: numbers of categories have no mean that says anything."""
@@ -51,11 +54,9 @@ class Categorical(Likelihood):
 
     def input_mean(self) -> Tensor:
         """The categories' frequencies; 1/K where they aren't known."""
-        frequencies = self.statistics.frequencies
-        return self._constant(1 / self.inputs) if frequencies is None else frequencies.reshape(-1).float().clone()
+        if self.statistics.frequencies is not None:
+            return self.statistics.frequencies.reshape(-1).float().clone()
+        return torch.full((self.inputs * self.num_features,), 1 / self.inputs, dtype=torch.float32)
 
     def _logits(self, output: Tensor) -> Tensor:
         return output.unflatten(-1, (self.outputs, self.num_features))
-
-    def _constant(self, value: float) -> Tensor:
-        return torch.full((self.outputs * self.num_features,), value)

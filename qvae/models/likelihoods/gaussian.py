@@ -50,7 +50,7 @@ class Gaussian(Likelihood):
         self.register_buffer("scale", usable_scale(mean, std))
         self.min_variance = min_variance
         size = self.num_features if variance == "features" else 1
-        self.log_variance = nn.Parameter(torch.full((size,), math.log1p(-min_variance)))
+        self.log_variance = nn.Parameter(mean.new_full((size,), math.log1p(-min_variance)))
 
     @classmethod
     def from_config(cls, config: ModelConfig, statistics: Statistics) -> Self:
