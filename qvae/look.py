@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
-from qvae.data import Dataset, binarize_fixed, epoch_permutation
+from qvae.data.dataset import Dataset, binarize_fixed, epoch_permutation
 from qvae.errors import DataError, SamplerError, nearest
 from qvae.evaluation.classifier_files import feature_classifier
 from qvae.evaluation.frechet import frechet_table

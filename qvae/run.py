@@ -21,7 +21,8 @@ import qvae
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.load import dump_config, load_config
 from qvae.config.schema import Config, ModelConfig, SamplerConfig
-from qvae.data import Dataset, load_data
+from qvae.data.dataset import Dataset
+from qvae.data.load import load_data
 from qvae.errors import ConfigError, DataError, RunError, SamplerError
 from qvae.evaluation.inception import check_inception
 from qvae.files import atomic_write_text

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from qvae.data import dataset_from_arrays
+from qvae.data.arrays import dataset_from_arrays
 
 
 def stripes(count, seed, shape=(8, 8), labels=(-3, 7)):

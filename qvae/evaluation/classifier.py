@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qvae.data import Dataset
+from qvae.data.dataset import Dataset
 from qvae.errors import DataError
 
 _STEPS, _EPOCHS, _BATCH = 2800, 80, 128  # whichever of steps and epochs ends first

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
-from qvae.data import Dataset
+from qvae.data.dataset import Dataset
 from qvae.errors import RunError
 from qvae.evaluation.classifier import FeatureClassifier, LeNet, labelled, measure_accuracy, sha256_of, train_classifier
 

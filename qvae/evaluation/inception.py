@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qvae.errors import ConfigError, DataError, QvaeError
+from qvae.errors import ConfigError, DataError, QvaeError, install_line
 from qvae.evaluation.frechet import Batches, FrechetDistance, in_batches
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -107,11 +107,11 @@ def _import_inception() -> type[Any]:
         from torchmetrics.image.fid import FrechetInceptionDistance
     except ImportError as error:
         missing = error.name or "a module"
-        extra = f"which can't be imported ({error}): pip install 'qvae[fid]'"
+        extra = f"which can't be imported ({error}): {install_line('fid')}"
         raise QvaeError(f"evaluation.inception_weights needs {missing}, {extra}.") from error
     except (RuntimeError, OSError, AttributeError) as error:
         # A torchvision that was built for another torch, such as one for CUDA beside one for the CPU.
-        remedy = "install torch and torchvision from the same place, then pip install 'qvae[fid]'"
+        remedy = f"install torch and torchvision from the same place, then {install_line('fid')}"
         raise QvaeError(f"evaluation.inception_weights needs torchvision, which fails here ({error}); {remedy}.") from error
     return FrechetInceptionDistance
 

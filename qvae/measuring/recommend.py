@@ -12,7 +12,8 @@ import torch
 
 from qvae.config.load import load_config
 from qvae.config.schema import Config
-from qvae.data import Dataset, binarize_fixed, epoch_permutation, load_data
+from qvae.data.dataset import Dataset, binarize_fixed, epoch_permutation
+from qvae.data.load import load_data
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.measuring.candidates import Candidate, judge, settings_to_try, squared_error
 from qvae.measuring.specs import SamplerSpec, local_samplers

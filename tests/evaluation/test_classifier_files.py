@@ -8,7 +8,7 @@ import torch
 from striped_images import striped
 
 from qvae.config.schema import DataConfig
-from qvae.data import load_data
+from qvae.data.load import load_data
 from qvae.errors import DataError
 from qvae.evaluation import classifier_files
 from qvae.evaluation.classifier import measure_accuracy

@@ -5,7 +5,7 @@ import pytest
 from qvae.errors import ConfigError, SamplerError
 from qvae.measuring import specs
 from qvae.measuring.specs import SamplerSpec, local_samplers, parse_sampler
-from qvae.sampling.registry import SamplerInfo
+from qvae.plugins import PluginInfo
 from qvae.sampling.sampler import Capabilities
 
 
@@ -25,9 +25,9 @@ def test_samplers_with_options():
 
 def test_only_local_samplers_take_part_unnamed(monkeypatch):
     infos = [
-        SamplerInfo("here", "p", "1", Capabilities()),
-        SamplerInfo("far", "p", "1", Capabilities(remote=True)),
-        SamplerInfo("broken", "p", "1", None, "needs the module x"),
+        PluginInfo("here", "p", "1", Capabilities()),
+        PluginInfo("far", "p", "1", Capabilities(remote=True)),
+        PluginInfo("broken", "p", "1", None, "needs the module x"),
     ]
     monkeypatch.setattr(specs, "sampler_infos", lambda: infos)
     chosen, left_out = local_samplers()

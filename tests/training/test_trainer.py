@@ -10,7 +10,7 @@ import torch
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.schema import ModelConfig, TrainingConfig
-from qvae.data import dataset_from_arrays
+from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
 from qvae.models.qvae import QVAE
 from qvae.sampling.registry import load_sampler
