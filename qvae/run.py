@@ -24,7 +24,7 @@ from qvae.config.schema import Config, ModelConfig, SamplerConfig
 from qvae.data.dataset import Dataset
 from qvae.data.load import load_data
 from qvae.errors import ConfigError, DataError, RunError, SamplerError
-from qvae.evaluation.frechet import check_inception
+from qvae.evaluation.inception import check_inception
 from qvae.files import atomic_write_text
 from qvae.ising.graphs import Graph
 from qvae.look import EVALUATION, evaluate, film
