@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from qvae.config.names import LIKELIHOODS
 from qvae.errors import nearest
-from qvae.models.likelihoods import LIKELIHOODS
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -5,23 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from qvae.config.names import LIKELIHOODS
 from qvae.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from qvae.models.likelihoods.likelihood import Likelihood
 
-# A likelihood of your own is a file and a line here.
-LIKELIHOODS = {
-    "bernoulli": "qvae.models.likelihoods.bernoulli:Bernoulli",
-    "gaussian": "qvae.models.likelihoods.gaussian:Gaussian",
-    "poisson": "qvae.models.likelihoods.counts:Poisson",
-    "negative-binomial": "qvae.models.likelihoods.counts:NegativeBinomial",
-    "categorical": "qvae.models.likelihoods.categorical:Categorical",
-}
-
 
 def likelihood_class(name: str) -> type[Likelihood]:
-    """The class behind a name in ``LIKELIHOODS``.
+    """The class behind a name in :data:`qvae.config.names.LIKELIHOODS`.
 
     Raises:
         ConfigError: no likelihood has this name.
