@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 import qvae
-from qvae.data import load_data
+from qvae.data.load import load_data
 from qvae.models.qvae import QVAE
 from qvae.training.trainer import Trainer, use_bfloat16
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from qvae.config.names import LIKELIHOODS
 from qvae.errors import nearest
 
 Positive = Annotated[int, Field(ge=1)]
@@ -160,10 +161,21 @@ class ModelConfig(Section):
     """The variational autoencoder."""
 
     kind: Literal["qvae"] = "qvae"
+    likelihood: str = "bernoulli"
+    """what data are, given the decoder's output: bernoulli | gaussian | poisson | negative-binomial | categorical"""
+    variance: Literal["shared", "features"] = "shared"
+    """of gaussian, which learns it in units of each feature's own: one for all features, or one for each"""
     latent: LatentConfig = LatentConfig()
     posterior: PosteriorConfig = PosteriorConfig()
     relaxation: RelaxationConfig = RelaxationConfig()
     network: NetworkConfig = NetworkConfig()
+
+    @field_validator("likelihood")
+    @classmethod
+    def _is_a_likelihood(cls, likelihood: str) -> str:
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(nearest(likelihood, LIKELIHOODS))
+        return likelihood
 
     @model_validator(mode="after")
     def _levels_have_spins(self) -> ModelConfig:

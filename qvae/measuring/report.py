@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qvae.files import atomic_write_text
-from qvae.measuring.samplers import MEASURE
+from qvae.measuring.accuracy import MEASURE
 from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
 
