@@ -68,7 +68,7 @@ def train(
         raise RunError(f"the run folder {folder} can't be made: {error.strerror}; choose another --out.") from error
     (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
     atomic_write_text(folder / CONFIG, dump_config(config))
-    atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(parts.trainer.device), indent=2) + "\n")
+    atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(parts.objective.device), indent=2) + "\n")
     return _fit_and_evaluate(folder, parts, progress)
 
 
@@ -125,11 +125,11 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
     """
     config = _with_absolute_paths(config)
     parts = assemble(choose_folder(out, config), config, data=data)
-    trainer = parts.trainer
-    hamiltonian = trainer.model.prior.hamiltonian().detach()
+    trainer, sampler = parts.trainer, parts.objective.sampler
+    hamiltonian = parts.objective.model.prior.frozen()
     try:
-        call = trainer.sampler.plan(hamiltonian, config.training.chains)
-        at_end = (parts.generating or trainer.sampler).plan(hamiltonian, num_prior_samples(config))
+        call = sampler.plan(hamiltonian, config.training.chains)
+        at_end = (parts.generating or sampler).plan(hamiltonian, num_prior_samples(config))
     finally:
         parts.close()
     seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""
@@ -223,7 +223,7 @@ def _with_absolute_paths(config: Config) -> Config:
     config = config.model_copy(deep=True)
     if config.data.root is not None:
         config.data.root = str(Path(config.data.root).expanduser().absolute())
-    if Path(config.data.name).suffix in (".npy", ".npz"):
+    if config.data.is_path:
         config.data.name = str(Path(config.data.name).expanduser().absolute())
     for chosen in (config.sampler, config.generation.sampler):
         for option in ("record", "replay"):  # files, whatever the sampler

@@ -102,7 +102,7 @@ def class_share(run: Run, images: np.ndarray, label: int) -> float:
     """The part of images (N, *shape) that the classifier of the Frechet distances takes for a class."""
     import torch
 
-    from qvae.evaluation.frechet import feature_classifier
+    from qvae.evaluation.classifier_files import feature_classifier
 
     classifier = feature_classifier(run.dataset, run.device)
     found = classifier.predict(torch.from_numpy(images).to(run.device))

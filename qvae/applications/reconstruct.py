@@ -44,4 +44,4 @@ def reconstructed(run: Run, num: int) -> tuple[np.ndarray, np.ndarray]:
     settings = run.config.evaluation
     rows = evaluation_rows(run.dataset, settings, num).to(run.device)
     found = run.model.reconstruct(rows, torch.Generator(run.device).manual_seed(settings.seed))
-    return rows.unflatten(1, run.model.image_shape).cpu().numpy(), found.cpu().numpy()
+    return rows.unflatten(1, run.model.shape).cpu().numpy(), found.cpu().numpy()

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
-from qvae.data import Dataset, binarize_fixed
+from qvae.data.dataset import Dataset, prepare_fixed
 from qvae.errors import DataError, SamplerError
-from qvae.evaluation.frechet import FeatureClassifier, FrechetDistance, feature_classifier, frechet_table, inception_table
+from qvae.evaluation.classifier import FeatureClassifier
+from qvae.evaluation.classifier_files import feature_classifier
+from qvae.evaluation.frechet import FrechetDistance, frechet_table
+from qvae.evaluation.inception import inception_table
 from qvae.evaluation.rows import AT_ONCE, code_means, device_of, prepared, training_rows, values_in_batches
 from qvae.models.qvae import QVAE
 from qvae.progress import Progress, counter
@@ -110,17 +113,17 @@ def frechet_distances(
 
 
 def _require_images(dataset: Dataset) -> None:
-    if len(dataset.image_shape) < 2:
+    if not dataset.is_image:
         raise DataError(f"{dataset.name} is a table, and this distance is on features that a classifier finds in images.")
 
 
 def _image_sets(
     model: QVAE, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior
 ) -> dict[str, tuple[int, Callable[[], Iterator[Tensor]]]]:
-    """What is compared: how many, and a function that makes them in batches (B, *image_shape) when they are asked for."""
+    """What is compared: how many, and a function that makes them in batches (B, *shape) when they are asked for."""
     count, seed, device = settings.num_generated, settings.seed, device_of(model)
     places = training_rows(dataset, count, seed)
-    test = binarize_fixed(dataset, dataset.test.flatten(1), seed)
+    test = prepare_fixed(dataset, dataset.test.flatten(1), seed)
 
     def decoded(batches: Callable[[torch.Generator], Iterator[Tensor]]) -> Callable[[], Iterator[Tensor]]:
         def images() -> Iterator[Tensor]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qvae.config.schema import EvaluationConfig
-from qvae.data import Dataset
+from qvae.data.dataset import Dataset
 from qvae.evaluation.distances import DrawPrior, FrechetDistances, frechet_distances
-from qvae.evaluation.frechet import check_inception
+from qvae.evaluation.inception import check_inception
 from qvae.evaluation.latents import LatentUse, latent_use
 from qvae.evaluation.likelihood import LikelihoodEstimate, evaluate_likelihood, prior_log_partition
 from qvae.evaluation.rows import device_of, evaluation_rows
@@ -86,7 +86,7 @@ def evaluate_model(
     rows = evaluation_rows(dataset, settings).to(device_of(model))
     seconds: dict[str, float] = {}
     with _timed(seconds, "likelihood"), progress.work("evaluating") as report:
-        hamiltonian = model.prior.hamiltonian().detach()
+        hamiltonian = model.prior.frozen()
         log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
         advance = counter(report, len(rows))
         likelihood = evaluate_likelihood(model, rows, log_z, settings.importance_samples, settings.seed, advance)
@@ -94,11 +94,10 @@ def evaluate_model(
         frechet = frechet_distances(model, dataset, settings, draw, progress)
     with _timed(seconds, "latents"), progress.work("looking at the latents"):
         latents = latent_use(model, dataset, settings)
-    name, is_density = _likelihood_of(model)
     return Evaluation(
         likelihood=likelihood,
-        likelihood_name=name,
-        is_density=is_density,
+        likelihood_name=model.likelihood.name,
+        is_density=model.likelihood.is_density,
         num_features=rows.shape[1],
         binarization=dataset.binarization,
         test_images_are_all=len(rows) == len(dataset.test),
@@ -108,12 +107,6 @@ def evaluate_model(
         latents=latents,
         seconds=seconds,
     )
-
-
-def _likelihood_of(model: QVAE) -> tuple[str, bool]:
-    # merge: model.likelihood.name and model.likelihood.is_density, once models have a likelihood.
-    likelihood = getattr(model, "likelihood", None)
-    return ("bernoulli", False) if likelihood is None else (likelihood.name, likelihood.is_density)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qvae.config.schema import EvaluationConfig
-from qvae.data import Dataset
+from qvae.data.dataset import Dataset
 from qvae.evaluation.rows import code_means, prepared, evaluation_rows, training_rows
 from qvae.models.qvae import QVAE
 
@@ -61,7 +61,7 @@ def latent_use(model: QVAE, dataset: Dataset, settings: EvaluationConfig) -> Lat
     if not settings.probes or labels is None or test_labels is None or len(labels[places].unique()) < 2:
         return found
     train = prepared(dataset, places, seed)
-    what = "pixels" if len(dataset.image_shape) > 1 else "columns"
+    what = "pixels" if dataset.is_image else "columns"
     parts = {
         "latent codes": (code_means(model, train, seed), test_means),
         f"raw {what}": (train.numpy(), test.numpy()),

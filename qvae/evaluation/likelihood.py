@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from qvae.ising.diagonal_elements import log_diagonal_element
 from qvae.ising.estimate import LogPartition
@@ -89,7 +88,7 @@ def evaluate_likelihood(
     (:func:`~qvae.ising.diagonal_elements.log_diagonal_element`).
     """
     generator = torch.Generator(images.device).manual_seed(seed)
-    hamiltonian = model.prior.hamiltonian().detach()
+    hamiltonian = model.prior.frozen()
     table = _log_diagonal_table(hamiltonian)
     log_prior = _log_prior(hamiltonian, log_z, table)
     bounds, likelihoods = [], []
@@ -117,7 +116,7 @@ def evaluate_likelihood(
 def _with_gap(found: LikelihoodEstimate, model: QVAE, images: Tensor, table: Tensor | None, seed: int) -> LikelihoodEstimate:
     """The likelihood with Q-ELBO and ELBO told apart by the gap of their priors."""
     generator = torch.Generator(images.device).manual_seed(seed + 1)
-    hamiltonian = model.prior.hamiltonian().detach()
+    hamiltonian = model.prior.frozen()
     if table is None and len(images) > _GAP_DRAWS:
         images = images[torch.linspace(0, len(images) - 1, _GAP_DRAWS).long()]  # files may be sorted by class
     bits = model.encode(images, generator)
@@ -137,12 +136,9 @@ def _log_weights(
     model: QVAE, images: Tensor, draws: int, log_prior: Callable[[Tensor], Tensor], generator: torch.Generator
 ) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x) for ``draws`` z of each image, (B, draws), float64."""
-    code = model.posterior(model.encoder(images), None, generator, draws)
-    logits = model.decoder(code.latents).unflatten(0, (len(images), draws))
-    # log p(x|z) = sum_d x_d l_d - softplus(l_d): the first term as a product, so that x needn't be repeated.
-    log_likelihood = torch.bmm(logits, images.unsqueeze(2)).squeeze(2) - F.softplus(logits).sum(2)
-    rest = log_prior(code.latents) - code.log_prob().double()
-    return log_likelihood.double() + rest.unflatten(0, (len(images), draws))
+    code = model.posterior_sample(images, relaxed=False, generator=generator, draws=draws)
+    log_weights = model.log_likelihood(images, code.latents).double() + (log_prior(code.latents) - code.log_prob().double())
+    return log_weights.unflatten(0, (len(images), draws))
 
 
 def _log_prior(hamiltonian: IsingHamiltonian, log_z: LogPartition, table: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.config.schema import EvaluationConfig
-from qvae.data import Dataset, binarize_fixed, epoch_permutation
+from qvae.data.dataset import Dataset, epoch_permutation, prepare_fixed
 from qvae.models.qvae import QVAE
 
 AT_ONCE = 1000
@@ -18,7 +18,7 @@ AT_ONCE = 1000
 
 def evaluation_rows(dataset: Dataset, settings: EvaluationConfig, count: int | None = None) -> Tensor:
     """The test rows (N, D) that an evaluation uses, on the CPU, prepared with its seed; ``count`` overrides ``num_test``."""
-    return binarize_fixed(dataset, dataset.test.flatten(1)[: count or settings.num_test], settings.seed)
+    return prepare_fixed(dataset, dataset.test.flatten(1)[: count or settings.num_test], settings.seed)
 
 
 def training_rows(dataset: Dataset, count: int, seed: int) -> Tensor:
@@ -28,12 +28,12 @@ def training_rows(dataset: Dataset, count: int, seed: int) -> Tensor:
 
 def prepared(dataset: Dataset, places: Tensor, seed: int) -> Tensor:
     """The training rows at ``places`` (N,), prepared with a seed, (N, D)."""
-    return binarize_fixed(dataset, dataset.train[places].flatten(1), seed)
+    return prepare_fixed(dataset, dataset.train[places].flatten(1), seed)
 
 
 def values_in_batches(dataset: Dataset, rows: Tensor) -> Iterator[Tensor]:
     """What stored rows (N, ...) mean, a thousand at a time."""
-    return (dataset.grey(batch) for batch in rows.split(AT_ONCE))
+    return (dataset.values(batch) for batch in rows.split(AT_ONCE))
 
 
 def device_of(model: nn.Module) -> torch.device:

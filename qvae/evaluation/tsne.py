@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
-from qvae.data import Dataset
+from qvae.data.dataset import Dataset
 from qvae.evaluation.rows import evaluation_rows
 from qvae.models.qvae import QVAE
 

@@ -33,7 +33,7 @@ from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
 from qvae.runs.folder import CONFIG, MODEL
 from qvae.runs.run import load_run
-from qvae.training.trainer import choose_device
+from qvae.training.devices import choose_device
 
 SCHEMA = 1
 SNAPSHOTS = 4

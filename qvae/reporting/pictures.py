@@ -54,7 +54,7 @@ def drawings(run: Run) -> dict[str, Drawing]:
 
 def is_of_images(run: Run) -> bool:
     """Whether the data are images; else they are rows of a table."""
-    return len(run.model.image_shape) > 1
+    return len(run.model.shape) > 1
 
 
 def draw_pictures(run: Run, progress: Callable[[float], None] = lambda share: None) -> dict[str, Path]:
@@ -118,16 +118,16 @@ def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.
 
 def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
     """Images with values in [0, 1]: as they are, or counts and categories as parts of the largest in the data."""
-    largest = float(run.dataset.grey(run.dataset.train[:1000]).max())
+    largest = float(run.dataset.values(run.dataset.train[:1000]).max())
     return np.clip(images / max(1.0, largest), 0.0, 1.0)
 
 
 def _test_values(run: Run, count: int) -> np.ndarray:
-    return run.dataset.grey(run.dataset.test[:count]).numpy()
+    return run.dataset.values(run.dataset.test[:count]).numpy()
 
 
 def _column_names(run: Run) -> tuple[str, ...] | None:
-    return getattr(run.dataset, "feature_names", None)  # merge: run.dataset.feature_names
+    return run.dataset.feature_names
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Views:
     @cached_property
     def hamiltonian(self) -> IsingHamiltonian:
         """The prior's."""
-        return self.run.model.prior.hamiltonian().detach()
+        return self.run.model.prior.frozen()
 
     @cached_property
     def settings(self) -> EvaluationConfig:
@@ -187,7 +187,7 @@ class Views:
         """Test rows and their reconstructions, both (count, *shape)."""
         rows = self.test[:count].to(self.run.device)
         found = self.run.model.reconstruct(rows, self.fresh_generator())
-        return rows.unflatten(1, self.run.model.image_shape).cpu().numpy(), found.cpu().numpy()
+        return rows.unflatten(1, self.run.model.shape).cpu().numpy(), found.cpu().numpy()
 
     def labels(self, count: int) -> np.ndarray | None:
         """Classes of the test rows."""
@@ -239,7 +239,7 @@ def _neighbours(views: Views) -> Figure:
     from sklearn.neighbors import NearestNeighbors
 
     dataset = views.run.dataset
-    images = dataset.grey(dataset.train[:_NEIGHBOURS_AMONG]).numpy()
+    images = dataset.values(dataset.train[:_NEIGHBOURS_AMONG]).numpy()
     samples = views.samples(12)
     search = NearestNeighbors(n_neighbors=min(5, len(images)), algorithm="brute").fit(images.reshape(len(images), -1))
     nearest = search.kneighbors(samples.reshape(len(samples), -1), return_distance=False)

@@ -17,14 +17,15 @@ from torch import Tensor
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.load import load_config
 from qvae.config.schema import Config, ModelConfig
-from qvae.data import Dataset
+from qvae.data.dataset import Dataset
 from qvae.errors import DataError, RunError, SamplerError
+from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import generation_sampler, make_dataset, make_model
 from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics
 from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.sampler import LatentSampler
-from qvae.training.trainer import choose_device
+from qvae.training.devices import choose_device
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Run:
             DataError: it isn't where it was, or it is no longer what it was.
         """
         dataset = make_dataset(self.config)
-        require_same_shape(dataset, self.model.image_shape, self.path)
+        require_same_shape(dataset, self.model.shape, self.path)
         return dataset
 
     def sampler(self, name: str | None = None) -> LatentSampler:
@@ -105,7 +106,7 @@ class Run:
         """Fresh samples, which the folder keeps if it can be written to."""
         sampler = self.sampler()
         try:
-            samples = sampler.sample(self.model.prior.hamiltonian().detach(), count)
+            samples = sampler.sample(self.model.prior.frozen(), count)
         except SamplerError as error:
             return error
         finally:
@@ -128,7 +129,7 @@ class Run:
         return saved["spins"].to(self.device)
 
     def _coefficients(self) -> dict[str, Tensor]:
-        hamiltonian = self.model.prior.hamiltonian().detach()
+        hamiltonian = self.model.prior.frozen()
         return {"h": hamiltonian.h, "J": hamiltonian.J, "gamma": hamiltonian.gamma}
 
 
@@ -151,7 +152,8 @@ def load_run(path: str | Path, overrides: Iterable[str] = (), data: Any = None) 
     state = load_checkpoint(folder / MODEL)
     require_same_model(state.get("config"), config.model, folder / MODEL)
     try:
-        model = make_model(config.model, torch.zeros(state["image_shape"]), state.get("edges"))
+        statistics = Statistics.blank(tuple(state["image_shape"]), state.get("levels"))
+        model = make_model(config.model, statistics, state.get("edges"))
         model.load_state_dict(state["model"])
     except (KeyError, RuntimeError, TypeError) as error:
         raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({error}).") from error
@@ -160,15 +162,15 @@ def load_run(path: str | Path, overrides: Iterable[str] = (), data: Any = None) 
     run = Run(folder, config, model.to(device).eval())
     if data is not None:
         run.dataset = make_dataset(config, data)
-        require_same_shape(run.dataset, model.image_shape, folder)
+        require_same_shape(run.dataset, model.shape, folder)
     return run
 
 
 def require_same_shape(dataset: Dataset, image_shape: tuple[int, ...], folder: Path) -> None:
     """Raise a DataError unless the data have the shape that a run was trained on."""
-    if tuple(dataset.image_shape) != image_shape:
+    if tuple(dataset.shape) != image_shape:
         raise DataError(
-            f"the images of {dataset.name} have shape {tuple(dataset.image_shape)}, but the run in {folder} was trained on "
+            f"the images of {dataset.name} have shape {tuple(dataset.shape)}, but the run in {folder} was trained on "
             f"{image_shape}; name its data with --set data.name=... or data.root=..."
         )
 
