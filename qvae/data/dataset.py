@@ -73,6 +73,9 @@ class Dataset:
 
     is_mapped = False
     def mean(self): return self.mean_image
+    def statistics(self):
+        from qvae.models.likelihoods.likelihood import Statistics
+        return Statistics(self.mean_image, torch.ones_like(self.mean_image))
     def prepare(self, rows, generator=None): return self.binarize(rows, generator)
 
 
