@@ -44,3 +44,12 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
     return f"{hint}Allowed: {', '.join(names) if names else 'nothing here'}"
+
+
+def install_line(extra: str | None = None) -> str:
+    """How to install this package with an extra, as a remedy; it is on no index, where others may have taken its name.
+
+    >>> install_line("dwave")
+    "pip install -e '.[dwave]' in the clone of qvae"
+    """
+    return f"pip install -e '.[{extra}]' in the clone of qvae" if extra else "pip install -e . in the clone of qvae"

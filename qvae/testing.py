@@ -25,8 +25,9 @@ from qvae.ising import graphs
 from qvae.ising.exact import ExactDistribution, exact_distribution
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.options import named_parameters
 from qvae.sampling.diagnostics import effective_beta, effective_sample_size, expected_total_variation, total_variation
-from qvae.sampling.registry import load_sampler, named_parameters, sampler_options
+from qvae.sampling.registry import load_sampler, sampler_options
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
 
 FALSE_ALARM = 1e-3

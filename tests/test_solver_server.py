@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("dwave.system", reason="the client of the solver API is an extra: pip install qvae[dwave]")
+pytest.importorskip("dwave.system", reason="the client of the solver API is an extra: pip install -e '.[dwave]'")
 
 import dimod
 import networkx as nx

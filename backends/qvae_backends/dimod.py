@@ -12,7 +12,7 @@ import dimod
 import numpy as np
 import torch
 
-from qvae.errors import SamplerError, nearest
+from qvae.errors import SamplerError, install_line, nearest
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.sampler import Capabilities, Samples, SeededSampler, whole_number
 
@@ -153,8 +153,8 @@ def _imported(path: str) -> Any:
     except ImportError as error:
         missing = getattr(error, "name", None) or module
         ocean = missing.startswith(("dwave.system", "dwave.cloud"))
-        package = "'qvae[dwave]'" if ocean else missing.split(".")[0]
-        raise SamplerError(f"{path} needs the module {missing}, which can't be imported: pip install {package}.") from error
+        remedy = install_line("dwave") if ocean else f"pip install {missing.split('.')[0]}"
+        raise SamplerError(f"{path} needs the module {missing}, which can't be imported: {remedy}.") from error
     except AttributeError as error:
         raise SamplerError(f"the module {module} has no {attribute}; give the import path of a dimod sampler class.") from error
 

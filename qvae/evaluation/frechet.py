@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.data import Dataset
-from qvae.errors import ConfigError, DataError, QvaeError, RunError
+from qvae.errors import ConfigError, DataError, QvaeError, RunError, install_line
 
 Batches = Tensor | Iterable[Tensor]
 """Images with values in [0, 1], (B, H, W) or (B, C, H, W): one tensor, or batches that needn't be of one size."""
@@ -580,11 +580,11 @@ def _import_inception() -> type[Any]:
         from torchmetrics.image.fid import FrechetInceptionDistance
     except ImportError as error:
         missing = error.name or "a module"
-        extra = f"which can't be imported ({error}): pip install 'qvae[fid]'"
+        extra = f"which can't be imported ({error}): {install_line('fid')}"
         raise QvaeError(f"evaluation.inception_weights needs {missing}, {extra}.") from error
     except (RuntimeError, OSError, AttributeError) as error:
         # A torchvision that was built for another torch, such as one for CUDA beside one for the CPU.
-        remedy = "install torch and torchvision from the same place, then pip install 'qvae[fid]'"
+        remedy = f"install torch and torchvision from the same place, then {install_line('fid')}"
         raise QvaeError(f"evaluation.inception_weights needs torchvision, which fails here ({error}); {remedy}.") from error
     return FrechetInceptionDistance
 

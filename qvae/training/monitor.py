@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qvae.errors import QvaeError
+from qvae.errors import QvaeError, install_line
 from qvae.training.objective import Surrogate
 
 if TYPE_CHECKING:
@@ -309,5 +309,5 @@ def _tensorboard_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise QvaeError("training.tensorboard needs the extra: pip install 'qvae[tensorboard]'.") from error
+        raise QvaeError(f"training.tensorboard needs an extra: {install_line('tensorboard')}.") from error
     return SummaryWriter

@@ -7,7 +7,7 @@ QUICK = {"timeout": 5.0, "retries": 2, "retry_seconds": 0.01, "seed": 1}
 
 @pytest.fixture(scope="session")
 def _server():
-    pytest.importorskip("dwave.system", reason="needs the extra: pip install 'qvae[dwave]'")
+    pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
     from solver_server import SolverServer
 
     with SolverServer(topology="zephyr", size=3, missing_qubits=6, beta=2.0, token="DEV-marked-token-0f9e8d7c6b5a") as server:

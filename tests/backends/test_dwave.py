@@ -17,7 +17,7 @@ from qvae.run import resume
 from qvae.sampling.diagnostics import effective_beta, expected_total_variation, total_variation
 from qvae.sampling.sampler import Moments
 
-pytest.importorskip("dwave.system", reason="needs the extra: pip install 'qvae[dwave]'")
+pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
 
 from solver_server import FAULTS
 

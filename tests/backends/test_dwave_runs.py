@@ -19,7 +19,7 @@ from qvae.sampling.diagnostics import Estimate, effective_beta
 from qvae.sampling.temperature import BetaFilter
 from qvae.training.trainer import Trainer
 
-pytest.importorskip("dwave.system", reason="needs the extra: pip install 'qvae[dwave]'")
+pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
 
 RUN = [
     "sampler.name=dwave",

@@ -448,7 +448,7 @@ def test_missing_packages_are_named_with_their_extra(accepted, packages, monkeyp
     path = accepted({})
     packages({})
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(QvaeError, match=r"needs torch_fidelity, which can't be imported .*: pip install 'qvae\[fid\]'"):
+    with pytest.raises(QvaeError, match=r"needs torch_fidelity, which can't be imported .*: pip install -e '\.\[fid\]' in"):
         check_inception(path)
 
 

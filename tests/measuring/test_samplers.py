@@ -158,12 +158,12 @@ def test_samplers_with_options():
 
 def test_only_local_samplers_take_part_unnamed(monkeypatch):
     from qvae.measuring import samplers as module
-    from qvae.sampling.registry import SamplerInfo
+    from qvae.plugins import PluginInfo
 
     infos = [
-        SamplerInfo("here", "p", "1", Capabilities()),
-        SamplerInfo("far", "p", "1", Capabilities(remote=True)),
-        SamplerInfo("broken", "p", "1", None, "needs the module x"),
+        PluginInfo("here", "p", "1", Capabilities()),
+        PluginInfo("far", "p", "1", Capabilities(remote=True)),
+        PluginInfo("broken", "p", "1", None, "needs the module x"),
     ]
     monkeypatch.setattr(module, "sampler_infos", lambda: infos)
     chosen, left_out = local_samplers()

@@ -1,5 +1,6 @@
 """Samplers by name: packages of third parties are written into a folder on the path, as an installed wheel would be."""
 
+import importlib.util
 import inspect
 import subprocess
 import sys
@@ -196,3 +197,33 @@ def test_capable_samplers():
     assert "gibbs" not in capable_samplers(12, quantum=True)
     assert "exact" not in capable_samplers(100, quantum=False)
     assert "gibbs" in capable_samplers(100, quantum=False)
+
+
+def test_a_class_that_is_not_packaged_is_named_by_its_import_path(tmp_path, monkeypatch):
+    (tmp_path / "my_idea.py").write_text(textwrap.dedent(PLAIN))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_sampler("my_idea:Plain").name == "my_idea:Plain"
+    assert sampler_options("my_idea:Plain") == {}
+    assert "my_idea:Plain" not in list_samplers()
+    for path, words in (
+        ("my_idea:Fancy", r"can't be loaded, since my_idea:Fancy raised AttributeError"),
+        ("my_idea:torch", r"is no sampler: my_idea:torch is not a subclass of qvae\.LatentSampler"),
+        ("no_idea:Plain", "needs the module no_idea, which isn't installed: give a module that Python finds"),
+    ):
+        with pytest.raises(SamplerError, match=words):
+            load_sampler(path)
+
+
+def test_our_own_extras_are_installed_from_the_clone(monkeypatch):
+    """The package is on no index, where somebody else may have taken its name."""
+    monkeypatch.setitem(sys.modules, "dimod", None)
+    for module in ("qvae_backends.dwave", "qvae_backends.dimod"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "minorminer" else find_spec(name))
+    with pytest.raises(SamplerError) as error:
+        load_sampler("dwave")
+    remedy = "pip install -e '.[dwave]' in the clone of qvae"
+    assert str(error.value) == f"sampler 'dwave' needs the module minorminer, which isn't installed: {remedy}."
+    with pytest.raises(SamplerError, match=r"'dimod' needs the module dimod, .*: pip install -e \. in the clone"):
+        load_sampler("dimod")

@@ -1,0 +1,207 @@
+"""Backends of any kind by name, over an entry-point group: listed without an import, loaded one at a time."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any, Generic, TypeVar
+
+from qvae.errors import QvaeError, install_line, nearest
+from qvae.options import named_parameters, takes_only_named
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """A registered backend as a list shows it.
+
+    Attributes:
+        name: under which it is loaded.
+        package: the distribution that registers it; both of them where two claim the name.
+        version: of the package.
+        capabilities: the class attribute of that name; None if the class can't be loaded or its contract has no such thing.
+        reason: why it can't be loaded and what to do, as a clause; empty if it can.
+    """
+
+    name: str
+    package: str
+    version: str
+    capabilities: Any
+    reason: str = ""
+
+
+class _Unavailable(Exception):
+    """Why a registered backend can't be loaded, as a clause with the remedy."""
+
+
+class Registry(Generic[T]):
+    """The backends of one kind: subclasses of a contract, which packages register as entry points of a group.
+
+    A name with a colon is no entry point but an import path, ``my_module:MySampler``, for a class that is not packaged yet. It
+    runs that module's code: take such names from the user's own words or file, never from a run folder of somebody else.
+
+    Args:
+        group: of the entry points, such as ``qvae.samplers``.
+        word: what such a backend is called in messages, and the section of a configuration that names it.
+        contract: the public class that all of them derive from, such as ``qvae.LatentSampler``; imported when it is needed.
+            A class attribute ``capabilities``, if the contract has one, must keep its type.
+        error: what is raised for the user's mistakes.
+    """
+
+    def __init__(self, group: str, word: str, contract: str, error: type[QvaeError]) -> None:
+        self.group, self.word, self.contract, self.error = group, word, contract, error
+
+    def names(self) -> list[str]:
+        """Names of all registered backends, whether or not their packages can be imported."""
+        return sorted(self._registered())
+
+    def load(self, name: str, options: dict[str, Any]) -> T:
+        """The backend registered as ``name``, made with ``options``; its attribute ``name`` is set.
+
+        Raises:
+            QvaeError: (``error``) nothing has this name or two packages claim it, a module that it needs isn't installed, or
+                an option is unknown, missing or has a value that the backend refuses.
+        """
+        cls = self.find(name)
+        known = self.options(name)
+        unknown = [option for option in options if option not in known] if takes_only_named(cls) else []
+        if unknown:
+            raise self.error(f"{self.word} {name!r} has no option {unknown[0]!r}: {nearest(unknown[0], known)}.")
+        missing = [option for option, value in known.items() if value is inspect.Parameter.empty and option not in options]
+        if missing:
+            remedy = f"set {self.word}.options.{missing[0]}"
+            raise self.error(f"{self.word} {name!r} needs a value for its option {missing[0]!r}: {remedy}.")
+        try:
+            backend: Any = cls(**options)
+        except ImportError as error:
+            raise self.error(f"{self.word} {name!r} {_import_reason(self._entries(name)[0], error)}.") from error
+        except (TypeError, ValueError) as error:
+            text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+            culprit = "" if not given or any(option in text for option in options) else f" (it was given {given})"
+            raise self.error(f"{self.word} {name!r} refuses its options: {text}{culprit}.") from error
+        backend.name = name
+        return backend
+
+    def options(self, name: str) -> dict[str, Any]:
+        """The options of a backend and their defaults; ``inspect.Parameter.empty`` stands for one that must be given.
+
+        Raises:
+            QvaeError: as :meth:`find`.
+        """
+        return {option.name: option.default for option in named_parameters(self.find(name))}
+
+    def infos(self) -> list[PluginInfo]:
+        """All registered backends with what they can do, or why they can't be loaded; imports every one of them."""
+        infos = []
+        for name, entries in sorted(self._registered().items()):
+            package = " and ".join(_package(entry) for entry in entries)
+            version = " and ".join(_version(entry) for entry in entries)
+            try:
+                capabilities = getattr(self._resolve(entries), "capabilities", None)
+                infos.append(PluginInfo(name, package, version, capabilities))
+            except _Unavailable as error:
+                infos.append(PluginInfo(name, package, version, None, str(error)))
+        return infos
+
+    def find(self, name: str) -> type[T]:
+        """The class behind a name.
+
+        Raises:
+            QvaeError: (``error``) nothing has this name, or it can't be loaded; the message says why and what to do.
+        """
+        try:
+            return self._resolve(self._entries(name))
+        except _Unavailable as error:
+            raise self.error(f"{self.word} {name!r} {error}.") from error.__cause__
+
+    def _entries(self, name: str) -> list[EntryPoint]:
+        if ":" in name:
+            return [EntryPoint(name, name, self.group)]
+        registered = self._registered()
+        if name not in registered:
+            raise self.error(f"no installed {self.word} is called {name!r}: {nearest(name, registered)}.")
+        return registered[name]
+
+    def _registered(self) -> dict[str, list[EntryPoint]]:
+        """Entry points by name: more than one where packages collide, one where a package is merely found twice."""
+        found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
+        for entry in importlib.metadata.entry_points(group=self.group):
+            found.setdefault(entry.name, {}).setdefault((_package(entry), entry.value), entry)
+        return {name: list(entries.values()) for name, entries in found.items()}
+
+    def _resolve(self, entries: list[EntryPoint]) -> type[T]:
+        """The one class behind entry points of a name, if it keeps the contract."""
+        if len(entries) > 1:
+            claims = " and ".join(f"{_package(entry)} ({entry.value})" for entry in entries)
+            remedy = "uninstall one of them" if len({_package(entry) for entry in entries}) > 1 else "rename one of them there"
+            raise _Unavailable(f"is registered twice, by {claims}; {remedy}")
+        entry = entries[0]
+        origin = f"{entry.value} of package {_package(entry)}" if entry.dist else entry.value
+        try:
+            cls = entry.load()
+        except ImportError as error:
+            raise _Unavailable(_import_reason(entry, error)) from error
+        except Exception as error:
+            # A third party's module may fail in any way; the other backends must go on working.
+            text = " ".join(str(error).split()).rstrip(".")
+            raise _Unavailable(f"can't be loaded, since {origin} raised {type(error).__name__}: {text}") from error
+        self._require_contract(cls, origin)
+        return cls
+
+    def _require_contract(self, cls: Any, origin: str) -> None:
+        """Refuse what isn't a finished subclass of the contract."""
+        module, _, name = self.contract.rpartition(".")
+        contract = getattr(importlib.import_module(module), name)
+        if not (isinstance(cls, type) and issubclass(cls, contract)):
+            raise _Unavailable(f"is no {self.word}: {origin} is not a subclass of {self.contract}")
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+            raise _Unavailable(f"is unfinished: {origin} doesn't implement {missing}")
+        able = getattr(contract, "capabilities", None)
+        if able is not None and not isinstance(cls.capabilities, type(able)):
+            what = f"the class attribute capabilities of {origin}"
+            raise _Unavailable(f"is unfinished: {what} is not a {module}.{type(able).__name__}")
+
+
+def _import_reason(entry: EntryPoint, error: ImportError) -> str:
+    """What couldn't be imported, and the line that puts it right."""
+    package = _package(entry)
+    missing = error.name if isinstance(error, ModuleNotFoundError) and error.name else None
+    text = " ".join(str(error).split()).rstrip(".")
+    what = f"needs the module {missing}, which isn't installed" if missing else f"can't be imported ({text})"
+    extra = _extra(entry)
+    is_its_own = missing is not None and missing.split(".")[0] == entry.module.split(".")[0]
+    if entry.dist is None and is_its_own:
+        remedy = "give a module that Python finds, in an installed package or in a folder of PYTHONPATH"
+    elif package == "qvae":
+        remedy = install_line(None if is_its_own else extra)
+    elif is_its_own:
+        remedy = f"pip install --force-reinstall {package}"
+    elif extra:
+        remedy = f"pip install '{package}[{extra}]'"
+    elif missing:
+        remedy = f"pip install {missing.split('.')[0]}"
+    else:
+        remedy = f"pip install --upgrade {package}"
+    return f"{what}: {remedy}"
+
+
+def _extra(entry: EntryPoint) -> str | None:
+    """The extra with what a backend needs: the entry point's own, else the package's extra of the backend's name."""
+    if entry.extras:
+        return ",".join(entry.extras)
+    provided = entry.dist.metadata.get_all("Provides-Extra") if entry.dist else None
+    return entry.name if entry.name in (provided or []) else None
+
+
+def _package(entry: EntryPoint) -> str:
+    return (entry.dist and entry.dist.name) or entry.module.split(".")[0]
+
+
+def _version(entry: EntryPoint) -> str:
+    return (entry.dist and entry.dist.version) or "of unknown version"
