@@ -41,8 +41,9 @@ class QiskitDevice:
     Attributes:
         name: of the backend, in words.
         num_qubits: the most it takes; None where it doesn't say.
-        noisy: whether gates or readout may go wrong; taken for granted of all but Aer.
-        repeats_rows: whether one run of several rows of values draws the same random numbers for each of them.
+        noisy: whether gates or readout may go wrong; taken for granted of all but Qiskit's own exact simulators.
+        repeats_rows: whether one run of several rows of values draws the same random numbers for each of them, as Qiskit's own
+            ``StatevectorSampler`` does, which starts each from its seed.
 
     Raises:
         ValueError: an option is of another kind, or ``noise_model`` is set for another backend than Aer.
@@ -50,8 +51,9 @@ class QiskitDevice:
     """
 
     def __init__(self, backend: Any = None, noise_model: Any = None) -> None:
-        from qiskit.primitives import BaseSamplerV2
+        from qiskit.primitives import BaseSamplerV2, StatevectorSampler
         from qiskit.providers import BackendV2
+        from qiskit_aer import AerSimulator
 
         if backend is None:
             self.name = "aer"
@@ -69,8 +71,10 @@ class QiskitDevice:
                 self._sampler, self._target = make, _backend_of(made)
         if isinstance(made, BackendV2):
             self._sampler, self._target = _sampler_maker(made), made
-        self.repeats_rows = _repeats_rows(self._sampler(0))
-        self.noisy = backend is not None or noise_model is not None
+        self.repeats_rows = isinstance(self._sampler(0), StatevectorSampler)
+        self.noisy = not self.repeats_rows
+        if isinstance(self._target, AerSimulator):
+            self.noisy = self._target.options.noise_model is not None
         self.num_qubits: int | None = None if self._target is None else self._target.num_qubits
 
     def transpiled(self, circuit: QuantumCircuit) -> QuantumCircuit:
@@ -157,17 +161,6 @@ def _sampler_maker(backend: BackendV2) -> Callable[[int], BaseSamplerV2]:
 
         return lambda seed: RuntimeSampler(mode=backend)
     return lambda seed: BackendSamplerV2(backend=backend, options={"seed_simulator": seed})
-
-
-def _repeats_rows(sampler: BaseSamplerV2) -> bool:
-    """Qiskit's own samplers start the rows of a run from one seed each; Aer and real devices don't."""
-    from qiskit.primitives import BackendSamplerV2, StatevectorSampler
-    from qiskit_aer import AerSimulator
-
-    if isinstance(sampler, BackendSamplerV2):
-        backend = sampler.backend
-        return "seed_simulator" in backend.options and not isinstance(backend, AerSimulator)
-    return isinstance(sampler, StatevectorSampler)
 
 
 def _backend_of(sampler: BaseSamplerV2) -> BackendV2 | None:

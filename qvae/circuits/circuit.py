@@ -94,8 +94,8 @@ class Circuit:
             raise CircuitError(f"no gate is called {gate.name!r}: {nearest(gate.name, GATES)}.")
         kind = GATES[gate.name]
         if (len(gate.qubits), len(gate.angles)) != (kind.num_qubits, kind.num_angles):
-            needed = f"needs {kind.num_qubits} qubits and {kind.num_angles} angles"
-            raise CircuitError(f"gate {gate.name!r} {needed}, but has qubits {gate.qubits} and angles {gate.angles}.")
+            given = f"was given {len(gate.qubits)} qubits and {len(gate.angles)} angles"
+            raise CircuitError(f"gate {gate.name!r} {given}; it needs {kind.num_qubits} and {kind.num_angles}.")
         if len(set(gate.qubits)) < len(gate.qubits) or any(not 0 <= qubit < self.num_qubits for qubit in gate.qubits):
             raise CircuitError(
                 f"gate {gate.name!r} acts on qubits {gate.qubits}; they must differ and be in 0..{self.num_qubits - 1}."
@@ -162,8 +162,8 @@ def _gates(circuit: QuantumCircuit, qubits: Sequence[int], numbers: dict[Paramet
         elif not instruction.clbits and getattr(operation, "definition", None) is not None:
             yield from _gates(operation.definition, on, numbers)
         else:
-            remedy = "call remove_final_measurements() first" if name == "measure" else "leave it out"
-            raise CircuitError(f"the circuit has the operation {name!r}, which is no unitary gate; {remedy}.")
+            remedy = "call remove_final_measurements() first" if name == "measure" else "leave it out, or transpile to standard gates"
+            raise CircuitError(f"the circuit has the operation {name!r}, which is no gate of standard ones; {remedy}.")
 
 
 def _angle(gate: str, expression: Any, numbers: dict[Parameter, int]) -> float | Affine:
@@ -172,7 +172,7 @@ def _angle(gate: str, expression: Any, numbers: dict[Parameter, int]) -> float |
     Raises:
         CircuitError: it is not linear in one parameter.
     """
-    parameters = [] if isinstance(expression, int | float) else list(expression.parameters)
+    parameters = list(getattr(expression, "parameters", []))
     if not parameters:
         return float(expression)
     slope = expression.gradient(parameters[0])

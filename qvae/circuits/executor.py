@@ -147,7 +147,7 @@ class Executor(ABC):
     def _asked(
         self, method: Callable[..., Tensor], arguments: tuple[Any, ...], shape: tuple[int, ...], dtype: torch.dtype
     ) -> Tensor:
-        """What an author's method returns, if it has this form; an error that isn't ours becomes one that names the executor."""
+        """What an author's method returns, if it has this form; errors that aren't ours become one that names the executor."""
         try:
             found = method(*arguments)
         except QvaeError:
