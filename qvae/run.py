@@ -262,7 +262,7 @@ def _with_absolute_paths(config: Config) -> Config:
     config = config.model_copy(deep=True)
     if config.data.root is not None:
         config.data.root = str(Path(config.data.root).expanduser().absolute())
-    if Path(config.data.name).suffix in (".npy", ".npz"):
+    if config.data.is_path:
         config.data.name = str(Path(config.data.name).expanduser().absolute())
     for chosen in (config.sampler, config.generation.sampler):
         for option in ("record", "replay"):  # files, whatever the sampler

@@ -1,4 +1,4 @@
-"""A user's own arrays: images in memory, or in .npy and .npz files."""
+"""A user's own arrays: data in memory, or in .npy and .npz files."""
 
 from __future__ import annotations
 
@@ -7,86 +7,182 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from qvae.config.schema import DataConfig
-from qvae.data.dataset import SPLIT_SEED, WHITE, Dataset, codes_of_bits, codes_of_levels, make_dataset, permutation
+from qvae.data import tables
+from qvae.data.dataset import Dataset, Kind
+from qvae.data.kinds import Numbers, make_dataset, scale
+from qvae.data.memory import from_map_style, is_map_style, to_array, to_columns
+from qvae.data.split import Split, hold_out
 from qvae.errors import DataError
 
-_ARRAYS = {
-    "train": ("train", "x_train"),
+Layout = Literal["auto", "nchw", "nhwc"]
+
+_SHARE_OF_MEMORY = 4  # a .npy file that would fill a quarter of it stays on the disk
+
+_ARCHIVE = {
+    "train": ("train", "x_train", "images", "x", "X", "data"),
     "test": ("test", "x_test"),
-    "train_labels": ("train_labels", "y_train"),
+    "train_labels": ("train_labels", "y_train", "labels", "y", "target"),
     "test_labels": ("test_labels", "y_test"),
 }
 
 
 def dataset_from_arrays(
-    train: np.ndarray,
-    test: np.ndarray | None = None,
-    train_labels: np.ndarray | None = None,
-    test_labels: np.ndarray | None = None,
+    train: Any,
+    test: Any = None,
+    train_labels: Any = None,
+    test_labels: Any = None,
     binarize: Literal["dynamic", "fixed", "threshold"] = "dynamic",
     name: str = "arrays",
+    kind: Kind = "bits",
+    feature_names: tuple[str, ...] | list[str] | None = None,
+    layout: Layout = "auto",
 ) -> Dataset:
-    """A data set from images of shape (N, H, W), (N, H, W, C), (N, C, H, W) with 1 or 3 channels, or (N, D).
+    """A data set from rows of shape (N, H, W), (N, H, W, C), (N, C, H, W) with 1 or 3 channels, or (N, D).
 
-    Floats are grey levels in [0, 1], integers 0..255 (or bits, if none is above 1), booleans bits. Flat images of D
-    pixels are squares where D is a square number, and single rows otherwise. Without ``test``, a tenth of the images,
-    chosen by a fixed seed, is held out.
+    Rows are NumPy arrays, tensors, nested lists, data frames of pandas or polars (whose columns are features), or, for
+    ``train`` and ``test``, data sets of PyTorch that are read by index. They are copied, but for memory-mapped arrays,
+    which stay on the disk: only rows that are used are read, and what is written to the file later is seen.
+
+    As bits, floats are grey levels in [0, 1], integers 0..255 (or bits, if none is above 1), booleans bits. Flat rows of
+    D numbers are square images where D is a square number and the features have no names. Without ``test``, a tenth of
+    the rows, chosen by a fixed seed, is held out; of a memory map the last tenth.
 
     Args:
-        train: images to train on.
-        test: images to evaluate on.
+        train: rows to train on.
+        test: rows to evaluate on.
         train_labels: whole numbers, (N,).
         test_labels: the same of ``test``.
         binarize: as ``data.binarize`` in a configuration.
         name: for messages and results.
+        kind: of data that the model's likelihood takes: bits, reals, counts or categories.
+        feature_names: of the columns of (N, D).
+        layout: where the channels of images stand, as ``data.layout`` in a configuration.
 
     Raises:
-        DataError: too few images, shapes that don't fit, or values that aren't grey levels.
+        DataError: too few rows, shapes that don't fit, or values that the likelihood doesn't take.
     """
-    images = _images(train, f"{name}: train")
-    labels = _labels(train_labels, len(images), f"{name}: train_labels")
-    if test is None:
-        if len(images) < 10:
-            raise DataError(f"{name} holds {len(images)} images; at least 10 are needed to hold a tenth out.")
-        order = permutation(len(images), SPLIT_SEED)
-        kept, held_out = np.split(order, [len(images) - len(images) // 10])
-        test_images, images = images[held_out], images[kept]
-        held_out_labels, labels = (None, None) if labels is None else (labels[held_out], labels[kept])
+    parts, labels = {"train": train, "test": test}, {"train": train_labels, "test": test_labels}
+    for part, data in parts.items():
+        if is_map_style(data):
+            parts[part], found = from_map_style(data, f"{name}: {part}")
+            labels[part] = found if labels[part] is None else labels[part]
+    given = {part: data for part, data in parts.items() if data is not None}
+    columns = {part: to_columns(data, f"{name}: {part}") for part, data in given.items()}
+    frames = {f"{name}: {part}": found for part, found in columns.items() if found is not None}
+    if len(frames) == len(given):
+        feature_names = feature_names or tuple(next(iter(frames.values())))
+        arrays = dict(zip(given, tables.to_numbers(frames, kind), strict=True))
     else:
-        test_images = _images(test, f"{name}: test")
-        held_out_labels = _labels(test_labels, len(test_images), f"{name}: test_labels")
-    if len(images) < 2 or len(test_images) < 1:
-        counts = f"{len(images)} training and {len(test_images)} test images"
-        raise DataError(f"{name} holds {counts}; at least 2 and 1 are needed.")
-    if images.shape[1:] != test_images.shape[1:]:
-        shapes = f"{images.shape[1:]} and {test_images.shape[1:]}"
-        raise DataError(f"{name}: training and test images have the shapes {shapes}; they must be of one shape.")
-    return make_dataset(name, images, test_images, labels, held_out_labels, binarize)
+        arrays = {part: to_array(data, f"{name}: {part}") for part, data in given.items()}
+    names = None if feature_names is None else tuple(feature_names)
+    return _from_arrays(arrays, labels, name, kind, binarize, names, layout)
 
 
-def load_array_file(config: DataConfig) -> Dataset:
+def _from_arrays(
+    arrays: dict[str, np.ndarray],
+    labels: dict[str, Any],
+    name: str,
+    kind: Kind,
+    binarize: Literal["dynamic", "fixed", "threshold"],
+    feature_names: tuple[str, ...] | None,
+    layout: Layout,
+) -> Dataset:
+    _check_names(feature_names, arrays["train"], name)
+    numbers = {part: Numbers.of(array, f"{name}: {part}", kind, feature_names) for part, array in arrays.items()}
+    rows = {part: _rows(array, layout, f"{name}: {part}", feature_names) for part, array in arrays.items()}
+    levels, remarks = scale(kind, list(numbers.values()), rows["train"].ndim >= 3)
+    if _is_ambiguous(arrays["train"]) and layout == "auto":
+        remarks += (f"{name}: images of {arrays['train'].shape[1:]} are read as (C, H, W); data.layout=nhwc reads (H, W, C).",)
+    train, train_labels = rows["train"], _labels(labels["train"], len(rows["train"]), f"{name}: train_labels")
+    if "test" in rows:
+        test = rows["test"]
+        split = Split(train, test, train_labels, _labels(labels["test"], len(test), f"{name}: test_labels"))
+    else:
+        split = hold_out(train, train_labels, name)
+        if isinstance(train, np.memmap):
+            remarks += (f"{name} stays on the disk; its last {len(split.test):,} rows are the test set.",)
+    return make_dataset(name, split, kind, binarize, levels, feature_names, remarks)
+
+
+def _rows(array: np.ndarray, layout: Layout, where: str, feature_names: tuple[str, ...] | None) -> np.ndarray:
+    """The same numbers as (N, D), (N, H, W) or (N, C, H, W)."""
+    if array.ndim == 2:
+        side = math.isqrt(array.shape[1])
+        is_square = side * side == array.shape[1] and feature_names is None
+        return array.reshape(-1, side, side) if is_square else array
+    if array.ndim == 4:
+        first = array.shape[1] in (1, 3) and layout != "nhwc"
+        last = array.shape[3] in (1, 3) and layout != "nchw"
+        if first or last:
+            images = array if first else np.moveaxis(array, 3, 1)
+            return images[:, 0] if images.shape[1] == 1 else images
+    if array.ndim != 3:
+        allowed = "(N, D), (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3"
+        chosen = "" if layout == "auto" or array.ndim != 4 else f", and data.layout is {layout}"
+        raise DataError(f"{where} has the shape {array.shape}; images have {allowed}{chosen}.")
+    return array
+
+
+def _is_ambiguous(array: np.ndarray) -> bool:
+    return array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] in (1, 3)
+
+
+def _check_names(names: tuple[str, ...] | None, array: np.ndarray, name: str) -> None:
+    if names is not None and (array.ndim != 2 or array.shape[1] != len(names)):
+        raise DataError(f"{name} has {len(names)} feature names, but its shape is {array.shape}; it must be (N, {len(names)}).")
+
+
+def _labels(data: Any, count: int, where: str) -> np.ndarray | None:
+    if data is None:
+        return None
+    array = to_array(data, where)
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise DataError(f"{where} is {array.dtype} of shape {array.shape}; it must be integers of shape ({count},).")
+    return array
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def load_array_file(config: DataConfig, kind: Kind) -> Dataset:
     """The data set in the .npy or .npz file that ``config.name`` names."""
     arrays = _read_arrays(Path(os.path.expanduser(config.name)))
+    chosen: dict[str, np.ndarray] = {}
     if len(arrays) == 1:
-        return dataset_from_arrays(next(iter(arrays.values())), binarize=config.binarization, name=config.name)
-    chosen = {role: arrays.pop(name) for role, names in _ARRAYS.items() for name in names if name in arrays}
+        chosen["train"] = arrays.popitem()[1]
+    for role, names in _ARCHIVE.items():
+        present = [name for name in names if name in arrays]
+        if len(present) > 1:
+            raise DataError(f"{config.name} holds {' and '.join(present)}, which mean the same; leave one of them.")
+        if present:
+            chosen[role] = arrays.pop(present[0])
     if arrays or "train" not in chosen:
-        roles = ", ".join(f"{name} (or {other})" for name, other in _ARRAYS.values())
+        roles = ", ".join(f"{name} (or {', '.join(others)})" for name, *others in _ARCHIVE.values())
         raise DataError(
             f"{config.name} holds {', '.join([*chosen, *arrays]) or 'nothing'}; "
             f"an .npz holds one array, or train among these: {roles}."
         )
-    return dataset_from_arrays(**chosen, binarize=config.binarization, name=config.name)
+    return dataset_from_arrays(
+        chosen["train"],
+        chosen.get("test"),
+        chosen.get("train_labels"),
+        chosen.get("test_labels"),
+        binarize=config.binarization,
+        name=config.name,
+        kind=kind,
+        layout=config.layout,
+    )
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        mapped: Literal["r"] | None = "r" if path.suffix == ".npy" and path.stat().st_size > _largest_read() else None
+        loaded = np.load(path, mmap_mode=mapped, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"train": loaded}
         with loaded:
@@ -103,50 +199,6 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} {reason}.") from None
 
 
-def _images(array: np.ndarray, where: str) -> np.ndarray:
-    """Codes of grey levels, (N, H, W) or (N, C, H, W)."""
-    codes = _codes_of_values(array, where)
-    if codes.ndim == 2:
-        pixels = codes.shape[1]
-        side = math.isqrt(pixels)
-        return codes.reshape(-1, side, side) if side * side == pixels else codes.reshape(-1, 1, pixels)
-    if codes.ndim == 4 and codes.shape[3] in (1, 3):
-        codes = np.moveaxis(codes, 3, 1)
-    if codes.ndim == 4 and codes.shape[1] in (1, 3):
-        return np.ascontiguousarray(codes[:, 0] if codes.shape[1] == 1 else codes)
-    if codes.ndim != 3:
-        allowed = "(N, D), (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3"
-        raise DataError(f"{where} has the shape {array.shape}; images have {allowed}.")
-    return codes
-
-
-def _codes_of_values(array: np.ndarray, where: str) -> np.ndarray:
-    if array.size == 0:
-        raise DataError(f"{where} is empty: its shape is {array.shape}.")
-    if array.dtype.kind == "b":
-        return codes_of_bits(array)
-    if array.dtype.kind in "iu":
-        _require(array, (array < 0) | (array > 255), "outside 0..255", "give whole numbers in 0..255", where)
-        return codes_of_bits(array > 0) if array.max() <= 1 else codes_of_levels(array, white=255)
-    if array.dtype.kind == "f":
-        _require(array, ~np.isfinite(array), "that are NaN or infinite", "replace them", where)
-        remedy = "divide by 255 or save them as uint8" if 1 < array.max() <= 255 else "scale them to [0, 1]"
-        _require(array, (array < 0) | (array > 1), "outside [0, 1]", remedy, where)
-        return (np.rint(array.astype(np.float32) * WHITE) - 1).astype(np.int16)
-    raise DataError(f"{where} is of type {array.dtype}; images are floats in [0, 1], integers in 0..255 or booleans.")
-
-
-def _require(array: np.ndarray, wrong: np.ndarray, what: str, remedy: str, where: str) -> None:
-    if wrong.any():
-        first = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        place = ", ".join(str(int(index)) for index in first)
-        count = f"{int(wrong.sum()):,} of {wrong.size:,} values"
-        raise DataError(f"{where} has {count} {what}, the first {array[first]} at [{place}]; {remedy}.")
-
-
-def _labels(array: np.ndarray | None, count: int, where: str) -> np.ndarray | None:
-    if array is None:
-        return None
-    if array.shape != (count,) or array.dtype.kind not in "iu":
-        raise DataError(f"{where} is {array.dtype} of shape {array.shape}; it must be integers of shape ({count},).")
-    return array
+def _largest_read() -> int:
+    """Bytes of a file that is read whole."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _SHARE_OF_MEMORY

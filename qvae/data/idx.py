@@ -17,7 +17,9 @@ from typing import BinaryIO
 import numpy as np
 
 from qvae.config.schema import DataConfig
-from qvae.data.dataset import Dataset, codes_of_levels, make_dataset
+from qvae.data.dataset import Dataset, Kind
+from qvae.data.kinds import make_dataset
+from qvae.data.split import Split
 from qvae.errors import DataError
 from qvae.files import atomic_write_bytes
 
@@ -77,13 +79,12 @@ IDX_SETS = {
 }
 
 
-def load_idx_set(config: DataConfig) -> Dataset:
+def load_idx_set(config: DataConfig, kind: Kind) -> Dataset:
     """The data set ``config.name``, from files found or downloaded."""
-    idx_set = IDX_SETS[config.name]
     paths = _find(config) or _download(config)
-    arrays = [_read_idx(path, file) for path, file in zip(paths, idx_set.files, strict=True)]
-    train, test = (codes_of_levels(images, white=255) for images in (arrays[0], arrays[2]))
-    return make_dataset(config.name, train, test, arrays[1], arrays[3], config.binarization)
+    arrays = [_read_idx(path, file) for path, file in zip(paths, IDX_SETS[config.name].files, strict=True)]
+    split = Split(train=arrays[0], train_labels=arrays[1], test=arrays[2], test_labels=arrays[3])
+    return make_dataset(config.name, split, kind, config.binarization, levels=256)
 
 
 def _folders(config: DataConfig) -> list[Path]:
