@@ -34,6 +34,14 @@ class BudgetExhausted(SamplerError):
     """The next call of a sampler would cost more than is left of what the user allowed; nothing was spent on it."""
 
 
+class CircuitError(QvaeError):
+    """A circuit, values for its parameters, or an observable is not what it must be."""
+
+
+class ExecutorError(QvaeError):
+    """An executor of circuits can't be found, loaded or run, or was asked for what its capabilities exclude."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A clause that names the nearest and all that is allowed.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qvae.circuits.execution import Executor, gibbs_circuit
 from qvae.circuits.gibbs_ansatz import (
     ExactGibbsState,
     GibbsAnsatz,
@@ -18,15 +17,15 @@ from qvae.circuits.gibbs_ansatz import (
     follow_imaginary_time,
     minimise_free_energy,
 )
-from qvae.errors import nearest
+from qvae.circuits.gibbs_circuit import gibbs_circuit
+from qvae.errors import ExecutorError, SamplerError, nearest
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.sampler import Capabilities, Moments, Samples, SeededSampler, whole_number
+from qvae_backends.qiskit_device import QiskitDevice
 
-# Importing Qiskit takes a second, which listing the samplers needn't; but it must see that one is missing.
-for _module in ("qiskit_aer", "qiskit"):
-    if importlib.util.find_spec(_module) is None:
-        raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
 
 TRAINERS: dict[str, tuple[Callable[[GibbsAnsatz, IsingHamiltonian, Solution | None], Solution], int]] = {
     "simulator": (minimise_free_energy, 10),
@@ -50,7 +49,7 @@ class AerSampler(SeededSampler):
             imaginary time from what a quantum computer could measure, and is less accurate.
         shots: measurements in a call, of which the samples are a random choice, or repetitions if they are too few;
             moments are those of all shots. None measures once for each sample.
-        backend: None for Aer, or what :class:`~qvae.circuits.execution.Executor` takes: "package.module:name" of a
+        backend: None for Aer, or what :class:`~qvae_backends.qiskit_device.QiskitDevice` takes: "package.module:name" of a
             ``BaseSamplerV2`` or ``BackendV2``, or "ibm:NAME".
         noise_model: of Aer: "package.module:name" of a ``NoiseModel``, or of a ``BackendV2`` to imitate.
         seed: of the seeds for each call.
@@ -78,15 +77,19 @@ class AerSampler(SeededSampler):
         self.trainer = trainer
         self.shots = None if shots is None else whole_number("shots", shots, least=1)
         self._options = {"backend": backend, "noise_model": noise_model}
-        self._executor = Executor(**self._options)
+        self._connect()
         spins = TRAINERS[trainer][1]
-        if self._executor.num_qubits is not None:
-            spins = min(spins, self._executor.num_qubits // 2)
+        if self._device.num_qubits is not None:
+            spins = min(spins, self._device.num_qubits // 2)
         self.capabilities = replace(type(self).capabilities, max_spins=spins)
         self._ansatz: GibbsAnsatz | None = None
         self._circuit: Any = None
         self._solution: Solution | None = None
         self._saved: dict[str, Any] | None = None
+
+    def _connect(self) -> None:
+        with _sampler_errors():
+            self._device = QiskitDevice(**self._options)
 
     def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """Measurements of the trained circuit.
@@ -119,10 +122,11 @@ class AerSampler(SeededSampler):
         trained = time.perf_counter()
         shots = self.shots or num_samples
         seed = int(torch.randint(2**31 - 1, (), generator=self.generator(torch.device("cpu"))))
-        bits = self._executor.run(self._circuit, solution.angles.cpu().numpy(), shots, seed)
+        with _sampler_errors():
+            bits = self._device.run(self._circuit, solution.angles.cpu().numpy(), shots, seed)
         spins = 2 * torch.from_numpy(bits).to(hamiltonian.h.device, torch.int8) - 1
         info = {
-            "method": f"{self.layers} layers, {self.trainer}, {self._executor.name}",
+            "method": f"{self.layers} layers, {self.trainer}, {self._device.name}",
             **_quality(ansatz, solution),
             "iterations": solution.iterations,
             "depth": self._circuit.depth(),
@@ -139,7 +143,8 @@ class AerSampler(SeededSampler):
         if self._ansatz is None or self._ansatz.bell.device != device or not _same(self._ansatz.graph, graph):
             saved = self._warm_start()
             self._ansatz = GibbsAnsatz(graph, self.layers, device)
-            self._circuit = self._executor.transpiled(gibbs_circuit(self._ansatz))
+            with _sampler_errors():
+                self._circuit = self._device.transpiled(measured_spins(self._ansatz))
             self._solution = self._restored_solution(saved, graph, device)
             self._saved = None
         return self._ansatz
@@ -178,13 +183,33 @@ class AerSampler(SeededSampler):
 
     def __getstate__(self) -> dict[str, Any]:
         """Circuits and connections aren't pickled but made again; the warm start travels as in :meth:`state_dict`."""
-        forgotten = dict.fromkeys(("_executor", "_ansatz", "_circuit", "_solution"))
+        forgotten = dict.fromkeys(("_device", "_ansatz", "_circuit", "_solution"))
         return super().__getstate__() | forgotten | {"_saved": self._warm_start()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """As pickled, with a new executor."""
+        """As pickled, with a new device."""
         self.__dict__.update(state)
-        self._executor = Executor(**self._options)
+        self._connect()
+
+
+def measured_spins(ansatz: GibbsAnsatz) -> QuantumCircuit:
+    """The ansatz's circuit for Qiskit, whose spins are measured into the register ``spins``."""
+    from qiskit import ClassicalRegister
+
+    n = ansatz.num_spins
+    circuit = gibbs_circuit(ansatz).to_qiskit()
+    circuit.add_register(ClassicalRegister(n, "spins"))
+    circuit.measure(range(n), range(n))
+    return circuit
+
+
+@contextmanager
+def _sampler_errors() -> Iterator[None]:
+    """What fails in running circuits is to this sampler's users a sampler that fails."""
+    try:
+        yield
+    except ExecutorError as error:
+        raise SamplerError(str(error)) from None
 
 
 def _quality(ansatz: GibbsAnsatz, solution: Solution) -> dict[str, Any]:

@@ -43,39 +43,16 @@ def annealed_importance_sampling(
     """
     refuse_transverse_field(hamiltonian)
     check_lengths(chains, temperatures)
-    path = _path(hamiltonian, generator, base_fields, temperatures)
+    if base_fields is None:
+        _, fields = _equilibrate(hamiltonian, PILOT_CHAINS, _MIN_SWEEPS, generator)
+    else:
+        fields = torch.as_tensor(base_fields)
+        if fields.shape != hamiltonian.h.shape:
+            raise ValueError(f"base_fields has shape {tuple(fields.shape)}; one field for each spin is needed")
+    # A pilot finer than the ladder itself would be most of the cost.
+    path = AnnealingPath(hamiltonian, generator, fields, min(PILOT_STEPS, temperatures))
     works, _ = path.anneal(path.base_state(chains), path.ladder(temperatures))
     return _one_way(path.log_z0, works, 1, f"AIS forward, {chains} chains x {temperatures} temperatures")
-
-
-def reverse_annealed_importance_sampling(
-    hamiltonian: IsingHamiltonian,
-    spins: Tensor,
-    *,
-    temperatures: int,
-    generator: torch.Generator,
-    base_fields: Tensor | None = None,
-) -> LogPartition:
-    """log Z by annealing samples of the target back to independent spins; it is high in log Z on average.
-
-    The same path as :func:`annealed_importance_sampling`, travelled backwards (Burda, Grosse and Salakhutdinov 2015).
-    It is as good as its ``spins``: where those miss a mode of the distribution, so does the estimate.
-
-    Args:
-        hamiltonian: without transverse field, on any graph.
-        spins: independent samples of exp(-E)/Z, (chains, n).
-        temperatures: number of betas from 1 to 0, both included.
-        generator: on the Hamiltonian's device.
-        base_fields: h0, (n,); the default makes independent spins with the means of a short tempered run.
-
-    Raises:
-        ValueError: there is a transverse field, or there are fewer than 2 chains or temperatures.
-    """
-    refuse_transverse_field(hamiltonian)
-    check_lengths(len(spins), temperatures)
-    path = _path(hamiltonian, generator, base_fields, temperatures)
-    works, _ = path.anneal(path.gibbs.from_spins(spins), path.ladder(temperatures), reverse=True)
-    return _one_way(path.log_z0, works, -1, f"AIS reverse, {len(spins)} chains x {temperatures} temperatures")
 
 
 def bidirectional_annealing(
@@ -83,9 +60,10 @@ def bidirectional_annealing(
 ) -> LogPartition:
     """log Z by annealing forward and back, combined by the acceptance ratio of Bennett (1976, J. Comput. Phys. 22).
 
-    The runs back start from samples of the target, found by replica exchange with uniform spins; the path of both leads
-    from independent spins with the means of these samples. Such a base spends its chains where the target is, but may
-    commit them all to one mode: samples found without it tell, and the acceptance ratio then counts the other modes.
+    The runs back (Burda, Grosse and Salakhutdinov 2015) start from samples of the target, found by replica exchange with
+    uniform spins; the path of both leads from independent spins with the means of these samples. Such a base spends its
+    chains where the target is, but may commit them all to one mode: samples found without it tell, and the acceptance
+    ratio then counts the other modes.
 
     The error bar is that of the acceptance ratio, and whatever of the distance between both directions their own errors
     don't explain. If the directions are far apart, or the weights concentrate on a few chains, their whole distance and
@@ -103,19 +81,6 @@ def bidirectional_annealing(
     forward, _ = path.anneal(path.base_state(chains), betas)
     backward, _ = path.anneal(target, betas, reverse=True)
     return combine_annealings(path.log_z0, forward, backward, f"{chains} chains x {temperatures} temperatures")
-
-
-def _path(
-    hamiltonian: IsingHamiltonian, generator: torch.Generator, base_fields: Tensor | None, temperatures: int
-) -> AnnealingPath:
-    if base_fields is None:
-        _, fields = _equilibrate(hamiltonian, PILOT_CHAINS, _MIN_SWEEPS, generator)
-    else:
-        fields = torch.as_tensor(base_fields)
-        if fields.shape != hamiltonian.h.shape:
-            raise ValueError(f"base_fields has shape {tuple(fields.shape)}; one field for each spin is needed")
-    # A pilot finer than the ladder itself would be most of the cost.
-    return AnnealingPath(hamiltonian, generator, fields, min(PILOT_STEPS, temperatures))
 
 
 def _equilibrate(

@@ -23,6 +23,7 @@ from qvae.training.random_state import global_random_state, restore_global_rando
 _SETTLING_ROWS = 4096  # enough that batch-norm statistics add less noise to the likelihood than the test set has
 _LOOKS = 8  # in a short run, where they cost about 3 %
 _STEPS_BETWEEN_LOOKS = 2000  # in a long one, where they cost less than 1 %
+_MOST_ON_DEVICE = 2**31  # bytes of data
 _REPORT_SECONDS = 0.1  # between two reports to the display
 
 
@@ -82,8 +83,8 @@ class Trainer:
         self.metrics = Metrics() if metrics is None else metrics
         objective.listen(self.metrics.warn)
         rows = dataset.train.flatten(1)
-        # What is mapped from a file may be larger than memory.
-        self.rows = rows if dataset.is_mapped else rows.to(objective.device)
+        # Large data, which may be mapped from a file larger than memory, go to the device batch by batch.
+        self.rows = rows if rows.nbytes > _MOST_ON_DEVICE else rows.to(objective.device)
         self.steps_per_epoch = max(1, len(rows) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.step, self.seconds = 0, 0.0

@@ -20,9 +20,15 @@ from qvae.testing import check_sampler
 
 pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
 
+from qiskit.primitives import StatevectorSampler
 from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit.quantum_info import Statevector
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError
+
+from qvae.circuits.gibbs_ansatz import GibbsAnsatz
+from qvae_backends.aer import measured_spins
+from qvae_backends.qiskit_device import QiskitDevice
 
 
 def random_hamiltonian(n, gamma=0.0, seed=0):
@@ -56,6 +62,22 @@ def test_samples_are_of_the_distribution(trainer, gamma):
     assert info["two_qubit_gates"] == 4 + 2 * (4 * 4 + 2 * 6)
     assert info["depth"] > 10
     assert info["wall_seconds"] > info["training_seconds"] > 0
+
+
+def test_the_transpiled_circuit_is_the_ansatz():
+    """In the backend's gates and on its couplings, with the measured bits still in the order of the spins."""
+    ansatz = GibbsAnsatz(graphs.complete(3), layers=1)
+    backend = GenericBackendV2(6, coupling_map=[(i, i + 1) for i in range(5)], seed=1)
+    angles = torch.randn(ansatz.num_angles, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    circuit = QiskitDevice(backend).transpiled(measured_spins(ansatz))
+    allowed = {tuple(sorted(pair)) for pair in backend.coupling_map.get_edges()}
+    pairs = {tuple(sorted(circuit.find_bit(q).index for q in gate.qubits)) for gate in circuit if len(gate.qubits) == 2}
+    assert pairs <= allowed
+    assert set(circuit.count_ops()) <= set(backend.operation_names)
+    qubit_of = {circuit.find_bit(g.clbits[0]).index: circuit.find_bit(g.qubits[0]).index for g in circuit if g.clbits}
+    bare = circuit.remove_final_measurements(inplace=False).assign_parameters(angles.numpy())
+    found = Statevector.from_instruction(bare).probabilities([qubit_of[i] for i in range(3)])
+    assert torch.allclose(torch.from_numpy(found), ansatz.probabilities(angles), atol=1e-8)
 
 
 def test_a_fresh_seed_for_each_call():
@@ -117,6 +139,16 @@ def test_the_noise_model_is_used():
         sampler = load_sampler("aer", noise_model=noise_model, seed=0)
         means = sampler.moments(hamiltonian, 200).spins
         assert (sign * means * hamiltonian.h < -3.9 * 0.95).all()
+
+
+def test_a_backend_that_fails_is_a_sampler_that_fails():
+    class Broken(StatevectorSampler):
+        def run(self, pubs, *, shots=None):
+            raise RuntimeError("job lost")
+
+    with pytest.raises(SamplerError, match="backend 'Broken' failed to run the circuit: RuntimeError: job lost") as caught:
+        load_sampler("aer", backend=Broken()).sample(random_hamiltonian(2), 5)
+    assert caught.value.__suppress_context__
 
 
 # State ----------------------------------------------------------------------------------------------------------------
@@ -192,7 +224,7 @@ def test_limits_of_the_trainers():
 
 def test_qiskit_is_not_imported_before_it_is_used():
     code = (
-        "import sys, qvae, qvae.circuits.gibbs_ansatz, qvae.circuits.execution;"
+        "import sys, qvae, qvae_backends.aer, qvae_backends.qiskit;"
         "from qvae.sampling.registry import sampler_infos;"
         "assert any(info.name == 'aer' and info.capabilities for info in sampler_infos());"
         "sys.exit('qiskit' in sys.modules or 'qiskit_aer' in sys.modules)"
@@ -203,6 +235,7 @@ def test_qiskit_is_not_imported_before_it_is_used():
 def test_without_qiskit(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "qiskit_aer" else real(name, *rest))
-    monkeypatch.delitem(sys.modules, "qvae_backends.aer")
+    for module in ("aer", "qiskit_device"):
+        monkeypatch.delitem(sys.modules, f"qvae_backends.{module}")
     with pytest.raises(SamplerError, match="sampler 'aer' needs the module qiskit_aer, which isn't installed: pip install"):
         load_sampler("aer")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.config.schema import ModelConfig
+from qvae.data.dataset import Dataset, chunks
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,28 @@ class Statistics:
         [1.0, 1.0]
         """
         return cls(torch.zeros(shape), torch.ones(shape), levels)
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Statistics:
+        """Of the training rows, as :meth:`~qvae.data.dataset.Dataset.prepare` gives them."""
+        if dataset.kind == "categories":
+            assert dataset.levels is not None
+            frequencies = _frequencies(dataset, dataset.levels)
+            return cls(dataset.mean(), dataset.standard_deviation(), dataset.levels, frequencies)
+        std = dataset.standard_deviation()
+        if dataset.kind == "reals" and dataset.levels is not None:
+            std = (std.square() + 1 / (12 * dataset.levels**2)).sqrt()  # of the noise over a step of grey levels
+        return cls(dataset.mean(), std)
+
+
+def _frequencies(dataset: Dataset, levels: int) -> Tensor:
+    """How often each category occurs in each feature of the training rows, (levels, *shape)."""
+    counts = torch.zeros(levels, *dataset.shape, dtype=torch.float64)
+    for rows in chunks(dataset.train):
+        found = dataset.values(rows).long()
+        for level in range(levels):
+            counts[level] += (found == level).sum(0)
+    return (counts / len(dataset.train)).float()
 
 
 class Likelihood(nn.Module, ABC):

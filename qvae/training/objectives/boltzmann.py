@@ -22,7 +22,7 @@ from qvae.training.devices import choose_device, use_bfloat16
 from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
 from qvae.training.objectives.sampler_watch import SamplerWatch
-from qvae.training.objectives.surrogate import surrogate
+from qvae.training.objectives.surrogate import Surrogate, surrogate
 from qvae.training.schedules import kl_weight, learning_rate_factor
 
 T = TypeVar("T")
@@ -102,22 +102,8 @@ class BoltzmannObjective(Objective):
     def _step(self, rows: Tensor, clock: Clock) -> Tensor:
         with self._undone_on_failure():
             self._laps.start(clock.step)
-            weight = kl_weight(self.config, clock)
             self._set_learning_rates(clock)
-            x = self.prepare(rows, self.generator)
-            hamiltonian = self.model.prior.hamiltonian()
-            negative = None if self.is_exact else self._submit(hamiltonian.detach())
-            self.optimizer.zero_grad()
-            terms = surrogate(self.model, x, self.generator, self.bf16, self.is_exact)
-            self._laps.lap("ms_forward")
-            terms.loss(weight).backward()
-            self._laps.lap("ms_backward")
-            if negative is not None:  # last, so that a remote sampler has had the time of both passes
-                moments = negative()
-                (weight * negative_phase(hamiltonian, moments)).backward()
-                self.watch.record_call(moments.info)
-                self.live = self.watch.live
-            self._laps.lap("ms_negative_phase")
+            terms = self._backward(self.prepare(rows, self.generator), kl_weight(self.config, clock))
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._networks.values(), self.config.clip_norm)
         self.optimizer.step()
@@ -125,17 +111,41 @@ class BoltzmannObjective(Objective):
         with torch.no_grad():
             return torch.stack([terms.log_likelihood, terms.energy, terms.entropy]).mean(1)
 
-    def _set_learning_rates(self, clock: Clock) -> None:
-        factor = learning_rate_factor(self.config, clock)
-        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
-            group["lr"] = factor * peak
+    def _backward(self, x: Tensor, weight: float) -> Surrogate:
+        """Gradients of the surrogate of prepared rows (B, D), log Z included."""
+        hamiltonian = self.model.prior.hamiltonian()
+        call = None if self.is_exact else self._submit(hamiltonian.detach())
+        self.optimizer.zero_grad()
+        terms = surrogate(self.model, x, self.generator, self.bf16, self.is_exact)
+        loss = terms.loss(weight)
+        self._laps.lap("ms_forward")
+        if self.is_remote:  # the service works while the networks do
+            loss.backward()
+            self._laps.lap("ms_backward")
+            loss = torch.zeros((), device=self.device)
+        if call is not None:
+            moments = call()
+            self.watch.record_call(moments.info)
+            self.live = self.watch.live
+            loss = loss + weight * negative_phase(hamiltonian, moments)
+        self._laps.lap("ms_negative_phase")
+        if loss.requires_grad:
+            loss.backward()
+        if not self.is_remote:
+            self._laps.lap("ms_backward")
+        return terms
 
     def _submit(self, hamiltonian: IsingHamiltonian) -> Callable[[], Moments]:
-        """Ask for the negative phase; a remote sampler works while the networks do."""
+        """Ask for the negative phase; a remote sampler has begun when this returns, others begin when they are called."""
         if self.is_remote:
             samples = self.sampler.submit(hamiltonian, self.config.chains)
             return lambda: Moments.conditional(samples.result(), hamiltonian)
         return lambda: self.sampler.moments(hamiltonian, self.config.chains)
+
+    def _set_learning_rates(self, clock: Clock) -> None:
+        factor = learning_rate_factor(self.config, clock)
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = factor * peak
 
     # Samplers that fail -----------------------------------------------------------------------------------------------
 

@@ -137,6 +137,7 @@ def test_a_feature_that_never_varies_is_no_trouble(case):
     for parameter in fresh.parameters():
         parameter.data -= 100.0
     assert torch.isfinite(fresh.features(flat)).all()
+    assert torch.isfinite(fresh.initial_bias()).all()
     assert torch.isfinite(fresh.log_prob(fresh.initial_bias(), flat)).all()
 
 
@@ -153,14 +154,15 @@ def test_a_saved_likelihood_goes_on_from_blank_statistics(case):
 
 
 def test_what_goes_out_may_be_changed(case):
-    likelihood, x, _ = case
-    before = likelihood.statistics.mean.clone(), likelihood.input_mean(), likelihood.initial_bias()
+    likelihood, _, _ = case
+    before = copy.deepcopy(likelihood.statistics)
     likelihood.input_mean().fill_(7.0)
     likelihood.initial_bias().fill_(7.0)
     for buffer in likelihood.buffers():
         buffer.fill_(7.0)
-    assert likelihood.statistics.mean.equal(before[0])
-    assert likelihood.statistics.std.equal(x.std(0))
+    assert likelihood.statistics.mean.equal(before.mean)
+    assert likelihood.statistics.std.equal(before.std)
+    assert before.frequencies is None or likelihood.statistics.frequencies.equal(before.frequencies)
 
 
 def test_statistics_may_have_the_shape_of_an_image(case):

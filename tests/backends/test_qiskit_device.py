@@ -1,26 +1,24 @@
-"""The Qiskit circuit is the ansatz; samplers, backends and noise of every kind; and errors that give no token away."""
+"""Samplers, backends and noise of every kind that Qiskit has, found and transpiled for; and errors that give no token away."""
 
 import sys
 import types
 
+import numpy as np
 import pytest
-import torch
 
-from qvae.circuits.gibbs_ansatz import GibbsAnsatz
-from qvae.errors import SamplerError
-from qvae.ising import graphs
-from qvae.ising.graphs import Graph
+from qvae.errors import ExecutorError
 
 pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
 
 from qiskit import QuantumCircuit
 from qiskit.primitives import BackendSamplerV2, StatevectorSampler
+from qiskit.circuit import ParameterVector
+from qiskit.providers.basic_provider import BasicSimulator
 from qiskit.providers.fake_provider import GenericBackendV2
-from qiskit.quantum_info import Statevector
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError
 
-from qvae.circuits.execution import Executor, gibbs_circuit
+from qvae_backends.qiskit_device import QiskitDevice
 
 TOKEN = "Zx9-fakefakefakefakefakefakefakefake_0123456"
 
@@ -45,10 +43,10 @@ def first_qubit_up(num_qubits=3):
     return circuit
 
 
-def fair_coins():
-    circuit = QuantumCircuit(3, 3)
-    circuit.h(range(3))
-    circuit.measure(range(3), range(3))
+def fair_coins(num_qubits=3):
+    circuit = QuantumCircuit(num_qubits, num_qubits)
+    circuit.h(range(num_qubits))
+    circuit.measure(range(num_qubits), range(num_qubits))
     return circuit
 
 
@@ -60,36 +58,6 @@ def inverted_readout():
     model = NoiseModel()
     model.add_all_qubit_readout_error(ReadoutError([[0, 1], [1, 0]]))
     return model
-
-
-# The circuit ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("graph", [graphs.complete(3), Graph(3, [(2, 0), (1, 2)]), Graph(1, [])], ids=repr)
-def test_the_circuit_is_the_ansatz(graph):
-    ansatz = GibbsAnsatz(graph)
-    angles = torch.randn(ansatz.num_angles, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    circuit = gibbs_circuit(ansatz).remove_final_measurements(inplace=False).assign_parameters(angles.numpy())
-    prepared = Statevector.from_instruction(circuit)
-    overlap = torch.from_numpy(prepared.data.conj()) @ ansatz.state(angles).flatten().to(torch.complex128)
-    assert abs(overlap) == pytest.approx(1, abs=1e-10)
-    measured = torch.from_numpy(prepared.probabilities(range(graph.num_spins)))
-    assert torch.allclose(measured, ansatz.probabilities(angles), atol=1e-10)
-
-
-def test_the_transpiled_circuit_is_the_ansatz():
-    """In the backend's gates and on its couplings, with the measured bits still in the order of the spins."""
-    ansatz, backend = GibbsAnsatz(graphs.complete(3), layers=1), coupled()
-    angles = torch.randn(ansatz.num_angles, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    circuit = Executor(backend).transpiled(gibbs_circuit(ansatz))
-    allowed = {tuple(sorted(pair)) for pair in backend.coupling_map.get_edges()}
-    pairs = {tuple(sorted(circuit.find_bit(q).index for q in gate.qubits)) for gate in circuit if len(gate.qubits) == 2}
-    assert pairs <= allowed
-    assert set(circuit.count_ops()) <= set(backend.operation_names)
-    qubit_of = {circuit.find_bit(g.clbits[0]).index: circuit.find_bit(g.qubits[0]).index for g in circuit if g.clbits}
-    bare = circuit.remove_final_measurements(inplace=False).assign_parameters(angles.numpy())
-    found = Statevector.from_instruction(bare).probabilities([qubit_of[i] for i in range(3)])
-    assert torch.allclose(torch.from_numpy(found), ansatz.probabilities(angles), atol=1e-8)
 
 
 # What the user names --------------------------------------------------------------------------------------------------
@@ -110,50 +78,106 @@ def test_the_transpiled_circuit_is_the_ansatz():
     ids=str,
 )
 def test_column_i_is_bit_i(backend):
-    executor = Executor(backend)
-    bits = executor.run(executor.transpiled(first_qubit_up()), [], 20, seed=0)
+    device = QiskitDevice(backend)
+    bits = device.run(device.transpiled(first_qubit_up()), [], 20, seed=0)
     assert bits.shape == (20, 3)
     assert bits.tolist() == [[True, False, False]] * 20
 
 
 @pytest.mark.parametrize("backend", [None, "qiskit.primitives:StatevectorSampler", GenericBackendV2(3)], ids=str)
 def test_the_seed_decides(backend):
-    executor = Executor(backend)
-    circuit = executor.transpiled(fair_coins())
-    first, again, other = (executor.run(circuit, [], 100, seed).tolist() for seed in (1, 1, 2))
+    device = QiskitDevice(backend)
+    circuit = device.transpiled(fair_coins())
+    first, again, other = (device.run(circuit, [], 100, seed).tolist() for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
+def turned():
+    """Three qubits, each by an angle of its own."""
+    theta = ParameterVector("theta", 3)
+    circuit = QuantumCircuit(3, 3)
+    for qubit in range(3):
+        circuit.rx(theta[qubit], qubit)
+    circuit.measure(range(3), range(3))
+    return circuit
+
+
+ROWS = np.array([[np.pi, 0, 0], [0, np.pi, np.pi]])
+
+
+@pytest.mark.parametrize("backend", [None, "qiskit.primitives:StatevectorSampler", GenericBackendV2(3)], ids=str)
+def test_rows_of_values(backend):
+    device = QiskitDevice(backend)
+    bits = device.run(device.transpiled(turned()), ROWS, 200, seed=0)
+    assert bits.shape == (2, 200, 3)
+    assert (bits.mean(1).round() == [[1, 0, 0], [0, 1, 1]]).all()
+
+
+@pytest.mark.parametrize(
+    ("backend", "repeats"),
+    [
+        (None, False),
+        ("qiskit.primitives:StatevectorSampler", True),
+        (GenericBackendV2(3), False),
+        (BasicSimulator(), False),
+        (AerSimulator(), False),
+    ],
+    ids=str,
+)
+def test_which_samplers_repeat_rows(backend, repeats):
+    """As seen in their samples."""
+    device = QiskitDevice(backend)
+    assert device.repeats_rows == repeats
+    bits = device.run(device.transpiled(turned()), np.full((2, 3), np.pi / 2), 200, seed=3)
+    assert np.array_equal(bits[0], bits[1]) == repeats
+
+
+@pytest.mark.parametrize(
+    ("options", "noisy"),
+    [
+        ({}, False),
+        ({"noise_model": inverted_readout()}, True),
+        ({"backend": AerSimulator()}, False),
+        ({"backend": AerSimulator.from_backend(coupled())}, True),
+        ({"backend": StatevectorSampler()}, False),
+        ({"backend": coupled()}, True),
+    ],
+    ids=str,
+)
+def test_which_are_noisy(options, noisy):
+    assert QiskitDevice(**options).noisy == noisy
+
+
 def test_functions_that_make_backends(named):
     named(make=lambda: GenericBackendV2(4), Backend=AerSimulator, object=AerSimulator())
-    assert Executor("things:make").num_qubits == 4
+    assert QiskitDevice("things:make").num_qubits == 4
     for path in ("things:Backend", "things:object"):
-        assert Executor(path).run(first_qubit_up(), [], 5, seed=0).shape == (5, 3)
+        assert QiskitDevice(path).run(first_qubit_up(), [], 5, seed=0).shape == (5, 3)
 
 
 @pytest.mark.parametrize("noise", [inverted_readout, inverted_readout(), "things:model"], ids=["function", "object", "path"])
 def test_noise_models(noise, named):
     named(model=inverted_readout())
-    executor = Executor(noise_model=noise)
-    assert executor.run(executor.transpiled(first_qubit_up()), [], 5, seed=0).tolist() == [[False, True, True]] * 5
+    device = QiskitDevice(noise_model=noise)
+    assert device.run(device.transpiled(first_qubit_up()), [], 5, seed=0).tolist() == [[False, True, True]] * 5
 
 
 def test_the_noise_of_a_backend(named):
     """Gates and couplings are the backend's, and so are errors: some of many shots go wrong."""
     named(device=coupled)
-    executor = Executor(noise_model="things:device")
-    circuit = executor.transpiled(gibbs_circuit(GibbsAnsatz(graphs.complete(3), layers=1)))
-    assert executor.num_qubits == 6
+    device = QiskitDevice(noise_model="things:device")
+    circuit = device.transpiled(fair_coins())
+    assert device.num_qubits == 6
     assert set(circuit.count_ops()) <= set(coupled().operation_names)
-    bits = executor.run(executor.transpiled(first_qubit_up()), [], 20_000, seed=0)
+    bits = device.run(device.transpiled(first_qubit_up()), [], 20_000, seed=0)
     assert 0 < (bits != [True, False, False]).any(1).mean() < 0.2
 
 
 def test_a_sampler_s_backend_is_transpiled_for():
-    executor = Executor(BackendSamplerV2(backend=coupled()))
-    assert executor.num_qubits == 6
-    assert set(executor.transpiled(fair_coins()).count_ops()) <= set(coupled().operation_names)
+    device = QiskitDevice(BackendSamplerV2(backend=coupled()))
+    assert device.num_qubits == 6
+    assert set(device.transpiled(fair_coins()).count_ops()) <= set(coupled().operation_names)
 
 
 # An IBM account -------------------------------------------------------------------------------------------------------
@@ -177,9 +201,9 @@ def test_a_device_of_the_saved_account(monkeypatch):
             return IBMBackend(3)
 
     fake_runtime(monkeypatch, Service)
-    executor = Executor("ibm:ibm_somewhere")
-    assert (executor.name, executor.num_qubits) == ("ibm:ibm_somewhere", 3)
-    assert executor.run(executor.transpiled(first_qubit_up()), [], 10, seed=0).shape == (10, 3)
+    device = QiskitDevice("ibm:ibm_somewhere")
+    assert (device.name, device.num_qubits) == ("ibm:ibm_somewhere", 3)
+    assert device.run(device.transpiled(first_qubit_up()), [], 10, seed=0).shape == (10, 3)
 
 
 def test_an_account_that_fails_gives_no_token_away(monkeypatch):
@@ -188,15 +212,15 @@ def test_an_account_that_fails_gives_no_token_away(monkeypatch):
             raise RuntimeError(f"401 Unauthorized for apikey {TOKEN}")
 
     fake_runtime(monkeypatch, Service)
-    with pytest.raises(SamplerError, match=r"'ibm:x' can't be reached .*401 Unauthorized.*save_account") as caught:
-        Executor("ibm:x")
+    with pytest.raises(ExecutorError, match=r"'ibm:x' can't be reached .*401 Unauthorized.*save_account") as caught:
+        QiskitDevice("ibm:x")
     assert_silent(caught)
 
 
 def test_no_runtime(monkeypatch):
     monkeypatch.setitem(sys.modules, "qiskit_ibm_runtime", None)
-    with pytest.raises(SamplerError, match="'ibm:x' needs the module qiskit_ibm_runtime, .*: pip install qiskit-ibm-runtime"):
-        Executor("ibm:x")
+    with pytest.raises(ExecutorError, match="'ibm:x' needs the module qiskit_ibm_runtime, .*: pip install qiskit-ibm-runtime"):
+        QiskitDevice("ibm:x")
 
 
 def assert_silent(caught):
@@ -213,13 +237,13 @@ def assert_silent(caught):
     ("options", "error", "message"),
     [
         ({"backend": "aer"}, ValueError, "backend is 'aer'; it must be an import path such as .*, or 'ibm:NAME'"),
-        ({"backend": "no_such_package.x:y"}, SamplerError, "needs the module no_such_package, .*pip install no-such-package"),
-        ({"backend": "qiskit_aer:Aerr"}, SamplerError, "the module qiskit_aer has no Aerr; check the path"),
+        ({"backend": "no_such_package.x:y"}, ExecutorError, "needs the module no_such_package, .*pip install no-such-package"),
+        ({"backend": "qiskit_aer:Aerr"}, ExecutorError, "the module qiskit_aer has no Aerr; check the path"),
         ({"backend": 7}, ValueError, "the object of type int set as backend is not a BaseSamplerV2 or a BackendV2"),
         ({"backend": "math:pi"}, ValueError, "backend 'math:pi' is not .* but of type float"),
-        ({"backend": "things:wrong"}, SamplerError, "made an object of type list; it must make a BaseSamplerV2 or a BackendV2"),
-        ({"backend": "things:fails"}, SamplerError, "failed when called without arguments \\(OSError: no device .* all\\)"),
-        ({"noise_model": "qiskit:QuantumCircuit"}, SamplerError, "it must make a NoiseModel or a BackendV2"),
+        ({"backend": "things:wrong"}, ExecutorError, "made an object of type list; it must make a BaseSamplerV2 or a BackendV2"),
+        ({"backend": "things:fails"}, ExecutorError, "failed when called without arguments \\(OSError: no device .* all\\)"),
+        ({"noise_model": "qiskit:QuantumCircuit"}, ExecutorError, "it must make a NoiseModel or a BackendV2"),
         ({"noise_model": "nothing"}, ValueError, "noise_model is 'nothing'; it must be an import path such as .*name'$"),
         ({"backend": AerSimulator(), "noise_model": AerSimulator()}, ValueError, "noise_model goes with Aer alone"),
     ],
@@ -230,7 +254,7 @@ def test_one_sentence_for_each_mistake(options, error, message, named):
 
     named(fails=fails, wrong=lambda: [])
     with pytest.raises(error, match=message) as caught:
-        Executor(**options)
+        QiskitDevice(**options)
     assert "\n" not in str(caught.value)
     assert TOKEN not in str(caught.value)
 
@@ -238,15 +262,15 @@ def test_one_sentence_for_each_mistake(options, error, message, named):
 def test_a_module_that_fails_gives_no_token_away(monkeypatch, tmp_path):
     (tmp_path / "my_device.py").write_text(f"raise RuntimeError('refused: {TOKEN}')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SamplerError, match="'my_device:x': importing my_device failed \\(RuntimeError: refused") as caught:
-        Executor("my_device:x")
+    with pytest.raises(ExecutorError, match="'my_device:x': importing my_device failed \\(RuntimeError: refused") as caught:
+        QiskitDevice("my_device:x")
     assert_silent(caught)
 
 
 def test_too_few_qubits():
-    executor = Executor(GenericBackendV2(4))
-    with pytest.raises(SamplerError, match="needs 6 qubits, but backend 'GenericBackendV2' has 4"):
-        executor.transpiled(gibbs_circuit(GibbsAnsatz(Graph(3, []))))
+    device = QiskitDevice(GenericBackendV2(4))
+    with pytest.raises(ExecutorError, match="needs 6 qubits, but backend 'GenericBackendV2' has 4"):
+        device.transpiled(fair_coins(6))
 
 
 def test_a_run_that_fails_gives_no_token_away():
@@ -254,8 +278,8 @@ def test_a_run_that_fails_gives_no_token_away():
         def run(self, pubs, *, shots=None):
             raise RuntimeError(f"job lost, Authorization: Bearer {TOKEN}")
 
-    with pytest.raises(SamplerError, match="backend 'Broken' failed to run the circuit: RuntimeError: job lost") as caught:
-        Executor(Broken()).run(first_qubit_up(), [], 5, seed=0)
+    with pytest.raises(ExecutorError, match="backend 'Broken' failed to run the circuit: RuntimeError: job lost") as caught:
+        QiskitDevice(Broken()).run(first_qubit_up(), [], 5, seed=0)
     assert_silent(caught)
 
 
@@ -264,5 +288,5 @@ def test_missing_shots_are_noticed():
         def run(self, pubs, *, shots=None):
             return super().run(pubs, shots=shots - 1)
 
-    with pytest.raises(SamplerError, match="'Stingy' returned 4 shots where 5 were asked for"):
-        Executor(Stingy()).run(first_qubit_up(), [], 5, seed=0)
+    with pytest.raises(ExecutorError, match="'Stingy' returned 4 shots where 5 were asked for"):
+        QiskitDevice(Stingy()).run(first_qubit_up(), [], 5, seed=0)

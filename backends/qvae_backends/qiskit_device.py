@@ -1,65 +1,34 @@
-"""The ansatz as a Qiskit circuit, and its execution on Aer or on whatever sampler or backend the user names."""
+"""Aer, or whatever Qiskit sampler or backend the user names: found, transpiled for, and run."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Callable
-from itertools import groupby
-from math import pi
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qvae.circuits.gibbs_ansatz import GibbsAnsatz
-from qvae.errors import SamplerError
+from qvae.errors import ExecutorError
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.primitives import BaseSamplerV2
     from qiskit.providers import BackendV2
 
+# Importing Qiskit takes a second, which listing the backends needn't; but it must see that one is missing.
+for _module in ("qiskit_aer", "qiskit"):
+    if importlib.util.find_spec(_module) is None:
+        raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
+
 IBM = "ibm:"
 """What a device of the saved IBM account is named by."""
 
 
-def gibbs_circuit(ansatz: GibbsAnsatz) -> QuantumCircuit:
-    """The ansatz on 2n qubits with one parameter for each angle, in their order; the system is measured into ``spins``.
-
-    All terms with the same first two letters share one change of basis, so that each coupling costs one two-qubit rotation.
-    """
-    from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
-    from qiskit.circuit import ParameterVector
-
-    n = ansatz.num_spins
-    circuit = QuantumCircuit(QuantumRegister(2 * n, "q"), ClassicalRegister(n, "spins"))
-    angles = ParameterVector("theta", ansatz.num_angles)
-    for i in range(n):
-        circuit.h(i)
-        circuit.cx(i, n + i)
-    terms = zip(ansatz.strings, angles, strict=True)
-    for (letters, (spin, ancilla)), group in groupby(terms, key=lambda term: (term[0][0][:2], term[0][1][:2])):
-        # Y_s Z_a or Y_s X_a becomes Z_s, and goes back after the rotations.
-        circuit.rx(pi / 2, spin)
-        if letters == "YX":
-            circuit.h(ancilla)
-        circuit.cx(ancilla, spin)
-        for (_, (_, _, *partner)), angle in group:
-            if partner:
-                circuit.rzz(angle, spin, partner[0])
-            else:
-                circuit.rz(angle, spin)
-        circuit.cx(ancilla, spin)
-        if letters == "YX":
-            circuit.h(ancilla)
-        circuit.rx(-pi / 2, spin)
-    circuit.measure(range(n), range(n))
-    return circuit
-
-
-class Executor:
-    """Runs circuits through a Qiskit sampler (``BaseSamplerV2``), transpiled for its backend.
+class QiskitDevice:
+    """Runs Qiskit's circuits through a Qiskit sampler (``BaseSamplerV2``), transpiled for its backend.
 
     Args:
         backend: None for Aer's sampler; or a ``BaseSamplerV2`` or ``BackendV2``, or the import path "package.module:name" of
@@ -72,15 +41,19 @@ class Executor:
     Attributes:
         name: of the backend, in words.
         num_qubits: the most it takes; None where it doesn't say.
+        noisy: whether gates or readout may go wrong; taken for granted of all but Qiskit's own exact simulators.
+        repeats_rows: whether one run of several rows of values draws the same random numbers for each of them, as Qiskit's own
+            ``StatevectorSampler`` does, which starts each from its seed.
 
     Raises:
         ValueError: an option is of another kind, or ``noise_model`` is set for another backend than Aer.
-        SamplerError: an import path leads nowhere, what stands there fails, or the account or its device can't be used.
+        ExecutorError: an import path leads nowhere, what stands there fails, or the account or its device can't be used.
     """
 
     def __init__(self, backend: Any = None, noise_model: Any = None) -> None:
-        from qiskit.primitives import BaseSamplerV2
+        from qiskit.primitives import BaseSamplerV2, StatevectorSampler
         from qiskit.providers import BackendV2
+        from qiskit_aer import AerSimulator
 
         if backend is None:
             self.name = "aer"
@@ -98,39 +71,46 @@ class Executor:
                 self._sampler, self._target = make, _backend_of(made)
         if isinstance(made, BackendV2):
             self._sampler, self._target = _sampler_maker(made), made
+        self.repeats_rows = isinstance(self._sampler(0), StatevectorSampler)
+        self.noisy = not self.repeats_rows
+        if isinstance(self._target, AerSimulator):
+            self.noisy = self._target.options.noise_model is not None
         self.num_qubits: int | None = None if self._target is None else self._target.num_qubits
 
     def transpiled(self, circuit: QuantumCircuit) -> QuantumCircuit:
         """The circuit in the gates and on the couplings of the backend, by a preset pass manager.
 
         Raises:
-            SamplerError: it has more qubits than the backend.
+            ExecutorError: it has more qubits than the backend.
         """
         from qiskit.transpiler import generate_preset_pass_manager
 
         if self.num_qubits is not None and circuit.num_qubits > self.num_qubits:
-            raise SamplerError(
+            raise ExecutorError(
                 f"the circuit needs {circuit.num_qubits} qubits, but backend {self.name!r} has {self.num_qubits}; "
-                "take a larger one or fewer spins."
+                "take a larger one or fewer qubits."
             )
         # Layout and routing are drawn at random: with a fixed seed a resumed run has the same circuit.
         target = {} if self._target is None else {"backend": self._target}
         return generate_preset_pass_manager(optimization_level=1, seed_transpiler=0, **target).run(circuit)
 
     def run(self, circuit: QuantumCircuit, values: np.ndarray, shots: int, seed: int) -> np.ndarray:
-        """Measure ``shots`` times at these values of the parameters; column i is bit i, (shots, bits), bool.
+        """Measure ``shots`` times at these values of the parameters, as the circuit lists them: (P,), or (B, P) for B of them.
+
+        Returns:
+            bool, (shots, bits) or (B, shots, bits); column i is bit i of the circuit's first register.
 
         Raises:
-            SamplerError: the backend failed, or returned another number of shots.
+            ExecutorError: the backend failed, or returned another number of shots.
         """
         try:
             result = self._sampler(seed).run([(circuit, values)], shots=shots).result()[0]
             bits: np.ndarray = result.data[circuit.cregs[0].name].to_bool_array(order="little")
         except Exception as error:
             # A provider may fail in any way.
-            raise SamplerError(f"backend {self.name!r} failed to run the circuit: {_described(error)}.") from None
-        if bits.shape != (shots, circuit.num_clbits):
-            raise SamplerError(f"backend {self.name!r} returned {len(bits)} shots where {shots} were asked for.")
+            raise ExecutorError(f"backend {self.name!r} failed to run the circuit: {_described(error)}.") from None
+        if bits.shape != (*np.shape(values)[:-1], shots, circuit.num_clbits):
+            raise ExecutorError(f"backend {self.name!r} returned {bits.shape[-2]} shots where {shots} were asked for.")
         return bits
 
 
@@ -154,13 +134,13 @@ def _ibm_backend(name: str) -> BackendV2:
     try:
         from qiskit_ibm_runtime import QiskitRuntimeService
     except ImportError:
-        raise SamplerError(
+        raise ExecutorError(
             f"backend '{IBM}{name}' needs the module qiskit_ibm_runtime, which isn't installed: pip install qiskit-ibm-runtime."
         ) from None
     try:
         return QiskitRuntimeService().backend(name)
     except Exception as error:
-        raise SamplerError(
+        raise ExecutorError(
             f"backend '{IBM}{name}' can't be reached with the account that qiskit-ibm-runtime has saved "
             f"({_described(error)}); save one with QiskitRuntimeService.save_account, or name one of its devices."
         ) from None
@@ -200,7 +180,7 @@ def _maker(option: str, value: Any, kinds: tuple[type, type]) -> Callable[[int],
 
     Raises:
         ValueError: it is no import path and of no such kind.
-        SamplerError: the path leads nowhere, what it leads to fails, or makes something else.
+        ExecutorError: the path leads nowhere, what it leads to fails, or makes something else.
     """
     found = _imported(option, value) if isinstance(value, str) else value
     name = f"{option} {value!r}" if isinstance(value, str) else f"the object of type {type(value).__name__} set as {option}"
@@ -213,11 +193,11 @@ def _maker(option: str, value: Any, kinds: tuple[type, type]) -> Callable[[int],
         takes_seed = "seed" in inspect.signature(found).parameters
         made = found(seed=0) if takes_seed else found()
     except Exception as error:
-        raise SamplerError(
+        raise ExecutorError(
             f"{name} failed when called without arguments ({_described(error)}); name a function that works without."
         ) from None
     if not isinstance(made, kinds):
-        raise SamplerError(f"{name} made an object of type {type(made).__name__}; it must make {allowed}.")
+        raise ExecutorError(f"{name} made an object of type {type(made).__name__}; it must make {allowed}.")
     return (lambda seed: found(seed=seed)) if takes_seed else (lambda seed: made)
 
 
@@ -233,14 +213,14 @@ def _imported(option: str, path: str) -> Any:
         found = importlib.import_module(module)
     except ImportError as error:
         missing = error.name or module
-        raise SamplerError(
+        raise ExecutorError(
             f"{option} {path!r} needs the module {missing}, which can't be imported: check the path, or install the package "
             f"that has it (pip install {missing.split('.')[0].replace('_', '-')})."
         ) from error
     except Exception as error:
-        raise SamplerError(f"{option} {path!r}: importing {module} failed ({_described(error)}); mend that first.") from None
+        raise ExecutorError(f"{option} {path!r}: importing {module} failed ({_described(error)}); mend that first.") from None
     if not hasattr(found, attribute):
-        raise SamplerError(f"{option} {path!r}: the module {module} has no {attribute}; check the path.")
+        raise ExecutorError(f"{option} {path!r}: the module {module} has no {attribute}; check the path.")
     return getattr(found, attribute)
 
 

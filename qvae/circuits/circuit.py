@@ -1,0 +1,183 @@
+"""The description of a parametrised circuit that every executor takes, and its way from and to Qiskit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from qvae.circuits.gates import GATES, gate_matrix
+from qvae.errors import CircuitError, nearest
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import Parameter
+
+
+@dataclass(frozen=True)
+class Affine:
+    """An angle that follows a parameter: ``scale * parameter + offset``.
+
+    Attributes:
+        index: of the parameter, from 0.
+        scale: without unit.
+        offset: radians.
+    """
+
+    index: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class Gate(NamedTuple):
+    """A gate of :data:`~qvae.circuits.gates.GATES` on qubits, in the sequence of Qiskit: ``Gate("cx", (control, target))``.
+
+    Attributes:
+        name: Qiskit's, such as ``rzz``.
+        qubits: from 0.
+        angles: radians, as numbers or following a parameter.
+    """
+
+    name: str
+    qubits: tuple[int, ...]
+    angles: tuple[float | Affine, ...] = ()
+
+    def matrix(self, values: Tensor) -> Tensor:
+        """Of the parameters' values (B, P), differentiable in them: (B, 2**k, 2**k), or (2**k, 2**k) where none is followed.
+
+        Complex in the precision of ``values``; the gate's first qubit is the lowest bit of an index.
+        """
+        angles = [
+            values[:, angle.index] * angle.scale + angle.offset if isinstance(angle, Affine) else values.new_tensor(angle)
+            for angle in self.angles
+        ]
+        return gate_matrix(self.name, angles, like=values)
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Gates on qubits in |0>, the first acts first; qubit q is bit q of a basis state (little-endian, as in Qiskit).
+
+    Equal circuits have equal hashes. Global phases are left out, since no measurement sees them.
+
+    Args:
+        num_qubits: n, 1 or more.
+        gates: in their order.
+        num_parameters: P; gates need not follow all of them.
+
+    Raises:
+        CircuitError: a gate is unknown, or its qubits, angles or parameters are not those it needs.
+
+    >>> bell = Circuit(2, [Gate("h", (0,)), Gate("cx", (0, 1))])
+    >>> bell.then([Gate("rz", (1,), (0.5,))]).gates[-1]
+    Gate(name='rz', qubits=(1,), angles=(0.5,))
+    """
+
+    num_qubits: int
+    gates: Sequence[Gate]
+    num_parameters: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_qubits < 1:
+            raise CircuitError(f"the circuit has {self.num_qubits} qubits; it needs 1 or more.")
+        gates = []
+        for name, qubits, angles in self.gates:
+            numbers = (angle if isinstance(angle, Affine) else float(angle) for angle in angles)
+            gates.append(Gate(name, tuple(qubits), tuple(numbers)))
+            self._check(gates[-1])
+        object.__setattr__(self, "gates", tuple(gates))
+
+    def _check(self, gate: Gate) -> None:
+        if gate.name not in GATES:
+            raise CircuitError(f"no gate is called {gate.name!r}: {nearest(gate.name, GATES)}.")
+        kind = GATES[gate.name]
+        if (len(gate.qubits), len(gate.angles)) != (kind.num_qubits, kind.num_angles):
+            given = f"was given {len(gate.qubits)} qubits and {len(gate.angles)} angles"
+            raise CircuitError(f"gate {gate.name!r} {given}; it needs {kind.num_qubits} and {kind.num_angles}.")
+        if len(set(gate.qubits)) < len(gate.qubits) or any(not 0 <= qubit < self.num_qubits for qubit in gate.qubits):
+            raise CircuitError(
+                f"gate {gate.name!r} acts on qubits {gate.qubits}; they must differ and be in 0..{self.num_qubits - 1}."
+            )
+        for angle in gate.angles:
+            if isinstance(angle, Affine) and not 0 <= angle.index < self.num_parameters:
+                raise CircuitError(
+                    f"gate {gate.name!r} follows parameter {angle.index}, but the circuit has {self.num_parameters}, "
+                    "counted from 0; set num_parameters."
+                )
+
+    def then(self, gates: Iterable[Gate]) -> Circuit:
+        """This circuit with more gates at its end."""
+        return Circuit(self.num_qubits, (*self.gates, *gates), self.num_parameters)
+
+    def to_qiskit(self) -> QuantumCircuit:
+        """The same circuit for Qiskit, without measurements; parameter i is element i of a ``ParameterVector``, theta."""
+        from qiskit import QuantumCircuit
+        from qiskit.circuit import ParameterVector
+        from qiskit.circuit.library import get_standard_gate_name_mapping
+
+        standard = get_standard_gate_name_mapping()
+        theta = ParameterVector("theta", self.num_parameters)
+        circuit = QuantumCircuit(self.num_qubits)
+        for gate in self.gates:
+            angles = [_expression(angle, theta) for angle in gate.angles]
+            circuit.append(standard[gate.name].base_class(*angles), gate.qubits)
+        return circuit
+
+    @classmethod
+    def from_qiskit(cls, circuit: QuantumCircuit) -> Circuit:
+        """A Qiskit circuit, whose parameters are numbered as in ``circuit.parameters``.
+
+        Barriers and global phases are dropped, and gates that are not in the table are replaced by their definitions.
+
+        Raises:
+            CircuitError: an operation is no unitary gate, as a measurement, or an angle is not linear in one parameter.
+        """
+        numbers = {parameter: index for index, parameter in enumerate(circuit.parameters)}
+        return cls(circuit.num_qubits, tuple(_gates(circuit, range(circuit.num_qubits), numbers)), len(numbers))
+
+
+def _expression(angle: float | Affine, theta: Any) -> Any:
+    """An angle as Qiskit has it."""
+    if not isinstance(angle, Affine):
+        return angle
+    scaled = theta[angle.index] if angle.scale == 1 else angle.scale * theta[angle.index]
+    return scaled + angle.offset if angle.offset else scaled
+
+
+def _gates(circuit: QuantumCircuit, qubits: Sequence[int], numbers: dict[Parameter, int]) -> Iterator[Gate]:
+    """The gates of a circuit whose qubits are these of the whole one."""
+    from qiskit.circuit.library import get_standard_gate_name_mapping
+
+    standard = get_standard_gate_name_mapping()
+    for instruction in circuit.data:
+        operation = instruction.operation
+        on = tuple(qubits[circuit.find_bit(qubit).index] for qubit in instruction.qubits)
+        name = operation.name
+        if name in ("barrier", "global_phase"):
+            continue
+        if name in GATES and operation.base_class is standard[name].base_class:
+            yield Gate(name, on, tuple(_angle(name, parameter, numbers) for parameter in operation.params))
+        elif not instruction.clbits and getattr(operation, "definition", None) is not None:
+            yield from _gates(operation.definition, on, numbers)
+        else:
+            remedy = "call remove_final_measurements() first" if name == "measure" else "leave it out, or transpile to standard gates"
+            raise CircuitError(f"the circuit has the operation {name!r}, which is no gate of standard ones; {remedy}.")
+
+
+def _angle(gate: str, expression: Any, numbers: dict[Parameter, int]) -> float | Affine:
+    """What Qiskit has as an angle: a number, a parameter, or an expression of parameters.
+
+    Raises:
+        CircuitError: it is not linear in one parameter.
+    """
+    parameters = list(getattr(expression, "parameters", []))
+    if not parameters:
+        return float(expression)
+    slope = expression.gradient(parameters[0])
+    if len(parameters) > 1 or not isinstance(slope, int | float):
+        raise CircuitError(
+            f"an angle of gate {gate!r} is {expression}; it must be a number or linear in one parameter, as 2*x + 1."
+        )
+    return Affine(numbers[parameters[0]], float(slope), float(expression.bind({parameters[0]: 0.0})))
