@@ -92,24 +92,21 @@ def _group(kind: _Kind, text: str) -> typer.Typer:
     """The commands of a kind: the list by itself, and ``check NAME``."""
     group = typer.Typer(help=text, invoke_without_command=True)
 
-    @group.callback()
+    @group.callback(help=f"Every registered {kind.word}: package, version, capabilities, or what to install.")
     def everything(context: typer.Context) -> None:
         if context.invoked_subcommand is None:
             _print_list(make_console(), kind)
 
-    @group.command("check")
+    suite = f"Run the conformance suite on one {kind.word}; exit code 1 if a check fails. Of a remote one, say what it is and costs."
+
+    @group.command("check", help=suite)
     def check(
-        name: Annotated[str, typer.Argument(help=f"A registered {kind.word}, or its import path, MODULE:CLASS.")],
+        name: Annotated[str, typer.Argument(help="A registered name, or an import path, MODULE:CLASS.")],
         overrides: Options = None,
         spend: Spend = False,
     ) -> None:
         _check(make_console(), kind, name, overrides or [], spend)
 
-    everything.__doc__ = f"Every registered {kind.word}: package, version, capabilities, or what to install."
-    check.__doc__ = (
-        f"Run the conformance suite on a {kind.word} (exit code 1 if a check fails); of a remote one, say what it is and costs."
-    )
-    group.registered_callback.help = everything.__doc__  # type: ignore[union-attr]
     return group
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def train(
     config: Annotated[str | None, typer.Argument(help="A YAML file or a shipped name (digits, mnist).")] = None,
-    model: Annotated[str | None, typer.Option(metavar="KIND", help="The kind of model, at its defaults for these data.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
     sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase.")] = None,
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/... if left out.")] = None,

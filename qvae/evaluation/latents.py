@@ -11,7 +11,7 @@ import numpy as np
 
 from qvae.config.schema import EvaluationConfig
 from qvae.data.dataset import Dataset
-from qvae.evaluation.rows import code_means, prepared, evaluation_rows, training_rows
+from qvae.evaluation.rows import code_means, evaluation_rows, prepared, training_rows
 from qvae.models.qvae import QVAE
 
 ALIVE = 0.01  # nats of information about the image above which a unit counts as used

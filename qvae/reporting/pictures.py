@@ -53,8 +53,8 @@ def drawings(run: Run) -> dict[str, Drawing]:
 
 
 def is_of_images(run: Run) -> bool:
-    """Whether the data are images; else they are rows of a table."""
-    return len(run.model.shape) > 1
+    """Whether the data are images; else they are rows of a table, which 0.1.0 took for images of height 1."""
+    return len(run.model.shape) > 1 and run.model.shape[-2] > 1
 
 
 def draw_pictures(run: Run, progress: Callable[[float], None] = lambda share: None) -> dict[str, Path]:
@@ -102,7 +102,7 @@ def samples_figure(run: Run, samples: np.ndarray, sampler: str | None = None) ->
     title = f"decoded from the prior, sampler: {sampler or (run.config.generation.sampler or run.config.sampler).name}"
     if is_of_images(run):
         return figures.image_grid(_as_grey(run, samples[:_SHOWN]), title=title)
-    sets = {"data": _test_values(run, len(samples)), "samples": samples}
+    sets = {"data": _test_values(run, len(samples)), "samples": samples.reshape(len(samples), -1)}
     return table_figures.marginals(sets, _column_names(run), title)
 
 
@@ -113,6 +113,7 @@ def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.
         above, below = (_as_grey(run, images[:_SHOWN]) for images in (originals, reconstructions))
         return figures.reconstruction_pairs(above, below, title)
     sets = {"data": originals, "reconstructions": reconstructions}
+    sets = {label: rows.reshape(len(rows), -1) for label, rows in sets.items()}
     return table_figures.marginals(sets, _column_names(run), "test rows and their reconstructions")
 
 
@@ -123,7 +124,7 @@ def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
 
 
 def _test_values(run: Run, count: int) -> np.ndarray:
-    return run.dataset.values(run.dataset.test[:count]).numpy()
+    return run.dataset.values(run.dataset.test[:count].flatten(1)).numpy()
 
 
 def _column_names(run: Run) -> tuple[str, ...] | None:
@@ -173,11 +174,12 @@ class Views:
     @cached_property
     def tables(self) -> dict[str, np.ndarray]:
         """Test rows, their reconstructions and samples, of shape (N, D) each."""
-        return {
-            "data": _test_values(self.run, PICTURED)[: len(self.test)],
+        found = {
+            "data": _test_values(self.run, min(PICTURED, len(self.test))),
             "reconstructions": self.reconstructed(PICTURED)[1],
             "samples": self.samples(PICTURED),
         }
+        return {label: rows.reshape(len(rows), -1) for label, rows in found.items()}
 
     def samples(self, count: int) -> np.ndarray:
         """Samples of the prior, decoded, (count, *shape)."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.load import load_config
 from qvae.config.schema import Config, ModelConfig
-from qvae.data.dataset import Dataset
+from qvae.data.dataset import Dataset, same_shape
 from qvae.errors import DataError, RunError, SamplerError
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
@@ -168,7 +168,7 @@ def load_run(path: str | Path, overrides: Iterable[str] = (), data: Any = None) 
 
 def require_same_shape(dataset: Dataset, image_shape: tuple[int, ...], folder: Path) -> None:
     """Raise a DataError unless the data have the shape that a run was trained on."""
-    if tuple(dataset.shape) != image_shape:
+    if not same_shape(dataset.shape, image_shape):
         raise DataError(
             f"the images of {dataset.name} have shape {tuple(dataset.shape)}, but the run in {folder} was trained on "
             f"{image_shape}; name its data with --set data.name=... or data.root=..."
