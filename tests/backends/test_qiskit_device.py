@@ -11,13 +11,12 @@ from qvae.errors import ExecutorError
 pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
 
 from qiskit import QuantumCircuit
-from qiskit.primitives import BackendSamplerV2, StatevectorSampler
 from qiskit.circuit import ParameterVector
+from qiskit.primitives import BackendSamplerV2, StatevectorSampler
 from qiskit.providers.basic_provider import BasicSimulator
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError
-
 from qvae_backends.qiskit_device import QiskitDevice
 
 TOKEN = "Zx9-fakefakefakefakefakefakefakefake_0123456"
