@@ -32,7 +32,7 @@ from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import SamplerError
 from qvae.ising.graphs import Graph
 from qvae.models.qvae import QVAE
-from qvae.run import resume
+from qvae.workflow import resume
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.trainer import Trainer
 

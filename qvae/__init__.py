@@ -5,70 +5,89 @@ The names below are the public interface; each is imported when it is first used
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from qvae.config.load import load_config
     from qvae.config.schema import Config
+    from qvae.data.arrays import dataset_from_arrays
     from qvae.data.load import load_data
-    from qvae.errors import QvaeError
+    from qvae.errors import BudgetExhausted, QvaeError
+    from qvae.ising import graphs
     from qvae.ising.graphs import Graph
     from qvae.ising.hamiltonian import IsingHamiltonian
     from qvae.models.prior import BoltzmannPrior
     from qvae.models.qvae import QVAE
-    from qvae.run import Run, load_run, train
+    from qvae.progress import Progress
+    from qvae.runs.run import Run, load_run
     from qvae.sampling.registry import list_samplers, load_sampler
-    from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples
+    from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler
+    from qvae.workflow import evaluate, resume, train
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "QVAE": "qvae.models.qvae",
+    "BoltzmannPrior": "qvae.models.prior",
+    "BudgetExhausted": "qvae.errors",
+    "Capabilities": "qvae.sampling.sampler",
     "Config": "qvae.config.schema",
-    "load_config": "qvae.config.load",
-    "load_data": "qvae.data.load",
-    "QvaeError": "qvae.errors",
     "Graph": "qvae.ising.graphs",
     "IsingHamiltonian": "qvae.ising.hamiltonian",
-    "BoltzmannPrior": "qvae.models.prior",
-    "QVAE": "qvae.models.qvae",
-    "Run": "qvae.run",
-    "load_run": "qvae.run",
-    "train": "qvae.run",
-    "list_samplers": "qvae.sampling.registry",
-    "load_sampler": "qvae.sampling.registry",
-    "Capabilities": "qvae.sampling.sampler",
     "LatentSampler": "qvae.sampling.sampler",
     "Moments": "qvae.sampling.sampler",
+    "Progress": "qvae.progress",
+    "QvaeError": "qvae.errors",
+    "Run": "qvae.runs.run",
     "Samples": "qvae.sampling.sampler",
+    "SeededSampler": "qvae.sampling.sampler",
+    "dataset_from_arrays": "qvae.data.arrays",
+    "evaluate": "qvae.workflow",
+    "graphs": "qvae.ising.graphs",
+    "list_samplers": "qvae.sampling.registry",
+    "load_config": "qvae.config.load",
+    "load_data": "qvae.data.load",
+    "load_run": "qvae.runs.run",
+    "load_sampler": "qvae.sampling.registry",
+    "resume": "qvae.workflow",
+    "train": "qvae.workflow",
 }
 
 __all__ = [
     "QVAE",
     "BoltzmannPrior",
+    "BudgetExhausted",
     "Capabilities",
     "Config",
     "Graph",
     "IsingHamiltonian",
     "LatentSampler",
     "Moments",
+    "Progress",
     "QvaeError",
     "Run",
     "Samples",
+    "SeededSampler",
+    "dataset_from_arrays",
+    "evaluate",
+    "graphs",
     "list_samplers",
     "load_config",
     "load_data",
     "load_run",
     "load_sampler",
+    "resume",
     "train",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'qvae' has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qvae' has no attribute {name!r}")
+    module = _importlib.import_module(_HOMES[name])
+    return module if _HOMES[name].endswith(f".{name}") else getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return [*__all__, "__version__"]

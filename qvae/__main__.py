@@ -1,5 +1,5 @@
 """``python -m qvae`` is the command line."""
 
-from qvae.cli import main
+from qvae.cli.main import main
 
 main()

@@ -22,3 +22,21 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """A sentence about something that looks wrong; it begins in lower case and has no period."""
+
+
+def counter(report: Report, total: int) -> Callable[[int], None]:
+    """A function that is told how many more of ``total`` are done, and reports the share.
+
+    >>> shown = []
+    >>> count = counter(lambda share, figures: shown.append(share), 4)
+    >>> count(1), count(2), shown
+    (None, None, [0.25, 0.75])
+    """
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        report(min(1.0, done / max(1, total)), "")
+
+    return count

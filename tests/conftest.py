@@ -40,7 +40,7 @@ def small_run(trained, tmp_path):
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """Call ``qvae ...`` in an empty folder: returns exit code, what it printed, and its errors."""
-    from qvae.cli import main
+    from qvae.cli.main import main
 
     monkeypatch.chdir(tmp_path)
 

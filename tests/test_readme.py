@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 import qvae
-from qvae.cli import app
+from qvae.cli.main import make_app
 
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
@@ -34,7 +34,7 @@ def test_every_command_of_the_readme_exists():
     for line in listed:
         words = line.split()
         call = [*words[:2], "--help"] if words[:2] == ["samplers", "check"] else [words[0], "--help"]
-        found = CliRunner().invoke(app, call)
+        found = CliRunner().invoke(make_app(), call)
         assert found.exit_code == 0, line
         for option in (word for word in words if word.startswith("--")):
             assert option in found.output, line

@@ -1,1 +1,13 @@
-"""What people do with a trained model: generate, reconstruct; one file each."""
+"""What people do with a trained model, one file each: a function on a run, which the command line offers, too."""
+
+APPLICATIONS = {
+    "generate": "qvae.applications.generate",
+    "reconstruct": "qvae.applications.reconstruct",
+}
+"""Modules by the name of their command. Each has a function of that name, which takes a run and annotated options::
+
+    def generate(run: Run, num: Annotated[int, "How many images."] = 64) -> Outcome: ...
+
+The first sentence of its docstring is the command's help, and the parameters become options. The module is imported for
+``qvae --help``, so what it needs for its work is imported in the function.
+"""

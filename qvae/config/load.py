@@ -10,22 +10,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from qvae.config.messages import in_our_words, is_of_another_branch, short
-from qvae.config.schema import Config, SamplerConfig
+from qvae.config.schema import Config, ModelConfig, SamplerConfig
 from qvae.errors import ConfigError, nearest
 
 
-def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides: Iterable[str] = ()) -> Config:
+def load_config(
+    source: str | Path | Mapping[str, Any] | None = None, overrides: Iterable[str] = (), model: str | None = None
+) -> Config:
     """Read a configuration; keys that it leaves out have the defaults of :class:`~qvae.config.schema.Config`.
 
     Args:
         source: a YAML file, the name of a shipped configuration, or nested keys; None for the shipped `digits`.
         overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
+        model: a kind of model, at its own settings for the shipped ``source``, as in ``digits-<kind>.yaml``, where there are
+            some, and else at its defaults, with the source's ``model`` section left out; None is the source's own.
 
     Raises:
         ConfigError: the source isn't there or isn't YAML, a key is unknown or given twice, a value has the wrong type
@@ -34,7 +38,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
     >>> load_config({"training": {"epochs": 5}}, ["sampler.options.sweeps=20"]).sampler
     SamplerConfig(name='gibbs', options={'sweeps': 20})
     """
-    origin, tree = _read(source)
+    origin, tree = _read(source) if model is None else _read_for_model(source, model)
     assignments = [_Assignment.parse(text) for text in overrides]
     for assignment in assignments:
         if assignment.keys == ("sampler", "name"):
@@ -50,6 +54,29 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, overrides:
             return next((a.origin for a in reversed(assignments) if a.touches(keys)), origin)
 
         raise ConfigError("\n".join(in_our_words(fault, origin_of) for fault in faults)) from None
+
+
+def model_kinds() -> tuple[str, ...]:
+    """Kinds of models there are, the default first.
+
+    >>> model_kinds()[0]
+    'qvae'
+    """
+    return get_args(ModelConfig.model_fields["kind"].annotation)
+
+
+def _read_for_model(source: str | Path | Mapping[str, Any] | None, kind: str) -> tuple[str, dict[str, Any]]:
+    """The source with another kind of model in it."""
+    if kind not in model_kinds():
+        raise ConfigError(f"there is no model of kind {kind!r}: {nearest(kind, model_kinds())}.")
+    own = f"{'digits' if source is None else source}-{kind}"
+    if kind != model_kinds()[0] and own in shipped_configs():
+        return _read(own)
+    origin, tree = _read(source)
+    section = tree.get("model")
+    if not isinstance(section, dict) or section.get("kind", model_kinds()[0]) != kind:
+        tree["model"] = {"kind": kind}  # the other keys are of another kind
+    return origin, tree
 
 
 def _forget_options_of_another_sampler(tree: dict[str, Any], name: Any) -> None:

@@ -28,6 +28,8 @@ class Section(BaseModel):
 
 DATA_SETS = ("digits", "mnist", "fashion-mnist")
 DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
+MEMORY = "memory"
+"""The name of data that were given from memory, and that nobody but their owner can load again."""
 
 
 class DataConfig(Section):
@@ -54,7 +56,7 @@ class DataConfig(Section):
     def _is_known_or_a_path(cls, name: str) -> str:
         # A folder is known by its slash, so that a run opens when its data have moved.
         is_folder = "/" in name or os.sep in name or os.path.isdir(name)
-        if name not in DATA_SETS and Path(name).suffix not in DATA_ENDINGS and not is_folder:
+        if name not in (*DATA_SETS, MEMORY) and Path(name).suffix not in DATA_ENDINGS and not is_folder:
             endings = f"{', '.join(DATA_ENDINGS[:-1])} or {DATA_ENDINGS[-1]}"
             raise ValueError(f"{nearest(name, DATA_SETS)}, or a path that ends in {endings}, or a folder of images")
         return name
@@ -71,7 +73,7 @@ class DataConfig(Section):
     @property
     def is_path(self) -> bool:
         """Whether ``name`` is that of a file or folder."""
-        return self.name not in DATA_SETS
+        return self.name not in (*DATA_SETS, MEMORY)
 
     @property
     def binarization(self) -> Literal["dynamic", "fixed", "threshold"]:

@@ -4,12 +4,73 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from qvae.config.schema import EvaluationConfig
+from qvae.data.dataset import Dataset
+from qvae.evaluation.rows import code_means, evaluation_rows, prepared, training_rows
+from qvae.models.qvae import QVAE
+
 ALIVE = 0.01  # nats of information about the image above which a unit counts as used
+_PROBE_ROWS = 5000  # training rows that the probes learn from
+
+
+@dataclass
+class LatentUse:
+    """What the latents of a model hold.
+
+    Attributes:
+        units: number of latent bits.
+        alive: how many hold more than ``ALIVE`` nats about the image.
+        information: of all units together, in nats, at most.
+        probes: accuracies of reading the labels; empty where there are none or they weren't asked for.
+        probe_images: that the probes learnt from.
+    """
+
+    units: int
+    alive: int
+    information: float
+    probes: list[Probe] = field(default_factory=list)
+    probe_images: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """What there is, as it stands in ``evaluation.json``."""
+        found: dict[str, Any] = {
+            "units": self.units,
+            "alive": self.alive,
+            "alive_threshold": ALIVE,
+            "information": self.information,
+        }
+        if self.probes:
+            found |= {"probes": [probe.to_dict() for probe in self.probes], "probe_images": self.probe_images}
+        return found
+
+
+def latent_use(model: QVAE, dataset: Dataset, settings: EvaluationConfig) -> LatentUse:
+    """How many units are alive, and how well labels can be read from the code, from the raw data and from their PCA."""
+    seed = settings.seed
+    test = evaluation_rows(dataset, settings)
+    test_means = code_means(model, test, seed)
+    information = unit_information(test_means)
+    found = LatentUse(len(information), int((information > ALIVE).sum()), float(information.sum()))
+    labels, test_labels = dataset.train_labels, dataset.test_labels
+    places = training_rows(dataset, _PROBE_ROWS, seed)
+    if not settings.probes or labels is None or test_labels is None or len(labels[places].unique()) < 2:
+        return found
+    train = prepared(dataset, places, seed)
+    what = "pixels" if dataset.is_image else "columns"
+    parts = {
+        "latent codes": (code_means(model, train, seed), test_means),
+        f"raw {what}": (train.numpy(), test.numpy()),
+        f"PCA of the {what}": pca(train.numpy(), test.numpy(), len(information)),
+    }
+    y, test_y = labels[places].numpy(), test_labels[: len(test)].numpy()
+    found.probes = [probe(name, a, y, b, test_y, seed) for name, (a, b) in parts.items()]
+    found.probe_images = len(train)
+    return found
 
 
 def unit_information(means: np.ndarray) -> np.ndarray:
@@ -38,7 +99,7 @@ class Probe:
     """Accuracy of two classifiers on the same images, by what they see of them.
 
     Attributes:
-        features: ``latent codes``, ``raw pixels`` or ``PCA``.
+        features: such as ``latent codes`` or ``raw pixels``.
         dimensions: numbers per image.
         linear: test accuracy of logistic regression.
         mlp: test accuracy of a network with one hidden layer.

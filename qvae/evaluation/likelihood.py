@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from qvae.ising.diagonal_elements import log_diagonal_element
 from qvae.ising.estimate import LogPartition
@@ -24,8 +23,8 @@ _ROWS = 4096  # latents decoded at once: their pixels stay in the cache of a sma
 
 
 @dataclass
-class Likelihood:
-    """The result of :func:`evaluate_likelihood`, in nats per image.
+class LikelihoodEstimate:
+    """The result of :func:`evaluate_likelihood`, in nats per row (image).
 
     Attributes:
         elbo: mean over images of E_q[log p(x, z) - log q(z|x)], a lower bound of the log-likelihood.
@@ -73,7 +72,7 @@ def evaluate_likelihood(
     importance_samples: int = 100,
     seed: int = 0,
     progress: Callable[[int], None] = lambda images: None,
-) -> Likelihood:
+) -> LikelihoodEstimate:
     """ELBO and importance-weighted log-likelihood of binary ``images`` (N, D), with ``importance_samples`` fresh z each.
 
     Args:
@@ -89,7 +88,7 @@ def evaluate_likelihood(
     (:func:`~qvae.ising.diagonal_elements.log_diagonal_element`).
     """
     generator = torch.Generator(images.device).manual_seed(seed)
-    hamiltonian = model.prior.hamiltonian().detach()
+    hamiltonian = model.prior.frozen()
     table = _log_diagonal_table(hamiltonian)
     log_prior = _log_prior(hamiltonian, log_z, table)
     bounds, likelihoods = [], []
@@ -100,7 +99,7 @@ def evaluate_likelihood(
         progress(len(batch))
     elbo, elbo_stderr = _mean_and_error(torch.cat(bounds))
     log_likelihood, log_likelihood_stderr = _mean_and_error(torch.cat(likelihoods))
-    found = Likelihood(
+    found = LikelihoodEstimate(
         elbo,
         elbo_stderr,
         log_likelihood,
@@ -114,10 +113,10 @@ def evaluate_likelihood(
     return _with_gap(found, model, images, table, seed) if hamiltonian.is_quantum else found
 
 
-def _with_gap(found: Likelihood, model: QVAE, images: Tensor, table: Tensor | None, seed: int) -> Likelihood:
+def _with_gap(found: LikelihoodEstimate, model: QVAE, images: Tensor, table: Tensor | None, seed: int) -> LikelihoodEstimate:
     """The likelihood with Q-ELBO and ELBO told apart by the gap of their priors."""
     generator = torch.Generator(images.device).manual_seed(seed + 1)
-    hamiltonian = model.prior.hamiltonian().detach()
+    hamiltonian = model.prior.frozen()
     if table is None and len(images) > _GAP_DRAWS:
         images = images[torch.linspace(0, len(images) - 1, _GAP_DRAWS).long()]  # files may be sorted by class
     bits = model.encode(images, generator)
@@ -137,12 +136,9 @@ def _log_weights(
     model: QVAE, images: Tensor, draws: int, log_prior: Callable[[Tensor], Tensor], generator: torch.Generator
 ) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x) for ``draws`` z of each image, (B, draws), float64."""
-    code = model.posterior(model.encoder(images), None, generator, draws)
-    logits = model.decoder(code.latents).unflatten(0, (len(images), draws))
-    # log p(x|z) = sum_d x_d l_d - softplus(l_d): the first term as a product, so that x needn't be repeated.
-    log_likelihood = torch.bmm(logits, images.unsqueeze(2)).squeeze(2) - F.softplus(logits).sum(2)
-    rest = log_prior(code.latents) - code.log_prob().double()
-    return log_likelihood.double() + rest.unflatten(0, (len(images), draws))
+    code = model.posterior_sample(images, relaxed=False, generator=generator, draws=draws)
+    log_weights = model.log_likelihood(images, code.latents).double() + (log_prior(code.latents) - code.log_prob().double())
+    return log_weights.unflatten(0, (len(images), draws))
 
 
 def _log_prior(hamiltonian: IsingHamiltonian, log_z: LogPartition, table: Tensor | None) -> Callable[[Tensor], Tensor]:

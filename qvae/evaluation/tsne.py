@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qvae.config.schema import EvaluationConfig
+from qvae.data.dataset import Dataset
+from qvae.evaluation.rows import evaluation_rows
 from qvae.models.qvae import QVAE
 
+_FILM_ROWS = 1000
 _FRAMES = 60  # a film that has more is thinned to half, so that neither memory nor checkpoint grows with the training
 _FIRST_ITERATIONS, _NEXT_ITERATIONS = 750, 250
 _PERPLEXITY = 30.0
@@ -104,3 +108,9 @@ class LatentFilm:
             self.seconds = state["seconds"]
             if state["asked"] == self.asked:
                 self.every = state["every"]
+
+
+def latent_film(dataset: Dataset, settings: EvaluationConfig, device: torch.device) -> LatentFilm | None:
+    """The film of a training, over a fixed part of the test rows; None where ``tsne_every`` is 0 or rows are too few."""
+    rows = evaluation_rows(dataset, settings)[:_FILM_ROWS].to(device)
+    return LatentFilm(rows, settings.tsne_every, settings.seed) if settings.tsne_every and len(rows) > 2 else None

@@ -234,7 +234,7 @@ FAMILIES: Mapping[str, Family] = {
 
 def _of_path(path: Path) -> tuple[IsingHamiltonian, str]:
     if path.suffix != ".npz":
-        from qvae.run import load_run
+        from qvae.runs.run import load_run
 
         run = load_run(path)
         return run.model.prior.hamiltonian().detach().to("cpu"), f"prior of the run {path}"

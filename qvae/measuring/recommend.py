@@ -7,19 +7,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from qvae.config.load import load_config
 from qvae.config.schema import Config
 from qvae.data.dataset import Dataset, binarize_fixed, epoch_permutation
-from qvae.data.load import load_data
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.measuring.candidates import Candidate, judge, settings_to_try, squared_error
 from qvae.measuring.specs import SamplerSpec, local_samplers
 from qvae.measuring.truth import Truth, find_truth
 from qvae.models.qvae import QVAE
+from qvae.runs.assemble import make_dataset, make_model, statistics_of
+from qvae.runs.run import load_run
 from qvae.sampling.sampler import LatentSampler, pair_moments
+from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.trainer import Trainer
 
 IMAGES = 4096
@@ -114,8 +117,6 @@ def recommend(
 def _prior(source: str, seconds: float, overrides: Sequence[str]) -> tuple[QVAE, Config, Dataset | None, str, list[str]]:
     """The model, its configuration and data, and what the prior is, in words."""
     if Path(source).is_dir():
-        from qvae.run import load_run
-
         run = load_run(source, overrides)
         try:
             return run.model, run.config, run.dataset, f"the trained prior of {source}", []
@@ -123,20 +124,20 @@ def _prior(source: str, seconds: float, overrides: Sequence[str]) -> tuple[QVAE,
             trouble = f"the images can't be read ({str(error).rstrip('.')}), so the prior's own spread stands for theirs"
             return run.model, run.config, None, f"the trained prior of {source}", [trouble]
     config = load_config(source, overrides)
-    dataset = load_data(config.data)
+    dataset = make_dataset(config)
     torch.manual_seed(config.training.seed)
     try:
-        model = QVAE(config.model, dataset.mean_image)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}; or give the folder of a run.") from error
+        model = make_model(config.model, statistics_of(dataset))
+    except ConfigError as error:
+        raise ConfigError(f"{str(error).rstrip('.')}; or give the folder of a run.") from error
     sampler = _training_sampler(config, model)
-    quick = {"max_seconds": seconds, "epochs": 10**6, "tensorboard": False}
-    trainer = Trainer(model, dataset, config.training.model_copy(update=quick), sampler)
+    quick = config.training.model_copy(update={"max_seconds": seconds, "epochs": 10**6, "tensorboard": False})
+    trainer = Trainer(BoltzmannObjective(model, dataset.prepare, quick, sampler), dataset, quick)
     trainer.fit()
     sampler.close()
     text = f"a prior trained with {source} for {trainer.seconds:.0f} s ({trainer.step} steps)"
     warning = "this prior was trained for a moment; one trained to the end is harder to sample: give its run folder"
-    return trainer.averaged_model(), config, dataset, text, [warning]
+    return cast(QVAE, trainer.averaged_model()), config, dataset, text, [warning]
 
 
 def _training_sampler(config: Config, model: QVAE) -> LatentSampler:

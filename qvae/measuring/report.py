@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qvae.files import atomic_write_text
-from qvae.look import save_figure
 from qvae.measuring.accuracy import MEASURE
+from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
 
 REPORT = "report.html"

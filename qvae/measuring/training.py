@@ -23,15 +23,17 @@ from qvae.config.load import dump_config
 from qvae.config.schema import Config
 from qvae.errors import QvaeError, RunError
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
+from qvae.evaluation.rows import evaluation_rows
 from qvae.files import atomic_write_text
-from qvae.look import save_figure, test_images
 from qvae.measuring.benchmark import RESULTS
 from qvae.measuring.figures import time_split, training_curves
 from qvae.measuring.machine import environment
 from qvae.measuring.specs import SamplerSpec
+from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
-from qvae.run import CONFIG, MODEL, load_run
-from qvae.training.trainer import choose_device
+from qvae.runs.folder import CONFIG, MODEL
+from qvae.runs.run import load_run
+from qvae.training.devices import choose_device
 
 SCHEMA = 1
 SNAPSHOTS = 4
@@ -261,7 +263,7 @@ def _curve(folder: Path) -> list[dict[str, Any]]:
         settings = run.config.evaluation.model_copy(update={"num_test": TEST_IMAGES})
         hamiltonian = run.model.prior.hamiltonian().detach()
         log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
-        images = test_images(run.dataset, settings).to(run.device)
+        images = evaluation_rows(run.dataset, settings).to(run.device)
         found = evaluate_likelihood(run.model, images, log_z, IMPORTANCE_SAMPLES, settings.seed).to_dict()
         is_all = len(images) == len(run.dataset.test)
         wanted = ("log_likelihood", "log_likelihood_stderr", "elbo", "log_z", "log_z_stderr", "log_z_method", "num_test")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,23 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from qvae.files import atomic_write_bytes
+
 _CURVES = (
     ("surrogate", "surrogate loss (not an ELBO)"),
     ("reconstruction", "reconstruction  -log p(x|ζ)"),
     ("kl", "KL part, with a rough log Z"),
 )
 _MATRIX_SPINS = 1024  # above this a matrix of couplings has more entries than pixels, and a histogram says more
+
+
+def save_figure(figure: Figure, file: Path) -> Path:
+    """Write a PNG, whole or not at all, and make its folder if need be."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    file.parent.mkdir(exist_ok=True)
+    atomic_write_bytes(file, buffer.getvalue())
+    return file
 
 
 # Training -------------------------------------------------------------------------------------------------------------

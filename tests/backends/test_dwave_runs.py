@@ -13,11 +13,11 @@ import qvae
 from qvae.errors import BudgetExhausted, SamplerError
 from qvae.ising import graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.report import write_report
-from qvae.run import load_run, resume
+from qvae.runs.run import load_run
 from qvae.sampling.diagnostics import Estimate, effective_beta
 from qvae.sampling.temperature import BetaFilter
 from qvae.training.trainer import Trainer
+from qvae.workflow import report, resume
 
 pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
 
@@ -182,10 +182,10 @@ def test_a_report_spends_nothing_and_loses_nothing(server, tmp_path, monkeypatch
     picture = run.path / "figures" / "samples.png"
     assert picture.exists()
     server.submissions.clear()
-    write_report(load_run(run.path))
+    report(load_run(run.path))
     assert not server.submissions  # nobody asked for paid samples
     monkeypatch.delenv("DWAVE_API_TOKEN")
-    write_report(load_run(run.path))
+    report(load_run(run.path))
     assert picture.exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
-from qvae.evaluation import figures
+from qvae.reporting import figures
 
 GENERATOR = np.random.default_rng(0)
 ROWS = [

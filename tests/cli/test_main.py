@@ -150,7 +150,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(command, small, monkeypatch)
 
 
 def test_help_and_import_don_t_load_torch():
-    code = "import sys; import qvae, qvae.cli, qvae.errors; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys; import qvae, qvae.cli.main, qvae.errors; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     found = subprocess.run([sys.executable, "-m", "qvae", "--help"], capture_output=True, text=True, check=True)
     for word in ("train", "evaluate", "generate", "reconstruct", "samplers"):

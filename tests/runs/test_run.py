@@ -14,10 +14,13 @@ import torch
 import yaml
 
 import qvae
-from qvae import look
-from qvae import run as runs
+from qvae import workflow
+from qvae.applications.generate import generate
+from qvae.applications.reconstruct import reconstruct
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import ConfigError, RunError
+from qvae.runs.assemble import make_sampler
+from qvae.training.trainer import Trainer
 
 SETTINGS = [
     "training.epochs=6", "model.latent.sizes=[3,3]", "model.network.hidden=[8]", "evaluation.num_test=20",
@@ -62,13 +65,13 @@ def test_a_run_opens_without_its_data_and_generates(trained):
 def test_evaluating_again_gives_the_same_numbers(small_run):
     run = qvae.load_run(small_run)
     before = run.evaluation
-    look.evaluate(run)
+    workflow.evaluate(run)
     assert {k: v for k, v in run.evaluation.items() if k != "seconds"} == {k: v for k, v in before.items() if k != "seconds"}
 
 
 def test_resume_after_an_interrupt_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
     whole = qvae.train(config(), out=tmp_path / "whole")
-    take = runs.Trainer._train_step
+    take = Trainer._train_step
 
     def interrupted(self, images):
         if self.step == 13:
@@ -76,11 +79,11 @@ def test_resume_after_an_interrupt_ends_as_if_nothing_had_happened(tmp_path, mon
         take(self, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Trainer, "_train_step", interrupted)
+        patch.setattr(Trainer, "_train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             qvae.train(config(), out=tmp_path / "cut")
     assert not (tmp_path / "cut" / "evaluation.json").exists()
-    resumed = runs.resume(tmp_path / "cut")
+    resumed = workflow.resume(tmp_path / "cut")
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     same = ("elbo", "log_likelihood", "log_z")
@@ -106,26 +109,26 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     qvae.load_run(tmp_path / "cut")
-    resumed = runs.resume(tmp_path / "cut", ["training.checkpoint_seconds=60"])
+    resumed = workflow.resume(tmp_path / "cut", ["training.checkpoint_seconds=60"])
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     assert [row["step"] for row in resumed.metrics] == [row["step"] for row in whole.metrics]
 
 
 def test_a_finished_run_goes_on_with_more_epochs(small_run):
-    resumed = runs.resume(small_run, ["training.epochs=5"])
+    resumed = workflow.resume(small_run, ["training.epochs=5"])
     assert [row["epoch"] for row in resumed.metrics] == [1, 2, 3, 4, 5]
 
 
 def test_a_run_goes_on_with_another_sampler(small_run):
-    resumed = runs.resume(small_run, ["training.epochs=4", "sampler.name=exact"])
+    resumed = workflow.resume(small_run, ["training.epochs=4", "sampler.name=exact"])
     assert resumed.config.sampler.name == "exact"
     assert len(resumed.metrics) == 4
 
 
 def test_the_model_of_a_run_can_t_be_changed_when_it_is_resumed(small_run):
     with pytest.raises(ConfigError, match="can't be changed"):
-        runs.resume(small_run, ["model.latent.sizes=[5,5]"])
+        workflow.resume(small_run, ["model.latent.sizes=[5,5]"])
 
 
 def test_the_checkpoint_of_another_model_is_refused(small_run, tmp_path):
@@ -133,7 +136,7 @@ def test_the_checkpoint_of_another_model_is_refused(small_run, tmp_path):
     for name in ("checkpoint.safetensors", "model.safetensors"):
         (small_run / name).write_bytes((other.path / name).read_bytes())
     with pytest.raises(RunError, match="another model"):
-        runs.resume(small_run)
+        workflow.resume(small_run)
     with pytest.raises(RunError, match="another model"):
         qvae.load_run(small_run)
 
@@ -147,7 +150,7 @@ def test_a_damaged_file_is_refused_in_words(small_run, name, damage):
     else:
         content[-100] ^= 1
     (small_run / name).write_bytes(content)
-    work = runs.resume if name.startswith("checkpoint") else qvae.load_run
+    work = workflow.resume if name.startswith("checkpoint") else qvae.load_run
     with pytest.raises(RunError, match=name):
         work(small_run)
 
@@ -157,7 +160,7 @@ def test_a_checkpoint_with_missing_parts_is_refused(small_run):
     del state["optimizer"]
     save_checkpoint(small_run / "checkpoint.safetensors", state)
     with pytest.raises(RunError, match="optimizer"):
-        runs.resume(small_run)
+        workflow.resume(small_run)
 
 
 def test_what_is_not_a_run_is_refused(tmp_path):
@@ -192,7 +195,7 @@ def test_a_full_disk_ends_in_words_and_keeps_the_last_checkpoint(tmp_path, monke
         qvae.train(config("training.checkpoint_seconds=0.001", "training.epochs=50"), out=tmp_path / "run")
     monkeypatch.undo()
     qvae.load_run(tmp_path / "run")
-    resumed = runs.resume(tmp_path / "run", ["training.epochs=2", "training.checkpoint_seconds=60"])
+    resumed = workflow.resume(tmp_path / "run", ["training.epochs=2", "training.checkpoint_seconds=60"])
     assert resumed.evaluation is not None
     assert not [p for p in (tmp_path / "run").rglob("*") if "tmp" in p.name]
 
@@ -201,22 +204,22 @@ def test_a_run_without_a_checkpoint_is_started_anew(small_run):
     for name in ("checkpoint.safetensors", "model.safetensors", "evaluation.json"):
         (small_run / name).unlink()
     with pytest.raises(RunError, match="leave --resume out"):
-        runs.resume(small_run)
+        workflow.resume(small_run)
     assert len(qvae.train(config("training.epochs=1"), out=small_run).metrics) == 1
 
 
 @pytest.mark.parametrize("change", ["training.seed=5", "training.batch_size=100", "data.binarize=dynamic"])
 def test_what_the_steps_depend_on_can_t_be_changed_when_resuming(small_run, change):
     with pytest.raises(ConfigError, match="can't be changed"):
-        runs.resume(small_run, [change])
+        workflow.resume(small_run, [change])
 
 
 def test_generated_and_reconstructed_arrays(small_run):
     run = qvae.load_run(small_run)
-    array, picture = look.write_generated(run, 7)
+    array, picture = generate(run, 7).files
     assert np.load(array)["images"].shape == (7, 8, 8)
     assert picture.read_bytes().startswith(b"\x89PNG")
-    array, _ = look.write_reconstructions(run, 9)
+    array, _ = reconstruct(run, 9).files
     loaded = np.load(array)
     assert loaded["originals"].shape == loaded["reconstructions"].shape == (9, 8, 8)
     assert set(np.unique(loaded["originals"])) <= {0.0, 1.0}
@@ -224,7 +227,7 @@ def test_generated_and_reconstructed_arrays(small_run):
 
 def test_the_sampler_s_seed_is_not_that_of_training_or_generation(tmp_path):
     settings = config()
-    seeds = {runs._make_sampler(settings.sampler, settings, tmp_path, purpose).seed for purpose in (1, 2)}
+    seeds = {make_sampler(settings.sampler, settings, tmp_path, purpose).seed for purpose in (1, 2)}
     assert len(seeds | {settings.training.seed}) == 3
 
 

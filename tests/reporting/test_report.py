@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 
 import qvae
-from qvae import look, report
-from qvae import run as runs
+from qvae import workflow
+from qvae.applications.generate import generated
+from qvae.applications.reconstruct import reconstructed
+from qvae.reporting.compare import comparison_table
 from qvae.sampling.sampler import LatentSampler, Samples
+from qvae.training.trainer import Trainer
 
 SETTINGS = [
     "training.epochs=6", "model.latent.sizes=[4,4]", "model.network.hidden=[16]", "evaluation.num_test=60",
@@ -132,14 +135,14 @@ def test_one_run_is_no_comparison(seen, command):
 
 def test_runs_of_one_name_are_told_apart(seen, tmp_path):
     again = shutil.copytree(seen, tmp_path / "elsewhere" / "seen")
-    names = report.comparison_table([qvae.load_run(seen), qvae.load_run(again)]).header
+    names = comparison_table([qvae.load_run(seen), qvae.load_run(again)]).header
     assert len(set(names)) == 3
 
 
 def test_a_resumed_run_has_the_film_of_one_that_was_not_interrupted(tmp_path, monkeypatch):
     settings = [*SETTINGS, "evaluation.probes=false", "evaluation.num_generated=0"]
     whole = qvae.train(qvae.load_config("digits", settings), out=tmp_path / "whole")
-    take = runs.Trainer._train_step
+    take = Trainer._train_step
 
     def interrupted(self, images):
         if self.step == 17:
@@ -149,10 +152,10 @@ def test_a_resumed_run_has_the_film_of_one_that_was_not_interrupted(tmp_path, mo
             self._save()
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Trainer, "_train_step", interrupted)
+        patch.setattr(Trainer, "_train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             qvae.train(qvae.load_config("digits", settings), out=tmp_path / "cut")
-    resumed = runs.resume(tmp_path / "cut")
+    resumed = workflow.resume(tmp_path / "cut")
     assert (whole.path / "latent_film.gif").read_bytes() == (resumed.path / "latent_film.gif").read_bytes()
 
 
@@ -168,8 +171,8 @@ def test_every_path_to_the_decoder_smooths_as_training_does(seen, monkeypatch):
     paths = {
         "generate": lambda: run.model.generate(5, Ones()),
         "reconstruct": lambda: run.model.reconstruct(torch.zeros(5, 8, 8)),
-        "generated images": lambda: look.generate(run, 5),
-        "reconstructions": lambda: look.reconstruct(run, 5),
+        "generated images": lambda: generated(run, 5),
+        "reconstructions": lambda: reconstructed(run, 5),
     }
     given, smooth = [], run.model.relaxation.smooth
 
@@ -214,7 +217,7 @@ def test_one_class_alone_has_no_probes_and_no_distance(tmp_path):
 
 def test_what_is_no_longer_drawn_is_no_longer_there(seen, tmp_path):
     copy = shutil.copytree(seen, tmp_path / "copy")
-    run = runs.resume(copy, ["evaluation.tsne_every=0", "training.epochs=7"])
+    run = workflow.resume(copy, ["evaluation.tsne_every=0", "training.epochs=7"])
     assert not (copy / "figures" / "map.png").exists()
     assert not (copy / "latent_film.gif").exists()
     assert run.evaluation is not None
@@ -226,9 +229,9 @@ def test_a_resumed_run_has_no_numbers_of_the_weights_before(seen, tmp_path, monk
     def interrupted(self, images):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs.Trainer, "_train_step", interrupted)
+    monkeypatch.setattr(Trainer, "_train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        runs.resume(copy, ["training.epochs=7"])
+        workflow.resume(copy, ["training.epochs=7"])
     assert not (copy / "evaluation.json").exists()
     assert not (copy / "report.html").exists()
 
@@ -236,7 +239,7 @@ def test_a_resumed_run_has_no_numbers_of_the_weights_before(seen, tmp_path, monk
 @pytest.mark.parametrize("name", ["keep.v2", "keep"])
 def test_compare_writes_beside_other_files(seen, other, tmp_path, name):
     (tmp_path / "keep.v.html").write_text("mine")
-    page, picture = report.compare([qvae.load_run(seen), qvae.load_run(other)], tmp_path / name)
+    page, picture = workflow.compare([qvae.load_run(seen), qvae.load_run(other)], tmp_path / name)
     assert page == tmp_path / f"{name}.html"
     assert picture.suffix == ".png"
 

@@ -1,0 +1,109 @@
+"""New data: samples of the prior, decoded, and steered towards a class if one is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from qvae.applications.outcome import Outcome
+from qvae.errors import ConfigError, DataError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from qvae.runs.run import Run
+
+_FIELD_ROWS = 10_000  # training rows that say where a class lies
+
+
+def generate(
+    run: Run,
+    num: Annotated[int, "How many images."] = 64,
+    sampler: Annotated[str | None, "Another sampler than the run's own."] = None,
+    label: Annotated[int | None, "Steer towards one class, by bias fields on the latent spins."] = None,
+    strength: Annotated[float, "Of those fields; 1 is right for uncoupled spins."] = 0.5,
+) -> Outcome:
+    """Sample the prior and decode: an .npz of images and a picture.
+
+    The array ``images`` of ``generated.npz``, (num, *shape), holds the mean of p(x|z): of bits, the probabilities of pixels.
+
+    Raises:
+        ConfigError: a number is out of range.
+        DataError: there is no class of this label.
+        SamplerError: the sampler can't be had or fails.
+    """
+    from qvae.applications.files import write_arrays
+    from qvae.reporting.figures import save_figure
+    from qvae.reporting.pictures import samples_figure
+    from qvae.runs.folder import FIGURES, GENERATED
+
+    if num < 1:
+        raise ConfigError(f"num is {num}; it must be 1 or more.")
+    if strength < 0:
+        raise ConfigError(f"strength is {strength:g}; it must be 0 or more.")
+    bias = None if label is None else strength * class_fields(run, label)
+    images = generated(run, num, sampler, bias)
+    array = write_arrays(run.path / GENERATED, images=images)
+    picture = save_figure(samples_figure(run, images, sampler), run.path / FIGURES / "samples.png")
+    said = []
+    if label is not None:
+        said = [f"the classifier takes {class_share(run, images, label):.0%} of the images for a {label}"]
+    return Outcome([array, picture], said)
+
+
+def generated(run: Run, num: int, sampler: str | None = None, bias: Tensor | None = None) -> np.ndarray:
+    """Means of p(x|z) for samples z of the prior, (num, *shape).
+
+    Args:
+        run: with the model.
+        num: how many.
+        sampler: a registered name; None is the run's own for generation.
+        bias: fields (n,) added to the prior's, as those of :func:`class_fields`.
+    """
+    import torch
+
+    generator = torch.Generator(run.device).manual_seed(run.config.evaluation.seed)
+    chosen = run.sampler(sampler)
+    try:
+        return run.model.generate(num, chosen, generator, bias).cpu().numpy()
+    finally:
+        chosen.close()
+
+
+def class_fields(run: Run, label: int) -> Tensor:
+    """Fields (n,) that pull the latent spins towards the codes of one class.
+
+    For independent spins, the fields that move each mean from that of all training rows to that of the class:
+    h_i = atanh(m_i) - atanh(m_i of the class). Couplings pull, too, so that a part of these fields may be enough.
+
+    Raises:
+        DataError: the training rows have no labels, or none of this class.
+    """
+    import torch
+
+    from qvae.evaluation.rows import code_means, prepared, training_rows
+
+    labels = run.dataset.train_labels
+    if labels is None:
+        raise DataError(f"the images of {run.dataset.name} have no labels, so none can be asked for; leave --label out.")
+    classes = labels.unique().tolist()
+    if label not in classes:
+        raise DataError(f"there is no class {label} in {run.dataset.name}: {nearest(str(label), map(str, classes))}.")
+    seed = run.config.evaluation.seed
+    places = training_rows(run.dataset, _FIELD_ROWS, seed)
+    means = torch.from_numpy(code_means(run.model, prepared(run.dataset, places, seed), seed))
+    chosen = means[labels[places] == label]
+    # A mean of exactly 0 or 1 would pull without end; half a vote for either side is the usual remedy.
+    everywhere, there = ((part.sum(0) + 0.5) / (len(part) + 1) for part in (means, chosen))
+    return ((everywhere.logit() - there.logit()) / 2).to(run.device)
+
+
+def class_share(run: Run, images: np.ndarray, label: int) -> float:
+    """The part of images (N, *shape) that the classifier of the Frechet distances takes for a class."""
+    import torch
+
+    from qvae.evaluation.classifier_files import feature_classifier
+
+    classifier = feature_classifier(run.dataset, run.device)
+    found = classifier.predict(torch.from_numpy(images).to(run.device))
+    return float((found == label).float().mean())

@@ -1,0 +1,47 @@
+"""Test rows sent through the model: what comes back, beside what went in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from qvae.applications.outcome import Outcome
+from qvae.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qvae.runs.run import Run
+
+
+def reconstruct(run: Run, num: Annotated[int, "How many test images."] = 64) -> Outcome:
+    """Test images beside their reconstructions: an .npz and a picture.
+
+    ``reconstructions.npz`` holds the arrays ``originals`` and ``reconstructions``, of shape (num, *shape) both.
+
+    Raises:
+        ConfigError: ``num`` is out of range.
+        DataError: the run's data can't be found.
+    """
+    from qvae.applications.files import write_arrays
+    from qvae.reporting.figures import save_figure
+    from qvae.reporting.pictures import reconstructions_figure
+    from qvae.runs.folder import FIGURES, RECONSTRUCTIONS
+
+    if num < 1:
+        raise ConfigError(f"num is {num}; it must be 1 or more.")
+    originals, found = reconstructed(run, num)
+    array = write_arrays(run.path / RECONSTRUCTIONS, originals=originals, reconstructions=found)
+    figure = reconstructions_figure(run, originals, found)
+    return Outcome([array, save_figure(figure, run.path / FIGURES / "reconstructions.png")])
+
+
+def reconstructed(run: Run, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first test rows as the networks see them, and their reconstructions, both (num, *shape)."""
+    import torch
+
+    from qvae.evaluation.rows import evaluation_rows
+
+    settings = run.config.evaluation
+    rows = evaluation_rows(run.dataset, settings, num).to(run.device)
+    found = run.model.reconstruct(rows, torch.Generator(run.device).manual_seed(settings.seed))
+    return rows.unflatten(1, run.model.shape).cpu().numpy(), found.cpu().numpy()

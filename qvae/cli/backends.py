@@ -1,0 +1,184 @@
+"""`qvae samplers` and `qvae executors`: what is registered, what it can do, whether it does it right, and which to take."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qvae.cli.options import Set
+from qvae.cli.progress import ConsoleProgress
+from qvae.cli.show import make_console, print_facts, print_table, print_warning
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qvae.plugins import Registry
+    from qvae.testing import CheckResult
+
+_MARKS = {"passed": "[green]passed[/green]", "failed": "[red]failed[/red]", "skipped": "[dim]skipped[/dim]"}
+
+Options = Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the backend.")]
+Spend = Annotated[bool, typer.Option("--spend", help="Run the suite on a remote backend, too.")]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of backends, as the command line shows it.
+
+    Attributes:
+        word: in texts; its plural is the command.
+        registry: where it is found, ``module:attribute``.
+        checks: the conformance suite, ``module:function`` of a name and options.
+        columns: what is said of its capabilities.
+        cells: their texts.
+    """
+
+    word: str
+    registry: str
+    checks: str
+    columns: Sequence[str]
+    cells: Callable[[Any], Iterable[str]]
+
+
+def _sampler_cells(able: Any) -> tuple[str, ...]:
+    return (
+        _limit(able.max_spins),
+        _limit(able.max_quantum_spins or able.max_spins) if able.transverse_field else "no",
+        "exact" if able.exact else "sampled",
+        "kept" if able.persistent else "fresh",
+        "remote" if able.remote else "here",
+    )
+
+
+def _executor_cells(able: Any) -> tuple[str, ...]:
+    return (
+        _limit(able.max_qubits),
+        "exact" if able.exact else "from shots",
+        "in torch" if able.differentiable else "no",
+        "yes" if able.noisy else "no",
+        "remote" if able.remote else "here",
+    )
+
+
+_SAMPLERS = _Kind(
+    "sampler",
+    "qvae.sampling.registry:SAMPLERS",
+    "qvae.testing:run_checks",
+    ("spins", "in a field", "moments", "chains", "runs"),
+    _sampler_cells,
+)
+_EXECUTORS = _Kind(
+    "executor",
+    "qvae.circuits.registry:EXECUTORS",
+    "qvae.circuits.conformance:run_executor_checks",
+    ("qubits", "expectations", "gradients", "noise", "runs"),
+    _executor_cells,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add both groups of commands."""
+    samplers = _group(_SAMPLERS, "List the registered samplers, check one, or have one recommended.")
+    samplers.command("recommend")(recommend)
+    app.add_typer(samplers, name="samplers")
+    app.add_typer(_group(_EXECUTORS, "List the registered executors of circuits, or check one."), name="executors")
+
+
+def _group(kind: _Kind, text: str) -> typer.Typer:
+    """The commands of a kind: the list by itself, and ``check NAME``."""
+    group = typer.Typer(help=text, invoke_without_command=True)
+
+    @group.callback(help=f"Every registered {kind.word}: package, version, capabilities, or what to install.")
+    def everything(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            _print_list(make_console(), kind)
+
+    suite = f"Run the conformance suite on one {kind.word}; exit code 1 if a check fails. Of a remote one, say what it is and costs."
+
+    @group.command("check", help=suite)
+    def check(
+        name: Annotated[str, typer.Argument(help="A registered name, or an import path, MODULE:CLASS.")],
+        overrides: Options = None,
+        spend: Spend = False,
+    ) -> None:
+        _check(make_console(), kind, name, overrides or [], spend)
+
+    return group
+
+
+def _print_list(console: Console, kind: _Kind) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in (kind.word, "package", *kind.columns):
+        table.add_column(column, no_wrap=column in (kind.word, "package"))
+    unavailable = []
+    for info in _load(kind.registry).infos():
+        if info.reason:
+            unavailable.append(f"[bold]{info.name}[/bold] ({info.package} {info.version}) {escape(info.reason)}.")
+        else:
+            table.add_row(info.name, f"{info.package} {info.version}", *kind.cells(info.capabilities))
+    console.print(table)
+    for line in unavailable:
+        console.print(line)
+
+
+def _limit(number: int | None) -> str:
+    return "any" if number is None else f"up to {number}"
+
+
+def _check(console: Console, kind: _Kind, name: str, overrides: Sequence[str], spend: bool) -> None:
+    from rich.markup import escape
+
+    from qvae.config.load import parse_assignments
+
+    options = parse_assignments(overrides)
+    registry: Registry[Any] = _load(kind.registry)
+    chosen = registry.load(name, options)
+    if chosen.capabilities.remote:
+        try:
+            print_facts(console, chosen.describe())
+        finally:
+            chosen.close()
+        if not spend:
+            console.print("nothing was submitted; --spend runs the conformance suite, which takes paid time")
+            return
+    run_checks: Callable[..., Iterable[CheckResult]] = _load(kind.checks)
+    counts = dict.fromkeys(_MARKS, 0)
+    for result in run_checks(name, **options):
+        counts[result.outcome] += 1
+        detail = f"  [dim]{escape(result.detail)}[/dim]" if result.detail else ""
+        console.print(f"{_MARKS[result.outcome]}  {result.name}{detail}")
+    console.print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _load(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def recommend(
+    source: Annotated[str, typer.Argument(metavar="CONFIG_OR_RUN", help="A configuration, or a run folder.")],
+    seconds: Annotated[float, typer.Option(min=1, help="Time for all measurements.")] = 60.0,
+    overrides: Set = None,
+) -> None:
+    """Which sampler and settings give this prior's gradient the accuracy it needs at the least cost, on this machine."""
+    from qvae.measuring.advice import recommendation_table, recommendation_text
+    from qvae.measuring.recommend import recommend as measure
+
+    console = make_console()
+    with ConsoleProgress(console).work("measuring") as report:
+        found = measure(source, seconds, overrides or [], lambda text, share: report(share, text))
+    print_table(console, recommendation_table(found))
+    for warning in found.warnings:
+        print_warning(console, warning)
+    for sentence in recommendation_text(found):
+        console.print(sentence, style="bold", markup=False)

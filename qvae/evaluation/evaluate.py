@@ -1,0 +1,116 @@
+"""All numbers of a trained model on the test rows: likelihood, distances of samples, and what the latents hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from qvae.config.schema import EvaluationConfig
+from qvae.data.dataset import Dataset
+from qvae.evaluation.distances import DrawPrior, FrechetDistances, frechet_distances
+from qvae.evaluation.inception import check_inception
+from qvae.evaluation.latents import LatentUse, latent_use
+from qvae.evaluation.likelihood import LikelihoodEstimate, evaluate_likelihood, prior_log_partition
+from qvae.evaluation.rows import device_of, evaluation_rows
+from qvae.models.qvae import QVAE
+from qvae.progress import Progress, counter
+
+
+@dataclass
+class Evaluation:
+    """What ``evaluation.json`` holds.
+
+    Attributes:
+        likelihood: ELBO, log-likelihood and log Z, in nats per row.
+        likelihood_name: of p(x|z), which they are of.
+        is_density: p(x|z) is a density of real data, whose likelihoods can't be compared with those of bits or counts.
+        num_features: of a row: pixels, or columns of a table.
+        binarization: how data became bits; likelihoods under different ones can't be compared.
+        test_images_are_all: whether no test row was left out.
+        log_z_details: what the method of log Z has to say of itself.
+        evaluation_seed: of all draws.
+        frechet: distances from the test images.
+        latents: how many units are used, and for what.
+        seconds: of each part.
+    """
+
+    likelihood: LikelihoodEstimate
+    likelihood_name: str
+    is_density: bool
+    num_features: int
+    binarization: str
+    test_images_are_all: bool
+    log_z_details: dict[str, Any]
+    evaluation_seed: int
+    frechet: FrechetDistances
+    latents: LatentUse
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under the keys of ``evaluation.json``; those of a density stand there per feature, too."""
+        found = self.likelihood.to_dict() | {"likelihood": self.likelihood_name, "num_features": self.num_features}
+        if self.is_density:
+            found |= {f"{key}_per_feature": found[key] / self.num_features for key in ("elbo", "log_likelihood")}
+        return found | {
+            "binarization": self.binarization,
+            "test_images_are_all": self.test_images_are_all,
+            "log_z_details": self.log_z_details,
+            "evaluation_seed": self.evaluation_seed,
+            "frechet": self.frechet.to_dict(),
+            "latents": self.latents.to_dict(),
+            "seconds": self.seconds,
+        }
+
+
+def evaluate_model(
+    model: QVAE, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress | None = None
+) -> Evaluation:
+    """Likelihood, Frechet distances and what the latents hold, on the test rows.
+
+    Args:
+        model: in evaluation mode.
+        dataset: that it was trained on.
+        settings: how many rows and draws, and their seed.
+        draw: gives samples of the model's prior; where it raises a SamplerError, the distances say why they lack samples.
+        progress: told what is going on.
+
+    Raises:
+        ConfigError, QvaeError: Inception distances are asked for, but can't be had.
+    """
+    progress = progress or Progress()
+    if settings.inception_weights is not None:
+        check_inception(settings.inception_weights)  # before minutes of work, not after
+    rows = evaluation_rows(dataset, settings).to(device_of(model))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "likelihood"), progress.work("evaluating") as report:
+        hamiltonian = model.prior.frozen()
+        log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
+        advance = counter(report, len(rows))
+        likelihood = evaluate_likelihood(model, rows, log_z, settings.importance_samples, settings.seed, advance)
+    with _timed(seconds, "frechet"):
+        frechet = frechet_distances(model, dataset, settings, draw, progress)
+    with _timed(seconds, "latents"), progress.work("looking at the latents"):
+        latents = latent_use(model, dataset, settings)
+    return Evaluation(
+        likelihood=likelihood,
+        likelihood_name=model.likelihood.name,
+        is_density=model.likelihood.is_density,
+        num_features=rows.shape[1],
+        binarization=dataset.binarization,
+        test_images_are_all=len(rows) == len(dataset.test),
+        log_z_details=log_z.details,
+        evaluation_seed=settings.seed,
+        frechet=frechet,
+        latents=latents,
+        seconds=seconds,
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[part] = round(time.perf_counter() - started, 2)

@@ -1,0 +1,136 @@
+"""Runs side by side: the same numbers, the same pictures, and what differs in their configurations."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qvae.config.schema import Config
+from qvae.files import atomic_write_bytes, atomic_write_text
+from qvae.reporting.figures import side_by_side
+from qvae.reporting.page import Picture, Section, Table, render_page
+from qvae.reporting.pictures import drawings
+from qvae.reporting.report import evaluated, row_noun, subtitle
+from qvae.reporting.tables import data_preparation, likelihood_name, with_error
+from qvae.runs.folder import FIGURES
+from qvae.runs.run import Run
+
+_COMPARED = ("samples", "reconstructions", "marginals", "correlations", "energies", "map")
+
+
+def write_comparison(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
+    """Numbers and pictures of runs, in an HTML file ``out`` and a PNG of the same name.
+
+    Raises:
+        RunError: a run was never evaluated.
+    """
+    names = _names(runs)
+    titles = {key: drawing.title for run in runs for key, drawing in drawings(run).items() if key in _COMPARED}
+    files = {key: [_picture_file(run, key) for run in runs] for key in _COMPARED if key in titles}
+    pictures = [
+        Picture(file, f"{titles[key]}: {name}")
+        for key, row in files.items()
+        for file, name in zip(row, names, strict=True)
+        if file is not None
+    ]
+    different = _differences([run.config for run in runs])
+    sections = [
+        Section("Figures", tables=[comparison_table(runs)]),
+        Section("Pictures", pictures=pictures, columns=len(runs)),
+        Section("What differs in the configurations", tables=[Table(("key", *names), different)]),
+    ]
+    html = Path(out) if Path(out).suffix == ".html" else Path(f"{out}.html")
+    atomic_write_text(html, render_page("qvae: runs side by side", ", ".join(names), sections))
+    columns = [
+        {key: _read_picture(file) for key, row in files.items() if (file := row[place]) is not None}
+        for place in range(len(runs))
+    ]
+    picture = html.with_suffix(".png")
+    buffer = io.BytesIO()
+    side_by_side(columns, names).savefig(buffer, format="png", dpi=110)
+    atomic_write_bytes(picture, buffer.getvalue())
+    return html, picture
+
+
+def comparison_table(runs: Sequence[Run]) -> Table:
+    """One row for each figure of merit that any run has, with its error bar.
+
+    Raises:
+        RunError: a run was never evaluated.
+    """
+    columns = [_figures_of_merit(run, evaluated(run)) for run in runs]
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    return Table(("", *_names(runs)), [(key, *(column.get(key, "-") for column in columns)) for key in keys])
+
+
+def _figures_of_merit(run: Run, found: Mapping[str, Any]) -> dict[str, str]:
+    rows = {
+        "run": subtitle(run),
+        "log-likelihood, nats": with_error(found["log_likelihood"], found["log_likelihood_stderr"])
+        + (" (of the bound of log p(z))" if found.get("log_likelihood_is_bound") else ""),
+        "ELBO, nats": with_error(found["elbo"], found["elbo_stderr"]),
+    }
+    if "log_likelihood_per_feature" in found:
+        rows["log-likelihood per feature, nats"] = f"{found['log_likelihood_per_feature']:.4f}"
+    if found.get("q_elbo") is not None:
+        rows["Q-ELBO, nats"] = with_error(found["q_elbo"], None)
+    rows["likelihood"] = ", ".join(part for part in (likelihood_name(found), data_preparation(found)) if part)
+    rows[f"test {row_noun(run)}s"] = str(found["num_test"])
+    rows |= _frechet_merits(found)
+    latents = found["latents"]
+    for row in latents.get("probes", []):
+        accuracy = f"{100 * row['linear']:.1f} % / {100 * row['mlp']:.1f} %"
+        rows[f"linear / MLP probe on {row['features']}"] = f"{accuracy} ± {100 * row['stderr']:.1f}"
+    return rows | {"latent units alive": f"{latents['alive']} of {latents['units']}"}
+
+
+def _frechet_merits(found: Mapping[str, Any]) -> dict[str, str]:
+    frechet = found["frechet"]
+    classifier = frechet.get("classifier", {}).get("weights", "")
+    rows = {
+        f"Frechet distance ({classifier}): {name}": with_error(row["value"], row["stderr"])
+        for name, row in frechet.get("distances", {}).items()
+    }
+    return rows | {f"FID: {name}": f"{row['value']:.2f}" for name, row in frechet.get("inception", {}).items()}
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Folder names, with as many parents as tell them apart."""
+    parts = [run.path.resolve().parts for run in runs]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({place + 1})" for place, name in enumerate(names)]
+
+
+def _differences(configs: Sequence[Config]) -> list[tuple[str, ...]]:
+    flat = [dict(_leaves(config.model_dump(mode="json"))) for config in configs]
+    keys = list(dict.fromkeys(key for leaves in flat for key in leaves))
+    rows = [(key, *(json.dumps(leaves[key]) if key in leaves else "-" for leaves in flat)) for key in keys]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _picture_file(run: Run, name: str) -> Path | None:
+    file = run.path / FIGURES / f"{name}.png"
+    return file if file.exists() else None
+
+
+def _read_picture(file: Path) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return np.asarray(picture.convert("RGB"))

@@ -1,0 +1,329 @@
+"""The pictures of a run: what is drawn, what it means, and the files that it goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from qvae.config.schema import EvaluationConfig
+from qvae.errors import SamplerError
+from qvae.evaluation.latents import ALIVE, unit_information
+from qvae.evaluation.rows import code_means, evaluation_rows
+from qvae.evaluation.tsne import tsne_map
+from qvae.files import atomic_write_bytes
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.reporting import figures, table_figures
+from qvae.runs.assemble import PICTURED
+from qvae.runs.folder import FIGURES, FILM
+from qvae.runs.run import Run
+
+_GRID = 64  # images in a grid of the report
+_SHOWN = 400  # images in a grid that was asked for, at most
+_MAP_ROWS = 3000
+_NEIGHBOURS_AMONG = 60_000  # training rows in which the nearest are looked for
+_UNDRAWN = "reconstructions and samples are means of p(x|z), which scatter less than data do"
+
+
+@dataclass
+class Drawing:
+    """A picture of a run.
+
+    Attributes:
+        title: above it in the report.
+        caption: what it means.
+        draw: makes it from what is to be seen of a run.
+    """
+
+    title: str
+    caption: str
+    draw: Callable[[Views], Figure]
+
+
+def drawings(run: Run) -> dict[str, Drawing]:
+    """The pictures that suit the data of a run, by the names of their files."""
+    return _OF_IMAGES if is_of_images(run) else _OF_TABLES
+
+
+def is_of_images(run: Run) -> bool:
+    """Whether the data are images; else they are rows of a table, which 0.1.0 took for images of height 1."""
+    return len(run.model.shape) > 1 and run.model.shape[-2] > 1
+
+
+def draw_pictures(run: Run, progress: Callable[[float], None] = lambda share: None) -> dict[str, Path]:
+    """Every picture as a PNG file in ``figures/``, and the film of the latents where the training has taken one.
+
+    Returns:
+        the files by the names of the pictures; those that need samples are missing where the sampler failed.
+    """
+    views, wanted = Views(run), drawings(run)
+    files = {}
+    for place, (name, drawing) in enumerate(wanted.items()):
+        progress(place / len(wanted))
+        file = run.path / FIGURES / f"{name}.png"
+        figure = _drawn(name, drawing, views)
+        if figure is None:
+            file.unlink(missing_ok=True)  # one of before
+        else:
+            files[name] = figures.save_figure(figure, file)
+    seen = run.training_state.get("observer", {})
+    film = run.path / FILM
+    film.unlink(missing_ok=True)
+    if seen.get("epochs"):
+        atomic_write_bytes(film, _film_bytes(seen, views))
+        files[film.stem] = film
+    return files
+
+
+def _drawn(name: str, drawing: Drawing, views: Views) -> Figure | None:
+    if name == "map" and not (views.settings.tsne_every and len(views.means) > 2):
+        return None
+    try:
+        return drawing.draw(views)
+    except SamplerError:  # which the report tells in words
+        return None
+
+
+def _film_bytes(seen: Mapping[str, Any], views: Views) -> bytes:
+    titles = [f"epoch {epoch}, {loss} nats" for epoch, loss in zip(seen["epochs"], seen["losses"], strict=True)]
+    maps = list(seen["maps"].numpy())
+    return figures.gif(figures.latent_film(maps, titles, views.labels(len(maps[0]))))
+
+
+def samples_figure(run: Run, samples: np.ndarray, sampler: str | None = None) -> Figure:
+    """Generated rows (N, *shape), with the name of the sampler that drew them; a table's beside those of its test rows."""
+    title = f"decoded from the prior, sampler: {sampler or (run.config.generation.sampler or run.config.sampler).name}"
+    if is_of_images(run):
+        return figures.image_grid(_as_grey(run, samples[:_SHOWN]), title=title)
+    sets = {"data": _test_values(run, len(samples)), "samples": samples.reshape(len(samples), -1)}
+    return table_figures.marginals(sets, _column_names(run), title)
+
+
+def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
+    """Test rows (N, *shape) and what comes back: images above their reconstructions, columns of a table side by side."""
+    if is_of_images(run):
+        title = "test images, and under each its reconstruction"
+        above, below = (_as_grey(run, images[:_SHOWN]) for images in (originals, reconstructions))
+        return figures.reconstruction_pairs(above, below, title)
+    sets = {"data": originals, "reconstructions": reconstructions}
+    sets = {label: rows.reshape(len(rows), -1) for label, rows in sets.items()}
+    return table_figures.marginals(sets, _column_names(run), "test rows and their reconstructions")
+
+
+def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
+    """Images with values in [0, 1]: as they are, or counts and categories as parts of the largest in the data."""
+    largest = float(run.dataset.values(run.dataset.train[:1000]).max())
+    return np.clip(images / max(1.0, largest), 0.0, 1.0)
+
+
+def _test_values(run: Run, count: int) -> np.ndarray:
+    return run.dataset.values(run.dataset.test[:count].flatten(1)).numpy()
+
+
+def _column_names(run: Run) -> tuple[str, ...] | None:
+    return run.dataset.feature_names
+
+
+@dataclass
+class Views:
+    """What several pictures of a run show, found once: samples of its prior and codes of its test rows."""
+
+    run: Run
+
+    @cached_property
+    def hamiltonian(self) -> IsingHamiltonian:
+        """The prior's."""
+        return self.run.model.prior.frozen()
+
+    @cached_property
+    def settings(self) -> EvaluationConfig:
+        """How many rows are looked at, and the seed."""
+        return self.run.config.evaluation
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """Of codes and of smoothing."""
+        return self.fresh_generator()
+
+    def fresh_generator(self) -> torch.Generator:
+        """One that begins at the evaluation's seed."""
+        return torch.Generator(self.run.device).manual_seed(self.settings.seed)
+
+    @cached_property
+    def test(self) -> Tensor:
+        """Test rows as the networks see them, (N, D)."""
+        return evaluation_rows(self.run.dataset, self.settings)
+
+    @cached_property
+    def means(self) -> np.ndarray:
+        """q(z=1|x) of the test rows."""
+        return code_means(self.run.model, self.test[: max(_MAP_ROWS, PICTURED)], self.settings.seed)
+
+    @cached_property
+    def spins(self) -> Tensor:
+        """Samples of the prior, (N, n)."""
+        return self.run.prior_spins(PICTURED, or_fewer=True).to(self.hamiltonian.h)
+
+    @cached_property
+    def tables(self) -> dict[str, np.ndarray]:
+        """Test rows, their reconstructions and samples, of shape (N, D) each."""
+        found = {
+            "data": _test_values(self.run, min(PICTURED, len(self.test))),
+            "reconstructions": self.reconstructed(PICTURED)[1],
+            "samples": self.samples(PICTURED),
+        }
+        return {label: rows.reshape(len(rows), -1) for label, rows in found.items()}
+
+    def samples(self, count: int) -> np.ndarray:
+        """Samples of the prior, decoded, (count, *shape)."""
+        return self.run.model.decode_bits((1 + self.spins[:count]) / 2, self.generator).cpu().numpy()
+
+    def reconstructed(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Test rows and their reconstructions, both (count, *shape)."""
+        rows = self.test[:count].to(self.run.device)
+        found = self.run.model.reconstruct(rows, self.fresh_generator())
+        return rows.unflatten(1, self.run.model.shape).cpu().numpy(), found.cpu().numpy()
+
+    def labels(self, count: int) -> np.ndarray | None:
+        """Classes of the test rows."""
+        labels = self.run.dataset.test_labels
+        return None if labels is None else labels[:count].numpy()
+
+
+# Of any data ----------------------------------------------------------------------------------------------------------
+
+
+def _losses(views: Views) -> Figure:
+    return figures.loss_curves(views.run.metrics, (views.run.evaluation or {}).get("elbo"))
+
+
+def _couplings(views: Views) -> Figure:
+    hamiltonian = views.hamiltonian
+    h, J = hamiltonian.h.cpu().numpy(), hamiltonian.J.cpu().numpy()
+    return figures.couplings(h, hamiltonian.edges.cpu().numpy(), J, hamiltonian.graph.bipartite_sizes)
+
+
+def _energies(views: Views) -> Figure:
+    bits = views.run.model.encode(views.test[:PICTURED].to(views.run.device), views.generator)
+    energy = views.hamiltonian.energy
+    return figures.energy_histogram(energy(views.spins).cpu().numpy(), energy(2 * bits - 1).cpu().numpy())
+
+
+def _units(views: Views) -> Figure:
+    return figures.unit_use(unit_information(views.means), ALIVE)
+
+
+def _map(views: Views) -> Figure:
+    points = tsne_map(views.means[:_MAP_ROWS], seed=views.settings.seed)
+    what = "images" if is_of_images(views.run) else "rows"
+    return figures.code_map(points, views.labels(len(points)), f"t-SNE of the codes of {len(points)} test {what}")
+
+
+# Of images ------------------------------------------------------------------------------------------------------------
+
+
+def _reconstructions(views: Views) -> Figure:
+    return reconstructions_figure(views.run, *views.reconstructed(_GRID))
+
+
+def _samples(views: Views) -> Figure:
+    return samples_figure(views.run, views.samples(_GRID))
+
+
+def _neighbours(views: Views) -> Figure:
+    from sklearn.neighbors import NearestNeighbors
+
+    dataset = views.run.dataset
+    images = dataset.values(dataset.train[:_NEIGHBOURS_AMONG]).numpy()
+    samples = views.samples(12)
+    search = NearestNeighbors(n_neighbors=min(5, len(images)), algorithm="brute").fit(images.reshape(len(images), -1))
+    nearest = search.kneighbors(samples.reshape(len(samples), -1), return_distance=False)
+    left, right = (_as_grey(views.run, part) for part in (samples, images[nearest]))
+    return figures.nearest_neighbours(left, right, "samples, and right of each its nearest training images")
+
+
+def _traversals(views: Views) -> Figure:
+    model = views.run.model
+    codes = model.encode(views.test[:8].to(views.run.device), views.generator)
+    steps = torch.linspace(0, 1, 11, device=codes.device).unsqueeze(1)
+    first = codes[0]
+    flipped = torch.where(torch.eye(len(first), device=first.device) > 0, 1 - first, first)
+    change = (model.decode(flipped) - model.decode(first[None])).abs().flatten(1).sum(1)
+    units = change.topk(min(4, len(change))).indices
+    # One unit from 0 to 1, then all those that differ between two images.
+    paths = [torch.lerp(first.index_fill(0, unit, 0.0), first.index_fill(0, unit, 1.0), steps) for unit in units]
+    paths += [torch.lerp(start, end, steps) for start, end in zip(codes[::2], codes[1::2], strict=False)]
+    names = [f"unit {unit}" for unit in units.tolist()] + ["two images"] * (len(paths) - len(units))
+    images = model.decode(torch.cat(paths)).unflatten(0, (len(paths), len(steps))).cpu().numpy()
+    return figures.traversals(_as_grey(views.run, images), names, "through the latent space")
+
+
+# Of tables ------------------------------------------------------------------------------------------------------------
+
+
+def _marginals(views: Views) -> Figure:
+    return table_figures.marginals(views.tables, _column_names(views.run), "distribution of each column")
+
+
+def _correlations(views: Views) -> Figure:
+    return table_figures.correlations(views.tables, _column_names(views.run), "correlations of the columns")
+
+
+_LOSSES = Drawing(
+    "Training",
+    "The surrogate is what training lowers; it is no likelihood. The sampler's effective inverse temperature should be 1 "
+    "within its error bars, and its chains should forget where they were.",
+    _losses,
+)
+_OF_ANY_DATA = {
+    "energies": Drawing(
+        "Energies",
+        "Where the two don't overlap, the prior puts its mass elsewhere than the encoder: the negative phase went wrong, or "
+        "the training isn't done.",
+        _energies,
+    ),
+    "couplings": Drawing("The prior", "Couplings and fields of the Boltzmann machine, in the sign of dimod.", _couplings),
+    "units": Drawing("Use of the latent units", "A unit at 0 is switched off; one at log 2 is a full bit.", _units),
+    "map": Drawing(
+        "Latent space",
+        "t-SNE keeps neighbours together; distances between far groups and their sizes mean nothing.",
+        _map,
+    ),
+}
+_OF_IMAGES = {
+    "losses": _LOSSES,
+    "reconstructions": Drawing("Reconstructions", "What gets through the latent bits.", _reconstructions),
+    "samples": Drawing(
+        "Samples",
+        "Drawn from the prior by the sampler, smoothed as in training, and decoded: the mean of p(x|z), which for bits is "
+        "the probability of a pixel.",
+        _samples,
+    ),
+    "neighbours": Drawing(
+        "Samples beside their nearest training images",
+        "By Euclidean distance of the pixels: copies of training images would show here.",
+        _neighbours,
+    ),
+    "traversals": Drawing(
+        "Traversals",
+        "Upper rows: one unit goes from 0 to 1, the others stay as in the first test image; the units whose flip changes it "
+        "most. Lower rows: straight from the code of one test image to that of another.",
+        _traversals,
+    ),
+    **_OF_ANY_DATA,
+}
+_OF_TABLES = {
+    "losses": _LOSSES,
+    "marginals": Drawing("Columns", f"Of test rows, their reconstructions and samples; {_UNDRAWN}.", _marginals),
+    "correlations": Drawing(
+        "Correlations", f"Of each two columns, in the same three tables; {_UNDRAWN}, and so correlate more.", _correlations
+    ),
+    **_OF_ANY_DATA,
+}

@@ -1,0 +1,118 @@
+"""The report of a run: one HTML file with its numbers, pictures, warnings and configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qvae.config.load import dump_config
+from qvae.errors import RunError, SamplerError
+from qvae.files import atomic_write_text
+from qvae.reporting.page import Picture, Section, render_page
+from qvae.reporting.pictures import drawings, is_of_images
+from qvae.reporting.tables import frechet_tables, latent_tables, likelihood_table, time_table
+from qvae.runs.folder import ENVIRONMENT, FILM, REPORT
+from qvae.runs.run import Run
+
+
+def write_report(run: Run, files: Mapping[str, Path]) -> Path:
+    """``report.html`` from the run's numbers and its pictures, ``files`` by their names.
+
+    Raises:
+        RunError: the run was never evaluated, or by a version that knew less.
+    """
+    found = evaluated(run)
+    html = render_page(
+        f"qvae run: {run.path.name}", subtitle(run), _sections(run, found, files), _warnings(run, found)
+    )
+    atomic_write_text(run.path / REPORT, html)
+    return run.path / REPORT
+
+
+def evaluated(run: Run) -> dict[str, Any]:
+    """What ``evaluation.json`` says.
+
+    Raises:
+        RunError: the run was never evaluated, or by a version that knew less.
+    """
+    found = run.evaluation
+    if found is None:
+        raise RunError(f"{run.path} was not evaluated yet; run `qvae evaluate {run.path}` first.")
+    if not {"frechet", "latents"} <= set(found):
+        raise RunError(f"{run.path} was evaluated by an older qvae; run `qvae evaluate {run.path}` again.")
+    return found
+
+
+def subtitle(run: Run) -> str:
+    """Data, prior, sampler and length of the training, in a line."""
+    latent = run.config.model.latent
+    graph = f"{latent.graph} {'x'.join(map(str, latent.sizes))}"
+    if latent.graph == "edges" and not latent.edges:
+        graph = f"{latent.num_spins} independent bits"
+    metrics = run.metrics
+    trained = f", {metrics[-1]['epoch']} epochs in {metrics[-1]['seconds']:.0f} s" if metrics else ""
+    return f"{Path(run.config.data.name).stem}, prior {graph}, sampler {run.config.sampler.name}{trained}"
+
+
+def row_noun(run: Run) -> str:
+    """What a row of the run's data is called."""
+    return "image" if is_of_images(run) else "row"
+
+
+def _warnings(run: Run, found: Mapping[str, Any]) -> list[str]:
+    """What looked wrong in training, in log Z and with the samples."""
+    warnings = [warning.partition(": ")[2] for warning in run.training_state.get("monitor", {}).get("warnings", [])]
+    warnings += [text for text in (found["log_z_details"].get("warning"),) if text]
+    try:
+        run.prior_spins(1, or_fewer=True)
+    except SamplerError as error:
+        warnings.append(f"no samples were drawn, so there are no pictures and distances of them: {error}")
+    if run.samples_warning is not None:
+        warnings.append(f"of the samples: {run.samples_warning}.")
+    return warnings
+
+
+def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> list[Section]:
+    explained, noun = drawings(run), row_noun(run)
+
+    def pictures(*names: str) -> list[Picture]:
+        return [Picture(files[name], explained[name].title, explained[name].caption) for name in names if name in files]
+
+    films = [
+        Picture(
+            file,
+            "The latent space while it was trained",
+            "Each map starts from the last one; axes and colours stay. The loss is the surrogate, not a likelihood.",
+        )
+        for file in files.values()
+        if file.name == FILM
+    ]
+    seen = run.training_state.get("observer", {})
+    environment = run.path / ENVIRONMENT
+    listings = {"Configuration": dump_config(run.config)}
+    if environment.exists():
+        listings["Environment"] = environment.read_text(encoding="utf-8")
+    shown = ("samples", "traversals", "reconstructions", "neighbours", "marginals", "correlations")
+    return [
+        Section("Likelihood", tables=[likelihood_table(found, noun)]),
+        Section("Samples and reconstructions", pictures=pictures(*shown)),
+        Section(
+            "How far samples are from data",
+            "The Frechet distance compares the mean and covariance of features; read every row against the floor.",
+            tables=frechet_tables(found),
+        ),
+        Section(
+            "Latents at work",
+            f"What a classifier reads from the code, beside what it reads from the {noun} itself.",
+            tables=latent_tables(found, noun),
+            pictures=[*pictures("map"), *films, *pictures("units")],
+        ),
+        Section("Prior and negative phase", pictures=pictures("energies", "couplings")),
+        Section(
+            "Training",
+            tables=[time_table(run.metrics, found, seen["seconds"] if seen.get("epochs") else None)],
+            pictures=pictures("losses"),
+        ),
+        Section("Configuration and environment", listings=listings),
+    ]

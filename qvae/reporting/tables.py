@@ -1,0 +1,157 @@
+"""What ``evaluation.json`` says, as tables of text with error bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qvae.reporting.page import Table
+
+_LIKELIHOODS = {"bernoulli": "Bernoulli", "gaussian": "Gaussian", "poisson": "Poisson"}
+_DENSITY = "Densities of real data depend on its units and can't be compared with likelihoods of bits or counts."
+
+
+def evaluation_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table]:
+    """Likelihood, distances and latents.
+
+    Args:
+        found: what ``evaluation.json`` holds.
+        noun: what a row of the data is: an image, or a row of a table.
+    """
+    return [likelihood_table(found, noun), *frechet_tables(found), *latent_tables(found, noun)]
+
+
+def with_error(value: float | None, error: float | None, digits: int = 2) -> str:
+    """A value with its error bar, where it has one.
+
+    >>> with_error(-16.37, 0.26), with_error(None, None)
+    ('-16.37 ± 0.26', '-')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def likelihood_name(found: Mapping[str, Any]) -> str:
+    """Which p(x|z) the numbers are of, in words; runs of 0.1.0 know one alone.
+
+    >>> likelihood_name({}), likelihood_name({"likelihood": "negative-binomial"})
+    ('Bernoulli p(x|z)', 'negative binomial p(x|z)')
+    """
+    name = found.get("likelihood", "bernoulli")
+    return f"{_LIKELIHOODS.get(name, name.replace('-', ' '))} p(x|z)"
+
+
+def data_preparation(found: Mapping[str, Any]) -> str:
+    """How data became bits, in words; empty where they are none."""
+    return "" if found["binarization"] == "none" else f"{found['binarization']} binarization"
+
+
+def likelihood_table(found: Mapping[str, Any], noun: str = "image") -> Table:
+    """ELBO, log-likelihood and log Z; those of a density per feature, too."""
+    bound = "; log p(z) by its lower bound, so too low" if found.get("log_likelihood_is_bound") else ""
+    rows = [
+        ("ELBO", with_error(found["elbo"], found["elbo_stderr"]), "discrete latents"),
+        (
+            "log-likelihood",
+            with_error(found["log_likelihood"], found["log_likelihood_stderr"]),
+            f"importance weighted, K = {found['importance_samples']}{bound}",
+        ),
+        ("log Z of the prior", with_error(found["log_z"], found["log_z_stderr"], 3), found["log_z_method"]),
+    ]
+    if found.get("q_elbo") is not None:
+        gap = with_error(found["golden_thompson_gap"], found["golden_thompson_gap_stderr"])
+        rows.insert(1, ("Q-ELBO", with_error(found["q_elbo"], None), f"below the ELBO by the Golden-Thompson gap, {gap}"))
+    notes = []
+    if "elbo_per_feature" in found:
+        per_feature = f"{found['elbo_per_feature']:.4f} and {found['log_likelihood_per_feature']:.4f}"
+        rows.insert(-1, ("both, per feature", per_feature, f"divided by {found['num_features']} features"))
+        notes = [_DENSITY]
+    rows_used = f"{'all ' if found['test_images_are_all'] else 'the first '}{found['num_test']} test {noun}s"
+    how = ", ".join(part for part in (rows_used, likelihood_name(found), data_preparation(found)) if part)
+    others = " (others can't be compared)" if data_preparation(found) else ""
+    notes.insert(0, f"{how[0].upper()}{how[1:]}{others}; ± is the standard error over {noun}s.")
+    return Table((f"nats per {noun}", "value", "how"), rows, " ".join(notes))
+
+
+def frechet_tables(found: Mapping[str, Any]) -> list[Table]:
+    """Distances on the classifier's features and on Inception's, or why there are none."""
+    frechet = found["frechet"]
+    tables = []
+    if "distances" in frechet:
+        tables.append(_classifier_table(frechet))
+    elif "reason" in frechet:
+        tables.append(Table(("no Frechet distance on classifier features",), [(frechet["reason"],)]))
+    if "inception" in frechet:
+        inception = [(name, f"{row['value']:.2f}", str(row["num_images"])) for name, row in frechet["inception"].items()]
+        note = "Frechet inception distance on 2,048 features, by torchmetrics."
+        tables.append(Table(("images", "FID", "number"), inception, note))
+    elif "distances" in frechet:
+        note = "No FID: give the Inception weights as a file with --set evaluation.inception_weights=PATH."
+        tables[-1].note = f"{tables[-1].note} {note}"
+    return tables or [Table(("no Frechet distances",), [("evaluation.num_generated is 0",)])]
+
+
+def _classifier_table(frechet: Mapping[str, Any]) -> Table:
+    classifier = frechet["classifier"]
+    accuracy = f", {100 * classifier['test_accuracy']:.2f} % accurate" if classifier["test_accuracy"] is not None else ""
+    rows = [
+        (name, with_error(row["value"], row["stderr"]), with_error(row["bias"], None), str(row["num_images"]))
+        for name, row in frechet["distances"].items()
+    ]
+    reference = next(iter(frechet["distances"].values()))["num_reference"]
+    note = (
+        f"On the features of a small classifier of this data set (weights {classifier['weights']}{accuracy}), against "
+        f"{reference} test images. It is no FID and can only be compared under the same classifier; ± is over images, and "
+        "of each distance so much is due to the finite sets."
+    )
+    return Table(("images", "Frechet distance", "of it, finite sets", "number"), rows, note)
+
+
+def latent_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table]:
+    """How many units are used, and how well labels can be read from them."""
+    latents = found["latents"]
+    use = f"{latents['alive']} of {latents['units']} units hold more than {latents['alive_threshold']:g} nats about the {noun}"
+    total = f"together at most {latents['information']:.1f} nats"
+    if "probes" not in latents:
+        return [Table(("latent units", "alive", "information"), [(str(latents["units"]), str(latents["alive"]), total)])]
+    rows = [
+        (
+            row["features"],
+            str(row["dimensions"]),
+            f"{100 * row['linear']:.1f} %",
+            f"{100 * row['mlp']:.1f} %",
+            f"± {100 * row['stderr']:.1f}",
+        )
+        for row in latents["probes"]
+    ]
+    note = f"Test accuracy after learning from {latents['probe_images']} training {noun}s. {use}, {total}."
+    return [Table(("features", "numbers", "linear probe", "MLP probe", "error"), rows, note)]
+
+
+def time_table(metrics: Sequence[Mapping[str, Any]], found: Mapping[str, Any], film_seconds: float | None = None) -> Table:
+    """Where the time of a run went.
+
+    Args:
+        metrics: one mapping per epoch.
+        found: what ``evaluation.json`` holds.
+        film_seconds: spent on the latent film; None where there is none.
+    """
+    rows: list[tuple[str, str]] = []
+    timed = [row for row in metrics if "ms_forward" in row]
+    if timed:
+        last = timed[-1]
+        rows += [
+            ("a step: encoder and decoder, forward and backward", f"{last['ms_forward'] + last['ms_backward']:.2f} ms"),
+            ("a step: negative phase", f"{last['ms_negative_phase']:.2f} ms"),
+            ("a step: optimizer and averaging", f"{last['ms_optimizer']:.2f} ms"),
+        ]
+    if metrics:
+        last = metrics[-1]
+        rows.append(("training", f"{last['seconds']:.1f} s, {last['step']} steps"))
+        if last.get("qpu_seconds"):
+            rows.append(("QPU access time", f"{last['qpu_seconds']:.2f} s, {last['qpu_seconds_per_call'] * 1e3:.1f} ms a call"))
+    if film_seconds is not None:
+        rows.append(("latent film, outside the training's clock", f"{film_seconds:.1f} s"))
+    rows += [(f"evaluation: {part}", f"{seconds:.1f} s") for part, seconds in found["seconds"].items()]
+    return Table(("where the time went", ""), rows, "Parts of a step are medians of every fiftieth step near the end.")

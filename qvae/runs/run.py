@@ -1,0 +1,186 @@
+"""A trained run, opened: its model, its data, its numbers, and samples of its prior."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from qvae.checkpoint import load_checkpoint, save_checkpoint
+from qvae.config.load import load_config
+from qvae.config.schema import Config, ModelConfig
+from qvae.data.dataset import Dataset, same_shape
+from qvae.errors import DataError, RunError, SamplerError
+from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.qvae import QVAE
+from qvae.runs.assemble import generation_sampler, make_dataset, make_model
+from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics
+from qvae.sampling.chains import mixing_trouble
+from qvae.sampling.sampler import LatentSampler
+from qvae.training.devices import choose_device
+
+
+@dataclass
+class Run:
+    """A run folder with its trained model.
+
+    Attributes:
+        path: the folder, which is made absolute.
+        config: as resolved when the run was started.
+        model: weights averaged over training, in evaluation mode, on the configured device.
+        samples_warning: why :meth:`prior_spins` may be wrong, once they are drawn; None if nothing is known to be.
+    """
+
+    path: Path
+    config: Config
+    model: QVAE
+    samples_warning: str | None = field(default=None, repr=False)
+    _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.path = self.path.absolute()
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """What ``evaluation.json`` says; None before the first evaluation."""
+        file = self.path / EVALUATION
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One mapping per epoch, from ``metrics.jsonl``."""
+        return read_metrics(self.path)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.prior.h.device
+
+    @cached_property
+    def training_state(self) -> dict[str, Any]:
+        """The state of the training at its end; empty where the run was shared without it."""
+        file = self.path / CHECKPOINT
+        return load_checkpoint(file) if file.exists() else {}
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data that the run was trained on.
+
+        Raises:
+            DataError: it isn't where it was, or it is no longer what it was.
+        """
+        dataset = make_dataset(self.config)
+        require_same_shape(dataset, self.model.shape, self.path)
+        return dataset
+
+    def sampler(self, name: str | None = None) -> LatentSampler:
+        """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
+        return generation_sampler(self.config, self.path, name)
+
+    def prior_spins(self, count: int, or_fewer: bool = False) -> Tensor:
+        """Samples of the prior by the sampler for generation, (count, n), -1 or +1; drawn once and kept, since some cost.
+
+        With ``or_fewer`` those that are there already will do.
+
+        Raises:
+            SamplerError: the sampler failed, now or before.
+        """
+        if self._prior_spins is None:
+            self._prior_spins = self._saved_spins()
+        kept = self._prior_spins
+        if kept is None or (isinstance(kept, Tensor) and len(kept) < count and not or_fewer):
+            self._prior_spins = kept = self._drawn_spins(count)
+        if isinstance(kept, SamplerError):
+            raise kept
+        return kept[:count]
+
+    def _drawn_spins(self, count: int) -> Tensor | SamplerError:
+        """Fresh samples, which the folder keeps if it can be written to."""
+        sampler = self.sampler()
+        try:
+            samples = sampler.sample(self.model.prior.frozen(), count)
+        except SamplerError as error:
+            return error
+        finally:
+            sampler.close()
+        self.samples_warning = mixing_trouble(samples.info)
+        content = {"spins": samples.spins, "warning": self.samples_warning}
+        with contextlib.suppress(RunError):
+            save_checkpoint(self.path / SPINS, self._coefficients() | content)
+        return samples.spins
+
+    def _saved_spins(self) -> Tensor | None:
+        """Samples of this very prior that the folder keeps."""
+        if not (self.path / SPINS).exists():
+            return None
+        saved = load_checkpoint(self.path / SPINS)
+        is_of_this = all(torch.equal(saved[name], value.cpu()) for name, value in self._coefficients().items())
+        if not is_of_this:
+            return None
+        self.samples_warning = saved["warning"]
+        return saved["spins"].to(self.device)
+
+    def _coefficients(self) -> dict[str, Tensor]:
+        hamiltonian = self.model.prior.frozen()
+        return {"h": hamiltonian.h, "J": hamiltonian.J, "gamma": hamiltonian.gamma}
+
+
+def load_run(path: str | Path, overrides: Iterable[str] = (), data: Any = None) -> Run:
+    """Open a run folder; the data isn't needed, no pickle is read, and a run from CUDA opens on the CPU where there is none.
+
+    Args:
+        path: the folder.
+        overrides: ``a.b=c`` on top of the run's configuration, as ``data.root=FOLDER`` for data that has moved.
+        data: of a run that was trained on data from memory, as they were given to :func:`qvae.train`.
+
+    Raises:
+        RunError: it isn't a run, or its model is missing, damaged, or of another configuration.
+        DataError: ``data`` are of another shape.
+    """
+    folder = existing_run(path)
+    config = load_config(folder / CONFIG, overrides)
+    if not (folder / MODEL).exists():
+        raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
+    state = load_checkpoint(folder / MODEL)
+    require_same_model(state.get("config"), config.model, folder / MODEL)
+    try:
+        statistics = Statistics.blank(tuple(state["image_shape"]), state.get("levels"))
+        model = make_model(config.model, statistics, state.get("edges"))
+        model.load_state_dict(state["model"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({error}).") from error
+    name = config.training.device
+    device = choose_device(name if torch.cuda.is_available() or not name.startswith("cuda") else "cpu")
+    run = Run(folder, config, model.to(device).eval())
+    if data is not None:
+        run.dataset = make_dataset(config, data)
+        require_same_shape(run.dataset, model.shape, folder)
+    return run
+
+
+def require_same_shape(dataset: Dataset, image_shape: tuple[int, ...], folder: Path) -> None:
+    """Raise a DataError unless the data have the shape that a run was trained on."""
+    if not same_shape(dataset.shape, image_shape):
+        raise DataError(
+            f"the images of {dataset.name} have shape {tuple(dataset.shape)}, but the run in {folder} was trained on "
+            f"{image_shape}; name its data with --set data.name=... or data.root=..."
+        )
+
+
+def require_same_model(saved: Any, config: ModelConfig, file: Path) -> None:
+    """Raise a RunError unless a file's model is that of the configuration beside it."""
+    try:
+        # Read as a configuration is, so that keys which came later have their defaults.
+        fits = ModelConfig.model_validate(saved) == config
+    except ValidationError:
+        fits = False
+    if not fits:
+        raise RunError(f"{file} is of another model than {file.parent / CONFIG} says; put the matching files together.")

@@ -1,0 +1,253 @@
+"""From a configuration to a trained, evaluated and reported run folder: train, resume, plan, evaluate, report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import qvae
+from qvae.checkpoint import load_checkpoint
+from qvae.config.load import dump_config, load_config
+from qvae.config.schema import MEMORY, Config, EvaluationConfig
+from qvae.errors import ConfigError, RunError
+from qvae.evaluation.distances import PriorSamples
+from qvae.evaluation.evaluate import Evaluation, evaluate_model
+from qvae.files import atomic_write_text
+from qvae.progress import Progress
+from qvae.reporting.compare import write_comparison
+from qvae.reporting.pictures import draw_pictures
+from qvae.reporting.report import evaluated, write_report
+from qvae.runs.assemble import Parts, assemble, num_prior_samples
+from qvae.runs.folder import (
+    CHECKPOINT,
+    CONFIG,
+    ENVIRONMENT,
+    EVALUATION,
+    METRICS,
+    REPORT,
+    choose_folder,
+    existing_run,
+    keep_metrics_until,
+)
+from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
+
+
+def train(
+    config: Config | str | Path | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    data: Any = None,
+) -> Run:
+    """Train a model, evaluate it and leave a run folder.
+
+    Args:
+        config: a configuration, a YAML file, or the name of a shipped one; None is ``digits``.
+        out: the folder; None makes ``runs/<data>-<sampler>-<time>``.
+        progress: told what is going on; None is silent.
+        data: from memory in place of those of ``config``: a :class:`~qvae.data.Dataset`, training data as
+            :func:`~qvae.data.dataset_from_arrays` takes them, or a dict of its arguments. The folder doesn't keep them.
+
+    Raises:
+        ConfigError, DataError, SamplerError, RunError: something is wrong with what was asked for, found before training.
+        TrainingDiverged: the surrogate is no longer finite.
+    """
+    config = _with_absolute_paths(config if isinstance(config, Config) else load_config(config))
+    if data is not None:
+        config.data.name = MEMORY
+    folder = choose_folder(out, config)
+    parts = assemble(folder, config, progress, data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the run folder {folder} can't be made: {error.strerror}; choose another --out.") from error
+    (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
+    atomic_write_text(folder / CONFIG, dump_config(config))
+    atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(parts.objective.device), indent=2) + "\n")
+    return _fit_and_evaluate(folder, parts, progress)
+
+
+def resume(
+    folder: str | Path, overrides: Iterable[str] = (), progress: Progress | None = None, data: Any = None
+) -> Run:
+    """Continue a run from its checkpoint; without interruption it would have ended with the same weights.
+
+    Args:
+        folder: of the run.
+        overrides: ``a.b=c`` on top of the run's own configuration, as a longer ``training.epochs`` or another sampler.
+        progress: told what is going on; None is silent.
+        data: of a run on data from memory, as they were given to :func:`train`.
+
+    Raises:
+        ConfigError: ``overrides`` change what a run can't change on its way.
+        RunError: there is nothing to resume, the checkpoint is damaged, or it is of another model.
+    """
+    path = existing_run(folder)
+    before = load_config(path / CONFIG)
+    config = load_config(path / CONFIG, overrides)
+    if _fixed(config) != _fixed(before):
+        raise ConfigError(
+            f"the model, the binarization, training.seed and training.batch_size of the run in {path} can't be changed when it "
+            "is resumed; start a new run."
+        )
+    if not (path / CHECKPOINT).exists():
+        raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
+    state = load_checkpoint(path / CHECKPOINT)
+    require_same_model(state.get("config"), config.model, path / CHECKPOINT)
+    parts = assemble(path, config, progress, data, state.get("edges"))
+    require_same_shape(parts.dataset, tuple(state.get("image_shape", ())), path)
+    if config.sampler != before.sampler:
+        state["sampler"] = {}
+    trainer = parts.trainer
+    try:
+        trainer.load_state_dict(state)
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({reason}); train anew.") from error
+    keep_metrics_until(path, trainer.step)
+    atomic_write_text(path / CONFIG, dump_config(config))
+    for stale in (EVALUATION, REPORT):  # they are of the weights before
+        (path / stale).unlink(missing_ok=True)
+    if progress is not None:
+        progress.say(f"resuming {path} at step {trainer.step} of {trainer.total_steps}")
+    return _fit_and_evaluate(path, parts, progress)
+
+
+def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dict[str, Any]:
+    """What a training would take: steps, what the sampler must do, and its QPU seconds where it has such a price.
+
+    Everything is put together as for :func:`train`, with its errors; nothing is sampled, spent or written.
+    """
+    config = _with_absolute_paths(config)
+    parts = assemble(choose_folder(out, config), config, data=data)
+    trainer, sampler = parts.trainer, parts.objective.sampler
+    hamiltonian = parts.objective.model.prior.frozen()
+    try:
+        call = sampler.plan(hamiltonian, config.training.chains)
+        at_end = (parts.generating or sampler).plan(hamiltonian, num_prior_samples(config))
+    finally:
+        parts.close()
+    seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""
+    found: dict[str, Any] = {
+        "latent spins": hamiltonian.num_spins,
+        "couplings": hamiltonian.graph.num_edges,
+        "training": f"{trainer.total_steps:,} steps and {trainer.num_looks} looks at the sampler{seconds}",
+        "samples in a step": config.training.chains,
+    }
+    found |= {key: value for key, value in call.items() if key not in ("qpu_seconds", "budget")}
+    if "qpu_seconds" in call:
+        found["QPU seconds of a step"] = f"{call['qpu_seconds']:.4f}"
+        calls = trainer.total_steps + trainer.num_looks
+        found["QPU seconds of the training"] = f"{call['qpu_seconds'] * calls:,.1f}"
+        found["QPU seconds of the samples at the end"] = f"{at_end.get('qpu_seconds', 0.0):.1f}"
+        if "budget" in call and call["qpu_seconds"] > 0:
+            steps = int(call["budget"] / call["qpu_seconds"])
+            found["budget of the training"] = f"{call['budget']:.1f} s, which is {steps:,} steps"
+    return found
+
+
+def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progress | None = None) -> Evaluation:
+    """All numbers of a run on its test rows; writes ``evaluation.json``.
+
+    Args:
+        run: with its data within reach.
+        settings: other settings than the run's own.
+        progress: told what is going on; None is silent.
+    """
+
+    def draw(count: int) -> PriorSamples:
+        return PriorSamples(run.prior_spins(count), run.samples_warning)
+
+    found = evaluate_model(run.model, run.dataset, settings or run.config.evaluation, draw, progress)
+    _write_evaluation(run, found.to_dict())
+    return found
+
+
+def report(run: Run, progress: Progress | None = None) -> Path:
+    """Draw a run's pictures and write its ``report.html``.
+
+    Raises:
+        RunError: the run was never evaluated, or by a version that knew less.
+    """
+    found = evaluated(run)
+    started = time.perf_counter()
+    with (progress or Progress()).work("drawing pictures") as tell:
+        files = draw_pictures(run, lambda share: tell(share, ""))
+    found["seconds"]["pictures"] = round(time.perf_counter() - started, 2)
+    _write_evaluation(run, found)
+    return write_report(run, files)
+
+
+def compare(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
+    """Runs side by side, in an HTML file ``out`` and a PNG of the same name; draws the pictures of those that have none.
+
+    Raises:
+        RunError: fewer than two runs, or one that was never evaluated.
+    """
+    if len(runs) < 2:
+        raise RunError("a comparison needs two runs or more: qvae compare RUN RUN ...")
+    for run in runs:
+        if not (run.path / REPORT).exists():
+            report(run)
+    return write_comparison(runs, out)
+
+
+def _write_evaluation(run: Run, found: dict[str, Any]) -> None:
+    atomic_write_text(run.path / EVALUATION, json.dumps(found, indent=2) + "\n")
+
+
+def _fit_and_evaluate(folder: Path, parts: Parts, progress: Progress | None) -> Run:
+    try:
+        parts.trainer.fit()
+    finally:
+        parts.close()
+    run = load_run(folder)
+    run.dataset = parts.dataset
+    evaluate(run, progress=progress)
+    report(run, progress)
+    return run
+
+
+def _fixed(config: Config) -> tuple[Any, ...]:
+    """What a resumed run must have in common with the one before; its data may have moved."""
+    return config.model, config.data.binarization, config.training.seed, config.training.batch_size
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """Data files named from where the run was started, so that it can be opened from elsewhere."""
+    config = config.model_copy(deep=True)
+    if config.data.root is not None:
+        config.data.root = str(Path(config.data.root).expanduser().absolute())
+    if config.data.is_path:
+        config.data.name = str(Path(config.data.name).expanduser().absolute())
+    for chosen in (config.sampler, config.generation.sampler):
+        for option in ("record", "replay"):  # files, whatever the sampler
+            if chosen is not None and isinstance(chosen.options.get(option), str):
+                chosen.options[option] = str(Path(chosen.options[option]).expanduser().absolute())
+    if config.evaluation.inception_weights is not None:
+        config.evaluation.inception_weights = str(Path(config.evaluation.inception_weights).expanduser().absolute())
+    return config
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("torch", "numpy", "dimod", "dwave-samplers", "dwave-system", "qiskit", "qiskit-aer", "safetensors"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "qvae": qvae.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
