@@ -16,7 +16,7 @@ from qvae.data import tables
 from qvae.data.dataset import Dataset, Kind
 from qvae.data.kinds import Numbers, make_dataset, scale
 from qvae.data.memory import from_map_style, is_map_style, to_array, to_columns
-from qvae.data.split import Split, hold_out
+from qvae.data.split import Split, hold_out, is_mapped
 from qvae.errors import DataError
 
 Layout = Literal["auto", "nchw", "nhwc"]
@@ -57,7 +57,7 @@ def dataset_from_arrays(
         test: rows to evaluate on.
         train_labels: whole numbers, (N,).
         test_labels: the same of ``test``.
-        binarize: as ``data.binarize`` in a configuration.
+        binarize: how grey levels become bits, as ``data.binarize`` in a configuration.
         name: for messages and results.
         kind: of data that the model's likelihood takes: bits, reals, counts or categories.
         feature_names: of the columns of (N, D).
@@ -104,7 +104,7 @@ def _from_arrays(
         split = Split(train, test, train_labels, _labels(labels["test"], len(test), f"{name}: test_labels"))
     else:
         split = hold_out(train, train_labels, name)
-        if isinstance(train, np.memmap):
+        if is_mapped(train):
             remarks += (f"{name} stays on the disk; its last {len(split.test):,} rows are the test set.",)
     return make_dataset(name, split, kind, binarize, levels, feature_names, remarks)
 
