@@ -31,6 +31,8 @@ def to_numbers(frames: dict[str, Columns], kind: Kind) -> list[np.ndarray]:
     for where, columns in frames.items():
         if not columns:
             raise DataError(f"{where} has no columns of features.")
+        if any(len(column) == 0 for column in columns.values()):
+            raise DataError(f"{where} is empty: it has no rows.")
         odd = sorted(set(columns) ^ set(first))
         if odd:
             raise DataError(f"{first_where} and {where} must have the same columns; only one has {', '.join(odd)}.")
