@@ -214,7 +214,7 @@ def test_feature_names_make_a_table_of_an_array():
     assert dataset.shape == (9,)
     assert dataset.feature_names == tuple(names)
     assert dataset_from_arrays(np.full((20, 9), 0.5)).shape == (3, 3)
-    with pytest.raises(DataError, match=r"has 9 feature names, but its shape is \(20, 8\)"):
+    with pytest.raises(DataError, match=r"train has 9 feature names, but its shape is \(20, 8\)"):
         dataset_from_arrays(np.zeros((20, 8)), feature_names=names)
     with pytest.raises(DataError, match="in row 5 of column 'f2'"):
         dataset_from_arrays(np.where(np.arange(180).reshape(20, 9) == 38, np.nan, 0.5), feature_names=names)

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import IterableDataset, TensorDataset
 
 from qvae.config.schema import DataConfig
@@ -29,6 +30,13 @@ class Pairs(torch.utils.data.Dataset):
         return torch.tensor(GREY[index]), index % 3
 
 
+class Pictures(Pairs):
+    """As of torchvision: pictures of Pillow's."""
+
+    def __getitem__(self, index):
+        return Image.fromarray(GREY[index]), index % 3
+
+
 @pytest.mark.parametrize(
     "convert",
     [
@@ -43,6 +51,7 @@ class Pairs(torch.utils.data.Dataset):
         lambda a: torch.tensor(a, dtype=torch.float64, requires_grad=True),
         lambda a: [torch.tensor(row) for row in a],
         lambda a: TensorDataset(torch.tensor(a)),
+        lambda a: Pictures(),
     ],
 )
 @pytest.mark.parametrize("kind", ["bits", "reals"])
@@ -97,12 +106,20 @@ class Odd(Pairs):
         ("grey.npy", "is a str; give an array"),
         (Odd(), "has rows of different shapes or types"),
         ([[1, 2], [3]], "has rows of different shapes or types"),
+        ({"a": [1.0] * 20, "b": [1.0] * 19}, "has columns of 19 and of 20 rows"),
         (np.ma.masked_greater(GREY, 0.5), "has masked values"),
     ],
 )
 def test_what_is_no_array(data, problem):
     with pytest.raises(DataError, match=problem):
         dataset_from_arrays(data)
+
+
+@pytest.mark.parametrize("key", [{"kind": "real"}, {"layout": "NHWC"}, {"binarize": "fix"}])
+def test_a_word_that_means_nothing_is_refused(key):
+    ((name, word),) = key.items()
+    with pytest.raises(DataError, match=rf"{name} is '{word}'; .*Allowed: "):
+        dataset_from_arrays(GREY, **key)
 
 
 @pytest.mark.parametrize("kind", ["bits", "reals"])
