@@ -7,7 +7,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from qvae.data import tables
 from qvae.data.dataset import Dataset, Kind
 from qvae.data.kinds import Numbers, make_dataset, scale
 from qvae.data.memory import from_map_style, is_map_style, to_array, to_columns
-from qvae.data.split import Split, hold_out
-from qvae.errors import DataError
+from qvae.data.split import Split, hold_out, is_mapped
+from qvae.errors import DataError, nearest
 
+Binarize = Literal["dynamic", "fixed", "threshold"]
 Layout = Literal["auto", "nchw", "nhwc"]
 
 _SHARE_OF_MEMORY = 4  # a .npy file that would fill a quarter of it stays on the disk
@@ -36,7 +37,7 @@ def dataset_from_arrays(
     test: Any = None,
     train_labels: Any = None,
     test_labels: Any = None,
-    binarize: Literal["dynamic", "fixed", "threshold"] = "dynamic",
+    binarize: Binarize = "dynamic",
     name: str = "arrays",
     kind: Kind = "bits",
     feature_names: tuple[str, ...] | list[str] | None = None,
@@ -57,7 +58,7 @@ def dataset_from_arrays(
         test: rows to evaluate on.
         train_labels: whole numbers, (N,).
         test_labels: the same of ``test``.
-        binarize: as ``data.binarize`` in a configuration.
+        binarize: how grey levels become bits, as ``data.binarize`` in a configuration.
         name: for messages and results.
         kind: of data that the model's likelihood takes: bits, reals, counts or categories.
         feature_names: of the columns of (N, D).
@@ -66,6 +67,9 @@ def dataset_from_arrays(
     Raises:
         DataError: too few rows, shapes that don't fit, or values that the likelihood doesn't take.
     """
+    for key, value, allowed in (("kind", kind, Kind), ("layout", layout, Layout), ("binarize", binarize, Binarize)):
+        if value not in get_args(allowed):
+            raise DataError(f"{name}: {key} is {value!r}; {nearest(str(value), get_args(allowed))}.")
     parts, labels = {"train": train, "test": test}, {"train": train_labels, "test": test_labels}
     for part, data in parts.items():
         if is_map_style(data):
@@ -88,11 +92,12 @@ def _from_arrays(
     labels: dict[str, Any],
     name: str,
     kind: Kind,
-    binarize: Literal["dynamic", "fixed", "threshold"],
+    binarize: Binarize,
     feature_names: tuple[str, ...] | None,
     layout: Layout,
 ) -> Dataset:
-    _check_names(feature_names, arrays["train"], name)
+    for part, array in arrays.items():
+        _check_names(feature_names, array, f"{name}: {part}")
     numbers = {part: Numbers.of(array, f"{name}: {part}", kind, feature_names) for part, array in arrays.items()}
     rows = {part: _rows(array, layout, f"{name}: {part}", feature_names) for part, array in arrays.items()}
     levels, remarks = scale(kind, list(numbers.values()), rows["train"].ndim >= 3)
@@ -104,7 +109,7 @@ def _from_arrays(
         split = Split(train, test, train_labels, _labels(labels["test"], len(test), f"{name}: test_labels"))
     else:
         split = hold_out(train, train_labels, name)
-        if isinstance(train, np.memmap):
+        if is_mapped(train):
             remarks += (f"{name} stays on the disk; its last {len(split.test):,} rows are the test set.",)
     return make_dataset(name, split, kind, binarize, levels, feature_names, remarks)
 
@@ -132,9 +137,11 @@ def _is_ambiguous(array: np.ndarray) -> bool:
     return array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] in (1, 3)
 
 
-def _check_names(names: tuple[str, ...] | None, array: np.ndarray, name: str) -> None:
+def _check_names(names: tuple[str, ...] | None, array: np.ndarray, where: str) -> None:
     if names is not None and (array.ndim != 2 or array.shape[1] != len(names)):
-        raise DataError(f"{name} has {len(names)} feature names, but its shape is {array.shape}; it must be (N, {len(names)}).")
+        raise DataError(
+            f"{where} has {len(names)} feature names, but its shape is {array.shape}; it must be (N, {len(names)})."
+        )
 
 
 def _labels(data: Any, count: int, where: str) -> np.ndarray | None:

@@ -17,7 +17,7 @@ Binarization = Literal["dynamic", "fixed-seed", "threshold", "none"]
 
 Rows = TypeVar("Rows", Tensor, np.ndarray)
 
-_CHUNK = 2**22  # numbers that are looked at in one piece
+_CHUNK = 2**20  # numbers that are looked at in one piece
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qvae.data import grey
 from qvae.data.dataset import Binarization, Dataset, Kind, chunks
-from qvae.data.split import Split, require_fit
+from qvae.data.split import Split, is_mapped, require_fit
 from qvae.errors import DataError
 
 _FIXED_SEED = 0  # of binarize: fixed, whatever the seed of the training
@@ -181,7 +181,7 @@ def _category_scale(parts: list[Numbers], is_image: bool) -> tuple[int | None, t
             remedy = "number categories from 0, or set model.likelihood=poisson or negative-binomial for counts"
             part.refuse(lambda values: values >= _MOST_CATEGORIES, most, remedy)
     high = max(part.high for part in parts)
-    if is_image and high > 1 and all(part.array.dtype == np.uint8 for part in parts):
+    if is_image and high >= 128 and all(part.array.dtype == np.uint8 for part in parts):
         return 256, ()
     return max(2, int(high) + 1), ()
 
@@ -233,7 +233,7 @@ def make_dataset(
         DataError: rows are too few or differ in shape, or data in a file would have to be binarized once or converted.
     """
     require_fit(split, name)
-    in_place = isinstance(split.train, np.memmap) or isinstance(split.test, np.memmap)
+    in_place = is_mapped(split.train) or is_mapped(split.test)
     binarization: Binarization = "none"
     if kind == "bits":
         binarization = "fixed-seed" if binarize == "fixed" else binarize
@@ -269,7 +269,7 @@ def make_dataset(
 
 
 def _in_place(rows: np.ndarray, name: str) -> Tensor:
-    if not isinstance(rows, np.memmap):
+    if not is_mapped(rows):
         rows = rows.copy()
     if rows.dtype.name not in _IN_PLACE or not rows.dtype.isnative or min(rows.strides) < 0:
         raise DataError(

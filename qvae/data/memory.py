@@ -28,7 +28,7 @@ def to_array(data: Any, where: str) -> np.ndarray:
         return data
     if isinstance(data, list | tuple):
         return _stacked(list(data), where)
-    if hasattr(data, "__array__"):  # a picture
+    if _is_array_like(data):  # a picture of Pillow's
         return np.asarray(data)
     raise DataError(
         f"{where} is a {type(data).__name__}; give an array, a tensor, nested lists, a data frame or a torch Dataset with "
@@ -57,7 +57,7 @@ def is_map_style(data: Any) -> bool:
     """Whether this is a data set of PyTorch that is read by index: anything with items and a length that is no sequence."""
     if isinstance(data, np.ndarray | torch.Tensor | list | tuple | str | dict) or hasattr(data, "to_numpy"):
         return False
-    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not hasattr(data, "__array__")
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not _is_array_like(data)
 
 
 def from_map_style(data: Any, where: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -77,9 +77,11 @@ def from_map_style(data: Any, where: str) -> tuple[np.ndarray, np.ndarray | None
 
 
 def _stacked(items: list[Any], where: str) -> np.ndarray:
-    if any(isinstance(item, torch.Tensor) or hasattr(item, "__array__") for item in items):
-        items = [to_array(item, where) if hasattr(item, "__array__") else item for item in items]
     try:
-        return np.array(items)
+        return np.array([to_array(item, where) if _is_array_like(item) else item for item in items])
     except (ValueError, TypeError):
         raise DataError(f"{where} has rows of different shapes or types; all must be alike.") from None
+
+
+def _is_array_like(data: Any) -> bool:
+    return hasattr(data, "__array__") or hasattr(data, "__array_interface__")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +33,18 @@ def hold_out(rows: np.ndarray, labels: np.ndarray | None, name: str) -> Split:
     if len(rows) < 10:
         raise DataError(f"{name} holds {len(rows)} {row_word(rows)}; at least 10 are needed to hold a tenth out.")
     first = len(rows) - len(rows) // 10
-    if isinstance(rows, np.memmap):
+    if is_mapped(rows):
         return Split(rows[:first], rows[first:], *((None, None) if labels is None else (labels[:first], labels[first:])))
     kept, held_out = np.split(permutation(len(rows), SPLIT_SEED), [first])
     return Split(rows[kept], rows[held_out], *((None, None) if labels is None else (labels[kept], labels[held_out])))
+
+
+def is_mapped(rows: np.ndarray) -> bool:
+    """Whether an array lies in a memory-mapped file, and is best left there."""
+    owner: Any = rows
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner, mmap.mmap)
 
 
 def require_fit(split: Split, name: str) -> None:

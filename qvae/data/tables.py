@@ -31,6 +31,11 @@ def to_numbers(frames: dict[str, Columns], kind: Kind) -> list[np.ndarray]:
     for where, columns in frames.items():
         if not columns:
             raise DataError(f"{where} has no columns of features.")
+        lengths = sorted({len(column) for column in columns.values()})
+        if lengths[0] == 0:
+            raise DataError(f"{where} is empty: it has no rows.")
+        if len(lengths) > 1:
+            raise DataError(f"{where} has columns of {lengths[0]:,} and of {lengths[1]:,} rows; all must be alike.")
         odd = sorted(set(columns) ^ set(first))
         if odd:
             raise DataError(f"{first_where} and {where} must have the same columns; only one has {', '.join(odd)}.")

@@ -182,8 +182,8 @@ def _call(sampler: LatentSampler, hamiltonian: IsingHamiltonian, chains: int) ->
     return moments, time.process_time() - cpu, time.perf_counter() - wall
 
 
-class _OutOfTime(Exception):
-    """A candidate's share of the time is used up."""
+class _OutOfTime(BaseException):
+    """A candidate's share of the time is used up; no ``Exception``, which code that it interrupts may catch."""
 
 
 @contextmanager

@@ -162,3 +162,59 @@ def test_damaged_array_files(suffix, tmp_path):
         file.write_bytes(content[:kept])
         with pytest.raises(DataError, match=r"isn't an intact \.npy or \.npz file|holds no array of plain numbers"):
             from_file(file)
+
+
+# Layout ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "found"),
+    [((20, 1, 3, 3), "auto", (3, 3)), ((20, 1, 3, 3), "nchw", (3, 3)), ((20, 1, 3, 3), "nhwc", (3, 1, 3)),
+     ((20, 3, 5, 3), "auto", (3, 5, 3)), ((20, 3, 5, 3), "nhwc", (3, 3, 5)), ((20, 3, 5, 1), "nhwc", (3, 5)),
+     ((20, 4, 6, 3), "nhwc", (3, 4, 6)), ((20, 3, 4, 6), "nchw", (3, 4, 6))],
+)  # fmt: skip
+def test_an_array_that_could_be_either_is_read_as_nchw_or_as_told(shape, layout, found, tmp_path):
+    array = np.random.default_rng(0).random(shape)
+    np.savez(tmp_path / "a.npz", train=array, test=array)
+    dataset = from_file(tmp_path / "a.npz", layout=layout)
+    assert dataset.shape == found
+    channels_first = array if layout != "nhwc" else array.transpose(0, 3, 1, 2)
+    assert np.allclose(dataset.values(dataset.train).numpy().ravel(), channels_first.ravel(), atol=2**-15)
+    guessed = layout == "auto"
+    assert any("data.layout=nhwc reads (H, W, C)" in remark for remark in dataset.remarks) == guessed
+
+
+@pytest.mark.parametrize(("shape", "layout"), [((20, 4, 6, 3), "nchw"), ((20, 3, 4, 6), "nhwc")])
+def test_a_layout_that_does_not_fit(shape, layout):
+    with pytest.raises(DataError, match=rf"images have .* with C = 1 or 3, and data.layout is {layout}"):
+        dataset_from_arrays(np.zeros(shape), layout=layout)
+
+
+# Archives and names ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("images", "labels"), ("x", "y"), ("X", "y"), ("data", "target")])
+def test_a_pair_of_rows_and_labels_under_usual_names_is_split(names, tmp_path):
+    images = np.arange(20)[:, None, None] / 32 * np.ones((20, 2, 3))
+    np.savez(tmp_path / "a.npz", **dict(zip(names, (images, np.arange(20)), strict=True)))
+    dataset = from_file(tmp_path / "a.npz")
+    assert len(dataset.train) == 18
+    assert torch.equal(dataset.values(dataset.test)[:, 0, 0] * 32, dataset.test_labels.float())
+
+
+def test_two_names_of_one_thing_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", train=GREY, images=GREY)
+    with pytest.raises(DataError, match=r"holds train and images, which mean the same; leave one of them"):
+        from_file(tmp_path / "a.npz")
+
+
+def test_feature_names_make_a_table_of_an_array():
+    names = [f"f{i}" for i in range(9)]
+    dataset = dataset_from_arrays(np.full((20, 9), 0.5), feature_names=names)
+    assert dataset.shape == (9,)
+    assert dataset.feature_names == tuple(names)
+    assert dataset_from_arrays(np.full((20, 9), 0.5)).shape == (3, 3)
+    with pytest.raises(DataError, match=r"train has 9 feature names, but its shape is \(20, 8\)"):
+        dataset_from_arrays(np.zeros((20, 8)), feature_names=names)
+    with pytest.raises(DataError, match="in row 5 of column 'f2'"):
+        dataset_from_arrays(np.where(np.arange(180).reshape(20, 9) == 38, np.nan, 0.5), feature_names=names)

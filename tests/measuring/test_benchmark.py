@@ -19,7 +19,7 @@ class Remote(LatentSampler):
     def __init__(self, inner):
         self.inner = inner
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         return Samples(self.inner.sample(hamiltonian, num_samples).spins, info={"qpu_seconds": 0.5})
 
 

@@ -60,10 +60,10 @@ class Lagging(LatentSampler):
     def __init__(self):
         self.before = None
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
 
-    def moments(self, hamiltonian, num_samples):
+    def _moments(self, hamiltonian, num_samples):
         now = find_truth(hamiltonian, 1.0).moments
         found, self.before = self.before or now, now
         return Moments(found.spins, found.pairs)
@@ -81,7 +81,7 @@ def test_chains_that_lag_behind_a_moving_prior_are_biased(truth, made):
 
 
 class Endless(LatentSampler):
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         while True:
             pass
 

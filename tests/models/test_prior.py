@@ -53,7 +53,7 @@ def test_its_value_is_the_divergence_less_log_z():
 
 def test_no_samples_are_drawn_where_no_gradient_is_wanted():
     class Refusing(LatentSampler):
-        def sample(self, hamiltonian, num_samples):
+        def _sample(self, hamiltonian, num_samples):
             raise AssertionError("asked")
 
     with torch.no_grad():

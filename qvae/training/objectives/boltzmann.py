@@ -127,6 +127,8 @@ class BoltzmannObjective(Objective):
             moments = call()
             self.watch.record_call(moments.info)
             self.live = self.watch.live
+            if self.is_remote:  # others are heard at the next look: what they say may wait for the device
+                self.watch.heed(moments.advice)
             loss = loss + weight * negative_phase(hamiltonian, moments)
         self._laps.lap("ms_negative_phase")
         if loss.requires_grad:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.diagnostics import effective_beta
+from qvae.sampling.info import Advice
 from qvae.sampling.sampler import LatentSampler, Samples
 from qvae.sampling.temperature import energy_matching_beta
 from qvae.training.objective import Clock
@@ -44,6 +44,11 @@ class SamplerWatch:
             self._calls.setdefault("qpu_seconds_per_call", []).append(info["qpu_seconds"])
             self._qpu_seconds += info["qpu_seconds"]
 
+    def heed(self, advice: Sequence[Advice]) -> None:
+        """Hand on what the maker of samples says about trouble."""
+        for part in advice:
+            self._warn(part.kind, part.text)
+
     @property
     def live(self) -> dict[str, float]:
         """What was spent so far, where calls cost something."""
@@ -61,8 +66,7 @@ class SamplerWatch:
         self, samples: Samples, hamiltonian: IsingHamiltonian, sampler: LatentSampler, clock: Clock
     ) -> dict[str, float]:
         """Effective temperature of samples and, of persistent chains, how much they remember of the last look."""
-        if (trouble := mixing_trouble(samples.info)) is not None:
-            self._warn("mixing", trouble)
+        self.heed(samples.advice)
         beta = effective_beta(samples, hamiltonian)
         self._check_temperature(beta.value, beta.stderr, clock.epoch)
         found = {"effective_beta": beta.value, "effective_beta_stderr": beta.stderr}
