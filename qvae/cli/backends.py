@@ -143,7 +143,7 @@ def _check(console: Console, kind: _Kind, name: str, overrides: Sequence[str], s
     chosen = registry.load(name, options)
     if chosen.capabilities.remote:
         try:
-            print_facts(console, chosen.describe())
+            print_facts(console, chosen.describe() if hasattr(chosen, "describe") else {})
         finally:
             chosen.close()
         if not spend:
