@@ -1,0 +1,198 @@
+"""All parts of a run from its configuration, each made once, on one way down: data, samplers, model, trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qvae.checkpoint import save_checkpoint
+from qvae.config.schema import MEMORY, Config, ModelConfig, SamplerConfig
+from qvae.data.arrays import dataset_from_arrays
+from qvae.data.dataset import Dataset, chunks
+from qvae.data.load import load_data
+from qvae.errors import ConfigError, DataError
+from qvae.evaluation.inception import check_inception
+from qvae.evaluation.tsne import latent_film
+from qvae.ising.graphs import Graph
+from qvae.models.likelihoods import likelihood_class
+from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.qvae import QVAE
+from qvae.progress import Progress
+from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
+from qvae.sampling.registry import load_sampler, sampler_options
+from qvae.sampling.sampler import LatentSampler
+from qvae.training.metrics import Metrics
+from qvae.training.objectives.boltzmann import BoltzmannObjective
+from qvae.training.trainer import Trainer
+
+PICTURED = 2000
+"""Samples of the prior at the end of a run that is evaluated without any: those of its pictures."""
+
+
+@dataclass
+class Parts:
+    """What a training is made of.
+
+    Attributes:
+        dataset: the data.
+        objective: holds the model and the samplers of the training.
+        trainer: takes the objective through the data.
+        generating: the sampler for generation where it is another than that of the negative phase; else None.
+    """
+
+    dataset: Dataset
+    objective: BoltzmannObjective
+    trainer: Trainer
+    generating: LatentSampler | None
+
+    def close(self) -> None:
+        """Let all samplers go."""
+        self.objective.close()
+        if self.generating is not None:
+            self.generating.close()
+
+
+def assemble(
+    folder: Path, config: Config, progress: Progress | None = None, data: Any = None, edges: Tensor | None = None
+) -> Parts:
+    """Everything that ``config`` says; whatever doesn't fit is found here, before anything is written.
+
+    Args:
+        folder: of the run, where samplers keep what they need again; it needn't exist yet.
+        config: of the run.
+        progress: watches the training.
+        data: from memory, as in :func:`make_dataset`.
+        edges: of a native graph, (m, 2), where the run has one already; else the sampler's hardware gives it.
+
+    Raises:
+        ConfigError, DataError, SamplerError: something can't be had, or doesn't fit to something else.
+    """
+    dataset = make_dataset(config, data)
+    torch.manual_seed(config.training.seed)
+    sampler = make_sampler(config.sampler, config, folder, purpose=1)
+    latent = config.model.latent
+    if latent.graph == "native" and edges is None:
+        edges = sampler.native_graph(latent.num_spins).edges
+    model = make_model(config.model, statistics_of(dataset), edges)
+    fallback = None
+    if config.training.fallback is not None:
+        fallback = make_sampler(SamplerConfig(name=config.training.fallback), config, folder, purpose=3)
+    generating = None
+    if config.generation.sampler is not None:
+        generating = generation_sampler(config, folder)
+        generating.check(model.prior.frozen())
+    if config.evaluation.inception_weights is not None:
+        check_inception(config.evaluation.inception_weights)
+    objective = BoltzmannObjective(model, dataset.prepare, config.training, sampler, fallback)
+    if generating is None:
+        objective.sampler.keep_back(model.prior.frozen(), num_prior_samples(config))
+    metrics = Metrics(folder / METRICS, progress, folder / TENSORBOARD if config.training.tensorboard else None)
+    observer = latent_film(dataset, config.evaluation, objective.device)
+    save = partial(save_run, folder, config)
+    trainer = Trainer(objective, dataset, config.training, metrics, save, observer)
+    return Parts(dataset, objective, trainer, generating)
+
+
+def num_prior_samples(config: Config) -> int:
+    """How many samples of the prior are drawn at the end of a run."""
+    return config.evaluation.num_generated or PICTURED
+
+
+def make_dataset(config: Config, data: Any = None) -> Dataset:
+    """The data of a run: those named by its configuration, or ``data`` from memory.
+
+    Args:
+        config: of the run.
+        data: a :class:`Dataset`, what :func:`dataset_from_arrays` takes as training data, or its arguments by name.
+
+    Raises:
+        DataError: there are none, they don't fit together, or the run's data were in memory and aren't given.
+    """
+    if data is None and config.data.name == MEMORY:
+        remedy = "give them again, as in load_run(path, data=...)"
+        raise DataError(f"the data of this run came from memory and are kept nowhere; {remedy}.")
+    kind = likelihood_class(config.model.likelihood).kind
+    if data is None:
+        return load_data(config.data, kind)
+    if not isinstance(data, Dataset):
+        arguments = dict(data) if isinstance(data, Mapping) else {"train": data}
+        return dataset_from_arrays(**({"binarize": config.data.binarization, "name": MEMORY, "kind": kind} | arguments))
+    if data.kind != kind:
+        takes = f"model.likelihood is {config.model.likelihood}, which takes {kind}"
+        raise DataError(f"{data.name} holds {data.kind}, but {takes}; choose another likelihood.")
+    return data
+
+
+def statistics_of(dataset: Dataset) -> Statistics:
+    """What a model must know of its data before the first step."""
+    mean = dataset.mean()
+    if dataset.kind == "bits":
+        return Statistics(mean, (mean * (1 - mean)).sqrt())
+    if dataset.kind != "categories":
+        return Statistics(mean, dataset.standard_deviation())
+    return Statistics(mean, dataset.standard_deviation(), dataset.levels, _frequencies(dataset))
+
+
+def _frequencies(dataset: Dataset) -> Tensor:
+    """How often each category occurs in each feature, (levels, *shape)."""
+    assert dataset.levels is not None
+    counts = torch.zeros(dataset.levels, *dataset.shape)
+    for rows in chunks(dataset.train):
+        for level in range(dataset.levels):
+            counts[level] += (rows == level).sum(0)
+    return counts / len(dataset.train)
+
+
+def make_model(config: ModelConfig, statistics: Statistics, edges: Tensor | None = None) -> QVAE:
+    """A model that has learnt nothing yet.
+
+    Args:
+        config: the ``model`` section.
+        statistics: of the training data.
+        edges: of a native graph, (m, 2).
+
+    Raises:
+        ConfigError: the parts of the model don't fit together.
+    """
+    try:
+        return QVAE.from_config(config, statistics, None if edges is None else Graph(config.latent.num_spins, edges))
+    except ValueError as error:
+        raise ConfigError(f"model: {error}.") from error
+
+
+def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: int) -> LatentSampler:
+    """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes."""
+    options = dict(chosen.options)
+    if "seed" in sampler_options(chosen.name) and "seed" not in options:
+        options["seed"] = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
+    sampler = load_sampler(chosen.name, **options)
+    sampler.attach(folder)
+    return sampler
+
+
+def generation_sampler(config: Config, folder: Path, name: str | None = None) -> LatentSampler:
+    """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
+    configured = config.generation.sampler or config.sampler
+    chosen = configured if name in (None, configured.name) else SamplerConfig(name=name)
+    return make_sampler(chosen, config, folder, purpose=2)
+
+
+def save_run(folder: Path, config: Config, trainer: Trainer) -> None:
+    """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once."""
+    model: Any = trainer.model
+    identity = {
+        "config": config.model.model_dump(mode="json"),
+        "image_shape": list(model.shape),
+        "levels": model.likelihood.statistics.levels,
+    }
+    if config.model.latent.graph == "native":
+        identity["edges"] = model.prior.graph.edges
+    save_checkpoint(folder / CHECKPOINT, identity | trainer.state_dict())
+    save_checkpoint(folder / MODEL, identity | {"model": trainer.averaged_model().state_dict(), "step": trainer.step})

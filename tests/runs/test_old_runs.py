@@ -1,0 +1,92 @@
+"""A run folder of version 0.1.0 opens, is evaluated to the same numbers, generates, is reported and goes on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import qvae
+from qvae import workflow
+from qvae.applications.generate import generate
+from qvae.applications.reconstruct import reconstruct
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the numbers of before were made."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def old(tmp_path):
+    return shutil.copytree(DATA / "run-0.1.0", tmp_path / "old")
+
+
+def leaves(found, above=""):
+    """Every number of nested results by its dotted key; what a new version adds and what depends on the clock left out."""
+    if isinstance(found, dict):
+        parts = found.items()
+    elif isinstance(found, list):
+        parts = enumerate(found)
+    else:
+        yield above, found
+        return
+    for key, value in parts:
+        if (above, key) != ("", "seconds"):
+            yield from leaves(value, f"{above}.{key}".lstrip("."))
+
+
+def agrees(found, expected, tolerance):
+    found = dict(leaves(found))
+    for key, value in leaves(expected):
+        if isinstance(value, float):
+            assert found[key] == pytest.approx(value, rel=tolerance, abs=1e-9), key
+        else:
+            assert found[key] == value, key
+
+
+def test_it_is_evaluated_to_the_numbers_of_then(old):
+    expected = json.loads((old / "evaluation.json").read_text())
+    (old / "evaluation.json").unlink()
+    workflow.evaluate(qvae.load_run(old))
+    found = json.loads((old / "evaluation.json").read_text())
+    agrees(found, expected, 1e-4)
+    assert found["likelihood"] == "bernoulli"
+    assert found["num_features"] == 64
+
+
+def test_its_evaluation_is_reported_and_compared_as_it_stands(old, tmp_path):
+    run = qvae.load_run(old)
+    html = workflow.report(run).read_text()
+    assert "Bernoulli p(x|z)" in html
+    assert f"{run.evaluation['log_likelihood']:.2f}" in html
+    again = shutil.copytree(old, tmp_path / "again")
+    page, _ = workflow.compare([run, qvae.load_run(again)], tmp_path / "both.html")
+    assert "Bernoulli p(x|z), threshold binarization" in page.read_text()
+
+
+def test_it_generates_and_reconstructs(old):
+    run = qvae.load_run(old)
+    assert np.load(generate(run, 5).files[0])["images"].shape == (5, 8, 8)
+    assert np.load(reconstruct(run, 6).files[0])["reconstructions"].shape == (6, 8, 8)
+
+
+def test_its_samples_are_used_again(old, monkeypatch):
+    run = qvae.load_run(old)
+    monkeypatch.setattr(type(run), "sampler", lambda self, name=None: pytest.fail("samples were there already"))
+    assert run.prior_spins(60).shape == (60, 11)
+
+
+def test_it_goes_on_to_where_it_would_have_ended(old):
+    expected = json.loads((DATA / "resumed-by-0.1.0.json").read_text())
+    resumed = workflow.resume(old, ["training.epochs=5"])
+    assert [row["epoch"] for row in resumed.metrics] == [1, 2, 3, 4, 5]
+    agrees(resumed.evaluation, expected, 1e-3)
