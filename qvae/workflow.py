@@ -35,6 +35,7 @@ from qvae.runs.folder import (
     existing_run,
     keep_metrics_until,
 )
+from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
 
 
@@ -97,7 +98,7 @@ def resume(
         )
     if not (path / CHECKPOINT).exists():
         raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
-    state = load_checkpoint(path / CHECKPOINT)
+    state = upgraded(load_checkpoint(path / CHECKPOINT))
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     parts = assemble(path, config, progress, data, state.get("edges"))
     require_same_shape(parts.dataset, tuple(state.get("image_shape", ())), path)
