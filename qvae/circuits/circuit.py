@@ -163,7 +163,7 @@ def _gates(circuit: QuantumCircuit, qubits: Sequence[int], numbers: dict[Paramet
             yield from _gates(operation.definition, on, numbers)
         else:
             remedy = "call remove_final_measurements() first" if name == "measure" else "leave it out, or transpile to standard gates"
-            raise CircuitError(f"the circuit has the operation {name!r}, which is no gate of standard ones; {remedy}.")
+            raise CircuitError(f"the circuit has the operation {name!r}, which is not made of unitary gates; {remedy}.")
 
 
 def _angle(gate: str, expression: Any, numbers: dict[Parameter, int]) -> float | Affine:
