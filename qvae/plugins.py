@@ -163,7 +163,7 @@ class Registry(Generic[T]):
             missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
             raise _Unavailable(f"is unfinished: {origin} doesn't implement {missing}")
         able = getattr(contract, "capabilities", None)
-        if able is not None and not isinstance(cls.capabilities, type(able)):
+        if able is not None and not isinstance(getattr(cls, "capabilities", None), type(able)):
             what = f"the class attribute capabilities of {origin}"
             raise _Unavailable(f"is unfinished: {what} is not a {module}.{type(able).__name__}")
 

@@ -191,9 +191,9 @@ def edge_list(edges: EdgeList, num_spins: int | None = None) -> Graph:
 
 def chimera(m: int, n: int | None = None, t: int = 4) -> Graph:
     """D-Wave's Chimera graph of m x n unit cells with 2t spins each (D-Wave 2000Q: m = 16)."""
-    import dwave_networkx as dnx
+    from dwave import graphs as hardware
 
-    return _renumbered(dnx.chimera_graph(m, n, t))
+    return _renumbered(hardware.chimera_graph(m, n, t))
 
 
 def pegasus(m: int) -> Graph:
@@ -202,21 +202,21 @@ def pegasus(m: int) -> Graph:
     Raises:
         ValueError: m is below 2.
     """
-    import dwave_networkx as dnx
+    from dwave import graphs as hardware
 
     if m < 2:
         raise ValueError(f"pegasus has m = {m}, which leaves no spins; it must be 2 or more")
-    return _renumbered(dnx.pegasus_graph(m))
+    return _renumbered(hardware.pegasus_graph(m))
 
 
 def zephyr(m: int, t: int = 4) -> Graph:
     """D-Wave's Zephyr graph Z_m with tile parameter t (Advantage2: m = 12)."""
-    import dwave_networkx as dnx
+    from dwave import graphs as hardware
 
-    graph = _renumbered(dnx.zephyr_graph(m, t))
+    graph = _renumbered(hardware.zephyr_graph(m, t))
     # Greedy colouring needs five; the topology's own four are a fifth fewer updates in a sweep.
-    qubits = dnx.zephyr_coordinates(m, t).iter_linear_to_zephyr(range(graph.num_spins))
-    graph.__dict__["colouring"] = torch.tensor([dnx.zephyr_four_color(qubit) for qubit in qubits])
+    qubits = hardware.zephyr_coordinates(m, t).iter_linear_to_zephyr(range(graph.num_spins))
+    graph.__dict__["colouring"] = torch.tensor([hardware.zephyr_four_color(qubit) for qubit in qubits])
     return graph
 
 
