@@ -159,7 +159,7 @@ def test_a_resumed_run_has_the_film_of_one_that_was_not_interrupted(tmp_path, mo
 class Ones(LatentSampler):
     """Draws nothing but ones."""
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
 
 

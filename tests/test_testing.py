@@ -17,7 +17,7 @@ class Perfect(SeededSampler):
 
     beta = 1.0
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         scaled = hamiltonian.replace(self.beta * hamiltonian.h, self.beta * hamiltonian.J)
         return Samples(exact_distribution(scaled).sample(num_samples, self.generator(hamiltonian.h.device)))
 
@@ -25,8 +25,8 @@ class Perfect(SeededSampler):
 class Correlated(Perfect):
     """Each row repeats the last with probability 1/2: states of one slowly moving chain."""
 
-    def sample(self, hamiltonian, num_samples):
-        spins = super().sample(hamiltonian, num_samples).spins
+    def _sample(self, hamiltonian, num_samples):
+        spins = super()._sample(hamiltonian, num_samples).spins
         generator = self.generator(spins.device)
         moves = torch.rand(num_samples, generator=generator) < 0.5
         rows = torch.where(moves, torch.arange(num_samples), 0).cummax(0).values
@@ -36,7 +36,7 @@ class Correlated(Perfect):
 class Weighted(SeededSampler):
     """Uniform spins with importance weights."""
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         shape = (num_samples, hamiltonian.num_spins)
         spins = 2 * torch.randint(0, 2, shape, generator=self.generator(torch.device("cpu"))).to(torch.int8) - 1
         return Samples(spins, torch.softmax(-hamiltonian.energy(spins).detach(), 0))
@@ -66,75 +66,75 @@ class Hot(Perfect):
 class SortedAndHot(Hot):
     """Sorted rows look correlated; that must not excuse everything."""
 
-    def sample(self, hamiltonian, num_samples):
-        spins = super().sample(hamiltonian, num_samples).spins
+    def _sample(self, hamiltonian, num_samples):
+        spins = super()._sample(hamiltonian, num_samples).spins
         order = np.lexsort(spins.numpy().T) if spins.shape[1] else np.arange(num_samples)
         return Samples(spins[torch.from_numpy(order)])
 
 
 class Bits(Perfect):
-    def sample(self, hamiltonian, num_samples):
-        return Samples((1 + super().sample(hamiltonian, num_samples).spins) // 2)
+    def _sample(self, hamiltonian, num_samples):
+        return Samples((1 + super()._sample(hamiltonian, num_samples).spins) // 2)
 
 
 class Floats(Perfect):
-    def sample(self, hamiltonian, num_samples):
-        return Samples(super().sample(hamiltonian, num_samples).spins.float())
+    def _sample(self, hamiltonian, num_samples):
+        return Samples(super()._sample(hamiltonian, num_samples).spins.float())
 
 
 class Arrays(Perfect):
-    def sample(self, hamiltonian, num_samples):
-        return Samples(super().sample(hamiltonian, num_samples).spins.numpy())
+    def _sample(self, hamiltonian, num_samples):
+        return Samples(super()._sample(hamiltonian, num_samples).spins.numpy())
 
 
 class Transposed(Perfect):
-    def sample(self, hamiltonian, num_samples):
-        return Samples(super().sample(hamiltonian, num_samples).spins.T.contiguous())
+    def _sample(self, hamiltonian, num_samples):
+        return Samples(super()._sample(hamiltonian, num_samples).spins.T.contiguous())
 
 
 class OneShort(Perfect):
-    def sample(self, hamiltonian, num_samples):
-        return Samples(super().sample(hamiltonian, num_samples).spins[: max(1, num_samples - 1)])
+    def _sample(self, hamiltonian, num_samples):
+        return Samples(super()._sample(hamiltonian, num_samples).spins[: max(1, num_samples - 1)])
 
 
 class Unnormalized(Weighted):
-    def sample(self, hamiltonian, num_samples):
-        samples = super().sample(hamiltonian, num_samples)
+    def _sample(self, hamiltonian, num_samples):
+        samples = super()._sample(hamiltonian, num_samples)
         return Samples(samples.spins, 2 * samples.weights)
 
 
 class IgnoresWeights(Weighted):
-    def sample(self, hamiltonian, num_samples):
-        return Samples(super().sample(hamiltonian, num_samples).spins)
+    def _sample(self, hamiltonian, num_samples):
+        return Samples(super()._sample(hamiltonian, num_samples).spins)
 
 
 class OneMode(Perfect):
     """Stuck in the mode in which the first spin is up."""
 
-    def sample(self, hamiltonian, num_samples):
-        spins = super().sample(hamiltonian, num_samples).spins
+    def _sample(self, hamiltonian, num_samples):
+        spins = super()._sample(hamiltonian, num_samples).spins
         return Samples(spins * spins[:, :1] if not bool(hamiltonian.h.any()) else spins)
 
 
 class Dependent(Perfect):
     """Right moments of uncoupled spins, two of which go together all the same: only the total variation tells."""
 
-    def sample(self, hamiltonian, num_samples):
-        spins = super().sample(hamiltonian, num_samples).spins
+    def _sample(self, hamiltonian, num_samples):
+        spins = super()._sample(hamiltonian, num_samples).spins
         if hamiltonian.num_spins == 4 and not hamiltonian.graph.num_edges:
             spins[spins[:, 0].argsort(), 2] = spins[:, 2].sort().values
         return Samples(spins)
 
 
 class Spoils(Perfect):
-    def sample(self, hamiltonian, num_samples):
-        samples = super().sample(hamiltonian, num_samples)
+    def _sample(self, hamiltonian, num_samples):
+        samples = super()._sample(hamiltonian, num_samples)
         hamiltonian.h.data.mul_(0.5)
         return samples
 
 
 class SameAgain(Perfect):
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         return Samples(exact_distribution(hamiltonian).sample(num_samples, torch.Generator().manual_seed(self.seed)))
 
 
@@ -151,28 +151,28 @@ class DeafToSeeds(Perfect):
 
 
 class NeedsSingle(Perfect):
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         torch.zeros(hamiltonian.num_spins) @ hamiltonian.h
-        return super().sample(hamiltonian, num_samples)
+        return super()._sample(hamiltonian, num_samples)
 
 
 class AttachedMoments(Perfect):
-    def moments(self, hamiltonian, num_samples):
-        found = super().moments(hamiltonian, num_samples)
+    def _moments(self, hamiltonian, num_samples):
+        found = super()._moments(hamiltonian, num_samples)
         return Moments(found.spins + 0 * hamiltonian.h, found.pairs + 0 * hamiltonian.J)
 
 
 class WrongPairs(Perfect):
-    def moments(self, hamiltonian, num_samples):
-        found = super().moments(hamiltonian, num_samples)
+    def _moments(self, hamiltonian, num_samples):
+        found = super()._moments(hamiltonian, num_samples)
         return Moments(found.spins, found.pairs.flip(0))
 
 
 class NotExact(Perfect):
     capabilities = Capabilities(exact=True)
 
-    def moments(self, hamiltonian, num_samples):
-        return super().moments(hamiltonian, num_samples)
+    def _moments(self, hamiltonian, num_samples):
+        return super()._moments(hamiltonian, num_samples)
 
 
 class DropsTheField(Perfect):
@@ -180,10 +180,10 @@ class DropsTheField(Perfect):
 
     capabilities = Capabilities(transverse_field=True)
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         plain = hamiltonian.replace()
         plain.is_quantum = False
-        return super().sample(plain, num_samples)
+        return super()._sample(plain, num_samples)
 
 
 class Unguarded(Perfect):
@@ -296,7 +296,7 @@ def test_faults_are_found(sampler, check, message):
 
 def test_the_name_of_a_third_partys_exception_is_shown_and_the_rest_still_runs():
     class Fails(LatentSampler):
-        def sample(self, hamiltonian, num_samples):
+        def _sample(self, hamiltonian, num_samples):
             raise KeyError("qubits")
 
     report = list(run_checks(Fails, num_samples=50))

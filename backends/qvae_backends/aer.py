@@ -91,7 +91,7 @@ class AerSampler(SeededSampler):
         with _sampler_errors():
             self._device = QiskitDevice(**self._options)
 
-    def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+    def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """Measurements of the trained circuit.
 
         ``info`` holds ``method``; of the trained state, without noise and shots, ``free_energy`` (nats), ``free_energy_gap``
@@ -109,7 +109,7 @@ class AerSampler(SeededSampler):
         order = torch.randperm(shots, generator=self.generator(torch.device("cpu"))).repeat(-(-num_samples // shots))
         return Samples(measured.spins[order[:num_samples]], info=measured.info)
 
-    def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
+    def _moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
         """Moments of all shots; ``info`` as from :meth:`sample`."""
         return Moments.from_samples(self._measured(hamiltonian, num_samples), hamiltonian)
 

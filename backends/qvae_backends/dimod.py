@@ -67,7 +67,7 @@ class DimodSampler(SeededSampler):
                 raise ValueError(f"parameters has {name!r}, which {self.path} doesn't know: {nearest(name, known)}")
         self.capabilities = replace(type(self).capabilities, native_beta=self._schedules_itself)
 
-    def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+    def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """One read of the dimod sampler for each sample; ``info`` holds ``method`` and ``wall_seconds``.
 
         Raises:

@@ -139,7 +139,7 @@ class AnnealerSampler(SeededSampler):
 
     # The contract -----------------------------------------------------------------------------------------------------
 
-    def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+    def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """Reads of as many anneals, more where chains break.
 
         ``info`` holds ``wall_seconds``, ``qpu_seconds``, ``submissions``, ``device_beta`` and ``device_beta_stderr`` (the

@@ -28,7 +28,7 @@ class ExactSampler(SeededSampler):
         exact=True,
     )
 
-    def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+    def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """Independent samples.
 
         ``info`` holds ``method``, ``log_z`` (nats), ``error_estimate`` (of the distribution in total variation and of
@@ -39,7 +39,7 @@ class ExactSampler(SeededSampler):
         spins = distribution.sample(num_samples, self.generator(hamiltonian.h.device))
         return Samples(spins, info=_info(distribution, started))
 
-    def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
+    def _moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
         """The exact moments, whatever ``num_samples`` is."""
         started = time.perf_counter()
         distribution = exact_distribution(hamiltonian)

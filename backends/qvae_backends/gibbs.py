@@ -10,7 +10,7 @@ from torch import Tensor
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.population import anneal_population
-from qvae.sampling.chains import ChainSampler
+from qvae.sampling.chains import ChainSampler, mixing_advice
 from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments, whole_number
 
 
@@ -62,20 +62,19 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
             raise ValueError("annealing and tempering are two remedies for the same trouble; set one of them to 0")
         self._copies = self.temperatures
 
-    def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+    def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """The spins of ``num_samples`` chains after their sweeps.
 
         ``info`` holds ``wall_seconds``, ``sweeps`` (burn-in included) and, of fresh chains, ``burn_in_memory``: their
         correlation with themselves over half of the burn-in. With annealing that is replaced by what
         :class:`~qvae.ising.population.Population` tells: ``temperatures``, ``population``, ``families``, ``log_z`` and
         ``log_z_stderr``. With tempering there is ``swap_acceptance``, a tensor on the device: the rate for each pair of
-        neighbouring temperatures, the coldest first. :func:`~qvae.sampling.chains.mixing_trouble` puts into words what they
-        say.
+        neighbouring temperatures, the coldest first. ``advice`` puts into words what they say.
         """
         kernel, chains, info = self._advance(hamiltonian, num_samples)
-        return Samples(kernel.to_spins(chains[:, 0]), info=info)
+        return Samples(kernel.to_spins(chains[:, 0]), info=info, advise=mixing_advice)
 
-    def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
+    def _moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
         """Moments of less variance than the samples': spins are replaced by their means given the other colours.
 
         <s_i> is the average over chains of m_i = E[s_i | other colours], and <s_i s_j> that of (m_i s_j + s_i m_j) / 2: the
@@ -84,7 +83,7 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         kernel, chains, info = self._advance(hamiltonian, num_samples)
         means, spins = (kernel.by_spin(rows).T for rows in kernel.means(chains[:, 0].float()))
         pairs = pair_moments(means, spins, hamiltonian) + pair_moments(spins, means, hamiltonian)
-        return Moments(means.mean(0).to(hamiltonian.h), (pairs / (2 * num_samples)).to(hamiltonian.h), info)
+        return Moments(means.mean(0).to(hamiltonian.h), (pairs / (2 * num_samples)).to(hamiltonian.h), info, mixing_advice)
 
     # Chains: their copies are at the temperatures, the coldest first --------------------------------------------------
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.path_integral import WorldLines, choose_slices, estimate_trotter_error
-from qvae.sampling.chains import ChainSampler
+from qvae.sampling.chains import ChainSampler, mixing_advice
 from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments, whole_number
 
 _GROUPS = 10  # of chains, whose spread tells the error of a Trotter error
@@ -56,7 +56,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
         if self.slices is not None and self.slices % 2:
             raise ValueError(f"slices is {slices!r}; it must be an even whole number, 2 or more")
 
-    def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+    def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """The spins of slice 0 of ``num_samples`` chains after their sweeps; every slice has the same distribution.
 
         ``info`` holds ``wall_seconds``, ``sweeps`` (burn-in included), ``slices``, and ``error_estimate``: about how far off
@@ -64,9 +64,9 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
         (:func:`~qvae.ising.path_integral.estimate_trotter_error`; :meth:`trotter_error` measures it).
         """
         kernel, chains, info = self._advance(hamiltonian, num_samples)
-        return Samples(kernel.to_spins(chains), info=info)
+        return Samples(kernel.to_spins(chains), info=info, advise=mixing_advice)
 
-    def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
+    def _moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
         """Moments of less variance than the samples': of all slices, and spins replaced by their conditional means.
 
         <s_i> is the average over chains and slices of m_i = E[s_i | segments of its world line, other colours], and <s_i s_j>
@@ -81,7 +81,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
             means, values = (kernel.gibbs.by_spin(part).T for part in rows)
             spins += means.sum(0) / number
             pairs += (pair_moments(means, values, hamiltonian) + pair_moments(values, means, hamiltonian)) / (2 * number)
-        return Moments(spins.to(hamiltonian.h), pairs.to(hamiltonian.h), info)
+        return Moments(spins.to(hamiltonian.h), pairs.to(hamiltonian.h), info, mixing_advice)
 
     def transverse_moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Tensor:
         """<sigma^x_i>, (n,), from the kinks of ``num_samples`` world lines after a call's sweeps.

@@ -247,8 +247,8 @@ def _settings(configured: SamplerSpec, hamiltonian: IsingHamiltonian) -> list[Sa
     return [spec for place, spec in enumerate(found) if keys.index(keys[place]) == place]
 
 
-class _OutOfTime(Exception):
-    """A candidate's share of the time is used up."""
+class _OutOfTime(BaseException):
+    """A candidate's share of the time is used up; no ``Exception``, which code that it interrupts may catch."""
 
 
 @contextmanager

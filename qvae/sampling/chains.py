@@ -16,6 +16,7 @@ from qvae.errors import SamplerError
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.info import Advice, SampleInfo
 from qvae.sampling.sampler import SeededSampler, whole_number
 
 Kernel = TypeVar("Kernel")
@@ -66,6 +67,12 @@ def _memory(before: Tensor, after: Tensor) -> tuple[float, float]:
     # Chains are independent, spins of one chain are not.
     shares = (past * now).sum(0) / variance
     return float(shares.sum()), float(shares.square().sum().sqrt())
+
+
+def mixing_advice(info: SampleInfo) -> list[Advice]:
+    """What chains say of their samples and moments; it waits for the device where there is a ``swap_acceptance``."""
+    trouble = mixing_trouble(info)
+    return [] if trouble is None else [Advice("mixing", trouble)]
 
 
 class ChainSampler(SeededSampler, Generic[Kernel]):

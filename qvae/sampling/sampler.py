@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import numbers
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from qvae.errors import CapabilityError, SamplerError
+from qvae.errors import CapabilityError, QvaeError, SamplerError
 from qvae.ising.block_gibbs import sparse_matrix
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.info import Advice, SampleInfo
+
+T = TypeVar("T")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,45 +62,60 @@ class Capabilities:
         return None
 
 
-@dataclass
-class Samples:
+Advise = Callable[[SampleInfo], Sequence[Advice]]
+
+
+class _Result:
+    """What a backend tells beside its numbers."""
+
+    def __init__(self, info: Mapping[str, Any], advise: Advise | None) -> None:
+        self.info, self.advise = SampleInfo.of(info), advise
+
+    @property
+    def advice(self) -> Sequence[Advice]:
+        """What the backend says about trouble; worked out when it is asked for, since it may have to wait for the device."""
+        return () if self.advise is None else self.advise(self.info)
+
+
+class Samples(_Result):
     """Spins drawn by a sampler.
 
     Attributes:
         spins: -1 or +1, int8, (num_samples, n).
         weights: not negative, summing to 1, (num_samples,); None for equal weights.
-        info: what the backend measured: ``wall_seconds``, ``qpu_seconds``, ``effective_beta``, ``chain_break_fraction``,
-            ``device_beta``, ``clipped``, ``error_estimate``, ``method``, as far as it applies.
+        info: what the backend measured; a plain mapping becomes a :class:`~qvae.sampling.info.SampleInfo`.
+        advise: the backend's way to put into words what ``info`` says about trouble; None if it has nothing to say.
     """
 
-    spins: Tensor
-    weights: Tensor | None = None
-    info: dict[str, Any] = field(default_factory=dict)
+    def __init__(
+        self, spins: Tensor, weights: Tensor | None = None, info: Mapping[str, Any] = _NOTHING, advise: Advise | None = None
+    ) -> None:
+        super().__init__(info, advise)
+        self.spins, self.weights = spins, weights
 
     def __len__(self) -> int:
         return len(self.spins)
 
 
-@dataclass
-class Moments:
+class Moments(_Result):
     """Expectations of the z-basis distribution, which are minus the gradient of log Z.
 
     Attributes:
         spins: <s_i>, (n,).
         pairs: <s_i s_j> over the Hamiltonian's edges, (m,).
-        info: as in :class:`Samples`.
+        info, advise: as in :class:`Samples`.
     """
 
-    spins: Tensor
-    pairs: Tensor
-    info: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, spins: Tensor, pairs: Tensor, info: Mapping[str, Any] = _NOTHING, advise: Advise | None = None) -> None:
+        super().__init__(info, advise)
+        self.spins, self.pairs = spins, pairs
 
     @classmethod
     def from_samples(cls, samples: Samples, hamiltonian: IsingHamiltonian) -> Moments:
         """Weighted averages over samples, on the Hamiltonian's device and in its type."""
         s = samples.spins.to(hamiltonian.h)
         weighted = s / len(s) if samples.weights is None else s * samples.weights.to(s).unsqueeze(1)
-        return cls(weighted.sum(0), pair_moments(weighted, s, hamiltonian), samples.info)
+        return cls(weighted.sum(0), pair_moments(weighted, s, hamiltonian), samples.info, samples.advise)
 
     @classmethod
     def conditional(cls, samples: Samples, hamiltonian: IsingHamiltonian) -> Moments:
@@ -111,7 +130,7 @@ class Moments:
         weights = s.new_full((len(s), 1), 1 / len(s)) if samples.weights is None else samples.weights.to(s).unsqueeze(1)
         means = weights * -torch.tanh(hamiltonian.local_fields(s))
         pairs = (pair_moments(means, s, hamiltonian) + pair_moments(s, means, hamiltonian)) / 2
-        return cls(means.sum(0), pairs, samples.info)
+        return cls(means.sum(0), pairs, samples.info, samples.advise)
 
 
 def pair_moments(left: Tensor, right: Tensor, hamiltonian: IsingHamiltonian) -> Tensor:
@@ -134,9 +153,10 @@ class LatentSampler(ABC):
     """Draws spins from the Gibbs state of an Ising Hamiltonian, measured in the z basis.
 
     A backend is one subclass: it says what it can do in ``capabilities``, takes its options as keyword arguments of
-    ``__init__`` (``seed`` among them if it uses random numbers), and implements :meth:`sample`. What its capabilities
-    exclude is refused before ``sample`` or ``moments`` is entered, and a system of no spins is answered there. A class
-    whose abilities depend on its options sets ``capabilities`` on the instance, too.
+    ``__init__`` (``seed`` among them if it uses random numbers), and implements :meth:`_sample`, and :meth:`_moments` if it
+    knows expectations better than samples do. Users call :meth:`sample` and :meth:`moments`, which refuse what the
+    capabilities exclude, answer a system of no spins themselves, and look at what comes back. A class whose abilities depend on
+    its options sets ``capabilities`` on the instance, too.
     """
 
     name: str = ""
@@ -145,20 +165,72 @@ class LatentSampler(ABC):
     budget_share: float = 0.0
     """How much of what the user allowed it to spend is spent, 0 to 1; schedules of training follow it."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Guard ``sample`` and ``moments``, so that no backend can forget to refuse what it can't do."""
-        super().__init_subclass__(**kwargs)
-        for method in ("sample", "moments"):
-            if method in cls.__dict__:
-                setattr(cls, method, _guarded(cls.__dict__[method]))
-
     @abstractmethod
+    def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+        """Draw from p(s) = <s|exp(-H)|s> / Z: 1 or more samples of 1 or more spins, within the capabilities."""
+
+    def _moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
+        """<s_i> and <s_i s_j> in the type and on the device of ``hamiltonian.h``; here they are averages of samples."""
+        return Moments.from_samples(self.sample(hamiltonian, num_samples), hamiltonian)
+
     def sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
-        """Draw ``num_samples`` spin configurations from p(s) = <s|exp(-H)|s> / Z.
+        """Draw ``num_samples`` spin configurations from p(s) = <s|exp(-H)|s> / Z, on the Hamiltonian's device.
 
         Raises:
             CapabilityError: the Hamiltonian is beyond the backend's capabilities; the message names those that can.
+            SamplerError: ``num_samples`` is no whole number above 0, or the backend failed or returned no such samples.
         """
+        self._require_sense(hamiltonian, num_samples)
+        if hamiltonian.num_spins == 0:
+            return _nothing(hamiltonian, num_samples)
+        samples = self._asked(self._sample, hamiltonian, num_samples)
+        fault = fault_of_samples(samples, hamiltonian, num_samples, hamiltonian.h.device.type == "cpu")
+        if fault is not None:
+            raise SamplerError(f"sampler {self.label!r} returned no samples: {fault}.")
+        samples.spins = samples.spins.to(hamiltonian.h.device)
+        return samples
+
+    def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
+        """<s_i> and <s_i s_j>, from ``num_samples`` samples unless the backend knows them better.
+
+        Raises:
+            CapabilityError, SamplerError: as :meth:`sample`.
+        """
+        self._require_sense(hamiltonian, num_samples)
+        if hamiltonian.num_spins == 0:
+            return Moments.from_samples(_nothing(hamiltonian, num_samples), hamiltonian)
+        moments = self._asked(self._moments, hamiltonian, num_samples)
+        fault = fault_of_moments(moments, hamiltonian)
+        if fault is not None:
+            raise SamplerError(f"sampler {self.label!r} returned no moments: {fault}.")
+        return moments
+
+    @property
+    def label(self) -> str:
+        """Its name, or that of the class, for messages."""
+        return self.name or type(self).__name__
+
+    def _require_sense(self, hamiltonian: IsingHamiltonian, num_samples: int) -> None:
+        """Refuse what no sampler could take, and what this one can't."""
+        if not isinstance(hamiltonian, IsingHamiltonian):
+            given = type(hamiltonian).__name__
+            raise SamplerError(f"sampler {self.label!r} was given a {given}; it takes a qvae.IsingHamiltonian(h, edges, J).")
+        self.check(hamiltonian)
+        if isinstance(num_samples, bool) or not isinstance(num_samples, numbers.Integral):
+            raise SamplerError(f"num_samples is {num_samples!r}; it must be a whole number, 1 or more.")
+        if num_samples < 1:
+            raise SamplerError(f"num_samples is {num_samples}; it must be 1 or more.")
+
+    def _asked(self, method: Callable[[IsingHamiltonian, int], T], hamiltonian: IsingHamiltonian, num_samples: int) -> T:
+        """What a backend's own method returns; an error that isn't ours becomes one that names the sampler."""
+        try:
+            return method(hamiltonian, num_samples)
+        except QvaeError:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split()).rstrip(".")
+            what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+            raise SamplerError(f"sampler {self.label!r} failed with {what}.") from error
 
     def submit(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Future[Samples]:
         """Ask for samples and return at once where the backend is remote; others sample now."""
@@ -169,10 +241,6 @@ class LatentSampler(ABC):
             future.set_exception(error)
         return future
 
-    def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
-        """<s_i> and <s_i s_j>, from ``num_samples`` samples unless the backend knows them better."""
-        return Moments.from_samples(self.sample(hamiltonian, num_samples), hamiltonian)
-
     def native_graph(self, num_spins: int) -> Graph:
         """The graph of ``num_spins`` of the hardware's own units, so that a prior on it needs no embedding.
 
@@ -180,7 +248,7 @@ class LatentSampler(ABC):
             CapabilityError: there is no such hardware, or it is smaller than that.
         """
         raise CapabilityError(
-            f"sampler {self.name or type(self).__name__!r} has no hardware graph, which model.latent.graph: native asks for; "
+            f"sampler {self.label!r} has no hardware graph, which model.latent.graph: native asks for; "
             "name a sampler that has one, as dwave, or another graph: rbm, pegasus, zephyr."
         )
 
@@ -212,7 +280,7 @@ class LatentSampler(ABC):
         able = capable_samplers(hamiltonian.num_spins, hamiltonian.is_quantum)
         remedy = f"these can: {', '.join(able)}" if able else "no installed sampler can"
         what = f"{hamiltonian.num_spins} spins{' with a transverse field' if hamiltonian.is_quantum else ''}"
-        raise CapabilityError(f"sampler {self.name or type(self).__name__!r} can't sample {what}: {reason}; {remedy}.")
+        raise CapabilityError(f"sampler {self.label!r} can't sample {what}: {reason}; {remedy}.")
 
     def state_dict(self) -> dict[str, Any]:
         """Chains, random number generators and warm starts, as tensors and plain values that JSON can hold."""
@@ -225,24 +293,57 @@ class LatentSampler(ABC):
             SamplerError: the state is of another backend or another system.
         """
         if state:
-            raise SamplerError(f"sampler {self.name or type(self).__name__!r} keeps no state, but was given {sorted(state)}.")
+            raise SamplerError(f"sampler {self.label!r} keeps no state, but was given {sorted(state)}.")
 
     def close(self) -> None:  # noqa: B027
         """Release connections; the sampler isn't used afterwards."""
 
 
-def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def guarded(self: LatentSampler, hamiltonian: IsingHamiltonian, num_samples: int, *args: Any, **kwargs: Any) -> Any:
-        self.check(hamiltonian)
-        if num_samples < 1:
-            raise SamplerError(f"num_samples is {num_samples}; it must be 1 or more.")
-        if hamiltonian.num_spins == 0:
-            empty = Samples(torch.zeros(num_samples, 0, dtype=torch.int8, device=hamiltonian.h.device))
-            return empty if method.__name__ == "sample" else Moments.from_samples(empty, hamiltonian)
-        return method(self, hamiltonian, num_samples, *args, **kwargs)
+def _nothing(hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
+    """Samples of no spins."""
+    return Samples(torch.zeros(num_samples, 0, dtype=torch.int8, device=hamiltonian.h.device))
 
-    return guarded
+
+def fault_of_samples(samples: Any, hamiltonian: IsingHamiltonian, num_samples: int, look_inside: bool) -> str | None:
+    """Why these can't be samples of the Hamiltonian, as a clause; None if they can.
+
+    Args:
+        look_inside: at the values, too, for which a GPU has to be waited for.
+    """
+    if not isinstance(samples, Samples):
+        return f"it is a {type(samples).__name__}, not a qvae.Samples"
+    spins, weights, shape = samples.spins, samples.weights, (num_samples, hamiltonian.num_spins)
+    if not isinstance(spins, Tensor):
+        return f"spins are a {type(spins).__name__}, not a torch.Tensor"
+    if tuple(spins.shape) != shape:
+        return f"it holds spins of shape {tuple(spins.shape)}, not (num_samples, n) = {shape}"
+    if weights is not None and tuple(weights.shape) != shape[:1]:
+        return f"it holds weights of shape {tuple(weights.shape)}, not (num_samples,) = {shape[:1]}"
+    if look_inside and spins.numel():
+        low, high = spins.aminmax()
+        if low < -1 or high > 1 or not bool(spins.all()):
+            strange = sorted(set(spins.unique().tolist()) - {-1, 1})
+            return f"spins hold {strange[:3]}; they must be -1 or +1 (from bits z: 2z - 1)"
+    if spins.dtype != torch.int8:
+        return f"spins are {spins.dtype}, not torch.int8"
+    if look_inside and weights is not None:
+        if bool((weights < 0).any()):
+            return "a weight is negative"
+        if not abs(float(weights.double().sum()) - 1) < 1e-4:
+            return f"weights sum to {float(weights.sum()):.6g}, not to 1"
+    return None
+
+
+def fault_of_moments(moments: Any, hamiltonian: IsingHamiltonian) -> str | None:
+    """Why these can't be moments of the Hamiltonian, as a clause; None if they can. No values are looked at."""
+    if not isinstance(moments, Moments):
+        return f"it is a {type(moments).__name__}, not a qvae.Moments"
+    for name, length in (("spins", hamiltonian.num_spins), ("pairs", hamiltonian.graph.num_edges)):
+        tensor = getattr(moments, name)
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != (length,):
+            found = f"have shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else f"are a {type(tensor).__name__}"
+            return f"moments' {name} {found}, not ({length},)"
+    return None
 
 
 def whole_number(option: str, value: Any, least: int) -> int:
@@ -302,7 +403,7 @@ class SeededSampler(LatentSampler):
         """Go on with a generator's state."""
         foreign = sorted(set(state) - {"generator"})
         if foreign:
-            raise SamplerError(f"sampler {self.name or type(self).__name__!r} was given the state {foreign} of another one.")
+            raise SamplerError(f"sampler {self.label!r} was given the state {foreign} of another one.")
         self._generator, self._restored = None, state.get("generator")
 
     def __getstate__(self) -> dict[str, Any]:

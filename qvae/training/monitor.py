@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ class Monitor:
         self._totals = parts if self._totals is None else self._totals.to(parts) + parts
         self._steps += 1
 
-    def record_call(self, info: dict[str, Any]) -> None:
+    def record_call(self, info: Mapping[str, Any]) -> None:
         """Add what a sampler's call measured and cost."""
         for key in _OF_CALLS:
             if key in info:

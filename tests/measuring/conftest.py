@@ -31,7 +31,7 @@ class Known(LatentSampler):
         self.generator = torch.Generator().manual_seed(seed)
         self.sizes = []
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         self.clock.now += self.call + self.each * num_samples
         self.sizes.append(num_samples)
         tempered = hamiltonian.replace(hamiltonian.h * self.beta, hamiltonian.J * self.beta)
@@ -43,8 +43,8 @@ class Chains(Known):
 
     capabilities = Capabilities(persistent=True)
 
-    def sample(self, hamiltonian, num_samples):
-        found = super().sample(hamiltonian, num_samples)
+    def _sample(self, hamiltonian, num_samples):
+        found = super()._sample(hamiltonian, num_samples)
         if len(self.sizes) % 4 == 1:
             self.kept = found.spins
         return Samples(self.kept)

@@ -98,10 +98,10 @@ class Lagging(LatentSampler):
     def __init__(self):
         self.before = None
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
 
-    def moments(self, hamiltonian, num_samples):
+    def _moments(self, hamiltonian, num_samples):
         now = find_truth(hamiltonian, 1.0).moments
         found, self.before = self.before or now, now
         return Moments(found.spins, found.pairs)
@@ -131,7 +131,7 @@ def test_a_candidate_that_fails_or_takes_too_long_is_told(truth, made):
 
 
 class Endless(LatentSampler):
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         while True:
             pass
 

@@ -17,7 +17,7 @@ PLAIN = """
     from qvae import LatentSampler, Samples
 
     class Plain(LatentSampler):
-        def sample(self, hamiltonian, num_samples):
+        def _sample(self, hamiltonian, num_samples):
             n = hamiltonian.num_spins
             states = 2 * torch.cartesian_prod(*[torch.arange(2)] * n).reshape(-1, n) - 1
             weights = torch.softmax(-hamiltonian.energy(states).detach(), 0)
@@ -99,7 +99,7 @@ def test_options(install):
                 super().__init__(**options)
                 self.shots, self.ratio = shots, shots / width
 
-            def sample(self, hamiltonian, num_samples): ...
+            def _sample(self, hamiltonian, num_samples): ...
     """
     install("needy", source, "needy = needy:Base")
     # Options that **options hands on to the parent are found, too: a run seeds every sampler that takes a seed.
@@ -143,7 +143,7 @@ def test_a_module_missing_only_when_the_sampler_is_made(install):
             def __init__(self):
                 import absent_module
 
-            def sample(self, hamiltonian, num_samples): ...
+            def _sample(self, hamiltonian, num_samples): ...
     """
     install("late-import", source, "late = late_import:Late", extras=("late",))
     with pytest.raises(SamplerError, match=r"'late' needs the module absent_module, .*: pip install 'late-import\[late\]'"):
@@ -176,9 +176,9 @@ def test_one_package_found_twice_is_no_conflict(install):
         ("Thing = 3", "is no sampler: broken:Thing of package broken is not a subclass"),
         ("", "can't be loaded, since broken:Thing of package broken raised AttributeError: .*'Thing'"),
         ("raise RuntimeError('no licence')", "can't be loaded, since .* raised RuntimeError: no licence"),
-        ("from qvae import LatentSampler\nclass Thing(LatentSampler): ...", "is unfinished: .* doesn't implement sample"),
+        ("from qvae import LatentSampler\nclass Thing(LatentSampler): ...", "is unfinished: .* doesn't implement _sample"),
         (
-            "from qvae import LatentSampler\nclass Thing(LatentSampler):\n  capabilities = {}\n  def sample(self, H, n): ...",
+            "from qvae import LatentSampler\nclass Thing(LatentSampler):\n  capabilities = {}\n  def _sample(self, H, n): ...",
             "the class attribute capabilities of broken:Thing of package broken is not a qvae.Capabilities",
         ),
     ],

@@ -9,6 +9,7 @@ from qvae.errors import CapabilityError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.info import Advice
 from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler, pair_moments
 
 PAIR = IsingHamiltonian([0.1, -0.2], [(0, 1)], [0.5])
@@ -17,12 +18,12 @@ PAIR = IsingHamiltonian([0.1, -0.2], [(0, 1)], [0.5])
 class Upwards(LatentSampler):
     capabilities = Capabilities(max_spins=3)
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
 
 
 class Coins(SeededSampler):
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         shape = (num_samples, hamiltonian.num_spins)
         return Samples(2 * torch.randint(0, 2, shape, generator=self.generator(torch.device("cpu"))).to(torch.int8) - 1)
 
@@ -76,12 +77,101 @@ def test_no_samples_is_an_error_and_no_spins_is_not():
     empty = IsingHamiltonian([], [], [])
 
     class Never(LatentSampler):
-        def sample(self, hamiltonian, num_samples):
+        def _sample(self, hamiltonian, num_samples):
             raise AssertionError("there is nothing to sample")
 
     assert Never().sample(empty, 5).spins.shape == (5, 0)
     assert Upwards().sample(empty, 5).spins.shape == (5, 0)
     assert Upwards().moments(empty, 5).pairs.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("hamiltonian", "num_samples", "words"),
+    [
+        ({"h": [0.1]}, 5, r"'Upwards' was given a dict; it takes a qvae\.IsingHamiltonian"),
+        (PAIR, 2.5, "num_samples is 2.5; it must be a whole number, 1 or more"),
+        (PAIR, True, "num_samples is True; it must be a whole number"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(hamiltonian, num_samples, words):
+    for ask in (Upwards().sample, Upwards().moments):
+        with pytest.raises(SamplerError, match=words):
+            ask(hamiltonian, num_samples)
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (torch.ones(5, 2, dtype=torch.int8), "'Returns' returned no samples: it is a Tensor, not a qvae.Samples"),
+        (Samples(torch.ones(4, 2, dtype=torch.int8)), r"spins of shape \(4, 2\), not \(num_samples, n\) = \(5, 2\)"),
+        (Samples(torch.ones(5, 2)), "spins are torch.float32, not torch.int8"),
+        (Samples(torch.tensor([[0, 1]] * 5, dtype=torch.int8)), r"spins hold \[0\]; they must be -1 or \+1"),
+        (Samples(torch.tensor([[3, 1]] * 5, dtype=torch.int8)), r"spins hold \[3\]"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), torch.ones(4) / 4), r"weights of shape \(4,\)"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), torch.tensor([1.5, -0.5, 0, 0, 0])), "a weight is negative"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), torch.full((5,), torch.nan)), "weights sum to nan, not to 1"),
+    ],
+)
+def test_what_comes_back_is_looked_at(returned, words):
+    class Returns(LatentSampler):
+        def _sample(self, hamiltonian, num_samples):
+            return returned
+
+    for ask in (Returns().sample, Returns().moments):
+        with pytest.raises(SamplerError, match=words):
+            ask(PAIR, 5)
+
+
+def test_moments_of_another_length_are_refused():
+    class Short(Upwards):
+        def _moments(self, hamiltonian, num_samples):
+            return Moments(torch.zeros(2), torch.zeros(3))
+
+    with pytest.raises(SamplerError, match=r"'Short' returned no moments: moments' pairs have shape \(3,\), not \(1,\)"):
+        Short().moments(PAIR, 5)
+
+
+def test_errors_of_others_become_ours_and_an_interrupt_stays_one():
+    class Fails(LatentSampler):
+        def _sample(self, hamiltonian, num_samples):
+            raise self.error
+
+    sampler = Fails()
+    for error, words in (
+        (RuntimeError("out of\n memory."), "sampler 'Fails' failed with RuntimeError: out of memory."),
+        (KeyError(), "sampler 'Fails' failed with KeyError."),
+        (SamplerError("it is offline."), "it is offline."),
+    ):
+        sampler.error = error
+        for ask in (sampler.sample, sampler.moments):
+            with pytest.raises(SamplerError) as caught:
+                ask(PAIR, 5)
+            assert str(caught.value) == words
+    sampler.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        sampler.sample(PAIR, 5)
+
+
+def test_what_is_told_is_a_mapping_with_fields_and_advice_comes_when_it_is_asked_for():
+    asked = []
+
+    def advise(info):
+        asked.append(info)
+        return [Advice("slow", f"it took {info.wall_seconds} s")]
+
+    samples = Samples(torch.ones(2, 2, dtype=torch.int8), info={"wall_seconds": 3.0, "sweeps": 7}, advise=advise)
+    assert (samples.info.wall_seconds, samples.info.qpu_seconds, samples.info.extra) == (3.0, None, {"sweeps": 7})
+    assert dict(samples.info) == {"wall_seconds": 3.0, "sweeps": 7}
+    assert samples.info.get("sweeps") == 7
+    assert ("qpu_seconds" in samples.info, "sweeps" in samples.info) == (False, True)
+    samples.info |= {"qpu_seconds": 0.5, "sweeps": 8}
+    assert (samples.info.qpu_seconds, samples.info["sweeps"]) == (0.5, 8)
+    moments = Moments.from_samples(samples, PAIR)
+    assert not asked
+    assert [moments.advice, samples.advice] == 2 * [[Advice("slow", "it took 3.0 s")]]
+    assert Samples(samples.spins).advice == ()
+    with pytest.raises(TypeError, match="info is a list, not a mapping"):
+        Samples(samples.spins, info=[1])
 
 
 def test_state_of_another_sampler_is_refused():

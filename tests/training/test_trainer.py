@@ -13,6 +13,7 @@ from qvae.config.schema import ModelConfig, TrainingConfig
 from qvae.data import dataset_from_arrays
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
 from qvae.models.qvae import QVAE
+from qvae.sampling.chains import mixing_advice
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
 from qvae.training.monitor import Monitor, TrainingDiverged
@@ -153,7 +154,7 @@ class HotSampler(LatentSampler):
 
     capabilities = Capabilities()
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         from qvae.ising.exact import exact_distribution
 
         hot = hamiltonian.replace(h=0.3 * hamiltonian.h, J=0.3 * hamiltonian.J)
@@ -162,10 +163,10 @@ class HotSampler(LatentSampler):
 
 def test_a_sampler_that_fails_costs_the_step_in_flight_and_no_more():
     class Failing(HotSampler):
-        def sample(self, hamiltonian, num_samples):
+        def _sample(self, hamiltonian, num_samples):
             if run.step == 7:
                 raise SamplerError("the annealer is offline.")
-            return super().sample(hamiltonian, num_samples)
+            return super()._sample(hamiltonian, num_samples)
 
     saved = []
     run = trainer(Failing())
@@ -179,10 +180,10 @@ def test_an_epoch_at_whose_end_the_sampler_failed_is_not_lost(tmp_path):
     class Failing(HotSampler):
         broken = True
 
-        def sample(self, hamiltonian, num_samples):
+        def _sample(self, hamiltonian, num_samples):
             if self.broken and num_samples == 20 and run.step == run.total_steps:
                 raise SamplerError("the annealer is offline.")
-            return super().sample(hamiltonian, num_samples)
+            return super()._sample(hamiltonian, num_samples)
 
     sampler = Failing()
     run = trainer(sampler, Monitor(tmp_path))
@@ -207,11 +208,11 @@ class Spender(HotSampler):
     def budget_share(self):
         return min(1.0, self.spent / self.budget)
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         if self.spent + 1 > self.budget:
             raise BudgetExhausted("the budget is spent.")
         self.spent += 1
-        samples = super().sample(hamiltonian, num_samples)
+        samples = super()._sample(hamiltonian, num_samples)
         samples.info |= {"qpu_seconds": 1.0, "device_beta": 0.3, "clipped": 0.0}
         return samples
 
@@ -261,7 +262,7 @@ class StuckSampler(LatentSampler):
 
     capabilities = Capabilities(persistent=True)
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         spins = torch.randint(0, 2, (num_samples, hamiltonian.num_spins), generator=torch.Generator().manual_seed(0))
         return Samples((2 * spins - 1).to(torch.int8))
 
@@ -269,9 +270,9 @@ class StuckSampler(LatentSampler):
 class GlassySampler(LatentSampler):
     """Perfect samples, of which it says that its chains never left their modes."""
 
-    def sample(self, hamiltonian, num_samples):
+    def _sample(self, hamiltonian, num_samples):
         spins = load_sampler("exact", seed=0).sample(hamiltonian, num_samples).spins
-        return Samples(spins, info={"burn_in_memory": 0.9, "burn_in_memory_stderr": 0.02})
+        return Samples(spins, info={"burn_in_memory": 0.9, "burn_in_memory_stderr": 0.02}, advise=mixing_advice)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,7 @@ def test_exact_training_learns_the_transverse_field_and_needs_no_samples():
         capabilities = Capabilities(transverse_field=True)
         asked = 0
 
-        def sample(self, hamiltonian, num_samples):
+        def _sample(self, hamiltonian, num_samples):
             self.asked += 1
             return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
 
