@@ -25,10 +25,10 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Statevector
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError
-
-from qvae.circuits.gibbs_ansatz import GibbsAnsatz
 from qvae_backends.aer import measured_spins
 from qvae_backends.qiskit_device import QiskitDevice
+
+from qvae.circuits.gibbs_ansatz import GibbsAnsatz
 
 
 def random_hamiltonian(n, gamma=0.0, seed=0):

@@ -7,9 +7,9 @@ import torch
 from qvae_backends.statevector import StatevectorExecutor, final_states
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
-from qvae.circuits.conformance import check_executor
 from qvae.circuits.gates import GATES
 from qvae.errors import ExecutorError
+from qvae.testing import check_executor
 
 
 def random_circuit(num_qubits=5, num_gates=60, seed=0):
@@ -49,7 +49,9 @@ def test_states_and_expectations_are_qiskit_s(dtype, tolerance):
         for row in range(4):
             bound = theirs.assign_parameters(values[row, columns].double().tolist())
             expected = info.Statevector(bound)
-            assert abs(torch.vdot(states[row].to(torch.complex128), torch.tensor(expected.data))) == pytest.approx(1, abs=tolerance)
+            assert abs(torch.vdot(states[row].to(torch.complex128), torch.tensor(expected.data))) == pytest.approx(
+                1, abs=tolerance
+            )
             means = torch.tensor([expected.expectation_value(operator).real for operator in operators])
             assert (found[row] - means).abs().max() < 4 * tolerance
 

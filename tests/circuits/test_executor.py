@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
-from qvae.circuits.dense import dense_expectation, dense_state
 from qvae.circuits.executor import Executor, ExecutorCapabilities, SeededExecutor
 from qvae.errors import CircuitError, ExecutorError, QvaeError
+from qvae.testing.dense import dense_expectation, dense_state
 
 TURN = Circuit(2, [Gate("rx", (0,), (Affine(0),)), Gate("ry", (1,), (Affine(0),)), Gate("cx", (0, 1))], 1)
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from qvae.circuits.conformance import check_executor
 from qvae.circuits.registry import executor_infos, executor_options, list_executors, load_executor
 from qvae.errors import ExecutorError
+from qvae.testing import check_executor
 
 DENSE = """
     import torch
-    from qvae.circuits.dense import dense_state
+    from qvae.testing.dense import dense_state
     from qvae.circuits.executor import SeededExecutor
 
     class Dense(SeededExecutor):
