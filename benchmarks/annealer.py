@@ -28,7 +28,7 @@ import torch
 
 import qvae
 from qvae.config.schema import TrainingConfig
-from qvae.data import dataset_from_arrays
+from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import SamplerError
 from qvae.ising.graphs import Graph
 from qvae.models.qvae import QVAE

@@ -17,8 +17,10 @@ from pathlib import Path
 import torch
 
 import qvae
-from qvae.data import load_data
-from qvae.evaluation.frechet import frechet_table, save_classifier, shipped_name, train_classifier
+from qvae.data.load import load_data
+from qvae.evaluation.classifier import train_classifier
+from qvae.evaluation.classifier_files import save_classifier, shipped_name
+from qvae.evaluation.frechet import frechet_table
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from torch import Tensor
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.graphs import Graph, edge_list, pegasus, rbm, zephyr
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.path_integral import WorldLines
+from qvae.ising.world_lines import WorldLines
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Moments, Samples
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from qvae import load_sampler
+from qvae.ising.annealing import bidirectional_annealing
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.partition import bidirectional_annealing
 from qvae.measuring.problems import make_problem
 from qvae.measuring.truth import Truth, find_truth
 from qvae.sampling.chains import mixing_trouble

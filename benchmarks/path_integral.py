@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qvae.ising.graphs import rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.path_integral import WorldLines
+from qvae.ising.world_lines import WorldLines
 
 SIDE, CHAINS, SLICES, SWEEPS, GAMMA = 128, 1000, 16, 100, 1.0
 REPEATS = 100  # of each part alone

@@ -18,9 +18,12 @@ import torch
 from torch.nn import functional as F
 
 import qvae
-from qvae.data import load_data
+from qvae.data.load import load_data
+from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
-from qvae.training.trainer import Trainer, use_bfloat16
+from qvae.training.devices import use_bfloat16
+from qvae.training.objectives.boltzmann import BoltzmannObjective
+from qvae.training.trainer import Trainer
 
 
 class Rounds(Trainer):
@@ -36,9 +39,9 @@ class Rounds(Trainer):
 def trainer_rounds(config: qvae.Config, steps: int) -> Callable[[], float]:
     """A function that trains ``steps`` more steps with :class:`Trainer` and returns the seconds."""
     dataset = load_data(config.data)
-    model = QVAE(config.model, dataset.mean_image)
+    model = QVAE.from_config(config.model, Statistics.of(dataset))
     sampler = qvae.load_sampler("gibbs", seed=1, **config.sampler.options)
-    trainer = Rounds(model, dataset, config.training, sampler)
+    trainer = Rounds(BoltzmannObjective(model, dataset.prepare, config.training, sampler), dataset, config.training)
 
     def round_of_steps() -> float:
         trainer.stop_at += steps
@@ -52,7 +55,7 @@ def trainer_rounds(config: qvae.Config, steps: int) -> Callable[[], float]:
 def handwritten_rounds(config: qvae.Config, steps: int) -> Callable[[], float]:
     """The same step written out for an RBM prior with a factorial posterior and the Gumbel relaxation."""
     dataset, training = load_data(config.data), config.training
-    model = QVAE(config.model, dataset.mean_image).train()
+    model = QVAE.from_config(config.model, Statistics.of(dataset)).train()
     images = dataset.train.flatten(1)
     n1, n2 = config.model.latent.sizes
     h, J = model.prior.h, model.prior.J

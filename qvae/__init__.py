@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qvae.config.load import load_config
     from qvae.config.schema import Config
-    from qvae.data import load_data
+    from qvae.data.load import load_data
     from qvae.errors import QvaeError
     from qvae.ising.graphs import Graph
     from qvae.ising.hamiltonian import IsingHamiltonian
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Config": "qvae.config.schema",
     "load_config": "qvae.config.load",
-    "load_data": "qvae.data",
+    "load_data": "qvae.data.load",
     "QvaeError": "qvae.errors",
     "Graph": "qvae.ising.graphs",
     "IsingHamiltonian": "qvae.ising.hamiltonian",

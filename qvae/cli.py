@@ -272,8 +272,8 @@ def recommend(
     overrides: Set = None,
 ) -> None:
     """Which sampler and settings give this prior's gradient the accuracy it needs at the least cost, on this machine."""
+    from qvae.measuring.advice import recommendation_table, recommendation_text
     from qvae.measuring.recommend import recommend as measure
-    from qvae.measuring.recommend import recommendation_table, recommendation_text
 
     console = _console()
     with _working(console) as progress:
@@ -305,9 +305,10 @@ def benchmark_samplers(
 ) -> None:
     """Speed and errors of samplers on problems whose truth is known: a table, results.json and report.html."""
     from qvae.config.load import load_config
+    from qvae.measuring.benchmark import RESULTS, run_benchmark
     from qvae.measuring.problems import DEFAULT_PROBLEMS, make_problem
     from qvae.measuring.report import overview_table, sampler_table, write_sampler_report
-    from qvae.measuring.samplers import RESULTS, local_samplers, parse_sampler, run_benchmark
+    from qvae.measuring.specs import local_samplers, parse_sampler
     from qvae.training.trainer import choose_device
 
     console = _console()
@@ -343,7 +344,8 @@ def benchmark_training(
 ) -> None:
     """Images per second, where the time goes, memory and likelihood against time, with one sampler and another."""
     from qvae.config.load import load_config
-    from qvae.measuring.samplers import RESULTS, SamplerSpec, parse_sampler
+    from qvae.measuring.benchmark import RESULTS
+    from qvae.measuring.specs import SamplerSpec, parse_sampler
     from qvae.measuring.training import benchmark_training as measure
     from qvae.measuring.training import training_table, write_training_report
 

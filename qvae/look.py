@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
-from qvae.data import Dataset, binarize_fixed, epoch_permutation
+from qvae.data.dataset import Dataset, binarize_fixed, epoch_permutation
 from qvae.errors import DataError, SamplerError, nearest
-from qvae.evaluation.frechet import check_inception, feature_classifier, frechet_table, inception_table
+from qvae.evaluation.classifier_files import feature_classifier
+from qvae.evaluation.frechet import frechet_table
+from qvae.evaluation.inception import check_inception, inception_table
 from qvae.evaluation.latents import ALIVE, pca, probe, unit_information
 from qvae.evaluation.likelihood import Likelihood, evaluate_likelihood, prior_log_partition
 from qvae.evaluation.tsne import LatentFilm

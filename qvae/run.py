@@ -21,9 +21,10 @@ import qvae
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.load import dump_config, load_config
 from qvae.config.schema import Config, ModelConfig, SamplerConfig
-from qvae.data import Dataset, load_data
+from qvae.data.dataset import Dataset
+from qvae.data.load import load_data
 from qvae.errors import ConfigError, DataError, RunError, SamplerError
-from qvae.evaluation.frechet import check_inception
+from qvae.evaluation.inception import check_inception
 from qvae.files import atomic_write_text
 from qvae.ising.graphs import Graph
 from qvae.look import EVALUATION, evaluate, film
@@ -261,7 +262,7 @@ def _with_absolute_paths(config: Config) -> Config:
     config = config.model_copy(deep=True)
     if config.data.root is not None:
         config.data.root = str(Path(config.data.root).expanduser().absolute())
-    if Path(config.data.name).suffix in (".npy", ".npz"):
+    if config.data.is_path:
         config.data.name = str(Path(config.data.name).expanduser().absolute())
     for chosen in (config.sampler, config.generation.sampler):
         for option in ("record", "replay"):  # files, whatever the sampler

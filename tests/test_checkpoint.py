@@ -10,9 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from qvae import checkpoint
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import RunError
-from qvae import checkpoint
 
 
 def make_state():

@@ -1,16 +1,16 @@
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import yaml
 
-from qvae import config as module
 from qvae.config.load import dump_config, load_config, parse_assignments, shipped_configs
 from qvae.config.schema import Config, LatentConfig
 from qvae.errors import ConfigError
 
-CONFIGS = Path(module.__file__).parent / "configs"
+CONFIGS = resources.files("qvae") / "configs"
 
 
 def keys_of(tree, above=()):
@@ -22,7 +22,7 @@ def keys_of(tree, above=()):
 
 def test_importing_is_quick_and_the_default_is_the_shipped_digits():
     assert load_config() == load_config("digits") == Config()
-    code = "import sys, qvae.config; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, qvae.config.load; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -109,7 +109,7 @@ def test_options_of_a_sampler_from_the_command_line():
         ("model.latent.graph=chimaera", """model.latent.graph is "chimaera"; did you mean 'chimera'"""),
         ("model.kind=3", "model.kind is 3; Allowed: qvae"),
         ("data.name=mnits", "did you mean 'mnist'"),
-        ("data.name=images.csv", "or a path that ends in .npy or .npz"),
+        ("data.name=images.mat", "or a path that ends in .npy, .npz, .csv or .parquet, or a folder of images"),
         ("training.device=gpu", """training.device is "gpu"; it must be auto, cpu, cuda or cuda:N"""),
         ("training.device=cuda:x", "it must be auto, cpu, cuda or cuda:N"),
         # Types

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.path_integral import WorldLines, choose_slices, estimate_trotter_error
+from qvae.ising.trotter import choose_slices, estimate_trotter_error
+from qvae.ising.world_lines import WorldLines
 from qvae.sampling.chains import ChainSampler, mixing_advice
 from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments, whole_number
 
@@ -21,7 +22,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
     """Cluster updates of all world lines of one colour at once, one chain for each sample.
 
     The Gibbs state of n spins in a transverse field is sampled as that of n classical spins in each of many slices of
-    imaginary time; see :class:`~qvae.ising.path_integral.WorldLines`. Without a transverse field there is one slice, and this
+    imaginary time; see :class:`~qvae.ising.world_lines.WorldLines`. Without a transverse field there is one slice, and this
     is block Gibbs sampling. Each spin may have a transverse field of its own.
 
     Persistent chains go on from one call to the next on the same :class:`~qvae.ising.graphs.Graph` object, as those of the
@@ -31,7 +32,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
         sweeps: updates of every world line in a call, 1 or more.
         burn_in: updates of a fresh chain, which starts from random spins, before the sweeps of its first call; 0 or more.
         slices: of imaginary time, even and 2 or more. None takes the fewest for which no mean or correlation should be off
-            by more than 0.005 (:func:`~qvae.ising.path_integral.choose_slices`); as couplings grow, chains that go on may
+            by more than 0.005 (:func:`~qvae.ising.trotter.choose_slices`); as couplings grow, chains that go on may
             get more of them, but never fewer.
         persistent: keep the chains; if not, all of them are fresh in every call.
         seed: of the chains.
@@ -61,7 +62,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
 
         ``info`` holds ``wall_seconds``, ``sweeps`` (burn-in included), ``slices``, and ``error_estimate``: about how far off
         means and correlations are because slices aren't infinitely many
-        (:func:`~qvae.ising.path_integral.estimate_trotter_error`; :meth:`trotter_error` measures it).
+        (:func:`~qvae.ising.trotter.estimate_trotter_error`; :meth:`trotter_error` measures it).
         """
         kernel, chains, info = self._advance(hamiltonian, num_samples)
         return Samples(kernel.to_spins(chains), info=info, advise=mixing_advice)

@@ -20,7 +20,7 @@ import qvae
 from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.path_integral import WorldLines
+from qvae.ising.world_lines import WorldLines
 
 PRIORS = Path(qvae.__file__).parent / "benchmark" / "priors"
 _GROUPS = 10  # of ladders, whose spread tells the error of the reference

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from qvae.config.names import LIKELIHOODS
 from qvae.errors import nearest
 
 Positive = Annotated[int, Field(ge=1)]
@@ -25,13 +27,14 @@ class Section(BaseModel):
 
 
 DATA_SETS = ("digits", "mnist", "fashion-mnist")
+DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
 
 
 class DataConfig(Section):
-    """Which images, where they are, and how they become bits."""
+    """Which data, where they are, and how they become bits."""
 
     name: str = "digits"
-    """digits | mnist | fashion-mnist | a path to .npy or .npz"""
+    """digits | mnist | fashion-mnist | a path to .npy, .npz, .csv or .parquet | a folder of PNG or JPEG files"""
     root: str | None = None
     """folder of the idx files; None looks in ./data/<name> and in the user's cache"""
     download: bool = False
@@ -39,13 +42,36 @@ class DataConfig(Section):
     binarize: Literal["auto", "dynamic", "fixed", "threshold"] = "auto"
     """dynamic draws pixels anew at every use; fixed draws them once from a fixed seed; threshold cuts at 0.5;
     auto is threshold for digits, whose sixteen grey levels are mostly noise when drawn, and dynamic for all else"""
+    layout: Literal["auto", "nchw", "nhwc"] = "auto"
+    """where the channels of an array of images stand; auto reads what could be either as nchw"""
+    labels: str | None = None
+    """column of a table that holds class labels; None for none"""
+    size: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
+    """height and width to which the files of a folder are resized; None takes files of one size as they are"""
 
     @field_validator("name")
     @classmethod
     def _is_known_or_a_path(cls, name: str) -> str:
-        if name not in DATA_SETS and Path(name).suffix not in (".npy", ".npz"):
-            raise ValueError(f"{nearest(name, DATA_SETS)}, or a path that ends in .npy or .npz")
+        # A folder is known by its slash, so that a run opens when its data have moved.
+        is_folder = "/" in name or os.sep in name or os.path.isdir(name)
+        if name not in DATA_SETS and Path(name).suffix not in DATA_ENDINGS and not is_folder:
+            endings = f"{', '.join(DATA_ENDINGS[:-1])} or {DATA_ENDINGS[-1]}"
+            raise ValueError(f"{nearest(name, DATA_SETS)}, or a path that ends in {endings}, or a folder of images")
         return name
+
+    @model_validator(mode="after")
+    def _labels_and_size_fit(self) -> DataConfig:
+        suffix = Path(self.name).suffix
+        if self.labels is not None and suffix not in (".csv", ".parquet"):
+            raise ValueError(f"labels is {self.labels!r}, a column of a .csv or .parquet table, but name is {self.name!r}")
+        if self.size is not None and (not self.is_path or suffix in DATA_ENDINGS):
+            raise ValueError(f"size is {self.size}; it resizes the files of a folder, but name is {self.name!r}")
+        return self
+
+    @property
+    def is_path(self) -> bool:
+        """Whether ``name`` is that of a file or folder."""
+        return self.name not in DATA_SETS
 
     @property
     def binarization(self) -> Literal["dynamic", "fixed", "threshold"]:
@@ -158,10 +184,21 @@ class ModelConfig(Section):
     """The variational autoencoder."""
 
     kind: Literal["qvae"] = "qvae"
+    likelihood: str = "bernoulli"
+    """what data are, given the decoder's output: bernoulli | gaussian | poisson | negative-binomial | categorical"""
+    variance: Literal["shared", "features"] = "shared"
+    """of gaussian, which learns it in units of each feature's own: one for all features, or one for each"""
     latent: LatentConfig = LatentConfig()
     posterior: PosteriorConfig = PosteriorConfig()
     relaxation: RelaxationConfig = RelaxationConfig()
     network: NetworkConfig = NetworkConfig()
+
+    @field_validator("likelihood")
+    @classmethod
+    def _is_a_likelihood(cls, likelihood: str) -> str:
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(nearest(likelihood, LIKELIHOODS))
+        return likelihood
 
     @model_validator(mode="after")
     def _levels_have_spins(self) -> ModelConfig:
@@ -272,7 +309,5 @@ class Config(Section):
                 "train_gamma to false"
             )
         if exact and self.model.posterior.levels > 1:
-            raise ValueError(
-                f"model.posterior.levels is {self.model.posterior.levels}; training.prior_gradient: exact takes 1"
-            )
+            raise ValueError(f"model.posterior.levels is {self.model.posterior.levels}; training.prior_gradient: exact takes 1")
         return self

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qvae.ising.diagonal_elements import log_diagonal_element
+from qvae.ising.estimate import LogPartition
 from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.partition import LogPartition, log_partition
-from qvae.ising.path_integral import log_diagonal_element, path_integral_log_partition
+from qvae.ising.partition import log_partition
+from qvae.ising.quantum_partition import path_integral_log_partition
 from qvae.models.qvae import QVAE
 
 _GAP_DRAWS = 200  # at half a minute for 256 spins; their spread is then a few percent of the gap
@@ -84,7 +86,7 @@ def evaluate_likelihood(
 
     With a transverse field, log p(z) is exact up to ``MAX_QUANTUM_SPINS`` spins. Beyond, every z has its bound
     -E(z) - log Z, and the ELBO is the Q-ELBO plus the gap of up to 200 draws of z, each by path integrals
-    (:func:`~qvae.ising.path_integral.log_diagonal_element`).
+    (:func:`~qvae.ising.diagonal_elements.log_diagonal_element`).
     """
     generator = torch.Generator(images.device).manual_seed(seed)
     hamiltonian = model.prior.hamiltonian().detach()

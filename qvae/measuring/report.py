@@ -9,7 +9,7 @@ from typing import Any
 
 from qvae.files import atomic_write_text
 from qvae.look import save_figure
-from qvae.measuring.samplers import MEASURE
+from qvae.measuring.accuracy import MEASURE
 from qvae.reporting.page import Picture, Section, Table, render_page
 
 REPORT = "report.html"

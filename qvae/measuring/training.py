@@ -25,8 +25,10 @@ from qvae.errors import QvaeError, RunError
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
 from qvae.files import atomic_write_text
 from qvae.look import save_figure, test_images
+from qvae.measuring.benchmark import RESULTS
 from qvae.measuring.figures import time_split, training_curves
-from qvae.measuring.samplers import RESULTS, SamplerSpec, environment
+from qvae.measuring.machine import environment
+from qvae.measuring.specs import SamplerSpec
 from qvae.reporting.page import Picture, Section, Table, render_page
 from qvae.run import CONFIG, MODEL, load_run
 from qvae.training.trainer import choose_device
@@ -69,7 +71,7 @@ def benchmark_training(
 
     Args:
         config: of the training; its sampler is replaced.
-        samplers: from :func:`~qvae.measuring.samplers.parse_sampler`.
+        samplers: from :func:`~qvae.measuring.specs.parse_sampler`.
         seconds: of training, checkpoints and evaluation not counted.
         out: folder; made if it isn't there. Runs are in ``out/runs``.
         progress: called with what is being done and the part of all that is done.

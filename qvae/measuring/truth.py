@@ -15,11 +15,12 @@ from torch import Tensor
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import RunError
+from qvae.ising.annealing_path import AnnealingPath
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.exact import MAX_ENUMERATION_SPINS, ExactDistribution, exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.partition import AnnealingPath
-from qvae.ising.path_integral import WorldLines, choose_slices, estimate_trotter_error
+from qvae.ising.trotter import choose_slices, estimate_trotter_error
+from qvae.ising.world_lines import WorldLines
 from qvae.sampling.diagnostics import r_hat
 from qvae.sampling.sampler import Moments, pair_moments
 

@@ -5,75 +5,87 @@ from __future__ import annotations
 import itertools
 import math
 
-import torch
 from torch import Tensor, nn
 
 from qvae.config.schema import NetworkConfig
 
 
 class Encoder(nn.Module):
-    """Images (B, D) of values in [0, 1] to features (B, ``num_features``).
+    """What a likelihood shows of data, (B, D), to features (B, ``num_features``).
 
     Args:
         config: kind and widths.
-        image_shape: (H, W) or (C, H, W), of D = C H W pixels.
-        mean_image: (D,) or the image's shape; subtracted from the input.
+        shape: (H, W), (C, H, W) or (D,) of one row of data.
+        mean: (D,), subtracted from the input; of K D numbers where a likelihood shows K for each of data, (K, D) flattened.
+
+    Raises:
+        ValueError: convolutions are asked for, but ``shape`` is no image's.
     """
 
     mean_image: Tensor
 
-    def __init__(self, config: NetworkConfig, image_shape: tuple[int, ...], mean_image: Tensor) -> None:
+    def __init__(self, config: NetworkConfig, shape: tuple[int, ...], mean: Tensor) -> None:
         super().__init__()
-        pixels = math.prod(image_shape)
-        self.register_buffer("mean_image", mean_image.reshape(pixels).float())
+        inputs = mean.numel()
+        self.register_buffer("mean_image", mean.reshape(inputs).float())
         if config.kind == "mlp":
-            self.layers: nn.Module = _mlp([pixels, *config.hidden], config.batch_norm)
-            self.num_features = config.hidden[-1] if config.hidden else pixels
+            self.layers: nn.Module = _mlp([inputs, *config.hidden], config.batch_norm)
+            self.num_features = config.hidden[-1] if config.hidden else inputs
             return
-        sizes = _conv_sizes(image_shape, len(config.hidden))
-        channels = [_channels(image_shape)[0], *config.hidden]
-        layers: list[nn.Module] = [nn.Unflatten(1, _channels(image_shape))]
-        for inputs, outputs in itertools.pairwise(channels):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=not config.batch_norm)]
-            layers += [nn.BatchNorm2d(outputs)] if config.batch_norm else []
+        _, *plane = _planes(shape)
+        channels = [inputs // math.prod(plane), *config.hidden]
+        layers: list[nn.Module] = [nn.Unflatten(1, (channels[0], *plane))]
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=not config.batch_norm)]
+            layers += [nn.BatchNorm2d(after)] if config.batch_norm else []
             layers += [nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.num_features = channels[-1] * math.prod(sizes[-1])
+        self.num_features = channels[-1] * math.prod(_conv_sizes(plane, len(config.hidden))[-1])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features of ``images`` (B, D)."""
-        return self.layers(images - self.mean_image)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Features of ``inputs`` (B, D)."""
+        return self.layers(inputs - self.mean_image)
 
 
 class Decoder(nn.Module):
-    """Latents (B, n) in [0, 1] to the logits (B, D) of Bernoulli pixels, with a bias that starts at the data's mean."""
+    """Latents (B, n) in [0, 1] to what a likelihood takes, (B, K D) for K numbers a datum, with a bias to start from.
 
-    def __init__(self, config: NetworkConfig, num_latents: int, image_shape: tuple[int, ...], mean_image: Tensor) -> None:
+    Args:
+        config: kind and widths.
+        num_latents: n.
+        shape: (H, W), (C, H, W) or (D,) of one row of data.
+        bias: (K D,), where the output starts.
+
+    Raises:
+        ValueError: convolutions are asked for, but ``shape`` is no image's.
+    """
+
+    def __init__(self, config: NetworkConfig, num_latents: int, shape: tuple[int, ...], bias: Tensor) -> None:
         super().__init__()
-        pixels = math.prod(image_shape)
         hidden = config.hidden[::-1] if config.decoder_hidden is None else config.decoder_hidden
-        self.bias = nn.Parameter(torch.logit(mean_image.reshape(pixels).float().clamp(0.005, 0.995)))
+        self.bias = nn.Parameter(bias.reshape(-1).float())
         if config.kind == "mlp":
             widths = [num_latents, *hidden]
-            self.layers = nn.Sequential(_mlp(widths, config.batch_norm), nn.Linear(widths[-1], pixels, bias=False))
+            self.layers = nn.Sequential(_mlp(widths, config.batch_norm), nn.Linear(widths[-1], bias.numel(), bias=False))
             return
-        sizes = list(reversed(_conv_sizes(image_shape, len(hidden))))
-        channels = [*hidden, _channels(image_shape)[0]]
+        _, *plane = _planes(shape)
+        sizes = list(reversed(_conv_sizes(plane, len(hidden))))
+        channels = [*hidden, bias.numel() // math.prod(plane)]
         layers: list[nn.Module] = [nn.Linear(num_latents, channels[0] * math.prod(sizes[0])), nn.SiLU()]
         layers += [nn.Unflatten(1, (channels[0], *sizes[0]))]
-        for level, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
+        for level, (before, after) in enumerate(itertools.pairwise(channels)):
             # A stride-2 layer halves rounding up, so the way back needs to be told which of two sizes it was.
             extra = tuple(large - (2 * small - 1) for small, large in zip(sizes[level], sizes[level + 1], strict=True))
             last = level == len(channels) - 2
-            bias = not (last or config.batch_norm)
-            layers += [nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=extra, bias=bias)]  # type: ignore[arg-type]
+            needs_bias = not (last or config.batch_norm)
+            layers += [nn.ConvTranspose2d(before, after, 3, 2, 1, output_padding=extra, bias=needs_bias)]  # type: ignore[arg-type]
             if not last:
-                layers += [nn.BatchNorm2d(outputs)] if config.batch_norm else []
+                layers += [nn.BatchNorm2d(after)] if config.batch_norm else []
                 layers += [nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Flatten())
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Logits of the pixels; float32 whatever the precision of the layers."""
+        """Parameters of p(x|z); float32 whatever the precision of the layers."""
         return self.layers(latents).float() + self.bias
 
 
@@ -86,11 +98,13 @@ def _mlp(widths: list[int], batch_norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _channels(image_shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (1, *image_shape) if len(image_shape) == 2 else image_shape
+def _planes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) not in (2, 3):
+        raise ValueError(f"network.kind is conv, which takes images, but a row of the data has shape {shape}; take mlp")
+    return (1, *shape) if len(shape) == 2 else shape
 
 
-def _conv_sizes(image_shape: tuple[int, ...], depth: int) -> list[tuple[int, int]]:
+def _conv_sizes(plane: list[int], depth: int) -> list[tuple[int, int]]:
     """Heights and widths before, between and after ``depth`` stride-2 layers."""
-    _, height, width = _channels(image_shape)
+    height, width = plane
     return [(math.ceil(height / 2**k), math.ceil(width / 2**k)) for k in range(depth + 1)]

@@ -29,7 +29,7 @@ class Code:
 
     def entropy(self) -> Tensor:
         """Sum over bits of each Bernoulli's entropy in nats, (B,): E[-log q(z|x)] given the levels before."""
-        return (F.softplus(self.logits) - self.logits * torch.sigmoid(self.logits)).sum(-1)
+        return bernoulli_entropy(self.logits)
 
 
 class Posterior(nn.Module):
@@ -80,6 +80,11 @@ class Posterior(nn.Module):
 def _joined(parts: list[Tensor]) -> Tensor:
     """Side by side; a part that is alone isn't copied, there and back in every step."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def bernoulli_entropy(logits: Tensor) -> Tensor:
+    """Entropy of independent bits with these ``logits`` (B, n), in nats, (B,)."""
+    return (F.softplus(logits) - logits * torch.sigmoid(logits)).sum(-1)
 
 
 def draw_bits(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:

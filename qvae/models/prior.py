@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qvae.config.schema import LatentConfig
 from qvae.ising import graphs
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.models.posterior import bernoulli_entropy
+from qvae.sampling.sampler import LatentSampler, Moments
 
 
 class BoltzmannPrior(nn.Module):
@@ -56,6 +58,47 @@ class BoltzmannPrior(nn.Module):
             self._template = self._template.to(self.h.device)
         gamma = None if self.log_gamma is None else self.log_gamma.exp()
         return self._template.replace(self.h, self.J, gamma)
+
+    def frozen(self) -> IsingHamiltonian:
+        """The Hamiltonian with the parameters as they are, cut off from their gradients: what a sampler is given."""
+        return self.hamiltonian().detach()
+
+    def kl_divergence(self, logits: Tensor, sampler: LatentSampler, num_samples: int = 256) -> Tensor:
+        """KL(q || p) less log Z, of factorial posteriors with these ``logits`` (B, n), in nats, (B,): a loss for any loop.
+
+        KL(q || p) = E_q[E(z)] - H(q) + log Z. Energy and entropy are exact. log Z is missing in the value, but not in the
+        gradient, which the sampler's moments give: d log Z = -<dE>. So its mean is a loss with the right gradient in the
+        logits, the fields and the couplings. With a transverse field it is that of the bound -log <z|exp(-H)|z> <= E(z).
+
+        Args:
+            logits: of q(z_i = 1), differentiable.
+            sampler: of this prior; it isn't asked where no gradients are wanted.
+            num_samples: in its call, or chains.
+
+        Raises:
+            CapabilityError: the sampler can't sample this prior.
+
+        >>> from qvae import load_sampler
+        >>> prior = BoltzmannPrior(graphs.rbm(1, 1))
+        >>> prior.kl_divergence(torch.zeros(5, 2), load_sampler("exact")).mean().backward()
+        >>> round(float(prior.J.grad), 3) == round(float(torch.tanh(prior.J.detach())), 3)  # <s s'> is 0 in q, -tanh J in p
+        True
+        """
+        hamiltonian = self.hamiltonian()
+        energy = hamiltonian.energy(torch.tanh(logits / 2))
+        divergence = energy - bernoulli_entropy(logits)
+        if not torch.is_grad_enabled():
+            return divergence
+        log_z = negative_phase(hamiltonian, sampler.moments(hamiltonian.detach(), num_samples))
+        return divergence + (log_z - log_z.detach())
+
+
+def negative_phase(hamiltonian: IsingHamiltonian, moments: Moments) -> Tensor:
+    """-E_rho[E] as a function of h and J with the moments held: its gradient is that of log Z, its value is not log Z.
+
+    grad log Z = -E_rho[grad E], that is -<s_i> for h_i and -<s_i s_j> for J_ij.
+    """
+    return -(hamiltonian.h @ moments.spins + hamiltonian.J @ moments.pairs)
 
 
 def make_graph(config: LatentConfig) -> Graph:

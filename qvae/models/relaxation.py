@@ -38,7 +38,6 @@ class Relaxation(ABC):
 
 
 def make_relaxation(config: RelaxationConfig) -> Relaxation:
-    """The relaxation that a configuration names."""
     if config.kind == "gumbel":
         return Gumbel(config.temperature)
     if config.kind == "overlapping":
@@ -65,7 +64,6 @@ class Gumbel(Relaxation):
         self.temperature = temperature
 
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`Relaxation`."""
         noise = torch.logit(_uniform(logits, generator))
         return torch.sigmoid((logits + noise) / self.temperature)
 
@@ -87,7 +85,6 @@ class OverlappingExponentials(Relaxation):
         self.beta = beta
 
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`Relaxation`."""
         b, scale = self.beta, -math.expm1(-self.beta)
         q = torch.sigmoid(logits)
         with torch.no_grad():
@@ -116,7 +113,6 @@ class SpikeAndExponential(Relaxation):
         self.beta = beta
 
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`Relaxation`."""
         # q -> 0 would divide by zero in a branch whose gradient is then multiplied by zero: keep it finite.
         q = torch.sigmoid(logits).clamp_min(1e-6)
         rho = _uniform(logits, generator)

@@ -1,78 +1,123 @@
-"""The training surrogate: the paper's bound with relaxed latents, and the negative phase as a linear term."""
+"""The contract of an objective: what is optimised, by which optimizers, and what is measured on the way."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
-
-from qvae.ising.density import expected_log_probability, log_probabilities
-from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.models.posterior import Code
-from qvae.models.qvae import QVAE, bernoulli_log_likelihood
-from qvae.sampling.sampler import Moments
+from torch import Tensor, nn
 
 
-@dataclass
-class Surrogate:
-    """Parts of the surrogate, each (B,), in nats. Their sum is not an ELBO: log Z is missing and latents are relaxed.
+@dataclass(frozen=True)
+class Clock:
+    """Where a training stands, for schedules.
 
     Attributes:
-        log_likelihood: log p(x|zeta).
-        energy: E_q[E(z)], so that -log p(z) = energy + log Z; where log p(z) is trained exactly, E_q[-log p(z)] itself.
-        entropy: H(q(z|x)).
+        step: steps done.
+        epoch: of the last step, from 1.
+        progress: part of the training that is done, 0 to 1: in steps, in seconds or of a budget, whichever is furthest.
     """
 
-    log_likelihood: Tensor
-    energy: Tensor
-    entropy: Tensor
-
-    def loss(self, kl_weight: float = 1.0) -> Tensor:
-        """mean of -log p(x|zeta) + kl_weight (E_q[E] - H(q)); the gradient of log Z is :func:`negative_phase`'s."""
-        return (kl_weight * (self.energy - self.entropy) - self.log_likelihood).mean()
+    step: int
+    epoch: int
+    progress: float
 
 
-def surrogate(
-    model: QVAE, images: Tensor, generator: torch.Generator | None = None, bf16: bool = False, exact: bool = False
-) -> Surrogate:
-    """The surrogate of binary images (B, D), differentiable in all of the model's parameters.
+class Objective(ABC):
+    """Losses and optimizers of one model. The trainer knows time, files and faults, and asks an objective for the rest.
 
-    With a transverse field it is that of the Q-ELBO: log <z|exp(-H)|z> >= -E(z) (Khoshaman et al. 2018), which gamma is no
-    part of. With ``exact`` the prior's part is E_q[log p(z)] itself, differentiable in gamma, too.
+    A new one implements :meth:`step`, :meth:`state_dict` and :meth:`load_state_dict`; the other methods have the defaults of
+    an objective that has nothing more to say.
+
+    Attributes:
+        model: in training mode, on its device.
+        figures: names of the numbers that a step gives.
+        shown: label and format of the figures that a display shows, in its order.
+        headline: the figures of which the first known one stands for the training in a title.
+        live: figures to show before the epoch ends, such as what was spent.
     """
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(images, relaxed=True, generator=generator)
-        logits = model.decoder(code.latents)
-    hamiltonian = model.prior.hamiltonian()
-    if exact:
-        energy = -expected_log_probability(log_probabilities(hamiltonian), code.logits)
-    else:
-        energy = expected_energy(model, hamiltonian, code)
-    return Surrogate(bernoulli_log_likelihood(logits, images), energy, code.entropy())
+
+    figures: ClassVar[tuple[str, ...]]
+    shown: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    headline: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model = model.to(device).train()
+        self.device = device
+        self.live: dict[str, float] = {}
+        self._listener: Callable[[str, str], None] | None = None
+        self._unheard: list[tuple[str, str]] = []
+
+    def warn(self, kind: str, text: str) -> None:
+        """Say a clause about a trouble; of each kind the first one is heard."""
+        if self._listener is None:
+            self._unheard.append((kind, text))
+        else:
+            self._listener(kind, text)
+
+    def listen(self, listener: Callable[[str, str], None]) -> None:
+        """Have warnings told to ``listener``, those from before it listened, too."""
+        self._listener = listener
+        for kind, text in self._unheard:
+            listener(kind, text)
+        self._unheard.clear()
+
+    @abstractmethod
+    def step(self, rows: Tensor, clock: Clock) -> Tensor:
+        """One step on rows of stored data (B, D): forward, backward and update; its figures (F,), left on the device.
+
+        Raises:
+            BudgetExhausted: a sampler's next call isn't covered; nothing of the step has happened.
+            QvaeError: anything else that a user can mend; nothing of the step has happened.
+        """
+
+    def look(self, clock: Clock) -> dict[str, float]:
+        """Figures that cost too much for every step: asked for a few times in a training, at the end of an epoch."""
+        return {}
+
+    def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:
+        """The row of an epoch: from the means of its steps' figures and, where there was a look, from what it found."""
+        return dict(means) | dict(found)
+
+    @property
+    def budget_share(self) -> float:
+        """How much of what a sampler may spend is spent, 0 to 1."""
+        return 0.0
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a step waits for a service."""
+        return False
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Those of the model whose average over the training is used later, by their names in the model."""
+        return dict(self.model.named_parameters())
+
+    def settle(self, model: nn.Module, rows: Tensor, batch_size: int) -> None:
+        """Make a copy of the model with averaged weights fit for use, with stored ``rows`` (N, D); in evaluation mode."""
+        model.eval()
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Model, optimizers, generators and whatever else the rest of the training depends on."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; keys of others are among ``state``."""
+
+    def close(self) -> None:  # noqa: B027
+        """Release connections; the objective isn't used afterwards."""
 
 
-def expected_energy(model: QVAE, hamiltonian: IsingHamiltonian, code: Code) -> Tensor:
-    """E_q[E(z)], (B,), with the bits integrated out wherever they can be.
-
-    A factorial posterior makes it exact, since the energy is multilinear: E(m), m = tanh(logit/2). Between two levels
-    the earlier spin is 2 nu - 1, nu = E[z|zeta], because the later level's mean depends on that zeta (Vahdat et al. 2018).
-    """
-    means = torch.tanh(code.logits / 2)
-    sizes = model.posterior.level_sizes
-    if len(sizes) == 1:
-        return hamiltonian.energy(means)
-    level = torch.repeat_interleave(torch.tensor(sizes, device=means.device))
-    early, late = hamiltonian.edges.T  # edges of a prior's graph are in ascending order, and so are levels
-    across = (level[early] < level[late]).to(means.dtype)
-    earlier = 2 * model.relaxation.bit_mean(code.logits, code.latents) - 1
-    within = hamiltonian.replace(J=hamiltonian.J * (1 - across)).energy(means)
-    return within + hamiltonian.replace(J=hamiltonian.J * across).interaction(earlier, means)
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimizer remembers of each parameter, by the parameter's number as text; settings are left out."""
+    return {str(index): dict(state) for index, state in optimizer.state_dict()["state"].items()}
 
 
-def negative_phase(hamiltonian: IsingHamiltonian, moments: Moments) -> Tensor:
-    """-E_rho[E] as a function of h and J with the moments held: its gradient is that of log Z, its value is not log Z.
-
-    grad log Z = -E_rho[grad E], that is -<s_i> for h_i and -<s_i s_j> for J_ij.
-    """
-    return -(hamiltonian.h @ moments.spins + hamiltonian.J @ moments.pairs)
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Go on from :func:`optimizer_state`, with the optimizer's own settings."""
+    moments = {int(index): values for index, values in state.items()}
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

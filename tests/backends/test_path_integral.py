@@ -9,7 +9,7 @@ from qvae.errors import CapabilityError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.path_integral import choose_slices, estimate_trotter_error
+from qvae.ising.trotter import choose_slices, estimate_trotter_error
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Moments
 from qvae.testing import check_sampler

@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
+from support import model_of
 
 from qvae.config.schema import ModelConfig
 from qvae.evaluation import likelihood
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
-from qvae.models.qvae import QVAE
 
 BITS = 6
 
@@ -16,7 +16,7 @@ BITS = 6
 def small_model(levels, gamma=0.0):
     torch.manual_seed(5)
     latent = {"graph": "rbm", "sizes": [3, 3], "gamma": gamma}
-    model = QVAE(ModelConfig(latent=latent, posterior={"levels": levels}, network={"hidden": [5]}), torch.full((2, 3), 0.4))
+    model = model_of(ModelConfig(latent=latent, posterior={"levels": levels}, network={"hidden": [5]}), torch.full((2, 3), 0.4))
     with torch.no_grad():
         for p in model.parameters():
             p.normal_(0, 0.7)

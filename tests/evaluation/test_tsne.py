@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from support import model_of
 
 from qvae.config.schema import ModelConfig
 from qvae.evaluation import tsne
 from qvae.evaluation.tsne import LatentFilm, aligned, tsne_map
-from qvae.models.qvae import QVAE
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_codes_that_are_all_alike_have_a_map():
 @pytest.fixture
 def watched():
     torch.manual_seed(0)
-    model = QVAE(ModelConfig.model_validate({"latent": {"sizes": [4, 4]}, "network": {"hidden": [8]}}), torch.full((4, 4), 0.4))
+    model = model_of(ModelConfig.model_validate({"latent": {"sizes": [4, 4]}, "network": {"hidden": [8]}}), torch.full((4, 4), 0.4))
     images = (torch.rand(12, 16, generator=torch.Generator().manual_seed(1)) < 0.4).float()
     return model.train(), images
 

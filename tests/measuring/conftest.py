@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from qvae.ising.exact import exact_distribution
-from qvae.measuring import samplers as module
-from qvae.measuring.samplers import SamplerSpec
+from qvae.measuring import repetition
+from qvae.measuring.problems import make_problem
+from qvae.measuring.specs import SamplerSpec
+from qvae.measuring.truth import find_truth
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
 
 
@@ -66,7 +68,7 @@ def clock(monkeypatch):
 
     found = Clock()
     fake = SimpleNamespace(process_time=found, perf_counter=found, strftime=time.strftime)
-    monkeypatch.setattr(module, "time", fake)
+    monkeypatch.setattr(repetition, "time", fake)
     return found
 
 
@@ -86,3 +88,13 @@ def made():
 @pytest.fixture
 def chains():
     return Chains
+
+
+@pytest.fixture(scope="session")
+def small_problem():
+    return make_problem("rbm-critical:4x4")
+
+
+@pytest.fixture(scope="session")
+def small_truth(small_problem):
+    return find_truth(small_problem.hamiltonian, 1.0)

@@ -7,7 +7,7 @@ import pytest
 from qvae.config.load import load_config
 from qvae.errors import RunError
 from qvae.measuring import training as module
-from qvae.measuring.samplers import SamplerSpec
+from qvae.measuring.specs import SamplerSpec
 from qvae.measuring.training import benchmark_training, training_table, write_training_report
 
 

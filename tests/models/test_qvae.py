@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
+from support import model_of
 
 from qvae.config.schema import ModelConfig
 from qvae.models.posterior import Code, Posterior, split_levels
-from qvae.models.qvae import QVAE, bernoulli_log_likelihood
 
 NETWORKS = {
     "mlp": {"kind": "mlp", "hidden": [16, 8]},
@@ -22,7 +22,7 @@ NETWORKS = {
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 @pytest.mark.parametrize("shape", [(8, 8), (28, 28), (7, 9), (3, 5, 6)])
 def test_every_network_takes_every_image_shape(network, shape):
-    model = QVAE(ModelConfig(latent={"sizes": [3, 4]}, network=network), torch.full(shape, 0.3)).eval()
+    model = model_of(ModelConfig(latent={"sizes": [3, 4]}, network=network), torch.full(shape, 0.3)).eval()
     images = torch.rand(5, *shape).round()
     code = model.posterior_sample(images.flatten(1), relaxed=True)
     assert code.logits.shape == code.latents.shape == (5, 7)
@@ -34,7 +34,7 @@ def test_every_network_takes_every_image_shape(network, shape):
 
 def test_an_untrained_decoder_with_silent_layers_gives_the_mean_image():
     mean = torch.rand(4, 4) * 0.8 + 0.1
-    model = QVAE(ModelConfig(latent={"sizes": [2, 2]}, network={"hidden": [8]}), mean).eval()
+    model = model_of(ModelConfig(latent={"sizes": [2, 2]}, network={"hidden": [8]}), mean).eval()
     with torch.no_grad():
         model.decoder.layers[-1].weight.zero_()
     torch.testing.assert_close(model.decode(torch.zeros(1, 4))[0], mean)
@@ -42,7 +42,7 @@ def test_an_untrained_decoder_with_silent_layers_gives_the_mean_image():
 
 def test_widths_of_the_decoder_run_from_latents_to_image():
     def widths(**network):
-        decoder = QVAE(ModelConfig(latent={"sizes": [2, 3]}, network=network), torch.full((2, 2), 0.3)).decoder
+        decoder = model_of(ModelConfig(latent={"sizes": [2, 3]}, network=network), torch.full((2, 2), 0.3)).decoder
         return [layer.out_features for layer in decoder.modules() if isinstance(layer, torch.nn.Linear)]
 
     assert widths(hidden=[9, 8]) == [8, 9, 4]  # the encoder's, backwards
@@ -91,14 +91,8 @@ def test_levels_follow_the_layers_where_they_can():
         split_levels(2, 3, [2])
 
 
-def test_bernoulli_log_likelihood_is_normalized():
-    logits = torch.randn(1, 3)
-    images = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)))
-    assert bernoulli_log_likelihood(logits.expand(8, -1), images).exp().sum().item() == pytest.approx(1, abs=1e-5)
-
-
 def test_prior_follows_the_model_to_another_type_of_parameters():
-    model = QVAE(ModelConfig(latent={"sizes": [2, 2], "gamma": 0.5}), torch.full((2, 2), 0.5))
+    model = model_of(ModelConfig(latent={"sizes": [2, 2], "gamma": 0.5}), torch.full((2, 2), 0.5))
     hamiltonian = model.prior.hamiltonian()
     assert hamiltonian.is_quantum
     assert hamiltonian.h.requires_grad

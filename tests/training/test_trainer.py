@@ -7,17 +7,20 @@ import time
 import numpy as np
 import pytest
 import torch
+from support import model_of
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.schema import ModelConfig, TrainingConfig
-from qvae.data import dataset_from_arrays
+from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
-from qvae.models.qvae import QVAE
 from qvae.sampling.chains import mixing_advice
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
-from qvae.training.monitor import Monitor, TrainingDiverged
-from qvae.training.trainer import Trainer, choose_device
+from qvae.training.devices import choose_device
+from qvae.training.metrics import Metrics, TrainingDiverged
+from qvae.training.objectives.boltzmann import BoltzmannObjective
+from qvae.training.schedules import kl_weight
+from qvae.training.trainer import Trainer
 
 
 def dataset(count=200, binarize="dynamic"):
@@ -26,14 +29,15 @@ def dataset(count=200, binarize="dynamic"):
     return dataset_from_arrays(np.clip(0.1 + 0.8 * bars, 0, 1).astype(np.float32), binarize=binarize)
 
 
-def trainer(sampler="gibbs", monitor=None, latent=None, gamma=0.0, **training):
+def trainer(sampler="gibbs", metrics=None, latent=None, gamma=0.0, **training):
     torch.manual_seed(0)
     settings = {"epochs": 4, "batch_size": 32, "warmup_steps": 3, "chains": 20} | training
     data = dataset()
     latent = latent or {"graph": "rbm", "sizes": [3, 3], "gamma": gamma}
-    model = QVAE(ModelConfig(latent=latent, network={"hidden": [8]}), data.mean_image)
+    model = model_of(ModelConfig(latent=latent, network={"hidden": [8]}), data.mean())
     chosen = load_sampler(sampler, seed=1) if isinstance(sampler, str) else sampler
-    return Trainer(model, data, TrainingConfig(**settings), chosen, monitor)
+    config = TrainingConfig(**settings)
+    return Trainer(BoltzmannObjective(model, data.prepare, config, chosen), data, config, metrics)
 
 
 def weights(model):
@@ -58,7 +62,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, sampler, stop_at):
     second.fit()
     assert second.step == whole.step
     assert torch.equal(weights(second.model), weights(whole.model))
-    assert all(torch.equal(a, b) for a, b in zip(second.average, whole.average, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(second.average.values, whole.average.values, strict=True))
     assert torch.equal(weights(second.averaged_model()), weights(whole.averaged_model()))
 
 
@@ -75,7 +79,7 @@ def stop_after(trainer, step):
 
 
 def test_training_lowers_the_surrogate_and_learns_the_prior(tmp_path):
-    run = trainer(monitor=Monitor(tmp_path), epochs=60, learning_rate=1e-2)
+    run = trainer(metrics=Metrics(tmp_path / "metrics.jsonl"), epochs=60, learning_rate=1e-2)
     run.fit()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 61))
@@ -111,9 +115,9 @@ def test_learning_rate_rises_then_falls_to_zero_and_kl_weight_rises_to_one():
     rates, weights_of_kl = [], []
     for step in range(run.total_steps):
         run.step = step
-        run._set_learning_rates()
-        rates.append([group["lr"] for group in run.optimizer.param_groups])
-        weights_of_kl.append(run.kl_weight)
+        run.objective._set_learning_rates(run.clock)
+        rates.append([group["lr"] for group in run.objective.optimizer.param_groups])
+        weights_of_kl.append(kl_weight(run.config, run.clock))
     first, prior = np.array(rates).T
     assert np.allclose(prior, 2 * first)
     assert np.all(np.diff(first[:10]) > 0)
@@ -129,7 +133,7 @@ def test_kl_weight_rises_from_its_start():
     middle = run.total_steps // 2
     for step, weight in ((0, 0.3), (middle // 2, 0.3 + 0.7 * (middle // 2) / (run.total_steps / 2)), (middle, 1.0)):
         run.step = step
-        assert run.kl_weight == pytest.approx(weight)
+        assert kl_weight(run.config, run.clock) == pytest.approx(weight)
 
 
 def test_training_stops_after_its_seconds():
@@ -143,7 +147,7 @@ def test_training_stops_after_its_seconds():
 def test_a_surrogate_that_is_not_finite_stops_training_and_keeps_the_last_checkpoint():
     saved = []
     run = trainer(learning_rate=1e30, clip_norm=None, warmup_steps=0, checkpoint_seconds=1e-9)
-    run.save = lambda trainer: saved.append(all(bool(torch.isfinite(p).all()) for p in trainer.parameters))
+    run.save = lambda trainer: saved.append(all(bool(torch.isfinite(p).all()) for p in trainer.model.parameters()))
     with pytest.raises(TrainingDiverged, match="lower training.learning_rate"):
         run.fit()
     assert all(saved)
@@ -186,12 +190,12 @@ def test_an_epoch_at_whose_end_the_sampler_failed_is_not_lost(tmp_path):
             return super()._sample(hamiltonian, num_samples)
 
     sampler = Failing()
-    run = trainer(sampler, Monitor(tmp_path))
+    run = trainer(sampler, Metrics(tmp_path / "metrics.jsonl"))
     with pytest.raises(SamplerError):
         run.fit()
     state = run.state_dict()
     sampler.broken = False
-    run = trainer(sampler, Monitor(tmp_path))
+    run = trainer(sampler, Metrics(tmp_path / "metrics.jsonl"))
     run.load_state_dict(state)
     run.fit()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -223,27 +227,27 @@ class Spender(HotSampler):
 @pytest.mark.parametrize("budget", [3, 6, 13])
 def test_a_budget_ends_training_cleanly_and_schedules_follow_it(tmp_path, budget):
     saved = []
-    run = trainer(Spender(budget), Monitor(tmp_path), epochs=50, kl_warmup=0.5)
+    run = trainer(Spender(budget), Metrics(tmp_path / "metrics.jsonl"), epochs=50, kl_warmup=0.5)
     run.save = lambda trainer: saved.append(trainer.step)
     run.fit()
     assert run.is_finished
     assert saved[-1] == run.step
     assert 0 < run.step <= budget
-    assert run.kl_weight == 1.0
+    assert kl_weight(run.config, run.clock) == 1.0
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["qpu_seconds"] == rows[-1]["qpu_seconds_per_call"] * budget == budget
-    assert [warning.partition(":")[0] for warning in run.monitor.warnings] == ["budget"]
+    assert [warning.partition(":")[0] for warning in run.metrics.warnings] == ["budget"]
 
 
 def test_a_fallback_takes_over_the_step_in_flight_and_says_so():
     primary = Spender(10)
     run = trainer(primary, epochs=4)
     primary.sample = lambda hamiltonian, number: (_ for _ in ()).throw(SamplerError("it is offline."))
-    run.fallback = load_sampler("exact", seed=0)
+    run.objective.fallback = load_sampler("exact", seed=0)
     run.fit()
     assert run.step == run.total_steps
     assert primary.closed
-    assert "it is offline. Training goes on with the fallback, 'exact', from step 0" in run.monitor.warnings[0]
+    assert "it is offline. Training goes on with the fallback, 'exact', from step 0" in run.metrics.warnings[0]
     assert run.state_dict()["sampler"] == {}  # a resumed run tries the chosen one again
 
 
@@ -284,16 +288,16 @@ class GlassySampler(LatentSampler):
     ],
 )
 def test_trouble_is_said_once_in_words(sampler, words):
-    monitor = Monitor()
-    run = trainer(sampler, monitor=monitor, epochs=40, chains=2000, prior_learning_rate=0.05)
+    metrics = Metrics()
+    run = trainer(sampler, metrics=metrics, epochs=40, chains=2000, prior_learning_rate=0.05)
     run.fit()
-    assert sum(words in warning for warning in monitor.warnings) == 1
+    assert sum(words in warning for warning in metrics.warnings) == 1
 
 
 def test_a_good_sampler_raises_no_warning():
-    monitor = Monitor()
-    trainer("exact", monitor=monitor, epochs=40, chains=500, prior_learning_rate=0.05).fit()
-    assert monitor.warnings == []
+    metrics = Metrics()
+    trainer("exact", metrics=metrics, epochs=40, chains=500, prior_learning_rate=0.05).fit()
+    assert metrics.warnings == []
 
 
 def test_batch_norm_statistics_are_those_of_discrete_latents():
@@ -302,8 +306,8 @@ def test_batch_norm_statistics_are_those_of_discrete_latents():
     model = run.averaged_model()
     assert not model.training
     generator = torch.Generator().manual_seed(0)
-    images = run.dataset.binarize(run.images, generator)
-    hidden = model.decoder.layers[0][0](model.encode(images.unflatten(1, model.image_shape), generator))
+    images = run.objective.prepare(run.rows, generator)
+    hidden = model.decoder.layers[0][0](model.encode(images.unflatten(1, model.shape), generator))
     norm = model.decoder.layers[0][1]
     torch.testing.assert_close(norm.running_mean, hidden.mean(0), atol=0.15, rtol=0.1)
 
@@ -374,7 +378,7 @@ def test_looking_is_not_counted_as_training():
 
 
 def test_the_parts_of_a_step_are_timed(tmp_path):
-    trainer(monitor=Monitor(tmp_path)).fit()
+    trainer(metrics=Metrics(tmp_path / "metrics.jsonl")).fit()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     parts = {"ms_forward", "ms_negative_phase", "ms_backward", "ms_optimizer"}
     assert parts <= set(rows[0])

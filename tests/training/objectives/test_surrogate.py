@@ -5,14 +5,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from support import model_of
 from torch.nn import functional as F
 
 from qvae.config.schema import ModelConfig
 from qvae.ising.exact import exact_distribution
-from qvae.models.qvae import QVAE
+from qvae.models.prior import negative_phase
 from qvae.models.relaxation import OverlappingExponentials, SpikeAndExponential
 from qvae.sampling.sampler import Moments
-from qvae.training.objective import expected_energy, negative_phase, surrogate
+from qvae.training.objectives.surrogate import expected_energy, surrogate
 
 BITS, PIXELS, ROWS, BATCHES = 4, 3, 4000, 40
 GRAPHS = {
@@ -30,7 +31,7 @@ def small_model(relaxation, levels, graph="complete"):
         posterior={"levels": levels},
         network={"hidden": []},
     )
-    model = QVAE(config, torch.full((1, PIXELS), 0.4))
+    model = model_of(config, torch.full((1, PIXELS), 0.4))
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.normal_(0, 0.5 if name.startswith("prior") else 0.9)
@@ -139,7 +140,7 @@ def test_gumbel_bias_is_measured_and_shrinks_with_the_temperature(levels):
 def quantum_model(train_gamma):
     torch.manual_seed(4)
     latent = {"graph": "complete", "sizes": [4], "gamma": [0.4, 0.9, 1.5, 2.0], "train_gamma": train_gamma}
-    model = QVAE(ModelConfig(latent=latent, network={"hidden": []}), torch.full((1, PIXELS), 0.4)).double()
+    model = model_of(ModelConfig(latent=latent, network={"hidden": []}), torch.full((1, PIXELS), 0.4)).double()
     with torch.no_grad():
         for name, p in model.named_parameters():
             if not name.endswith("log_gamma"):

@@ -1,0 +1,112 @@
+"""A folder of PNG or JPEG files, whose subfolders are classes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from qvae.config.schema import DATA_ENDINGS, DataConfig
+from qvae.data.dataset import Dataset, Kind
+from qvae.data.kinds import make_dataset
+from qvae.data.split import Split, hold_out
+from qvae.errors import DataError
+
+_ENDINGS = (".png", ".jpg", ".jpeg")
+_GREY = ("1", "L", "LA")
+_FINE = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits
+
+
+def load_image_folder(config: DataConfig, kind: Kind) -> Dataset:
+    """The images in the folder that ``config.name`` names, uint8: grey if all of them are, else in colour (RGB).
+
+    Files lie in the folder itself, or in subfolders that are classes, numbered in sorted order. If there are the two
+    subfolders ``train`` and ``test`` alone, each of them is such a folder; otherwise a tenth is held out.
+
+    Raises:
+        DataError: there are none, some can't be read, or they differ in size and ``data.size`` doesn't say what to do.
+    """
+    folder = Path(os.path.expanduser(config.name))
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no folder {folder.absolute()}; set data.name to an existing folder of images, or to a file that ends in "
+            f"{', '.join(DATA_ENDINGS)}."
+        )
+    has_test = _subfolders(folder) == ["test", "train"]
+    parts = [folder / "train", folder / "test"] if has_test else [folder]
+    classes = _subfolders(parts[0])
+    files, labels = zip(*(_files(part, classes) for part in parts), strict=True)
+    every = [file for part in files for file in part]
+    height_width, is_grey = _common_form(every, folder, config.size)
+    arrays = [_read(part, height_width, is_grey) for part in files]
+    remarks: tuple[str, ...] = ()
+    if classes:
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
+        remarks = (f"classes of {config.name}: {numbered}.",)
+    split = Split(*arrays, *labels) if has_test else hold_out(arrays[0], labels[0], config.name)
+    return make_dataset(config.name, split, kind, config.binarization, levels=256, remarks=remarks)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _files(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray | None]:
+    """Images in order of their paths, and the numbers of their classes if there are some."""
+    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _ENDINGS and not file.name.startswith("."))
+    if not found:
+        raise DataError(f"{folder} holds no {', '.join(_ENDINGS)} files.")
+    if not classes:
+        return found, None
+    names = [file.relative_to(folder).parts[0] for file in found]
+    odd = next((name for name in names if name not in classes), None)
+    if odd is not None:
+        raise DataError(f"{folder} holds {odd} beside the classes {', '.join(classes)}; put it into one of them.")
+    return found, np.array([classes.index(name) for name in names])
+
+
+def _common_form(files: list[Path], folder: Path, size: list[int] | None) -> tuple[tuple[int, int], bool]:
+    """Height and width of all files, and whether all are grey."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    is_grey = True
+    for file in files:
+        with _opened(file) as image:
+            if image.mode in _FINE:
+                raise DataError(f"{file} has more than 8 bits a channel; save it with 8, or save all as floats in a .npy file.")
+            is_grey = is_grey and image.mode in _GREY
+            sizes[ImageOps.exif_transpose(image).size[::-1]] += 1
+    if size is not None:
+        return (size[0], size[1]), is_grey
+    if len(sizes) > 1:
+        most = ", ".join(f"{h}x{w} ({count:,})" for (h, w), count in sizes.most_common(4))
+        raise DataError(
+            f"{folder} holds images of {len(sizes)} sizes, height x width: {most}{', ...' if len(sizes) > 4 else ''}; "
+            "set data.size=[HEIGHT, WIDTH] to resize them."
+        )
+    return next(iter(sizes)), is_grey
+
+
+def _read(files: list[Path], height_width: tuple[int, int], is_grey: bool) -> np.ndarray:
+    """(N, H, W) or (N, 3, H, W), uint8."""
+    height, width = height_width
+    images = np.empty((len(files), height, width) if is_grey else (len(files), 3, height, width), np.uint8)
+    for row, file in enumerate(files):
+        with _opened(file) as image:
+            upright = ImageOps.exif_transpose(image).convert("L" if is_grey else "RGB")
+            if upright.size != (width, height):
+                upright = upright.resize((width, height), Image.Resampling.LANCZOS)
+            pixels = np.asarray(upright)
+        images[row] = pixels if is_grey else np.moveaxis(pixels, 2, 0)
+    return images
+
+
+def _opened(file: Path) -> Image.Image:
+    try:
+        image = Image.open(file)
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file} can't be read as an image ({error}); save it again or remove it.") from None
+    return image

@@ -1,0 +1,63 @@
+"""Weights averaged over a training, and batch-norm statistics that fit them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class WeightAverage:
+    """An exponential moving average of parameters, whose window grows to its full length with the steps.
+
+    Args:
+        parameters: by their names in the model.
+        decay: of a step, below 1; 0 keeps the last weights.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self._names, self._parameters, self._decay = list(parameters), list(parameters.values()), decay
+        self.values = [parameter.detach().clone() for parameter in self._parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step`` steps."""
+        # Early weights are far from good ones.
+        get_ema_multi_avg_fn(min(self._decay, step / (step + 10)))(self.values, self._parameters, step)
+
+    @torch.no_grad()
+    def averaged(self, model: nn.Module) -> nn.Module:
+        """A copy of the model with averaged weights."""
+        model = copy.deepcopy(model)
+        named = dict(model.named_parameters())
+        for name, value in zip(self._names, self.values, strict=True):
+            named[name].copy_(value)
+        return model
+
+    def load(self, values: list[Tensor]) -> None:
+        """Go on from saved :attr:`values`."""
+        for mine, saved in zip(self.values, values, strict=True):
+            mine.copy_(saved)
+
+
+@torch.no_grad()
+def retake_batch_norm(model: nn.Module, batches: Iterable[Tensor], run: Callable[[Tensor], object]) -> None:
+    """Take batch-norm statistics anew, as plain averages over what ``run`` sends through the model; then evaluation mode.
+
+    Those of a training belong to other weights. Batches of one row, which have no variance, are left out.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    model.train()
+    for batch in batches if norms else ():
+        if len(batch) > 1:
+            run(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()

@@ -1,0 +1,1 @@
+"""What is optimised and by which optimizers: one objective, one file."""

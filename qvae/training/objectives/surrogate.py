@@ -1,0 +1,70 @@
+"""The training surrogate: the paper's bound with relaxed latents, and without log Z."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qvae.ising.density import expected_log_probability, log_probabilities
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.models.posterior import Code
+from qvae.models.qvae import QVAE
+
+
+@dataclass
+class Surrogate:
+    """Parts of the surrogate, each (B,), in nats. Their sum is not an ELBO: log Z is missing and latents are relaxed.
+
+    Attributes:
+        log_likelihood: log p(x|zeta).
+        energy: E_q[E(z)], so that -log p(z) = energy + log Z; where log p(z) is trained exactly, E_q[-log p(z)] itself.
+        entropy: H(q(z|x)).
+    """
+
+    log_likelihood: Tensor
+    energy: Tensor
+    entropy: Tensor
+
+    def loss(self, kl_weight: float = 1.0) -> Tensor:
+        """mean of -log p(x|zeta) + kl_weight (E_q[E] - H(q)); the gradient of log Z is that of
+        :func:`~qvae.models.prior.negative_phase`."""
+        return (kl_weight * (self.energy - self.entropy) - self.log_likelihood).mean()
+
+
+def surrogate(
+    model: QVAE, x: Tensor, generator: torch.Generator | None = None, bf16: bool = False, exact: bool = False
+) -> Surrogate:
+    """The surrogate of prepared rows (B, D), differentiable in all of the model's parameters.
+
+    With a transverse field it is that of the Q-ELBO: log <z|exp(-H)|z> >= -E(z) (Khoshaman et al. 2018), which gamma is no
+    part of. With ``exact`` the prior's part is E_q[log p(z)] itself, differentiable in gamma, too.
+    """
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+        code = model.posterior_sample(x, relaxed=True, generator=generator)
+        log_likelihood = model.log_likelihood(x, code.latents)
+    hamiltonian = model.prior.hamiltonian()
+    if exact:
+        energy = -expected_log_probability(log_probabilities(hamiltonian), code.logits)
+    else:
+        energy = expected_energy(model, hamiltonian, code)
+    return Surrogate(log_likelihood, energy, code.entropy())
+
+
+def expected_energy(model: QVAE, hamiltonian: IsingHamiltonian, code: Code) -> Tensor:
+    """E_q[E(z)], (B,), with the bits integrated out wherever they can be.
+
+    A factorial posterior makes it exact, since the energy is multilinear: E(m), m = tanh(logit/2). Between two levels
+    the earlier spin is 2 nu - 1, nu = E[z|zeta], because the later level's mean depends on that zeta (Vahdat et al. 2018).
+    """
+    means = torch.tanh(code.logits / 2)
+    sizes = model.posterior.level_sizes
+    if len(sizes) == 1:
+        return hamiltonian.energy(means)
+    level = torch.repeat_interleave(torch.tensor(sizes, device=means.device))
+    early, late = hamiltonian.edges.T  # edges of a prior's graph are in ascending order, and so are levels
+    across = (level[early] < level[late]).to(means.dtype)
+    earlier = 2 * model.relaxation.bit_mean(code.logits, code.latents) - 1
+    within = hamiltonian.replace(J=hamiltonian.J * (1 - across)).energy(means)
+    return within + hamiltonian.replace(J=hamiltonian.J * across).interaction(earlier, means)

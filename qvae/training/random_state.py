@@ -1,0 +1,29 @@
+"""The global random generators of torch, NumPy and Python, which a third party's code may draw from."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def global_random_state() -> dict[str, Any]:
+    """Their states, as tensors and plain values."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
+    }
+
+
+def restore_global_random_state(state: dict[str, Any]) -> None:
+    """Go on from :func:`global_random_state`."""
+    version, internal, gauss = state["python"]
+    name, keys, position, has_gauss, cached = state["numpy"]
+    torch.set_rng_state(state["torch"])
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002

@@ -1,0 +1,57 @@
+"""<z|exp(-H)|z> against diagonalization."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from trotter_products import MIXED, SIGMAS, generator
+
+from qvae.ising import diagonal_elements
+from qvae.ising.diagonal_elements import log_diagonal_element
+from qvae.ising.exact import exact_distribution, spin_states
+from qvae.ising.graphs import Graph, complete, rbm
+from qvae.ising.hamiltonian import IsingHamiltonian
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0, 3.0, [*MIXED, 1.0, 0.5]], ids=str)
+@pytest.mark.parametrize("graph", [rbm(3, 3), complete(6)], ids=["rbm", "complete"])
+def test_diagonal_elements(graph: Graph, gamma: object, random_hamiltonian) -> None:
+    hamiltonian = random_hamiltonian(graph, gamma=gamma)
+    exact = exact_distribution(hamiltonian)
+    log_p = exact.probabilities.log() + exact.log_z
+    states = torch.multinomial(exact.probabilities, 100, replacement=True, generator=generator())
+    values, errors = log_diagonal_element(hamiltonian, exact.spins()[states], chains=50, temperatures=10)
+    scores = (values - log_p[states]) / (errors + 1e-3)
+    assert float(scores.square().mean().sqrt()) < 1.6
+    assert float(scores.mean().abs()) < SIGMAS * 0.2
+    assert float(errors.max()) < 0.5
+    # All states, likely or not.
+    values, errors = log_diagonal_element(hamiltonian, exact.spins(), chains=50, temperatures=10)
+    assert float((values - log_p).abs().max()) < 1.0
+
+
+def test_diagonal_elements_without_transverse_field_are_energies(random_hamiltonian) -> None:
+    hamiltonian = random_hamiltonian(complete(5))
+    spins = spin_states(5)
+    values, errors = log_diagonal_element(hamiltonian, spins, chains=2)
+    torch.testing.assert_close(values, -hamiltonian.energy(spins).double(), atol=1e-4, rtol=1e-5)
+    assert float(errors.max()) < 1e-4
+
+
+def test_diagonal_elements_in_parts(random_hamiltonian, monkeypatch) -> None:
+    hamiltonian = random_hamiltonian(rbm(2, 2), gamma=1.0)
+    spins = spin_states(4)
+    monkeypatch.setattr(diagonal_elements, "_ROW_ELEMENTS", 4 * 12 * 20 * 3)
+    exact = exact_distribution(hamiltonian)
+    values, errors = log_diagonal_element(hamiltonian, spins, chains=20, temperatures=5)
+    assert values.shape == errors.shape == (16,)
+    scores = (values - exact.probabilities.log() - exact.log_z) / (errors + 1e-3)
+    assert float(scores.abs().max()) < SIGMAS
+
+
+def test_too_few_chains_or_temperatures() -> None:
+    hamiltonian = IsingHamiltonian([0.5], [], [], gamma=1.0)
+    with pytest.raises(ValueError, match="chains is 1; it must be 2 or more"):
+        log_diagonal_element(hamiltonian, torch.ones(1, 1), chains=1)
+    with pytest.raises(ValueError, match="temperatures is 0; it must be 1 or more"):
+        log_diagonal_element(hamiltonian, torch.ones(1, 1), temperatures=0)

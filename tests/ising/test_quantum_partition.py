@@ -1,0 +1,75 @@
+"""log Z in a transverse field against diagonalization."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from trotter_products import MIXED, SIGMAS, settled, trotter
+
+from qvae.ising import quantum_partition
+from qvae.ising.exact import exact_distribution
+from qvae.ising.graphs import Graph, complete, rbm
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.ising.quantum_partition import path_integral_log_partition
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 3.0, MIXED * 2], ids=str)
+@pytest.mark.parametrize("graph", [rbm(4, 4), complete(8)], ids=["rbm", "complete"])
+def test_log_z(graph: Graph, gamma: object, random_hamiltonian) -> None:
+    hamiltonian = random_hamiltonian(graph, gamma=gamma)
+    found = path_integral_log_partition(hamiltonian, chains=100, temperatures=50)
+    assert abs(found.value - exact_distribution(hamiltonian).log_z) < SIGMAS * found.stderr < 1.0
+    assert found.stderr == pytest.approx(math.hypot(found.details["sampling_error"], found.details["trotter_error"]))
+    assert found.method.startswith("path-integral AIS forward + reverse (BAR), 100 chains x 50 temperatures x ")
+
+
+def test_log_z_error_bars_are_neither_small_nor_large(random_hamiltonian) -> None:
+    hamiltonian, number = random_hamiltonian(rbm(2, 2), coupling=1.0, gamma=1.5), 20
+    log_z = exact_distribution(hamiltonian).log_z
+    runs = [
+        path_integral_log_partition(hamiltonian, slices=4, chains=40, temperatures=10, seed=seed) for seed in range(number)
+    ]
+    scores = torch.tensor([(run.value - log_z) / run.stderr for run in runs])
+    assert 0.5 < float(scores.square().mean().sqrt()) < 1.6
+    # What was taken off is the Trotter error, and one that would have been seen.
+    correction = sum(run.details["trotter_correction"] for run in runs) / number
+    true = log_z - trotter(hamiltonian, 4).log_z
+    left = sum(run.details["trotter_error"] for run in runs) / number
+    values = torch.tensor([run.value for run in runs]).double()
+    noise = float(values.std()) / math.sqrt(number)
+    assert abs(correction - true) < left + noise
+    assert left < 0.2 * abs(true)
+    assert float(values.mean()) == pytest.approx(log_z, abs=SIGMAS * noise + left)
+    assert abs(true) > 3 * noise + left
+
+
+def test_log_z_without_couplings_is_that_of_single_spins() -> None:
+    hamiltonian = IsingHamiltonian([0.8, 0.0, 3.0], [], [], [0.6, 1.0, 0.0])
+    found = path_integral_log_partition(hamiltonian, chains=50, temperatures=10)
+    expected = sum(math.log(2 * math.cosh(e)) for e in (1.0, 1.0, 3.0))
+    assert found.value == pytest.approx(expected, abs=SIGMAS * found.stderr)
+    assert found.stderr < 0.05
+    assert path_integral_log_partition(IsingHamiltonian([], [], []), chains=5, temperatures=5).value == 0.0
+
+
+def test_coarser_slices_from_finer_ones(random_hamiltonian) -> None:
+    hamiltonian, slices, chains = random_hamiltonian(complete(4), gamma=2.0), 8, 10_000
+    lines, bits = settled(hamiltonian, slices, chains)
+    log_z = {count: trotter(hamiltonian, count).log_z for count in (2, 4, 8)}
+    for stride in (2, 4):
+        value, stderr = quantum_partition._coarser(lines.energies(bits), stride)
+        assert value == pytest.approx(log_z[slices // stride] - log_z[slices], abs=SIGMAS * stderr)
+        assert stderr < 0.01
+
+
+def test_the_same_seed_finds_the_same_log_z(random_hamiltonian) -> None:
+    hamiltonian = random_hamiltonian(rbm(2, 2), gamma=1.0)
+    values = [path_integral_log_partition(hamiltonian, chains=10, temperatures=5, seed=seed).value for seed in (1, 1, 2)]
+    assert values[0] == values[1] != values[2]
+
+
+def test_too_few_chains_or_temperatures() -> None:
+    with pytest.raises(ValueError, match="chains is 1 and temperatures is 5; each must be 2 or more"):
+        path_integral_log_partition(IsingHamiltonian([0.5], [], [], gamma=1.0), chains=1, temperatures=5)

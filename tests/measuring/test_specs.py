@@ -1,0 +1,36 @@
+"""Samplers as a command line names them, and those that take part unnamed."""
+
+import pytest
+
+from qvae.errors import ConfigError, SamplerError
+from qvae.measuring import specs
+from qvae.measuring.specs import SamplerSpec, local_samplers, parse_sampler
+from qvae.plugins import PluginInfo
+from qvae.sampling.sampler import Capabilities
+
+
+def test_samplers_with_options():
+    spec = parse_sampler("gibbs:sweeps=50,persistent=false")
+    assert (spec.name, spec.options) == ("gibbs", {"sweeps": 50, "persistent": False})
+    assert parse_sampler(SamplerSpec.of("gibbs", {"sweeps": 50, "persistent": False}).label).options == spec.options
+    nested = parse_sampler("dimod:parameters={beta_range: [0.1, 1.0], num_sweeps: 10},held=0.5")
+    assert nested.options == {"parameters": {"beta_range": [0.1, 1.0], "num_sweeps": 10}, "held": 0.5}
+    with pytest.raises(SamplerError, match="no installed sampler is called 'gibs'"):
+        parse_sampler("gibs")
+    with pytest.raises(SamplerError, match="has no option 'sweep'"):
+        parse_sampler("gibbs:sweep=3")
+    with pytest.raises(ConfigError):
+        parse_sampler("gibbs:sweeps")
+
+
+def test_only_local_samplers_take_part_unnamed(monkeypatch):
+    infos = [
+        PluginInfo("here", "p", "1", Capabilities()),
+        PluginInfo("far", "p", "1", Capabilities(remote=True)),
+        PluginInfo("broken", "p", "1", None, "needs the module x"),
+    ]
+    monkeypatch.setattr(specs, "sampler_infos", lambda: infos)
+    chosen, left_out = local_samplers()
+    assert [spec.name for spec in chosen] == ["here"]
+    assert left_out["broken"] == "needs the module x"
+    assert "may cost money" in left_out["far"]

@@ -1,0 +1,127 @@
+"""The prior as a loss for anybody's autoencoder: its gradient against enumeration, in a plain loop and under Lightning."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import qvae
+from qvae.ising import graphs
+from qvae.models.prior import BoltzmannPrior
+from qvae.sampling.sampler import LatentSampler
+
+
+def small_prior(seed=0, graph=None):
+    torch.manual_seed(seed)
+    prior = BoltzmannPrior(graphs.rbm(2, 3) if graph is None else graph)
+    with torch.no_grad():
+        prior.h.normal_(0, 0.5)
+        prior.J.normal_(0, 0.7)
+    return prior
+
+
+def exact_divergence(prior, logits):
+    """KL(q || p) by the sum over all states, log Z included, (B,)."""
+    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=prior.num_spins)), dtype=torch.float64)
+    energies = prior.hamiltonian().to(dtype=torch.float64).energy(2 * states - 1)
+    log_p = -energies - torch.logsumexp(-energies, 0)
+    log_q = torch.distributions.Bernoulli(logits=logits.double().unsqueeze(1)).log_prob(states).sum(-1)
+    return (log_q.exp() * (log_q - log_p)).sum(1)
+
+
+@pytest.mark.parametrize("graph", [graphs.rbm(2, 3), graphs.complete(5)], ids=["rbm", "complete"])
+def test_its_gradient_is_that_of_the_divergence(graph):
+    prior = small_prior(graph=graph)
+    logits = torch.randn(7, 5, requires_grad=True)
+    weights = torch.rand(7)
+    (weights * prior.kl_divergence(logits, qvae.load_sampler("exact"), 1)).sum().backward()
+    found = [logits.grad.clone(), prior.h.grad.clone(), prior.J.grad.clone()]
+    logits.grad = prior.h.grad = prior.J.grad = None
+    (weights * exact_divergence(prior, logits)).sum().backward()
+    for mine, exact in zip(found, (logits.grad, prior.h.grad, prior.J.grad), strict=True):
+        torch.testing.assert_close(mine, exact, atol=1e-5, rtol=1e-4)
+
+
+def test_its_value_is_the_divergence_less_log_z():
+    prior, logits = small_prior(), torch.randn(4, 5)
+    log_z = qvae.ising.exact.exact_distribution(prior.frozen()).log_z
+    found = prior.kl_divergence(logits, qvae.load_sampler("exact"), 1)
+    torch.testing.assert_close(found.double() + log_z, exact_divergence(prior, logits), atol=1e-5, rtol=1e-5)
+
+
+def test_no_samples_are_drawn_where_no_gradient_is_wanted():
+    class Refusing(LatentSampler):
+        def _sample(self, hamiltonian, num_samples):
+            raise AssertionError("asked")
+
+    with torch.no_grad():
+        assert small_prior().kl_divergence(torch.zeros(3, 5), Refusing()).shape == (3,)
+
+
+def striped(count=256):
+    """Bits of two kinds of images: rows or columns."""
+    generator = np.random.default_rng(0)
+    lines = generator.integers(0, 2, (count, 4))
+    rows = np.where(generator.integers(0, 2, (count, 1, 1)) > 0, lines[:, :, None], lines[:, None, :])
+    return torch.from_numpy(rows.reshape(count, 16) + np.zeros((1, 16))).float()
+
+
+class Autoencoder(nn.Module):
+    """Somebody's own, which takes only the prior from here."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(16, 6), nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 16))
+        self.prior = BoltzmannPrior(graphs.rbm(3, 3))
+        self.sampler = qvae.load_sampler("gibbs", seed=0)
+
+    def loss(self, x):
+        logits = self.encoder(x)
+        zeta = torch.sigmoid((logits + torch.logit(torch.rand_like(logits).clamp(1e-6, 1 - 1e-6))) / 0.5)
+        reconstruction = nn.functional.binary_cross_entropy_with_logits(self.decoder(zeta), x, reduction="none").sum(1)
+        return (reconstruction + self.prior.kl_divergence(logits, self.sampler, 64)).mean()
+
+
+def test_it_trains_in_a_plain_loop():
+    torch.manual_seed(0)
+    model, x = Autoencoder(), striped()
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    losses = []
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = model.loss(x)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 2
+    assert model.prior.J.abs().max() > 0.1
+
+
+def test_it_trains_in_a_lightning_module():
+    import lightning.pytorch as lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.autoencoder = Autoencoder()
+            self.losses = []
+
+        def training_step(self, batch, index):
+            loss = self.autoencoder.loss(batch[0])
+            self.losses.append(float(loss.detach()))
+            return loss
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), 0.02)
+
+    torch.manual_seed(0)
+    module = Module()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(striped()), batch_size=64, shuffle=True)
+    trainer = lightning.Trainer(
+        max_epochs=30, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, loader)
+    assert np.mean(module.losses[-10:]) < np.mean(module.losses[:10]) - 2

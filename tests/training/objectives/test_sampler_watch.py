@@ -1,0 +1,43 @@
+"""What is seen of a sampler: the memory of its chains, its temperature, what its calls cost."""
+
+import math
+
+import pytest
+import torch
+
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.registry import load_sampler
+from qvae.sampling.sampler import Samples
+from qvae.training.objective import Clock
+from qvae.training.objectives.sampler_watch import SamplerWatch
+
+
+def test_chain_memory_tells_mixing_from_stuck_chains():
+    watch = SamplerWatch(print)
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randint(0, 2, (500, 40), generator=generator) * 2 - 1 for _ in range(2))
+    assert math.isnan(watch.chain_memory(first))
+    assert abs(watch.chain_memory(second)) < 5 / (500 * 40) ** 0.5
+    assert watch.chain_memory(second) == pytest.approx(1.0)
+
+
+def test_the_end_state_of_an_optimizer_raises_the_alarm():
+    heard = []
+    watch = SamplerWatch(lambda kind, text: heard.append(text))
+    pair = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-1.0])
+    aligned = Samples(torch.ones(100, 2, dtype=torch.int8))
+    found = watch.look(aligned, pair, load_sampler("exact", seed=0), Clock(10, 2, 0.5))
+    assert math.isinf(found["effective_beta"])
+    assert "effective inverse temperature is inf instead of 1 (epoch 2)" in heard[0]
+
+
+def test_calls_of_an_epoch_are_averaged_and_their_price_is_added_up():
+    watch = SamplerWatch(print)
+    watch.record_call({"qpu_seconds": 1.0, "device_beta": 3.0})
+    watch.record_call({"qpu_seconds": 2.0, "device_beta": 5.0})
+    assert watch.live == {"qpu_seconds": 3.0}
+    assert watch.end_epoch() == {"qpu_seconds_per_call": 1.5, "device_beta": 4.0, "qpu_seconds": 3.0}
+    watch.record_call({"qpu_seconds": 0.5})
+    resumed = SamplerWatch(print)
+    resumed.load_state_dict(watch.state_dict())
+    assert resumed.end_epoch() == {"qpu_seconds_per_call": 0.5, "qpu_seconds": 3.5}
