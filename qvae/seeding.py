@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from qvae.errors import QvaeError
-from qvae.sampling.sampler import whole_number
 
 
 class Seeded:
@@ -23,8 +23,10 @@ class Seeded:
     """
 
     def __init__(self, seed: int | None = None) -> None:
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0):
+            raise ValueError(f"seed is {seed!r}; it must be a whole number, 0 or more")
         # torch.seed() would draw one, too, but it also reseeds the user's global generator.
-        self.seed = secrets.randbits(63) if seed is None else whole_number("seed", seed, least=0)
+        self.seed = secrets.randbits(63) if seed is None else int(seed)
         self._generator: torch.Generator | None = None
         self._restored: Tensor | None = None
 
