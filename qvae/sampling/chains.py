@@ -7,17 +7,19 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from qvae.errors import SamplerError
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.options import checked_options
 from qvae.sampling.info import Advice, SampleInfo
-from qvae.sampling.sampler import SeededSampler, whole_number
+from qvae.sampling.sampler import Seed, SeededSampler
 
 Kernel = TypeVar("Kernel")
 
@@ -95,12 +97,16 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
     _copy_name: ClassVar[str]  # the plural
     _copies: int | None = None  # how many of them a chain must have; None for any number
 
-    def __init__(self, sweeps: int, burn_in: int, persistent: bool, seed: int | None) -> None:
+    @checked_options
+    def __init__(
+        self,
+        sweeps: Annotated[int, Field(ge=1)],
+        burn_in: Annotated[int, Field(ge=0)],
+        persistent: bool,
+        seed: Seed,
+    ) -> None:
         super().__init__(seed)
-        self.sweeps = whole_number("sweeps", sweeps, least=1)
-        self.burn_in = whole_number("burn_in", burn_in, least=0)
-        if not isinstance(persistent, bool):
-            raise ValueError(f"persistent is {persistent!r}; it must be true or false")
+        self.sweeps, self.burn_in = sweeps, burn_in
         self.capabilities = replace(type(self).capabilities, persistent=persistent)
         self._graph: Graph | None = None
         self._kernel: Kernel | None = None

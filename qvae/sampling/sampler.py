@@ -10,18 +10,22 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from qvae.errors import CapabilityError, QvaeError, SamplerError
 from qvae.ising.block_gibbs import sparse_matrix
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.options import checked_options
 from qvae.sampling.info import Advice, SampleInfo
 
 T = TypeVar("T")
+Seed = Annotated[int, Field(ge=0)] | None
+"""Option of samplers that draw random numbers; None draws one."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -370,9 +374,10 @@ class SeededSampler(LatentSampler):
         ValueError: ``seed`` isn't such a number.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    @checked_options
+    def __init__(self, seed: Seed = None) -> None:
         # torch.seed() would draw one, too, but it also reseeds the user's global generator.
-        self.seed = secrets.randbits(63) if seed is None else whole_number("seed", seed, least=0)
+        self.seed = secrets.randbits(63) if seed is None else seed
         self._generator: torch.Generator | None = None
         self._restored: Tensor | None = None
 

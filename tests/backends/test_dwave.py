@@ -261,7 +261,7 @@ def test_the_budget_is_never_exceeded(annealer, server, tmp_path):
         sampler.sample(hamiltonian, 100)
     with pytest.raises(BudgetExhausted, match="max_qpu_seconds"):
         sampler.sample(hamiltonian, 100)
-    assert 0.1 < sampler.qpu_seconds <= 0.2
+    assert 0.1 < sampler.meter.seconds <= 0.2
     assert 0.5 < sampler.budget_share <= 1
     sampler.close()
     # Of the folder, so that another process doesn't begin anew.
