@@ -343,14 +343,13 @@ def benchmark_training(
 ) -> None:
     """Images per second, where the time goes, memory and likelihood against time, with one sampler and another."""
     from qvae.config.load import load_config
-    from qvae.measuring.samplers import RESULTS, SamplerSpec, parse_sampler
+    from qvae.measuring.samplers import RESULTS, parse_sampler
     from qvae.measuring.training import benchmark_training as measure
     from qvae.measuring.training import training_table, write_training_report
 
     console = _console()
     chosen = load_config(config, overrides or [])
-    configured = SamplerSpec.of(chosen.sampler.name, chosen.sampler.options)
-    specs = [parse_sampler(text) for text in sampler or []] or [configured]
+    specs = [parse_sampler(text) for text in sampler or []] or [chosen.sampler]
     with _continued(out), _working(console) as progress:
         results = measure(chosen, specs, seconds, out, progress)
     _print_table(console, training_table(results))

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from qvae.config.load import load_config
-from qvae.config.schema import Config
+from qvae.config.schema import BackendSpec, Config
 from qvae.data import Dataset, binarize_fixed, epoch_permutation, load_data
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.measuring.samplers import SamplerSpec, bias_of, local_samplers
+from qvae.measuring.samplers import bias_of, local_samplers, make_seeded
 from qvae.measuring.truth import Truth, find_truth
 from qvae.models.qvae import QVAE
 from qvae.reporting.page import Table
@@ -65,7 +65,7 @@ class Candidate:
         why: it was not measured, a clause; empty if it was.
     """
 
-    spec: SamplerSpec
+    spec: BackendSpec
     chains: int
     milliseconds: float = math.nan
     noise: float = math.nan
@@ -88,7 +88,7 @@ class Recommendation:
     allowed: str
     truth: str
     candidates: list[Candidate]
-    configured: SamplerSpec
+    configured: BackendSpec
     config: str
     warnings: list[str] = field(default_factory=list)
     overrides: Sequence[str] = ()
@@ -145,7 +145,7 @@ def recommend(
     allowed, how = _allowed_variance(model, dataset, config.training.batch_size, truth)
     if _square(truth) > 0.25 * allowed:
         warnings.append("the truth is known hardly better than the gradient must be: give more --seconds")
-    configured = SamplerSpec.of(config.sampler.name, config.sampler.options)
+    configured = config.sampler
     step = ADAM_STEP * config.training.prior_learning_rate
     waiting, candidates = _settings(configured, hamiltonian), []
     for number, spec in enumerate(waiting):
@@ -194,13 +194,13 @@ def _prior(source: str, seconds: float, overrides: Sequence[str]) -> tuple[QVAE,
 
 def _training_sampler(config: Config, model: QVAE) -> LatentSampler:
     """The configured sampler, or a local one where that is remote: this training is only for measuring."""
-    configured = SamplerSpec.of(config.sampler.name, config.sampler.options).make(config.training.seed)
+    configured = make_seeded(config.sampler, config.training.seed)
     if not configured.capabilities.remote:
         return configured
     configured.close()
     hamiltonian = model.prior.hamiltonian()
     for spec in local_samplers()[0]:
-        sampler = spec.make(config.training.seed)
+        sampler = make_seeded(spec, config.training.seed)
         able = sampler.capabilities
         if able.persistent and able.excludes(hamiltonian.num_spins, hamiltonian.is_quantum) is None:
             return sampler
@@ -230,18 +230,18 @@ def _square(truth: Truth) -> float:
 # Candidates -----------------------------------------------------------------------------------------------------------
 
 
-def _settings(configured: SamplerSpec, hamiltonian: IsingHamiltonian) -> list[SamplerSpec]:
+def _settings(configured: BackendSpec, hamiltonian: IsingHamiltonian) -> list[BackendSpec]:
     """What is tried: the configured sampler as it is, and every local one that takes the prior with a few settings each."""
-    found = [configured]
+    found: list[BackendSpec] = [configured]
     for spec in local_samplers()[0]:
-        if spec.make(0).capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum) is not None:
+        if make_seeded(spec, 0).capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum) is not None:
             continue
         grids = [grid for grid in _GRIDS if set(grid) <= set(sampler_options(spec.name))]
         # What is made for a transverse field has no more to offer without one: its defaults will do.
-        if spec.make(0).capabilities.transverse_field and not hamiltonian.is_quantum:
+        if make_seeded(spec, 0).capabilities.transverse_field and not hamiltonian.is_quantum:
             grids = []
         products = (dict(zip(grid, values, strict=True)) for grid in grids for values in itertools.product(*grid.values()))
-        found += [SamplerSpec.of(spec.name, options) for options in products] or [spec]
+        found += [BackendSpec(name=spec.name, options=options) for options in products] or [spec]
     # The defaults written out are the defaults: the first of equals is kept, which is the configured one.
     keys = [json.dumps([spec.name, sampler_options(spec.name) | dict(spec.options)], default=str) for spec in found]
     return [spec for place, spec in enumerate(found) if keys.index(keys[place]) == place]
@@ -271,7 +271,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def _judge(
-    spec: SamplerSpec, hamiltonian: IsingHamiltonian, truth: Truth, allowed: float, chains: int, step: float, share: float
+    spec: BackendSpec, hamiltonian: IsingHamiltonian, truth: Truth, allowed: float, chains: int, step: float, share: float
 ) -> Candidate:
     errors: list[Tensor] = []
     calls: list[float] = []
@@ -291,7 +291,7 @@ def _judge(
 
 
 def _candidate(
-    spec: SamplerSpec, errors: Tensor, calls: Sequence[float], truth: Truth, allowed: float, chains: int
+    spec: BackendSpec, errors: Tensor, calls: Sequence[float], truth: Truth, allowed: float, chains: int
 ) -> Candidate:
     """Noise and bias from errors (repetitions, parameters), and the number of chains at which they are small enough."""
     parameters = errors.shape[1]
@@ -311,7 +311,7 @@ def _candidate(
 
 
 def _repetitions(
-    spec: SamplerSpec,
+    spec: BackendSpec,
     hamiltonian: IsingHamiltonian,
     truth: Truth,
     chains: int,
@@ -325,7 +325,7 @@ def _repetitions(
     rate = step / max(1e-12, float(values.square().mean().sqrt()))
     exact = Moments(truth.moments.spins, truth.moments.pairs)
     for repeat in range(_REPEATS):
-        sampler = spec.make(1000 + repeat)
+        sampler = make_seeded(spec, 1000 + repeat)
         # A persistent sampler's first call is longer than those that training is made of.
         seconds: list[float] = []
         try:

@@ -9,10 +9,10 @@ import json
 import math
 import os
 import platform
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 import qvae
-from qvae.config.load import parse_assignments
+from qvae.config.load import parse_backend
+from qvae.config.schema import BackendSpec
 from qvae.errors import CapabilityError, RunError
 from qvae.files import atomic_write_text
 from qvae.ising import graphs
@@ -28,7 +29,7 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.problems import Problem
 from qvae.measuring.truth import Truth, cached_truth
 from qvae.sampling.diagnostics import effective_beta, expected_total_variation, r_hat
-from qvae.sampling.registry import load_sampler, sampler_infos, sampler_options
+from qvae.sampling.registry import make_sampler, sampler_infos
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
 
 RESULTS = "results.json"
@@ -48,48 +49,24 @@ _R_HAT_DRAWS = 2000
 # Which samplers -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class SamplerSpec:
-    """A registered sampler and options for it, and whether a user named it."""
-
-    name: str
-    options: Mapping[str, Any]
-    label: str
-    is_named: bool = True
-
-    @classmethod
-    def of(cls, name: str, options: Mapping[str, Any], is_named: bool = True) -> SamplerSpec:
-        """With a label that :func:`parse_sampler` reads back."""
-        text = ",".join(f"{key}={json.dumps(value)}" for key, value in options.items())
-        return cls(name, dict(options), f"{name}:{text}" if text else name, is_named)
-
-    def make(self, seed: int) -> LatentSampler:
-        """A fresh sampler, seeded if it takes a seed."""
-        options = dict(self.options)
-        if "seed" in sampler_options(self.name):
-            options["seed"] = int(options.get("seed") or 0) + seed
-        return load_sampler(self.name, **options)
-
-
-def parse_sampler(text: str) -> SamplerSpec:
+def parse_sampler(text: str) -> BackendSpec:
     """``NAME[:OPTION=VALUE,...]``, values in YAML.
 
     Raises:
         ConfigError: an option is not of that form.
         SamplerError: there is no such sampler, or it has no such option.
-
-    >>> parse_sampler("gibbs:sweeps=50,persistent=false").options
-    {'sweeps': 50, 'persistent': False}
     """
-    name, _, rest = text.partition(":")
-    # Commas inside brackets belong to a value.
-    options = parse_assignments(part for part in re.split(r",(?![^\[{]*[\]}])", rest) if part.strip())
-    spec = SamplerSpec(name, options, text)
-    spec.make(0).close()  # what is wrong with a name or an option is said before anything is measured
+    spec = parse_backend(text)
+    make_seeded(spec, 0).close()  # what is wrong with a name or an option is said before anything is measured
     return spec
 
 
-def local_samplers() -> tuple[list[SamplerSpec], dict[str, str]]:
+def make_seeded(spec: BackendSpec, seed: int) -> LatentSampler:
+    """A fresh sampler for a repetition: ``seed`` is counted from the specification's own, if it has one."""
+    return make_sampler(spec, int(spec.options.get("seed") or 0) + seed)
+
+
+def local_samplers() -> tuple[list[BackendSpec], dict[str, str]]:
     """Every registered sampler that runs here, at its defaults; and why the others are left out, by name."""
     chosen, left_out = [], {}
     for info in sampler_infos():
@@ -98,7 +75,7 @@ def local_samplers() -> tuple[list[SamplerSpec], dict[str, str]]:
         elif info.capabilities.remote:
             left_out[info.name] = f"it runs remotely and may cost money: name it, with --sampler {info.name}"
         else:
-            chosen.append(SamplerSpec.of(info.name, {}, is_named=False))
+            chosen.append(BackendSpec(name=info.name))
     return chosen, left_out
 
 
@@ -454,7 +431,7 @@ def _finite(value: float) -> float | None:
 
 def run_benchmark(
     problems: Sequence[Problem],
-    samplers: Sequence[SamplerSpec],
+    samplers: Sequence[BackendSpec],
     out: Path,
     budget: float = 4.0,
     reference_seconds: float | None = None,
@@ -577,7 +554,7 @@ def _describe(problem: Problem, truth: Truth) -> dict[str, Any]:
 
 def _piece(
     problem: Problem,
-    spec: SamplerSpec,
+    spec: BackendSpec,
     truth: Truth,
     folder: Path,
     settings: Mapping[str, Any],
@@ -598,18 +575,16 @@ def _piece(
 
 
 def _outcome(
-    problem: Problem, spec: SamplerSpec, truth: Truth, settings: Mapping[str, Any], progress: Callable[[float], None]
+    problem: Problem, spec: BackendSpec, truth: Truth, settings: Mapping[str, Any], progress: Callable[[float], None]
 ) -> dict[str, Any]:
     hamiltonian = problem.hamiltonian.to(settings["device"])
     try:
-        sampler = spec.make(0)
+        sampler = make_seeded(spec, 0)
         excluded = sampler.capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum)
-        if sampler.capabilities.remote and not spec.is_named:
-            excluded = "it runs remotely and may cost money: name it with --sampler"
         sampler.close()
         if excluded:
             return {"status": "excluded", "reason": excluded}
-        found = measure_sampler(spec.make, hamiltonian, truth, settings["budget"], settings["seed"], progress)
+        found = measure_sampler(partial(make_seeded, spec), hamiltonian, truth, settings["budget"], settings["seed"], progress)
     except CapabilityError as error:
         return {"status": "excluded", "reason": str(error).rstrip(".")}
     except Exception as error:

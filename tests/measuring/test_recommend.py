@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from qvae.config.schema import BackendSpec
 from qvae.measuring import recommend as module
 from qvae.measuring.problems import make_problem
 from qvae.measuring.recommend import Candidate, Recommendation, recommend, recommendation_table, recommendation_text
-from qvae.measuring.samplers import SamplerSpec
 from qvae.measuring.truth import find_truth
 from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples
 
@@ -21,7 +21,7 @@ def truth():
 
 
 def candidate_of(errors, truth, allowed, chains=100):
-    return module._candidate(SamplerSpec.of("gibbs", {}), errors, [0.002, 0.003, 0.004], truth, allowed, chains)
+    return module._candidate(BackendSpec(name="gibbs"), errors, [0.002, 0.003, 0.004], truth, allowed, chains)
 
 
 def errors_of(noise, bias, repeats=8, seed=0):
@@ -54,10 +54,10 @@ def test_noise_is_cured_by_chains_and_bias_is_not(truth):
 
 def test_the_cheapest_is_best_and_the_most_accurate_of_equals():
     def candidate(name, milliseconds, noise, reaches=True):
-        return Candidate(SamplerSpec.of(name, {}), 100, milliseconds, noise, 0.0, reaches, 8)
+        return Candidate(BackendSpec(name=name), 100, milliseconds, noise, 0.0, reaches, 8)
 
     def best(*candidates):
-        found = Recommendation("", "", "", list(candidates), SamplerSpec.of("a", {}), "c.yaml")
+        found = Recommendation("", "", "", list(candidates), BackendSpec(name="a"), "c.yaml")
         return found.best and found.best.spec.name
 
     assert best(candidate("a", 1.0, 0.5), candidate("b", 2.0, 0.1)) == "a"

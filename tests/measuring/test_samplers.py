@@ -2,19 +2,21 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
 
+from qvae.config.schema import BackendSpec
 from qvae.errors import ConfigError, SamplerError
 from qvae.measuring.problems import make_problem
 from qvae.measuring.report import overview_table, sampler_table, write_sampler_report
 from qvae.measuring.samplers import (
     CHAINS,
     REPEATS,
-    SamplerSpec,
     bias_of,
     local_samplers,
+    make_seeded,
     measure_sampler,
     parse_sampler,
     run_benchmark,
@@ -133,7 +135,8 @@ def test_bias_of_noise_is_rarely_certain():
 
 def test_registered_backends_are_measured(small_problem, small_truth):
     for name in ("gibbs", "exact"):
-        found = measure_sampler(SamplerSpec.of(name, {}).make, small_problem.hamiltonian, small_truth, budget=0.2)
+        make = partial(make_seeded, BackendSpec(name=name))
+        found = measure_sampler(make, small_problem.hamiltonian, small_truth, budget=0.2)
         assert found["clock"] == "cpu"
         assert not found["bias"]["correlations"]["is_certain"]
         assert abs(found["effective_beta"] - 1) < 6 * found["effective_beta_stderr"]
@@ -145,7 +148,7 @@ def test_registered_backends_are_measured(small_problem, small_truth):
 def test_samplers_with_options():
     spec = parse_sampler("gibbs:sweeps=50,persistent=false")
     assert (spec.name, spec.options) == ("gibbs", {"sweeps": 50, "persistent": False})
-    assert parse_sampler(SamplerSpec.of("gibbs", {"sweeps": 50, "persistent": False}).label).options == spec.options
+    assert parse_sampler(BackendSpec(name="gibbs", options={"sweeps": 50, "persistent": False}).label).options == spec.options
     nested = parse_sampler("dimod:parameters={beta_range: [0.1, 1.0], num_sweeps: 10},held=0.5")
     assert nested.options == {"parameters": {"beta_range": [0.1, 1.0], "num_sweeps": 10}, "held": 0.5}
     with pytest.raises(SamplerError, match="no installed sampler is called 'gibs'"):
