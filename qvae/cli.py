@@ -241,12 +241,13 @@ def check(
     from rich.markup import escape
 
     from qvae.config.load import parse_assignments
+    from qvae.sampling.abilities import Remote
     from qvae.sampling.registry import load_sampler
     from qvae.testing import run_checks
 
     console = _console()
     chosen = load_sampler(name, **parse_assignments(overrides or []))
-    if chosen.capabilities.remote:
+    if isinstance(chosen, Remote):
         try:
             _print_facts(console, chosen.describe())
         finally:

@@ -29,8 +29,9 @@ from qvae.ising.graphs import Graph
 from qvae.look import EVALUATION, evaluate, film
 from qvae.models.qvae import QVAE
 from qvae.report import PICTURED, REPORT, write_report
+from qvae.sampling.abilities import Metered, native_graph
 from qvae.sampling.chains import mixing_trouble
-from qvae.sampling.registry import load_sampler, sampler_options
+from qvae.sampling.registry import make_sampler
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.monitor import Monitor
 from qvae.training.trainer import Trainer, choose_device
@@ -175,7 +176,8 @@ def plan(config: Config, out: str | Path | None = None) -> dict[str, Any]:
     _, trainer = _assemble(choose_folder(out, config), config, None)
     hamiltonian = trainer.model.prior.hamiltonian().detach()
     try:
-        call = trainer.sampler.plan(hamiltonian, config.training.chains)
+        chains, sampler = config.training.chains, trainer.sampler
+        call = sampler.plan(hamiltonian, chains) if isinstance(sampler, Metered) else {}
     finally:
         trainer.sampler.close()
     seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""
@@ -192,7 +194,8 @@ def plan(config: Config, out: str | Path | None = None) -> dict[str, Any]:
         found["QPU seconds of the training"] = f"{call['qpu_seconds'] * calls:,.1f}"
         generating = generation_sampler(config, choose_folder(out, config))
         try:
-            price = generating.plan(hamiltonian, config.evaluation.num_generated or PICTURED).get("qpu_seconds", 0.0)
+            count = config.evaluation.num_generated or PICTURED
+            price = generating.plan(hamiltonian, count)["qpu_seconds"] if isinstance(generating, Metered) else 0.0
         finally:
             generating.close()
         found["QPU seconds of the samples at the end"] = f"{price:.1f}"
@@ -283,7 +286,7 @@ def _assemble(
     torch.manual_seed(config.training.seed)
     sampler = _make_sampler(config.sampler, config, folder, purpose=1)
     latent = config.model.latent
-    graph = sampler.native_graph(latent.num_spins) if latent.graph == "native" and edges is None else None
+    graph = native_graph(sampler, latent.num_spins) if latent.graph == "native" and edges is None else None
     model = _build_model(config.model, dataset.mean_image, edges if graph is None else graph.edges)
     fallback = None
     if config.training.fallback is not None:
@@ -298,7 +301,7 @@ def _assemble(
     save = partial(_save, folder, config)
     observer = film(dataset, config.evaluation, choose_device(config.training.device))
     trainer = Trainer(model, dataset, config.training, sampler, monitor, save, observer, fallback)
-    if config.generation.sampler is None:
+    if config.generation.sampler is None and isinstance(trainer.sampler, Metered):
         trainer.sampler.keep_back(model.prior.hamiltonian().detach(), config.evaluation.num_generated or PICTURED)
     return dataset, trainer
 
@@ -320,12 +323,8 @@ def generation_sampler(config: Config, folder: Path, name: str | None = None) ->
 
 def _make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: int) -> LatentSampler:
     """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes."""
-    options = dict(chosen.options)
-    if "seed" in sampler_options(chosen.name) and "seed" not in options:
-        options["seed"] = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
-    sampler = load_sampler(chosen.name, **options)
-    sampler.attach(folder)
-    return sampler
+    seed = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
+    return make_sampler(chosen, chosen.options.get("seed", seed), folder)
 
 
 def _fit_and_evaluate(folder: Path, dataset: Dataset, trainer: Trainer, console: Console | None) -> Run:

@@ -26,6 +26,7 @@ from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import annealed_importance_sampling
 from qvae.models.qvae import QVAE
+from qvae.sampling.abilities import Metered, Remote
 from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.diagnostics import effective_beta
 from qvae.sampling.sampler import LatentSampler, Moments
@@ -254,7 +255,7 @@ class Trainer:
 
     def _submit(self, hamiltonian: IsingHamiltonian) -> Callable[[], Moments]:
         """Ask for the negative phase; a remote sampler works while the networks do."""
-        if self.sampler.capabilities.remote:
+        if isinstance(self.sampler, Remote):
             samples = self.sampler.submit(hamiltonian, self.config.chains)
             return lambda: Moments.conditional(samples.result(), hamiltonian)
         return lambda: self.sampler.moments(hamiltonian, self.config.chains)
@@ -265,7 +266,8 @@ class Trainer:
     def progress(self) -> float:
         """Part of the training that is done: in steps, in seconds or of the sampler's budget, whichever is furthest."""
         by_clock = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
-        return min(1.0, max(self.step / self.total_steps, by_clock, self.sampler.budget_share, self._reached))
+        by_budget = self.sampler.budget_share if isinstance(self.sampler, Metered) else 0.0
+        return min(1.0, max(self.step / self.total_steps, by_clock, by_budget, self._reached))
 
     @property
     def kl_weight(self) -> float:
