@@ -37,6 +37,7 @@ from qvae.runs.folder import (
 )
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
+from qvae.sampling.abilities import Metered
 
 
 def train(
@@ -129,8 +130,9 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
     trainer, sampler = parts.trainer, parts.objective.sampler
     hamiltonian = parts.objective.model.prior.frozen()
     try:
-        call = sampler.plan(hamiltonian, config.training.chains)
-        at_end = (parts.generating or sampler).plan(hamiltonian, num_prior_samples(config))
+        call = sampler.plan(hamiltonian, config.training.chains) if isinstance(sampler, Metered) else {}
+        last = parts.generating or sampler
+        at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
     finally:
         parts.close()
     seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""

@@ -13,9 +13,9 @@ from qvae.errors import BudgetExhausted, CapabilityError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.workflow import resume
 from qvae.sampling.diagnostics import effective_beta, expected_total_variation, total_variation
 from qvae.sampling.sampler import Moments
+from qvae.workflow import resume
 
 pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
 
