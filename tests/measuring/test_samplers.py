@@ -97,7 +97,8 @@ def test_what_are_no_samples_are_refused(known, small_problem, small_truth):
 
 def test_registered_backends_are_measured(small_problem, small_truth):
     for name in ("gibbs", "exact"):
-        found = measure_sampler(partial(make_seeded, BackendSpec(name=name)), small_problem.hamiltonian, small_truth, budget=0.2)
+        make = partial(make_seeded, BackendSpec(name=name))
+        found = measure_sampler(make, small_problem.hamiltonian, small_truth, budget=0.2)
         assert found["clock"] == "cpu"
         assert not found["bias"]["correlations"]["is_certain"]
         assert abs(found["effective_beta"] - 1) < 6 * found["effective_beta_stderr"]
