@@ -74,7 +74,7 @@ _SAMPLERS = _Kind(
 _EXECUTORS = _Kind(
     "executor",
     "qvae.circuits.registry:EXECUTORS",
-    "qvae.circuits.conformance:run_executor_checks",
+    "qvae.testing:run_executor_checks",
     ("qubits", "expectations", "gradients", "noise", "runs"),
     _executor_cells,
 )
