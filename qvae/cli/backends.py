@@ -75,22 +75,22 @@ _EXECUTORS = _Kind(
     "executor",
     "qvae.circuits.registry:EXECUTORS",
     "qvae.testing:run_executor_checks",
-    ("qubits", "expectations", "gradients", "noise", "runs"),
+    ("qubits", "accuracy", "gradients", "noise", "runs"),
     _executor_cells,
 )
 
 
 def add_to(app: typer.Typer) -> None:
     """Add both groups of commands."""
-    samplers = _group(_SAMPLERS, "List the registered samplers, check one, or have one recommended.")
+    samplers = _group(_SAMPLERS)
     samplers.command("recommend")(recommend)
     app.add_typer(samplers, name="samplers")
-    app.add_typer(_group(_EXECUTORS, "List the registered executors of circuits, or check one."), name="executors")
+    app.add_typer(_group(_EXECUTORS), name="executors")
 
 
-def _group(kind: _Kind, text: str) -> typer.Typer:
+def _group(kind: _Kind) -> typer.Typer:
     """The commands of a kind: the list by itself, and ``check NAME``."""
-    group = typer.Typer(help=text, invoke_without_command=True)
+    group = typer.Typer(invoke_without_command=True)
 
     @group.callback(help=f"Every registered {kind.word}: package, version, capabilities, or what to install.")
     def everything(context: typer.Context) -> None:

@@ -23,7 +23,6 @@ from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import generation_sampler, make_dataset, make_model
 from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics
-from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
 
@@ -111,7 +110,7 @@ class Run:
             return error
         finally:
             sampler.close()
-        self.samples_warning = mixing_trouble(samples.info)
+        self.samples_warning = "; ".join(part.text for part in samples.advice) or None
         content = {"spins": samples.spins, "warning": self.samples_warning}
         with contextlib.suppress(RunError):
             save_checkpoint(self.path / SPINS, self._coefficients() | content)
