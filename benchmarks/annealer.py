@@ -32,9 +32,9 @@ from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import SamplerError
 from qvae.ising.graphs import Graph
 from qvae.models.qvae import QVAE
-from qvae.workflow import resume
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.trainer import Trainer
+from qvae.workflow import resume
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))

@@ -24,7 +24,6 @@ from qvae.ising.annealing import bidirectional_annealing
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.problems import make_problem
 from qvae.measuring.truth import Truth, find_truth
-from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.sampler import Moments
 
 FRESH: tuple[dict[str, Any], ...] = (
@@ -76,7 +75,7 @@ def one_off(spec: str, truth: Truth, hamiltonian: IsingHamiltonian, chains: int,
         spins = math.sqrt(sum(rms(m.spins - exact.spins) ** 2 for m in found) / seeds)
         pairs = math.sqrt(sum(rms(m.pairs - exact.pairs) ** 2 for m in found) / seeds)
         log_z = "".join(f"{m.info['log_z']:.2f} ± {m.info['log_z_stderr']:.2f} " for m in found if "log_z" in m.info)
-        stuck = sum(mixing_trouble(m.info) is not None for m in found)
+        stuck = sum(bool(m.advice) for m in found)
         errors = f"{spins:.4f} | {pairs:.4f}"
         print(f"| {spec} | {words(options)} | {seconds:.2f} | {errors} | {stuck} of {seeds} | {log_z}|", flush=True)
     started = time.thread_time()
@@ -97,7 +96,7 @@ def train(spec: str, truth: Truth, target: IsingHamiltonian, steps: int) -> None
             started = time.thread_time()
             found = sampler.moments(target.replace(h, J), chains)
             seconds += time.thread_time() - started
-            trouble += mixing_trouble(found.info) is not None
+            trouble += bool(found.advice)
             # grad(-log likelihood) = <grad E>_data - <grad E>_model
             h.grad, J.grad = data[0] - found.spins, data[1] - found.pairs
             optimizer.param_groups[0]["lr"] = RATE * min(1.0, (steps - step) / (0.6 * steps))

@@ -7,10 +7,13 @@ import importlib.metadata
 import inspect
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qvae.errors import QvaeError, install_line, nearest
-from qvae.options import named_parameters, takes_only_named
+from qvae.options import checked, named_parameters, takes_only_named
+
+if TYPE_CHECKING:
+    from qvae.config.schema import BackendSpec
 
 T = TypeVar("T")
 
@@ -76,7 +79,7 @@ class Registry(Generic[T]):
             remedy = f"set {self.word}.options.{missing[0]}"
             raise self.error(f"{self.word} {name!r} needs a value for its option {missing[0]!r}: {remedy}.")
         try:
-            backend: Any = cls(**options)
+            backend: Any = cls(**checked(cls, options))
         except ImportError as error:
             raise self.error(f"{self.word} {name!r} {_import_reason(self._entries(name)[0], error)}.") from error
         except (TypeError, ValueError) as error:
@@ -86,6 +89,15 @@ class Registry(Generic[T]):
             raise self.error(f"{self.word} {name!r} refuses its options: {text}{culprit}.") from error
         backend.name = name
         return backend
+
+    def make(self, spec: BackendSpec, seed: int | None) -> T:
+        """The backend that a specification names, with this seed if it takes one.
+
+        Raises:
+            QvaeError: as :meth:`load`.
+        """
+        seeded = {"seed": seed} if "seed" in self.options(spec.name) else {}
+        return self.load(spec.name, dict(spec.options) | seeded)
 
     def options(self, name: str) -> dict[str, Any]:
         """The options of a backend and their defaults; ``inspect.Parameter.empty`` stands for one that must be given.

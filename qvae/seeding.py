@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from qvae.errors import QvaeError
-from qvae.sampling.sampler import whole_number
+from qvae.options import checked_options
+
+Seed = Annotated[int, Field(ge=0)] | None
 
 
 class Seeded:
@@ -22,9 +25,10 @@ class Seeded:
         ValueError: ``seed`` isn't such a number.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    @checked_options
+    def __init__(self, seed: Seed = None) -> None:
         # torch.seed() would draw one, too, but it also reseeds the user's global generator.
-        self.seed = secrets.randbits(63) if seed is None else whole_number("seed", seed, least=0)
+        self.seed = secrets.randbits(63) if seed is None else seed
         self._generator: torch.Generator | None = None
         self._restored: Tensor | None = None
 

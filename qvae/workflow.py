@@ -36,7 +36,9 @@ from qvae.runs.folder import (
     existing_run,
     keep_metrics_until,
 )
+from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
+from qvae.sampling.abilities import Metered
 
 
 def train(
@@ -102,7 +104,7 @@ def resume(
         )
     if not (path / CHECKPOINT).exists():
         raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
-    state = load_checkpoint(path / CHECKPOINT)
+    state = upgraded(load_checkpoint(path / CHECKPOINT))
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     parts = assemble(path, config, progress, data, state.get("edges"))
     require_same_shape(parts.dataset, tuple(state.get("image_shape", ())), path)
@@ -132,8 +134,9 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
     trainer, sampler = parts.trainer, parts.objective.sampler
     hamiltonian = parts.objective.model.prior.frozen()
     try:
-        call = sampler.plan(hamiltonian, config.training.chains)
-        at_end = (parts.generating or sampler).plan(hamiltonian, num_prior_samples(config))
+        call = sampler.plan(hamiltonian, config.training.chains) if isinstance(sampler, Metered) else {}
+        last = parts.generating or sampler
+        at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
     finally:
         parts.close()
     seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""

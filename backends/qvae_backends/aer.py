@@ -222,6 +222,4 @@ def _quality(ansatz: GibbsAnsatz, solution: Solution) -> dict[str, Any]:
 
 
 def _same(first: Graph, second: Graph) -> bool:
-    return first is second or (
-        first.num_spins == second.num_spins and torch.equal(first.edges.cpu(), second.edges.cpu())
-    )
+    return first is second or (first.num_spins == second.num_spins and torch.equal(first.edges.cpu(), second.edges.cpu()))

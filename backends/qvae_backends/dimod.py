@@ -5,18 +5,22 @@ from __future__ import annotations
 import importlib
 import inspect
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import dimod
 import numpy as np
 import torch
+from pydantic import Field
 
 from qvae.errors import SamplerError, install_line, nearest
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.sampler import Capabilities, Samples, SeededSampler, whole_number
+from qvae.options import checked_options
+from qvae.sampling.sampler import Capabilities, Samples, Seed, SeededSampler
 
 SIMULATED_ANNEALING = "dwave.samplers.SimulatedAnnealingSampler"
+ImportPath = Annotated[str, Field(pattern=r".\..", description=f"an import path such as {SIMULATED_ANNEALING}")]
 _SCHEDULE = {"beta_range", "beta_schedule", "beta_schedule_type", "num_sweeps", "num_sweeps_per_beta"}
 
 
@@ -43,23 +47,20 @@ class DimodSampler(SeededSampler):
 
     capabilities = Capabilities()
 
+    @checked_options
     def __init__(
         self,
-        sampler: str = SIMULATED_ANNEALING,
-        sampler_options: dict[str, Any] | None = None,
-        parameters: dict[str, Any] | None = None,
-        num_sweeps: int = 100,
-        held: float = 0.5,
-        seed: int | None = None,
+        sampler: ImportPath = SIMULATED_ANNEALING,
+        sampler_options: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        num_sweeps: Annotated[int, Field(ge=1)] = 100,
+        held: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        seed: Seed = None,
     ) -> None:
         super().__init__(seed)
         self.path = sampler
-        self.sampler_options = _mapping("sampler_options", sampler_options)
-        self.parameters = _mapping("parameters", parameters)
-        self.num_sweeps = whole_number("num_sweeps", num_sweeps, least=1)
-        if isinstance(held, bool) or not isinstance(held, int | float) or not 0 <= held <= 1:
-            raise ValueError(f"held is {held!r}; it must be a number from 0 to 1")
-        self.held = float(held)
+        self.sampler_options, self.parameters = dict(sampler_options or {}), dict(parameters or {})
+        self.num_sweeps, self.held = num_sweeps, held
         self._child = self._make_child()
         known = _parameters(self._child)
         for name in self.parameters:
@@ -137,17 +138,9 @@ class DimodSampler(SeededSampler):
         self._child = self._make_child()
 
 
-def _mapping(option: str, value: dict[str, Any] | None) -> dict[str, Any]:
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{option} is {value!r}; it must be a mapping of names to values")
-    return dict(value or {})
-
-
 def _imported(path: str) -> Any:
     """What stands at a dotted import path."""
-    module, _, attribute = path.rpartition(".") if isinstance(path, str) else ("", "", "")
-    if not module:
-        raise ValueError(f"sampler is {path!r}; it must be an import path such as {SIMULATED_ANNEALING}")
+    module, _, attribute = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError as error:

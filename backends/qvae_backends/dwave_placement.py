@@ -139,6 +139,13 @@ def native_qubits(structure: Any, num_spins: int) -> list[int]:
     return sorted(chosen)
 
 
+def native_graph(structure: Any, num_spins: int) -> Graph:
+    """The couplers among so many working qubits, which become the spins in ascending order."""
+    spin = {qubit: index for index, qubit in enumerate(native_qubits(structure, num_spins))}
+    pairs = [(spin[u], spin[v]) for u, v in structure.edges if u < v and u in spin and v in spin]
+    return Graph(num_spins, sorted(tuple(sorted(pair)) for pair in pairs))
+
+
 def embed(structure: Any, graph: Graph) -> Placement | None:
     """A placement: native where the graph is the solver's own, else by structure, else by search; None if none is found."""
     if graph.num_spins > len(structure.nodes) or 2 * graph.num_edges > len(structure.edges):
@@ -184,3 +191,15 @@ def _searched_chains(structure: Any, graph: Graph) -> list[list[int]] | None:
     edges = [(int(i), int(j)) for i, j in graph.edges] + [(spin, spin) for spin in isolated]
     found = minorminer.find_embedding(edges, [(u, v) for u, v in structure.edges if u < v], random_seed=0, timeout=120)
     return [list(map(int, found[spin])) for spin in range(graph.num_spins)] if len(found) == graph.num_spins else None
+
+
+def flux_biases(structure: Any, qubits: np.ndarray, fields: np.ndarray) -> list[float]:
+    """What acts like fields (k,) on qubits, for all qubits that the solver counts, by the library's conversion.
+
+    Its constants are those of one annealer.
+    """
+    from dwave.system.temperatures import h_to_fluxbias
+
+    biases = np.zeros(int(structure.properties["num_qubits"]))
+    biases[qubits] = h_to_fluxbias(fields)
+    return biases.tolist()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.population import anneal_population
+from qvae.options import checked_options
 from qvae.sampling.chains import ChainSampler, mixing_advice
-from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments, whole_number
+from qvae.sampling.sampler import Capabilities, Moments, Samples, Seed, pair_moments
 
 
 class GibbsSampler(ChainSampler[BlockGibbs]):
@@ -42,22 +44,19 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
     capabilities = Capabilities(persistent=True)
     _copy_name = "temperatures"
 
+    @checked_options
     def __init__(
         self,
-        sweeps: int = 10,
-        burn_in: int = 200,
+        sweeps: Annotated[int, Field(ge=1)] = 10,
+        burn_in: Annotated[int, Field(ge=0)] = 200,
         persistent: bool = True,
-        annealing: int = 0,
-        tempering: int = 0,
-        beta_min: float = 0.2,
-        seed: int | None = None,
+        annealing: Annotated[int, Field(ge=0)] = 0,
+        tempering: Annotated[int, Field(ge=0)] = 0,
+        beta_min: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+        seed: Seed = None,
     ) -> None:
         super().__init__(sweeps, burn_in, persistent, seed)
-        self.temperatures = max(1, whole_number("tempering", tempering, least=0))
-        if isinstance(beta_min, bool) or not isinstance(beta_min, int | float) or not 0 < beta_min < 1:
-            raise ValueError(f"beta_min is {beta_min!r}; it must be a number above 0 and below 1")
-        self.beta_min = float(beta_min)
-        self.annealing = whole_number("annealing", annealing, least=0)
+        self.temperatures, self.beta_min, self.annealing = max(1, tempering), beta_min, annealing
         if self.annealing and self.temperatures > 1:
             raise ValueError("annealing and tempering are two remedies for the same trouble; set one of them to 0")
         self._copies = self.temperatures

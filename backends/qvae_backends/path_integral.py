@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.trotter import choose_slices, estimate_trotter_error
 from qvae.ising.world_lines import WorldLines
+from qvae.options import checked_options
 from qvae.sampling.chains import ChainSampler, mixing_advice
-from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments, whole_number
+from qvae.sampling.sampler import Capabilities, Moments, Samples, Seed, pair_moments
 
 _GROUPS = 10  # of chains, whose spread tells the error of a Trotter error
 
@@ -44,17 +46,18 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
     capabilities = Capabilities(transverse_field=True, persistent=True)
     _copy_name = "slices"
 
+    @checked_options
     def __init__(
         self,
-        sweeps: int = 10,
-        burn_in: int = 200,
-        slices: int | None = None,
+        sweeps: Annotated[int, Field(ge=1)] = 10,
+        burn_in: Annotated[int, Field(ge=0)] = 200,
+        slices: Annotated[int, Field(ge=2)] | None = None,
         persistent: bool = True,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> None:
         super().__init__(sweeps, burn_in, persistent, seed)
-        self.slices = None if slices is None else whole_number("slices", slices, least=2)
-        if self.slices is not None and self.slices % 2:
+        self.slices = slices
+        if slices is not None and slices % 2:
             raise ValueError(f"slices is {slices!r}; it must be an even whole number, 2 or more")
 
     def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:

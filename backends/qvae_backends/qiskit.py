@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
-from qvae.sampling.sampler import whole_number
+from qvae.options import checked_options
+from qvae.seeding import Seed
 from qvae_backends.qiskit_device import IBM, QiskitDevice
 
 if TYPE_CHECKING:
@@ -36,9 +38,16 @@ class QiskitExecutor(SeededExecutor):
         ExecutorError: the backend or noise model can't be imported or made.
     """
 
-    def __init__(self, backend: Any = None, noise_model: Any = None, shots: int = 1024, seed: int | None = None) -> None:
+    @checked_options
+    def __init__(
+        self,
+        backend: Any = None,
+        noise_model: Any = None,
+        shots: Annotated[int, Field(ge=1)] = 1024,
+        seed: Seed = None,
+    ) -> None:
         super().__init__(seed)
-        self.shots = whole_number("shots", shots, least=1)
+        self.shots = shots
         self._options = {"backend": backend, "noise_model": noise_model}
         self._connect()
 

@@ -162,8 +162,12 @@ def _gates(circuit: QuantumCircuit, qubits: Sequence[int], numbers: dict[Paramet
         elif not instruction.clbits and getattr(operation, "definition", None) is not None:
             yield from _gates(operation.definition, on, numbers)
         else:
-            remedy = "call remove_final_measurements() first" if name == "measure" else "leave it out, or transpile to standard gates"
-            raise CircuitError(f"the circuit has the operation {name!r}, which is no gate of standard ones; {remedy}.")
+            remedy = (
+                "call remove_final_measurements() first"
+                if name == "measure"
+                else "leave it out, or transpile to standard gates"
+            )
+            raise CircuitError(f"the circuit has the operation {name!r}, which is not made of unitary gates; {remedy}.")
 
 
 def _angle(gate: str, expression: Any, numbers: dict[Parameter, int]) -> float | Affine:

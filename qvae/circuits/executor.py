@@ -117,7 +117,7 @@ class Executor(ABC):
         groups = measured_together(label for terms in observables for label, _ in terms)
         means = {}
         for basis, labels in groups.items():
-            bits = self._sample(circuit.then(basis_change(basis)), values.detach(), self.shots)
+            bits = self.sample(circuit.then(basis_change(basis)), values, self.shots)
             means.update({label: string_mean(label, bits) for label in labels})
         zero = torch.zeros(len(values), dtype=torch.float64, device=values.device)
         found = [sum((weight * means[label] for label, weight in terms), zero) for terms in observables]

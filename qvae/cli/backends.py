@@ -74,7 +74,7 @@ _SAMPLERS = _Kind(
 _EXECUTORS = _Kind(
     "executor",
     "qvae.circuits.registry:EXECUTORS",
-    "qvae.circuits.conformance:run_executor_checks",
+    "qvae.testing:run_executor_checks",
     ("qubits", "accuracy", "gradients", "noise", "runs"),
     _executor_cells,
 )
@@ -97,7 +97,7 @@ def _group(kind: _Kind) -> typer.Typer:
         if context.invoked_subcommand is None:
             _print_list(make_console(), kind)
 
-    suite = f"Run the conformance suite on one {kind.word} (exit code 1 if a check fails); of a remote one, say what it costs."
+    suite = f"Run the conformance suite on one {kind.word}; exit code 1 if it fails. Of a remote one, say what it is and costs."
 
     @group.command("check", help=suite)
     def check(
@@ -137,13 +137,14 @@ def _check(console: Console, kind: _Kind, name: str, overrides: Sequence[str], s
     from rich.markup import escape
 
     from qvae.config.load import parse_assignments
+    from qvae.sampling.abilities import Remote
 
     options = parse_assignments(overrides)
     registry: Registry[Any] = _load(kind.registry)
     chosen = registry.load(name, options)
     if chosen.capabilities.remote:
         try:
-            print_facts(console, chosen.describe() if hasattr(chosen, "describe") else {})
+            print_facts(console, chosen.describe() if isinstance(chosen, Remote) else {})
         finally:
             chosen.close()
         if not spend:

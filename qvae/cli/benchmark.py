@@ -85,13 +85,12 @@ def training(
     """Images per second, where the time goes, memory and likelihood against time, with one sampler and another."""
     from qvae.config.load import load_config
     from qvae.measuring.benchmark import RESULTS
-    from qvae.measuring.specs import SamplerSpec, parse_sampler
+    from qvae.measuring.specs import parse_sampler
     from qvae.measuring.training import benchmark_training, training_table, write_training_report
 
     console = make_console()
     chosen = load_config(config, overrides or [])
-    configured = SamplerSpec.of(chosen.sampler.name, chosen.sampler.options)
-    specs = [parse_sampler(text) for text in sampler or []] or [configured]
+    specs = [parse_sampler(text) for text in sampler or []] or [chosen.sampler]
     with _continued(out), ConsoleProgress(console).work("measuring") as report:
         results = benchmark_training(chosen, specs, seconds, out, lambda text, share: report(share, text))
     print_table(console, training_table(results))

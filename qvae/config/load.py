@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from qvae.config.messages import in_our_words, is_of_another_branch, short
-from qvae.config.schema import Config, ModelConfig, SamplerConfig
+from qvae.config.schema import BackendSpec, Config, ModelConfig, SamplerConfig
 from qvae.errors import ConfigError, nearest
 
 
@@ -99,6 +99,27 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     for text in assignments:
         _Assignment.parse(text).apply_to(tree)
     return tree
+
+
+def parse_backend(text: str) -> BackendSpec:
+    """``NAME[:OPTION=VALUE,...]``, values in YAML; whether there is such a backend is seen when it is made.
+
+    The name may be an import path, ``my_module:MySampler``, of a class with a capital.
+
+    Raises:
+        ConfigError: an option is not of that form.
+
+    >>> parse_backend("gibbs:sweeps=50,persistent=false").options
+    {'sweeps': 50, 'persistent': False}
+    >>> parse_backend("my_module:MySampler:sweeps=50")
+    BackendSpec(name='my_module:MySampler', options={'sweeps': 50})
+    """
+    path = re.match(r"[\w.]+:[A-Z]\w*(?=:|$)", text)
+    name = path[0] if path else text.partition(":")[0]
+    rest = text[len(name) + 1 :]
+    # Commas inside brackets belong to a value.
+    options = parse_assignments(part for part in re.split(r",(?![^\[{]*[\]}])", rest) if part.strip())
+    return BackendSpec(name=name, options=options)
 
 
 def dump_config(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -210,11 +211,27 @@ class ModelConfig(Section):
         return self
 
 
-class SamplerConfig(Section):
-    """A registered sampler and its options."""
+class BackendSpec(Section):
+    """A registered backend, or one by its import path (``my_module:MySampler``), and its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """In one line, which :func:`~qvae.config.load.parse_backend` reads back.
+
+        >>> BackendSpec(name="gibbs", options={"sweeps": 50}).label
+        'gibbs:sweeps=50'
+        """
+        text = ",".join(f"{option}={json.dumps(value)}" for option, value in self.options.items())
+        return f"{self.name}:{text}" if text else self.name
+
+
+class SamplerConfig(BackendSpec):
+    """A sampler and its options."""
 
     name: str = "gibbs"
-    options: dict[str, Any] = {}
 
 
 class GenerationConfig(Section):

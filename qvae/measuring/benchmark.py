@@ -7,19 +7,21 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import qvae
+from qvae.config.schema import BackendSpec
 from qvae.errors import CapabilityError, RunError
 from qvae.files import atomic_write_text
 from qvae.measuring.accuracy import finite_or_none
 from qvae.measuring.machine import environment
 from qvae.measuring.problems import Problem
 from qvae.measuring.samplers import measure_sampler
-from qvae.measuring.specs import SamplerSpec
+from qvae.measuring.specs import make_seeded
 from qvae.measuring.truth import Truth, cached_truth
 
 RESULTS = "results.json"
@@ -28,7 +30,7 @@ SCHEMA = 1
 
 def run_benchmark(
     problems: Sequence[Problem],
-    samplers: Sequence[SamplerSpec],
+    samplers: Sequence[BackendSpec],
     out: Path,
     budget: float = 4.0,
     reference_seconds: float | None = None,
@@ -151,7 +153,7 @@ def _describe(problem: Problem, truth: Truth) -> dict[str, Any]:
 
 def _piece(
     problem: Problem,
-    spec: SamplerSpec,
+    spec: BackendSpec,
     truth: Truth,
     folder: Path,
     settings: Mapping[str, Any],
@@ -172,18 +174,16 @@ def _piece(
 
 
 def _outcome(
-    problem: Problem, spec: SamplerSpec, truth: Truth, settings: Mapping[str, Any], progress: Callable[[float], None]
+    problem: Problem, spec: BackendSpec, truth: Truth, settings: Mapping[str, Any], progress: Callable[[float], None]
 ) -> dict[str, Any]:
     hamiltonian = problem.hamiltonian.to(settings["device"])
     try:
-        sampler = spec.make(0)
+        sampler = make_seeded(spec, 0)
         excluded = sampler.capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum)
-        if sampler.capabilities.remote and not spec.is_named:
-            excluded = "it runs remotely and may cost money: name it with --sampler"
         sampler.close()
         if excluded:
             return {"status": "excluded", "reason": excluded}
-        found = measure_sampler(spec.make, hamiltonian, truth, settings["budget"], settings["seed"], progress)
+        found = measure_sampler(partial(make_seeded, spec), hamiltonian, truth, settings["budget"], settings["seed"], progress)
     except CapabilityError as error:
         return {"status": "excluded", "reason": str(error).rstrip(".")}
     except Exception as error:

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qvae.config.schema import BackendSpec
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.accuracy import bias_of
-from qvae.measuring.specs import SamplerSpec, local_samplers
+from qvae.measuring.specs import local_samplers, make_seeded
 from qvae.measuring.truth import Truth
 from qvae.sampling.registry import sampler_options
 from qvae.sampling.sampler import LatentSampler, Moments
@@ -52,7 +53,7 @@ class Candidate:
         why: it was not measured, a clause; empty if it was.
     """
 
-    spec: SamplerSpec
+    spec: BackendSpec
     chains: int
     milliseconds: float = math.nan
     noise: float = math.nan
@@ -67,25 +68,25 @@ class Candidate:
         return self.noise + (self.bias or 0.0)
 
 
-def settings_to_try(configured: SamplerSpec, hamiltonian: IsingHamiltonian) -> list[SamplerSpec]:
+def settings_to_try(configured: BackendSpec, hamiltonian: IsingHamiltonian) -> list[BackendSpec]:
     """What is tried: the configured sampler as it is, and every local one that takes the prior with a few settings each."""
-    found = [configured]
+    found: list[BackendSpec] = [configured]
     for spec in local_samplers()[0]:
-        if spec.make(0).capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum) is not None:
+        if make_seeded(spec, 0).capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum) is not None:
             continue
         grids = [grid for grid in _GRIDS if set(grid) <= set(sampler_options(spec.name))]
         # What is made for a transverse field has no more to offer without one: its defaults will do.
-        if spec.make(0).capabilities.transverse_field and not hamiltonian.is_quantum:
+        if make_seeded(spec, 0).capabilities.transverse_field and not hamiltonian.is_quantum:
             grids = []
         products = (dict(zip(grid, values, strict=True)) for grid in grids for values in itertools.product(*grid.values()))
-        found += [SamplerSpec.of(spec.name, options) for options in products] or [spec]
+        found += [BackendSpec(name=spec.name, options=options) for options in products] or [spec]
     # The defaults written out are the defaults: the first of equals is kept, which is the configured one.
     keys = [json.dumps([spec.name, sampler_options(spec.name) | dict(spec.options)], default=str) for spec in found]
     return [spec for place, spec in enumerate(found) if keys.index(keys[place]) == place]
 
 
 def judge(
-    spec: SamplerSpec, hamiltonian: IsingHamiltonian, truth: Truth, allowed: float, chains: int, step: float, share: float
+    spec: BackendSpec, hamiltonian: IsingHamiltonian, truth: Truth, allowed: float, chains: int, step: float, share: float
 ) -> Candidate:
     """Measure a sampler on ``hamiltonian`` whose ``truth`` is known; one that fails or takes too long says why.
 
@@ -116,7 +117,7 @@ def judge(
 
 
 def _candidate(
-    spec: SamplerSpec, errors: Tensor, calls: Sequence[float], truth: Truth, allowed: float, chains: int
+    spec: BackendSpec, errors: Tensor, calls: Sequence[float], truth: Truth, allowed: float, chains: int
 ) -> Candidate:
     """Noise and bias from errors (repetitions, parameters), and the number of chains at which they are small enough."""
     parameters = errors.shape[1]
@@ -136,7 +137,7 @@ def _candidate(
 
 
 def _repetitions(
-    spec: SamplerSpec,
+    spec: BackendSpec,
     hamiltonian: IsingHamiltonian,
     truth: Truth,
     chains: int,
@@ -150,7 +151,7 @@ def _repetitions(
     rate = step / max(1e-12, float(values.square().mean().sqrt()))
     exact = Moments(truth.moments.spins, truth.moments.pairs)
     for repeat in range(_REPEATS):
-        sampler = spec.make(1000 + repeat)
+        sampler = make_seeded(spec, 1000 + repeat)
         # A persistent sampler's first call is longer than those that training is made of.
         seconds: list[float] = []
         try:

@@ -12,11 +12,11 @@ from typing import cast
 import torch
 
 from qvae.config.load import load_config
-from qvae.config.schema import Config
+from qvae.config.schema import BackendSpec, Config
 from qvae.data.dataset import Dataset, binarize_fixed, epoch_permutation
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.measuring.candidates import Candidate, judge, settings_to_try, squared_error
-from qvae.measuring.specs import SamplerSpec, local_samplers
+from qvae.measuring.specs import local_samplers, make_seeded
 from qvae.measuring.truth import Truth, find_truth
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import make_dataset, make_model, statistics_of
@@ -41,7 +41,7 @@ class Recommendation:
     allowed: str
     truth: str
     candidates: list[Candidate]
-    configured: SamplerSpec
+    configured: BackendSpec
     config: str
     warnings: list[str] = field(default_factory=list)
     overrides: Sequence[str] = ()
@@ -98,7 +98,7 @@ def recommend(
     allowed, how = _allowed_variance(model, dataset, config.training.batch_size, truth)
     if squared_error(truth) > 0.25 * allowed:
         warnings.append("the truth is known hardly better than the gradient must be: give more --seconds")
-    configured = SamplerSpec.of(config.sampler.name, config.sampler.options)
+    configured = config.sampler
     step = ADAM_STEP * config.training.prior_learning_rate
     waiting, candidates = settings_to_try(configured, hamiltonian), []
     for number, spec in enumerate(waiting):
@@ -142,13 +142,13 @@ def _prior(source: str, seconds: float, overrides: Sequence[str]) -> tuple[QVAE,
 
 def _training_sampler(config: Config, model: QVAE) -> LatentSampler:
     """The configured sampler, or a local one where that is remote: this training is only for measuring."""
-    configured = SamplerSpec.of(config.sampler.name, config.sampler.options).make(config.training.seed)
+    configured = make_seeded(config.sampler, config.training.seed)
     if not configured.capabilities.remote:
         return configured
     configured.close()
     hamiltonian = model.prior.hamiltonian()
     for spec in local_samplers()[0]:
-        sampler = spec.make(config.training.seed)
+        sampler = make_seeded(spec, config.training.seed)
         able = sampler.capabilities
         if able.persistent and able.excludes(hamiltonian.num_spins, hamiltonian.is_quantum) is None:
             return sampler

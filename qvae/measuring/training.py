@@ -20,7 +20,7 @@ import torch
 import qvae
 from qvae.checkpoint import load_checkpoint
 from qvae.config.load import dump_config
-from qvae.config.schema import Config
+from qvae.config.schema import BackendSpec, Config
 from qvae.errors import QvaeError, RunError
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
 from qvae.evaluation.rows import evaluation_rows
@@ -28,7 +28,6 @@ from qvae.files import atomic_write_text
 from qvae.measuring.benchmark import RESULTS
 from qvae.measuring.figures import time_split, training_curves
 from qvae.measuring.machine import environment
-from qvae.measuring.specs import SamplerSpec
 from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
 from qvae.runs.folder import CONFIG, MODEL
@@ -47,7 +46,7 @@ _OUTCOME = "outcome.json"
 
 def benchmark_training(
     config: Config,
-    samplers: Sequence[SamplerSpec],
+    samplers: Sequence[BackendSpec],
     seconds: float,
     out: Path,
     progress: Callable[[str, float], None] = lambda text, share: None,
@@ -124,7 +123,7 @@ def _shortened(config: Config, seconds: float) -> Config:
 
 
 def _piece(
-    config: Config, spec: SamplerSpec, seconds: float, out: Path, progress: Callable[[str, float], None]
+    config: Config, spec: BackendSpec, seconds: float, out: Path, progress: Callable[[str, float], None]
 ) -> dict[str, Any]:
     """One sampler's result: from its file if that has the same settings, and was no failure."""
     config = config.model_copy(deep=True)

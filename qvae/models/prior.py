@@ -109,7 +109,7 @@ def make_graph(config: LatentConfig) -> Graph:
     """
     sizes = config.sizes
     if config.graph == "native":
-        raise ValueError("latent.graph is native: the sampler's hardware must give it (LatentSampler.native_graph)")
+        raise ValueError("latent.graph is native: the sampler's hardware must give it (qvae.sampling.abilities.native_graph)")
     if config.graph == "rbm":
         return graphs.rbm(sizes[0], sizes[1])
     if config.graph == "complete":

@@ -26,7 +26,8 @@ from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.progress import Progress
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
-from qvae.sampling.registry import load_sampler, sampler_options
+from qvae.sampling import registry
+from qvae.sampling.abilities import Metered, native_graph
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.metrics import Metrics
 from qvae.training.objectives.boltzmann import BoltzmannObjective
@@ -79,7 +80,7 @@ def assemble(
     sampler = make_sampler(config.sampler, config, folder, purpose=1)
     latent = config.model.latent
     if latent.graph == "native" and edges is None:
-        edges = sampler.native_graph(latent.num_spins).edges
+        edges = native_graph(sampler, latent.num_spins).edges
     model = make_model(config.model, statistics_of(dataset), edges)
     fallback = None
     if config.training.fallback is not None:
@@ -91,7 +92,7 @@ def assemble(
     if config.evaluation.inception_weights is not None:
         check_inception(config.evaluation.inception_weights)
     objective = BoltzmannObjective(model, dataset.prepare, config.training, sampler, fallback)
-    if generating is None:
+    if generating is None and isinstance(objective.sampler, Metered):
         objective.sampler.keep_back(model.prior.frozen(), num_prior_samples(config))
     metrics = Metrics(folder / METRICS, progress, folder / TENSORBOARD if config.training.tensorboard else None)
     observer = latent_film(dataset, config.evaluation, objective.device)
@@ -169,12 +170,8 @@ def make_model(config: ModelConfig, statistics: Statistics, edges: Tensor | None
 
 def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: int) -> LatentSampler:
     """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes."""
-    options = dict(chosen.options)
-    if "seed" in sampler_options(chosen.name) and "seed" not in options:
-        options["seed"] = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
-    sampler = load_sampler(chosen.name, **options)
-    sampler.attach(folder)
-    return sampler
+    seed = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
+    return registry.make_sampler(chosen, chosen.options.get("seed", seed), folder)
 
 
 def generation_sampler(config: Config, folder: Path, name: str | None = None) -> LatentSampler:

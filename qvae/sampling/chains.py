@@ -7,17 +7,19 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from qvae.errors import SamplerError
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.info import Advice, SampleInfo
-from qvae.sampling.sampler import SeededSampler, whole_number
+from qvae.options import checked_options
+from qvae.sampling.info import Advice
+from qvae.sampling.sampler import Seed, SeededSampler
 
 Kernel = TypeVar("Kernel")
 
@@ -27,36 +29,55 @@ _ACCEPTED = 0.05  # rate of swaps of two temperatures below which replicas hardl
 _FAMILIES = 10  # of a population, below which modes may be missing; lower than it might be, since sweeps part relatives again
 
 
-def mixing_trouble(info: Mapping[str, Any]) -> str | None:
-    """What a sampler's info says about chains that are stuck, as a clause with the remedy; None if they look well.
+def mixing_advice(info: Mapping[str, Any]) -> list[Advice]:
+    """What a sampler's info says about chains that are stuck: the plainest sign, with the remedy; nothing if they look well.
 
     Args:
-        info: of samples or moments. It is read for ``burn_in_memory``, ``swap_acceptance`` and ``families``.
+        info: of samples or moments. It is read for ``burn_in_memory``, ``families`` and ``swap_acceptance``, for which the
+            device has to be waited for.
 
-    >>> print(mixing_trouble({"swap_acceptance": torch.tensor([0.4, 0.01])}))  # doctest: +ELLIPSIS
+    >>> print(mixing_advice({"swap_acceptance": torch.tensor([0.4, 0.01])})[0].text)  # doctest: +ELLIPSIS
     two neighbouring temperatures of the tempering swap in only 1 % of the tries...; raise sampler.options.tempering
     """
+    text = _slow_swaps(info) or _stuck_chains(info) or _few_families(info)
+    return [Advice("mixing", text)] if text else []
+
+
+def mixing_trouble(info: Mapping[str, Any]) -> str | None:
+    """The text of :func:`mixing_advice`, if there is any."""
+    return next((advice.text for advice in mixing_advice(info)), None)
+
+
+def _slow_swaps(info: Mapping[str, Any]) -> str:
     rates = torch.as_tensor(info.get("swap_acceptance", 1.0))
-    if rates.numel() and float(rates.min()) < _ACCEPTED:
-        return (
-            f"two neighbouring temperatures of the tempering swap in only {100 * float(rates.min()):.2g} % of the tries, so "
-            "that chains can't leave their modes; raise sampler.options.tempering"
-        )
+    if not rates.numel() or float(rates.min()) >= _ACCEPTED:
+        return ""
+    return (
+        f"two neighbouring temperatures of the tempering swap in only {100 * float(rates.min()):.2g} % of the tries, so "
+        "that chains can't leave their modes; raise sampler.options.tempering"
+    )
+
+
+def _stuck_chains(info: Mapping[str, Any]) -> str:
     memory = info.get("burn_in_memory", 0.0)
-    if memory - _SIGMAS * info.get("burn_in_memory_stderr", 0.0) > _REMEMBERED:
-        return (
-            f"fresh chains are stuck near where they started (correlation {memory:.2f} with themselves over the second half of "
-            "their burn-in), so that modes have wrong weights; raise sampler.options.burn_in, or, with gibbs, set "
-            "sampler.options.annealing=10 and sampler.options.persistent=false"
-        )
+    if memory - _SIGMAS * info.get("burn_in_memory_stderr", 0.0) <= _REMEMBERED:
+        return ""
+    return (
+        f"fresh chains are stuck near where they started (correlation {memory:.2f} with themselves over the second half of "
+        "their burn-in), so that modes have wrong weights; raise sampler.options.burn_in, or, with gibbs, set "
+        "sampler.options.annealing=10 and sampler.options.persistent=false"
+    )
+
+
+def _few_families(info: Mapping[str, Any]) -> str:
     families = info.get("families", math.inf)
-    if families < _FAMILIES and families < 0.5 * info["population"]:
-        return (
-            f"the {info['population']} chains of the population annealing descend from {families:.0f} of its first chains in "
-            "effect, so that their moments are as uncertain as those of so few samples may be; raise "
-            "sampler.options.annealing, or the number of samples"
-        )
-    return None
+    if families >= _FAMILIES or families >= 0.5 * info["population"]:
+        return ""
+    return (
+        f"the {info['population']} chains of the population annealing descend from {families:.0f} of its first chains in "
+        "effect, so that their moments are as uncertain as those of so few samples may be; raise "
+        "sampler.options.annealing, or the number of samples"
+    )
 
 
 def _memory(before: Tensor, after: Tensor) -> tuple[float, float]:
@@ -67,12 +88,6 @@ def _memory(before: Tensor, after: Tensor) -> tuple[float, float]:
     # Chains are independent, spins of one chain are not.
     shares = (past * now).sum(0) / variance
     return float(shares.sum()), float(shares.square().sum().sqrt())
-
-
-def mixing_advice(info: SampleInfo) -> list[Advice]:
-    """What chains say of their samples and moments; it waits for the device where there is a ``swap_acceptance``."""
-    trouble = mixing_trouble(info)
-    return [] if trouble is None else [Advice("mixing", trouble)]
 
 
 class ChainSampler(SeededSampler, Generic[Kernel]):
@@ -95,12 +110,16 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
     _copy_name: ClassVar[str]  # the plural
     _copies: int | None = None  # how many of them a chain must have; None for any number
 
-    def __init__(self, sweeps: int, burn_in: int, persistent: bool, seed: int | None) -> None:
+    @checked_options
+    def __init__(
+        self,
+        sweeps: Annotated[int, Field(ge=1)],
+        burn_in: Annotated[int, Field(ge=0)],
+        persistent: bool,
+        seed: Seed,
+    ) -> None:
         super().__init__(seed)
-        self.sweeps = whole_number("sweeps", sweeps, least=1)
-        self.burn_in = whole_number("burn_in", burn_in, least=0)
-        if not isinstance(persistent, bool):
-            raise ValueError(f"persistent is {persistent!r}; it must be true or false")
+        self.sweeps, self.burn_in = sweeps, burn_in
         self.capabilities = replace(type(self).capabilities, persistent=persistent)
         self._graph: Graph | None = None
         self._kernel: Kernel | None = None

@@ -6,22 +6,23 @@ import numbers
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from qvae.errors import CapabilityError, QvaeError, SamplerError
 from qvae.ising.block_gibbs import sparse_matrix
-from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.options import checked_options
 from qvae.sampling.info import Advice, SampleInfo
 
 T = TypeVar("T")
+Seed = Annotated[int, Field(ge=0)] | None
+"""Option of samplers that draw random numbers; None draws one."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -36,7 +37,7 @@ class Capabilities:
         exact: moments carry no sampling error.
         native_beta: samples at beta = 1 by construction; if not, the effective temperature must be estimated.
         persistent: chains go on from one call to the next, so that few updates a call suffice in training.
-        remote: ``submit`` returns before the samples are there.
+        remote: works elsewhere, and may cost money; its class is a :class:`~qvae.sampling.abilities.Remote`.
     """
 
     transverse_field: bool = False
@@ -156,14 +157,12 @@ class LatentSampler(ABC):
     ``__init__`` (``seed`` among them if it uses random numbers), and implements :meth:`_sample`, and :meth:`_moments` if it
     knows expectations better than samples do. Users call :meth:`sample` and :meth:`moments`, which refuse what the
     capabilities exclude, answer a system of no spins themselves, and look at what comes back. A class whose abilities depend on
-    its options sets ``capabilities`` on the instance, too.
+    its options sets ``capabilities`` on the instance, too. What few backends can is in :mod:`qvae.sampling.abilities`.
     """
 
     name: str = ""
     """The name under which the registry found it; set by :func:`qvae.load_sampler`."""
     capabilities: Capabilities = Capabilities()
-    budget_share: float = 0.0
-    """How much of what the user allowed it to spend is spent, 0 to 1; schedules of training follow it."""
 
     @abstractmethod
     def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
@@ -231,44 +230,6 @@ class LatentSampler(ABC):
             text = " ".join(str(error).split()).rstrip(".")
             what = f"{type(error).__name__}: {text}" if text else type(error).__name__
             raise SamplerError(f"sampler {self.label!r} failed with {what}.") from error
-
-    def submit(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Future[Samples]:
-        """Ask for samples and return at once where the backend is remote; others sample now."""
-        future: Future[Samples] = Future()
-        try:
-            future.set_result(self.sample(hamiltonian, num_samples))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-    def native_graph(self, num_spins: int) -> Graph:
-        """The graph of ``num_spins`` of the hardware's own units, so that a prior on it needs no embedding.
-
-        Raises:
-            CapabilityError: there is no such hardware, or it is smaller than that.
-        """
-        raise CapabilityError(
-            f"sampler {self.label!r} has no hardware graph, which model.latent.graph: native asks for; "
-            "name a sampler that has one, as dwave, or another graph: rbm, pegasus, zephyr."
-        )
-
-    def attach(self, folder: Path) -> None:  # noqa: B027
-        """Take the folder of the run, where a backend may keep what is costly to find again, as an embedding."""
-
-    def keep_back(self, hamiltonian: IsingHamiltonian, num_samples: int) -> None:  # noqa: B027
-        """Of a budget, leave enough for so many samples that others will draw later."""
-
-    def plan(self, hamiltonian: IsingHamiltonian, num_samples: int) -> dict[str, Any]:
-        """What a call would take, for a person to read before it is made: nothing is sampled or spent.
-
-        ``qpu_seconds`` is among it where calls cost such time, ``budget`` where there is one of them.
-        """
-        self.check(hamiltonian)
-        return {}
-
-    def describe(self) -> dict[str, str]:
-        """What the backend is connected to, for a person to read; takes no paid time."""
-        return {}
 
     def check(self, hamiltonian: IsingHamiltonian) -> None:
         """Raise :class:`~qvae.errors.CapabilityError` if this Hamiltonian is beyond the backend's capabilities."""
@@ -370,9 +331,10 @@ class SeededSampler(LatentSampler):
         ValueError: ``seed`` isn't such a number.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    @checked_options
+    def __init__(self, seed: Seed = None) -> None:
         # torch.seed() would draw one, too, but it also reseeds the user's global generator.
-        self.seed = secrets.randbits(63) if seed is None else whole_number("seed", seed, least=0)
+        self.seed = secrets.randbits(63) if seed is None else seed
         self._generator: torch.Generator | None = None
         self._restored: Tensor | None = None
 

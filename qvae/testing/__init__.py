@@ -1,12 +1,21 @@
-"""Conformance suite for samplers: small problems x properties, with the exact distribution as ground truth.
+"""Conformance suites for samplers and executors: small problems x properties, with exact results as ground truth.
 
-A plugin author's test is one line, and ``qvae samplers check NAME`` runs the same::
+A plugin author's test is one line, and ``qvae samplers check NAME`` and ``qvae executors check NAME`` run the same::
 
     def test_conformance():
         check_sampler("my-sampler")
 """
 
+from qvae.testing.executors import check_executor, run_executor_checks
 from qvae.testing.results import CheckResult, ConformanceError, ConformanceReport
 from qvae.testing.samplers import check_sampler, run_checks
 
-__all__ = ["CheckResult", "ConformanceError", "ConformanceReport", "check_sampler", "run_checks"]
+__all__ = [
+    "CheckResult",
+    "ConformanceError",
+    "ConformanceReport",
+    "check_executor",
+    "check_sampler",
+    "run_checks",
+    "run_executor_checks",
+]

@@ -1,4 +1,4 @@
-"""How fresh samplers are made for the checks, and whether seeds, states and pickles make them agree."""
+"""How fresh backends are made for the checks, and whether seeds, states and pickles make them agree."""
 
 from __future__ import annotations
 
@@ -6,106 +6,127 @@ import inspect
 import json
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import named_parameters
-from qvae.sampling.registry import load_sampler, sampler_options
-from qvae.sampling.sampler import LatentSampler
-from qvae.testing.problems import small
+from qvae.plugins import Registry
 from qvae.testing.results import Skipped, require
-from qvae.testing.trial import sampled
-
-Checkable = str | LatentSampler | Callable[..., LatentSampler]
 
 
-class Subject:
-    """What is checked, and how fresh ones are made."""
+class Backend(Protocol):
+    """What samplers and executors have in common."""
 
-    def __init__(self, sampler: Checkable, options: dict[str, Any]) -> None:
-        self.options = options
-        if isinstance(sampler, LatentSampler):
-            original = sampler
+    name: str
+    capabilities: Any
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it goes on from."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+T = TypeVar("T", bound=Backend)
+
+
+class Subject(Generic[T]):
+    """What is checked, and how fresh ones are made.
+
+    Args:
+        registry: of backends of its kind.
+        contract: the class that all of them derive from.
+        backend: a registered name, a class or function that makes one, or a backend, of which copies are used.
+        options: for a name, class or function.
+        draw: random samples from a backend, so many that no two calls agree by chance.
+    """
+
+    def __init__(
+        self,
+        registry: Registry[T],
+        contract: type,
+        backend: str | T | Callable[..., T],
+        options: dict[str, Any],
+        draw: Callable[[T], Tensor],
+    ) -> None:
+        self.word, self.options, self.draw = registry.word, options, draw
+        if isinstance(backend, contract):
+            original = backend
             self.takes_seed = False
-            self.build: Callable[..., LatentSampler] = lambda: pickle.loads(pickle.dumps(original))
-        elif isinstance(sampler, str):
-            name = sampler
-            self.takes_seed = "seed" in sampler_options(name)
-            self.build = lambda **given: load_sampler(name, **given)
+            self.build: Callable[..., T] = lambda: pickle.loads(pickle.dumps(original))
+        elif isinstance(backend, str):
+            name = backend
+            self.takes_seed = "seed" in registry.options(name)
+            self.build = lambda **given: registry.load(name, given)
         else:
-            self.takes_seed = "seed" in _parameters(sampler)
-            self.build = sampler
+            assert callable(backend)
+            self.takes_seed = "seed" in _parameters(backend)
+            self.build = backend
 
-    def make(self, seed: int) -> LatentSampler:
-        """A fresh sampler, seeded if it takes seeds."""
+    def make(self, seed: int) -> T:
+        """A fresh one, seeded if it takes seeds."""
         return self.build(**self.options, **({"seed": seed} if self.takes_seed and "seed" not in self.options else {}))
 
-    def seeded(self, seed: int) -> LatentSampler:
-        """A fresh sampler with this very seed."""
+    def seeded(self, seed: int) -> T:
+        """A fresh one with this very seed."""
         if not self.takes_seed:
             raise Skipped("it takes no seed, or was handed over as an object")
         return self.build(**self.options | {"seed": seed})
 
     def same_seed(self) -> str:
-        """Two samplers of one seed agree call by call, whatever else draws random numbers."""
-        hamiltonian, first, second = small(), self.seeded(5), self.seeded(5)
+        """Two of one seed agree call by call, whatever else draws random numbers."""
+        first, second = self.seeded(5), self.seeded(5)
         if first.capabilities.remote:
             raise Skipped("it is remote: hardware doesn't repeat itself")
         for _ in range(2):
-            same = torch.equal(first.sample(hamiltonian, 100).spins, second.sample(hamiltonian, 100).spins)
-            require(same, "two samplers with seed=5 returned different samples")
+            same = torch.equal(self.draw(first), self.draw(second))
+            require(same, f"two {self.word}s with seed=5 returned different samples")
         return ""
 
     def another_seed(self) -> str:
         """The seed is used."""
-        hamiltonian = small()
-        first, second = (self.seeded(seed).sample(hamiltonian, 100).spins for seed in (5, 6))
-        require(not torch.equal(first, second), "samplers with seed=5 and seed=6 returned the same samples")
+        first, second = (self.draw(self.seeded(seed)) for seed in (5, 6))
+        require(not torch.equal(first, second), f"{self.word}s with seed=5 and seed=6 returned the same samples")
         return ""
 
     def state(self) -> str:
-        """Another sampler with the state of the first goes on exactly as that one does."""
-        hamiltonian, first = small(), self.make(seed=5)
-        first.sample(hamiltonian, 50)
+        """Another one with the state of the first goes on exactly as that one does."""
+        first = self.make(seed=5)
+        self.draw(first)
         state = _travelled(first.state_dict(), "state_dict()")
         if not state:
             raise Skipped("it keeps no state")
         second = self.make(seed=6)
         second.load_state_dict(state)
         require(_same_state(second.state_dict(), state), "state_dict right after load_state_dict isn't what was loaded")
-        _require_same_future(first, second, hamiltonian, "after load_state_dict")
+        self._require_same_future(first, second, "after load_state_dict")
         return f"holds {', '.join(sorted(state))}"
 
     def pickles(self) -> str:
         """A copy in another process works, and goes on as the first does if it has state."""
-        hamiltonian, first = small(), self.make(seed=5)
-        first.sample(hamiltonian, 50)
-        second: LatentSampler = pickle.loads(pickle.dumps(first))
+        first = self.make(seed=5)
+        self.draw(first)
+        second: T = pickle.loads(pickle.dumps(first))
         require(second.name == first.name, f"the copy's name is {second.name!r}, not {first.name!r}")
         if first.state_dict():
-            _require_same_future(first, second, hamiltonian, "of a pickled copy")
+            self._require_same_future(first, second, "of a pickled copy")
         else:
-            sampled(second, hamiltonian, 50)
+            self.draw(second)
         return ""
 
+    def _require_same_future(self, first: T, second: T, when: str) -> None:
+        for _ in range(2):
+            same = torch.equal(self.draw(first), self.draw(second))
+            # Hardware doesn't repeat itself; what is left there is that both work.
+            require(same or first.capabilities.remote, f"samples {when} differ from those of the {self.word} it was taken from")
 
-def _parameters(make: Callable[..., LatentSampler]) -> set[str]:
+
+def _parameters(make: Callable[..., Any]) -> set[str]:
     if isinstance(make, type):
         return {parameter.name for parameter in named_parameters(make)}
     return set(inspect.signature(make).parameters)
-
-
-def _require_same_future(first: LatentSampler, second: LatentSampler, hamiltonian: IsingHamiltonian, when: str) -> None:
-    if first.capabilities.remote:  # hardware doesn't repeat itself; what is left is that both work
-        sampled(first, hamiltonian, 50)
-        sampled(second, hamiltonian, 50)
-        return
-    for _ in range(2):
-        same = torch.equal(first.sample(hamiltonian, 50).spins, second.sample(hamiltonian, 50).spins)
-        require(same, f"samples {when} differ from those of the sampler it was taken from")
 
 
 def _travelled(value: Any, path: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from qvae.errors import QvaeError, SamplerError
+from qvae.errors import QvaeError
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class ConformanceReport:
-    """All checks of a sampler, in the order they ran."""
+    """All checks of a backend, in the order they ran."""
 
     results: list[CheckResult] = field(default_factory=list)
 
@@ -37,7 +37,7 @@ class ConformanceReport:
 
 
 class ConformanceError(AssertionError):
-    """A sampler failed checks; ``report`` holds all of them."""
+    """A backend failed checks; ``report`` holds all of them."""
 
     def __init__(self, report: ConformanceReport) -> None:
         self.report = report
@@ -64,8 +64,8 @@ def run_check(name: str, check: Callable[..., str], *arguments: Any) -> CheckRes
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether it doesn't merely name the sampler that raised another one, which is what its author wants to see."""
-    return not isinstance(error, SamplerError) or error.__cause__ is None or isinstance(error.__cause__, QvaeError)
+    """Whether it doesn't merely name the backend that raised another one, which is what its author wants to see."""
+    return not isinstance(error, QvaeError) or error.__cause__ is None or isinstance(error.__cause__, QvaeError)
 
 
 def require(condition: bool, message: str) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from qvae.sampling.registry import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
-from qvae.testing.copies import Checkable, Subject
-from qvae.testing.problems import problems
+from qvae.testing.copies import Subject
+from qvae.testing.problems import problems, small
 from qvae.testing.results import CheckResult, ConformanceError, ConformanceReport, run_check
-from qvae.testing.trial import Trial
+from qvae.testing.trial import Trial, sampled
+
+Checkable = str | LatentSampler | Callable[..., LatentSampler]
 
 FALSE_ALARM = 1e-3
 """Probability that a perfect sampler fails some statistical check of a whole run, at most."""
@@ -42,7 +45,7 @@ def run_checks(sampler: Checkable, /, *, num_samples: int = 4000, **options: Any
         num_samples: in each of about twenty calls (ten times as many if chains are persistent).
         options: for a name, class or function.
     """
-    subject = Subject(sampler, options)
+    subject = Subject(SAMPLERS, LatentSampler, sampler, options, draw=lambda one: sampled(one, small(), 100).spins)
     shared = subject.make(seed=1)
     cases = problems(shared.capabilities.transverse_field)
     within = [p for p in cases if shared.capabilities.excludes(p.hamiltonian.num_spins, p.hamiltonian.is_quantum) is None]

@@ -13,6 +13,7 @@ from qvae.errors import CapabilityError
 from qvae.ising.exact import ExactDistribution, exact_distribution
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.abilities import Remote
 from qvae.sampling.diagnostics import effective_beta, effective_sample_size, expected_total_variation, total_variation
 from qvae.sampling.sampler import LatentSampler, Moments, Samples, fault_of_moments, fault_of_samples
 from qvae.testing.problems import Problem, small
@@ -176,6 +177,8 @@ class Trial:
 
     def submit(self) -> str:
         """``submit`` hands over samples later."""
+        if not isinstance(self.sampler, Remote):
+            raise Skipped("it isn't remote")
         spins = self.sampler.submit(small(), 20).result(timeout=600).spins
         require(tuple(spins.shape) == (20, 5), f"submit's samples have shape {tuple(spins.shape)}, not (20, 5)")
         return ""

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from qvae.errors import BudgetExhausted, CapabilityError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.workflow import resume
 from qvae.sampling.diagnostics import effective_beta, expected_total_variation, total_variation
 from qvae.sampling.sampler import Moments
+from qvae.workflow import resume
 
 pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
 
@@ -81,10 +82,23 @@ def test_what_is_out_of_range_is_clipped_and_told(annealer, server):
     sampler = annealer(beta=1.0)
     hamiltonian = problem(sampler.native_graph(20), strength=2.0)
     share = float((hamiltonian.J.abs() > 1).sum() + (hamiltonian.h.abs() > 4).sum()) / (20 + len(hamiltonian.J))
-    assert sampler.sample(hamiltonian, 10).info["clipped"] == pytest.approx(share)
+    samples = sampler.sample(hamiltonian, 10)
+    assert samples.info.clipped == pytest.approx(share)
+    (advice,) = samples.advice
+    assert advice.kind == "clipped"
+    assert re.match(r"\d+% of the fields and couplings are beyond .* is only 1\.00: .*; anneal more slowly", advice.text)
     sent = server.submissions[-1]
     assert sent["parameters"]["auto_scale"] is False
     assert np.nanmax(np.abs(sent["quad"])) == 1.0
+
+
+def test_a_temperature_near_the_control_errors_is_told(annealer, server):
+    sampler = annealer(beta=30.0)
+    samples = sampler.sample(problem(sampler.native_graph(10)), 10)
+    assert [advice.kind for advice in samples.advice] == ["cold"]
+    assert "is 30: what is submitted" in samples.advice[0].text
+    assert Moments.from_samples(samples, problem(sampler.native_graph(10))).advice == samples.advice
+    assert not annealer(beta=2.0).sample(problem(sampler.native_graph(10), 0.2), 10).advice
 
 
 def test_spin_reversals_change_what_is_sent_and_not_what_comes_back(annealer, server):
@@ -261,7 +275,7 @@ def test_the_budget_is_never_exceeded(annealer, server, tmp_path):
         sampler.sample(hamiltonian, 100)
     with pytest.raises(BudgetExhausted, match="max_qpu_seconds"):
         sampler.sample(hamiltonian, 100)
-    assert 0.1 < sampler.qpu_seconds <= 0.2
+    assert 0.1 < sampler.meter.seconds <= 0.2
     assert 0.5 < sampler.budget_share <= 1
     sampler.close()
     # Of the folder, so that another process doesn't begin anew.

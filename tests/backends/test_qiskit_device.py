@@ -240,7 +240,11 @@ def assert_silent(caught):
         ({"backend": "qiskit_aer:Aerr"}, ExecutorError, "the module qiskit_aer has no Aerr; check the path"),
         ({"backend": 7}, ValueError, "the object of type int set as backend is not a BaseSamplerV2 or a BackendV2"),
         ({"backend": "math:pi"}, ValueError, "backend 'math:pi' is not .* but of type float"),
-        ({"backend": "things:wrong"}, ExecutorError, "made an object of type list; it must make a BaseSamplerV2 or a BackendV2"),
+        (
+            {"backend": "things:wrong"},
+            ExecutorError,
+            "made an object of type list; it must make a BaseSamplerV2 or a BackendV2",
+        ),
         ({"backend": "things:fails"}, ExecutorError, "failed when called without arguments \\(OSError: no device .* all\\)"),
         ({"noise_model": "qiskit:QuantumCircuit"}, ExecutorError, "it must make a NoiseModel or a BackendV2"),
         ({"noise_model": "nothing"}, ValueError, "noise_model is 'nothing'; it must be an import path such as .*name'$"),

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
-from qvae.circuits.dense import dense_state
 from qvae.errors import CircuitError
+from qvae.testing.dense import dense_state
 
 BELL = [Gate("h", (0,)), Gate("cx", (0, 1))]
 
@@ -133,8 +133,11 @@ def test_what_is_no_unitary_circuit_is_refused(qiskit):
 
     x, y = Parameter("x"), Parameter("y")
     for build, message in (
-        (lambda c: c.measure(0, 0), "the operation 'measure', which is no gate of standard ones; call remove_final_measurements"),
-        (lambda c: c.reset(0), "the operation 'reset', which is no gate of standard ones"),
+        (
+            lambda c: c.measure(0, 0),
+            "the operation 'measure', which is not made of unitary gates; call remove_final_measurements",
+        ),
+        (lambda c: c.reset(0), "the operation 'reset', which is not made of unitary gates"),
         (lambda c: c.initialize([1, 0], 0), "the operation 'reset'"),
         (lambda c: c.if_test((c.clbits[0], 1), qiskit.QuantumCircuit(1, 1), [0], [0]), "the operation 'if_else'"),
         (lambda c: c.rx(x * y, 0), r"an angle of gate 'rx' is x\*y; it must be a number or linear in one parameter"),

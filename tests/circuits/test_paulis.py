@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from qvae.circuits.circuit import Circuit, Gate
-from qvae.circuits.dense import dense_expectation, dense_state
 from qvae.circuits.paulis import basis_change, measured_together, pauli_sums, string_mean
 from qvae.errors import CircuitError
+from qvae.testing.dense import dense_expectation, dense_state
 
 
 def test_forms():
@@ -55,7 +55,9 @@ def test_bits_in_a_rotated_basis_tell_of_the_string():
         rotated = abs(dense_state(circuit.then(basis_change(basis)), torch.zeros(0))) ** 2
         for label in together:
             signs = torch.stack([string_mean(label, row.unsqueeze(0)) for row in bits])
-            assert float(signs @ torch.from_numpy(rotated)) == pytest.approx(dense_expectation(state, [(label, 1.0)]), abs=1e-12)
+            assert float(signs @ torch.from_numpy(rotated)) == pytest.approx(
+                dense_expectation(state, [(label, 1.0)]), abs=1e-12
+            )
 
 
 def test_means_are_over_shots():

@@ -59,7 +59,8 @@ def test_codes_that_are_all_alike_have_a_map():
 @pytest.fixture
 def watched():
     torch.manual_seed(0)
-    model = model_of(ModelConfig.model_validate({"latent": {"sizes": [4, 4]}, "network": {"hidden": [8]}}), torch.full((4, 4), 0.4))
+    config = ModelConfig.model_validate({"latent": {"sizes": [4, 4]}, "network": {"hidden": [8]}})
+    model = model_of(config, torch.full((4, 4), 0.4))
     images = (torch.rand(12, 16, generator=torch.Generator().manual_seed(1)) < 0.4).float()
     return model.train(), images
 

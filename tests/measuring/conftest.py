@@ -1,16 +1,17 @@
 """A clock that only samplers move, and samplers whose faults are known."""
 
 import itertools
-from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from qvae.config.schema import BackendSpec
 from qvae.ising.exact import exact_distribution
-from qvae.measuring import repetition
+from qvae.measuring import repetition, specs
 from qvae.measuring.problems import make_problem
-from qvae.measuring.specs import SamplerSpec
 from qvae.measuring.truth import find_truth
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
 
@@ -52,14 +53,15 @@ class Chains(Known):
         return Samples(self.kept)
 
 
-@dataclass(frozen=True)
-class Made(SamplerSpec):
+class Made(BackendSpec):
     """A specification whose samplers come from a function of the seed, not from the registry."""
 
-    function: object = None
+    function: Any
+    label_of_its_own: str
 
-    def make(self, seed):
-        return self.function(seed)
+    @property
+    def label(self):
+        return self.label_of_its_own
 
 
 @pytest.fixture
@@ -79,10 +81,14 @@ def known(clock):
 
 
 @pytest.fixture
-def made():
+def made(monkeypatch):
     """A specification from such a function."""
     numbers = itertools.count()
-    return lambda function, label=None: Made("made", {}, label or f"made{next(numbers)}", True, function)
+    make = specs.make_sampler
+    monkeypatch.setattr(specs, "make_sampler", lambda spec, seed: getattr(spec, "function", partial(make, spec))(seed))
+    return lambda function, label=None: Made(
+        name="made", function=function, label_of_its_own=label or f"made{next(numbers)}"
+    )
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from qvae.config.schema import BackendSpec
 from qvae.measuring import candidates
 from qvae.measuring.candidates import judge
 from qvae.measuring.problems import make_problem
-from qvae.measuring.specs import SamplerSpec
 from qvae.measuring.truth import find_truth
 from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples
 
@@ -21,7 +21,7 @@ def truth():
 
 
 def candidate_of(errors, truth, allowed, chains=100):
-    return candidates._candidate(SamplerSpec.of("gibbs", {}), errors, [0.002, 0.003, 0.004], truth, allowed, chains)
+    return candidates._candidate(BackendSpec(name="gibbs"), errors, [0.002, 0.003, 0.004], truth, allowed, chains)
 
 
 def errors_of(noise, bias, repeats=8, seed=0):

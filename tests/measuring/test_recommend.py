@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from qvae.config.schema import BackendSpec
 from qvae.measuring import recommend as module
 from qvae.measuring.advice import recommendation_table, recommendation_text
 from qvae.measuring.candidates import Candidate
 from qvae.measuring.problems import make_problem
 from qvae.measuring.recommend import Recommendation, recommend
-from qvae.measuring.specs import SamplerSpec
 from qvae.measuring.truth import find_truth
 
 
@@ -19,10 +19,10 @@ def truth():
 
 def test_the_cheapest_is_best_and_the_most_accurate_of_equals():
     def candidate(name, milliseconds, noise, reaches=True):
-        return Candidate(SamplerSpec.of(name, {}), 100, milliseconds, noise, 0.0, reaches, 8)
+        return Candidate(BackendSpec(name=name), 100, milliseconds, noise, 0.0, reaches, 8)
 
     def best(*candidates):
-        found = Recommendation("", "", "", list(candidates), SamplerSpec.of("a", {}), "c.yaml")
+        found = Recommendation("", "", "", list(candidates), BackendSpec(name="a"), "c.yaml")
         return found.best and found.best.spec.name
 
     assert best(candidate("a", 1.0, 0.5), candidate("b", 2.0, 0.1)) == "a"

@@ -1,14 +1,16 @@
 """Samplers measured: perfect ones stay at the floor, and faulty ones are seen as such."""
 
 import math
+from functools import partial
 
 import pytest
 
+from qvae.config.schema import BackendSpec
 from qvae.errors import SamplerError
 from qvae.measuring.problems import make_problem
 from qvae.measuring.repetition import CHAINS
 from qvae.measuring.samplers import REPEATS, measure_sampler
-from qvae.measuring.specs import SamplerSpec
+from qvae.measuring.specs import make_seeded
 from qvae.measuring.truth import find_truth
 
 SIGMAS = 5.0
@@ -95,7 +97,8 @@ def test_what_are_no_samples_are_refused(known, small_problem, small_truth):
 
 def test_registered_backends_are_measured(small_problem, small_truth):
     for name in ("gibbs", "exact"):
-        found = measure_sampler(SamplerSpec.of(name, {}).make, small_problem.hamiltonian, small_truth, budget=0.2)
+        make = partial(make_seeded, BackendSpec(name=name))
+        found = measure_sampler(make, small_problem.hamiltonian, small_truth, budget=0.2)
         assert found["clock"] == "cpu"
         assert not found["bias"]["correlations"]["is_certain"]
         assert abs(found["effective_beta"] - 1) < 6 * found["effective_beta_stderr"]

@@ -2,9 +2,10 @@
 
 import pytest
 
+from qvae.config.schema import BackendSpec
 from qvae.errors import ConfigError, SamplerError
 from qvae.measuring import specs
-from qvae.measuring.specs import SamplerSpec, local_samplers, parse_sampler
+from qvae.measuring.specs import local_samplers, parse_sampler
 from qvae.plugins import PluginInfo
 from qvae.sampling.sampler import Capabilities
 
@@ -12,7 +13,7 @@ from qvae.sampling.sampler import Capabilities
 def test_samplers_with_options():
     spec = parse_sampler("gibbs:sweeps=50,persistent=false")
     assert (spec.name, spec.options) == ("gibbs", {"sweeps": 50, "persistent": False})
-    assert parse_sampler(SamplerSpec.of("gibbs", {"sweeps": 50, "persistent": False}).label).options == spec.options
+    assert parse_sampler(BackendSpec(name="gibbs", options={"sweeps": 50, "persistent": False}).label).options == spec.options
     nested = parse_sampler("dimod:parameters={beta_range: [0.1, 1.0], num_sweeps: 10},held=0.5")
     assert nested.options == {"parameters": {"beta_range": [0.1, 1.0], "num_sweeps": 10}, "held": 0.5}
     with pytest.raises(SamplerError, match="no installed sampler is called 'gibs'"):

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from qvae.config.load import load_config
+from qvae.config.schema import BackendSpec
 from qvae.errors import RunError
 from qvae.measuring import training as module
-from qvae.measuring.specs import SamplerSpec
 from qvae.measuring.training import benchmark_training, training_table, write_training_report
 
 
@@ -49,7 +49,7 @@ def test_the_command_and_what_it_leaves(command, small, tmp_path, monkeypatch):
 
 def test_a_training_that_fails_is_told(no_process, tmp_path):
     config = load_config("digits")
-    results = benchmark_training(config, [SamplerSpec.of("gibbs", {})], 1.0, tmp_path)
+    results = benchmark_training(config, [BackendSpec(name="gibbs")], 1.0, tmp_path)
     assert results["samplers"][0]["status"] == "failed"
     assert "Failed: gibbs (the process that trained ended with code -9)" in training_table(results).note
     assert "Failed: gibbs" in write_training_report(results, tmp_path).read_text()

@@ -8,7 +8,6 @@ import torch
 from qvae.errors import SamplerError
 from qvae.ising import block_gibbs, graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.chains import mixing_trouble
 from qvae.sampling.registry import load_sampler
 
 SIGMAS = 5.0
@@ -68,15 +67,18 @@ def test_without_persistence_every_call_is_fresh(name):
 
 def test_fresh_chains_tell_what_they_remember(name):
     sampler, hamiltonian = load_sampler(name, sweeps=1, burn_in=20, seed=0), stiff(name)
-    frozen = sampler.sample(hamiltonian, 200).info
-    assert frozen["burn_in_memory"] > 0.9
-    assert "raise sampler.options.burn_in" in mixing_trouble(frozen)
-    assert mixing_trouble(sampler.sample(hamiltonian, 200).info) is None  # these go on: nothing was asked of them
+    frozen = sampler.sample(hamiltonian, 200)
+    assert frozen.info["burn_in_memory"] > 0.9
+    (said,) = frozen.advice
+    assert said.kind == "mixing"
+    assert "raise sampler.options.burn_in" in said.text
+    assert not sampler.sample(hamiltonian, 200).advice  # these go on: nothing was asked of them
     uncoupled = hamiltonian.replace(hamiltonian.h, 0 * hamiltonian.J)
-    free = load_sampler(name, sweeps=1, burn_in=20, seed=0).sample(uncoupled, 200).info
+    free = load_sampler(name, sweeps=1, burn_in=20, seed=0).sample(uncoupled, 200)
     if name == "gibbs":  # world lines of a tiny field don't turn by themselves
-        assert abs(free["burn_in_memory"]) < SIGMAS * free["burn_in_memory_stderr"]
-        assert mixing_trouble(free) is None
+        assert abs(free.info["burn_in_memory"]) < SIGMAS * free.info["burn_in_memory_stderr"]
+        assert not free.advice
+    assert load_sampler(name, sweeps=1, burn_in=20, seed=0).moments(hamiltonian, 200).advice == frozen.advice
     assert "burn_in_memory" not in load_sampler(name, burn_in=1, seed=0).sample(stiff(name), 20).info
 
 

@@ -12,8 +12,10 @@ from support import model_of
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.schema import ModelConfig, TrainingConfig
 from qvae.data.arrays import dataset_from_arrays
-from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
+from qvae.errors import CapabilityError, ConfigError, SamplerError
+from qvae.sampling.abilities import Metered, Remote
 from qvae.sampling.chains import mixing_advice
+from qvae.sampling.metering import Meter
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
 from qvae.training.devices import choose_device
@@ -202,21 +204,17 @@ def test_an_epoch_at_whose_end_the_sampler_failed_is_not_lost(tmp_path):
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
 
 
-class Spender(HotSampler):
+class Spender(Metered, HotSampler):
     """A call costs a second of QPU time."""
 
     def __init__(self, budget):
-        self.budget, self.spent, self.closed = budget, 0, False
+        self.meter, self.closed = Meter(budget), False
 
-    @property
-    def budget_share(self):
-        return min(1.0, self.spent / self.budget)
+    def price(self, hamiltonian, num_samples):
+        return 1.0
 
     def _sample(self, hamiltonian, num_samples):
-        if self.spent + 1 > self.budget:
-            raise BudgetExhausted("the budget is spent.")
-        self.spent += 1
-        samples = super()._sample(hamiltonian, num_samples)
+        samples = self.pay(1.0, lambda: (super(Spender, self)._sample(hamiltonian, num_samples), 1.0))
         samples.info |= {"qpu_seconds": 1.0, "device_beta": 0.3, "clipped": 0.0}
         return samples
 
@@ -315,8 +313,11 @@ def test_batch_norm_statistics_are_those_of_discrete_latents():
 def test_remote_samplers_work_while_the_networks_do():
     events = []
 
-    class Remote(HotSampler):
+    class Far(Remote, HotSampler):
         capabilities = Capabilities(remote=True)
+
+        def describe(self):
+            return {}
 
         def submit(self, hamiltonian, num_samples):
             future = super().submit(hamiltonian, num_samples)
@@ -325,7 +326,7 @@ def test_remote_samplers_work_while_the_networks_do():
             future.result = lambda *a: (events.append("collect"), result())[1]
             return future
 
-    run = trainer(Remote(), epochs=1)
+    run = trainer(Far(), epochs=1)
     encode = run.model.encoder.forward
     run.model.encoder.forward = lambda images: (events.append("encode"), encode(images))[1]
     run._train_step(next(run._batches()))

@@ -16,6 +16,7 @@ from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import negative_phase
 from qvae.models.qvae import QVAE
+from qvae.sampling.abilities import Metered, Remote
 from qvae.sampling.sampler import LatentSampler, Moments
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.devices import choose_device, use_bfloat16
@@ -139,7 +140,7 @@ class BoltzmannObjective(Objective):
 
     def _submit(self, hamiltonian: IsingHamiltonian) -> Callable[[], Moments]:
         """Ask for the negative phase; a remote sampler has begun when this returns, others begin when they are called."""
-        if self.is_remote:
+        if isinstance(self.sampler, Remote):
             samples = self.sampler.submit(hamiltonian, self.config.chains)
             return lambda: Moments.conditional(samples.result(), hamiltonian)
         return lambda: self.sampler.moments(hamiltonian, self.config.chains)
@@ -189,12 +190,12 @@ class BoltzmannObjective(Objective):
     @property
     def budget_share(self) -> float:
         """Of the sampler's budget, or of that of a sampler that failed since."""
-        return max(self._reached, self.sampler.budget_share)
+        return max(self._reached, self.sampler.budget_share if isinstance(self.sampler, Metered) else 0.0)
 
     @property
     def is_remote(self) -> bool:
         """Whether the sampler waits for a service."""
-        return self.sampler.capabilities.remote
+        return isinstance(self.sampler, Remote)
 
     # Looking at the sampler -------------------------------------------------------------------------------------------
 

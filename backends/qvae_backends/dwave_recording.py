@@ -1,0 +1,191 @@
+"""Recordings of an annealer: every submission and answer in a file, which can be played again without a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qvae.errors import SamplerError
+from qvae.files import atomic_write_text
+from qvae.sampling.metering import Fault
+from qvae_backends.dwave_solver import Answer, Solver, Submission
+
+_FORMAT, _VERSION = "qvae-annealer-recording", 1
+_ROUNDING = 1e-3  # coefficients may differ so much from the recorded ones: another processor rounds differently
+
+
+class RecordingSolver:
+    """A solver whose submissions and answers go to a file, one JSON object a line, the solver's description first.
+
+    Args:
+        solver: that answers.
+        file: where to.
+        position: how many submissions the run has made. A new file may begin anywhere; one that is there goes on, if it is of
+            this run so far.
+
+    Raises:
+        SamplerError: the file is no recording, of another solver or run, or can't be written.
+    """
+
+    def __init__(self, solver: Solver, file: Path, position: int) -> None:
+        self._solver, self._file, self.structure = solver, file, solver.structure
+        self._lost = 0.0
+        if not file.exists():
+            first = {"format": _FORMAT, "version": _VERSION, "start": position, "solver": _description(self.structure)}
+            self._write(first)
+        header, rows = _read_recording(file)
+        self._start = int(header["start"])
+        is_another = header["solver"]["identity"] != _description(self.structure)["identity"]
+        if is_another or not self._start <= position <= self._start + len(rows) or (rows and not position):
+            raise SamplerError(f"{file} is the recording of another run; name a new file in sampler.options.record.")
+
+    @property
+    def source(self) -> str:
+        """That of the solver."""
+        return self._solver.source
+
+    def rewind(self, position: int) -> None:
+        """Drop the answers after so many submissions."""
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = position - self._start
+        if not 0 <= kept < len(lines):
+            remedy = "name a new file in sampler.options.record"
+            raise SamplerError(f"the recording {self._file} lacks answers of this run; {remedy}.")
+        atomic_write_text(self._file, "".join(lines[: 1 + kept]))
+
+    def answer(self, submission: Submission) -> Answer:
+        """The solver's answer, written down."""
+        try:
+            found = self._solver.answer(submission)
+        except Fault as fault:
+            self._lost += submission.price if fault.has_run else 0.0
+            raise
+        self._write(
+            {
+                "parameters": submission.parameters,
+                "qubits": _packed(submission.qubits.astype("<i4")),
+                "fields": _packed(submission.fields.astype("<f8")),
+                "couplers": _packed(submission.couplers.astype("<i4")),
+                "couplings": _packed(submission.couplings.astype("<f8")),
+                "spins": _packed(np.packbits(found.spins > 0)),
+                # With what was spent on attempts whose answers were lost.
+                "qpu_seconds": found.qpu_seconds + self._lost,
+            }
+        )
+        self._lost = 0.0
+        return found
+
+    def _write(self, row: dict[str, Any]) -> None:
+        try:
+            with open(self._file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise SamplerError(f"the recording {self._file} can't be written: {error.strerror}.") from error
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._solver.close()
+
+
+class RecordedSolver:
+    """The answers of a recording, in their order, without a network.
+
+    Raises:
+        SamplerError: there is no such recording.
+    """
+
+    def __init__(self, file: Path) -> None:
+        from dwave.cloud.solver import StructuredSolver
+
+        header, self._rows = _read_recording(file)
+        self._file, self._start = file, int(header["start"])
+        self.structure = StructuredSolver(client=None, data=header["solver"])
+        self._position = 0
+
+    @property
+    def source(self) -> str:
+        """There is no need of any."""
+        return f"none needed: recorded in {self._file}"
+
+    def rewind(self, position: int) -> None:
+        """Go on with the answer after so many submissions."""
+        self._position = position - self._start
+
+    def answer(self, submission: Submission) -> Answer:
+        """The next answer, if this is what was submitted for it."""
+        if not 0 <= self._position < len(self._rows):
+            raise Fault(f"the recording {self._file} ends after {len(self._rows)} submissions", False)
+        row = self._rows[self._position]
+        recorded = Submission(
+            _unpacked(row["qubits"], "<i4"),
+            _unpacked(row["fields"], "<f8"),
+            _unpacked(row["couplers"], "<i4").reshape(-1, 2),
+            _unpacked(row["couplings"], "<f8"),
+            row["parameters"],
+            row["qpu_seconds"],
+        )
+        if not _are_the_same(recorded, submission):
+            raise Fault(
+                f"submission {self._position + 1} is another one than in the recording {self._file}: play it with the "
+                "configuration, the seed and the version it was made with",
+                False,
+            )
+        self._position += 1
+        count = submission.num_reads * len(submission.qubits)
+        bits = np.unpackbits(_unpacked(row["spins"], "u1"))[:count].reshape(submission.num_reads, -1)
+        return Answer(2 * bits.astype(np.int8) - 1, row["qpu_seconds"])
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def _are_the_same(one: Submission, other: Submission) -> bool:
+    structure = np.array_equal(one.qubits, other.qubits) and np.array_equal(one.couplers, other.couplers)
+    biases = [np.asarray(each.parameters.get("flux_biases", [])) for each in (one, other)]
+    plain = [json.dumps({k: v for k, v in each.parameters.items() if k != "flux_biases"}) for each in (one, other)]
+    if not structure or plain[0] != plain[1] or biases[0].shape != biases[1].shape:
+        return False
+    values = ((one.fields, other.fields), (one.couplings, other.couplings), biases)
+    return all(np.allclose(mine, theirs, rtol=0, atol=_ROUNDING) for mine, theirs in values)
+
+
+def _description(structure: Any) -> dict[str, Any]:
+    """What the service says of a solver; no credentials are in it."""
+    return {
+        "identity": structure.identity.dict(),
+        "status": "ONLINE",
+        "description": "",
+        "avg_load": 0.0,
+        "properties": structure.properties,
+    }
+
+
+def _read_recording(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and rows; a last line that was cut off when the run was killed is left out."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SamplerError(f"the recording {file} can't be read: {error.strerror}; name a file.") from error
+    rows = []
+    for position, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if position < len(lines) - 1:
+                raise SamplerError(f"the recording {file} is damaged in line {position + 1}.") from None
+    if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != _FORMAT or rows[0].get("version") != _VERSION:
+        raise SamplerError(f"{file} is no recording of an annealer that this version can read.")
+    return rows[0], rows[1:]
+
+
+def _packed(array: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(array.tobytes())).decode()
+
+
+def _unpacked(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=dtype)

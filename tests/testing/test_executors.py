@@ -1,0 +1,152 @@
+"""The suite passes what is right, and notices each of the mistakes that authors make."""
+
+import pytest
+import torch
+from qvae_backends.statevector import StatevectorExecutor, final_states
+
+from qvae.circuits.circuit import Circuit
+from qvae.circuits.executor import Executor, ExecutorCapabilities
+from qvae.testing import ConformanceError, check_executor, run_executor_checks
+
+
+def failed(executor, **options):
+    return {result.name for result in run_executor_checks(executor, num_samples=1000, **options) if result.outcome == "failed"}
+
+
+class Shots(StatevectorExecutor):
+    """Right, but from shots."""
+
+    capabilities = ExecutorCapabilities()
+    _expectations = Executor._expectations
+
+
+class BigEndian(Shots):
+    def _sample(self, circuit, values, shots):
+        return super()._sample(circuit, values, shots).flip(-1)
+
+
+class Biased(Shots):
+    """Forgets the last gate."""
+
+    def _sample(self, circuit, values, shots):
+        return super()._sample(Circuit(circuit.num_qubits, circuit.gates[:-1], circuit.num_parameters), values, shots)
+
+
+class OneSeedForAllRows(Shots):
+    def _sample(self, circuit, values, shots):
+        rows = []
+        state = self.generator(values.device).get_state()
+        for row in values:
+            self.generator(values.device).set_state(state)
+            rows.append(super()._sample(circuit, row.unsqueeze(0), shots)[0])
+        return torch.stack(rows)
+
+
+class OneSeedForAllCalls(Shots):
+    def _sample(self, circuit, values, shots):
+        self._generator = None
+        return super()._sample(circuit, values, shots)
+
+
+class FirstRowAlone(Shots):
+    """As Aer does for circuits without parameters."""
+
+    def _sample(self, circuit, values, shots):
+        bits = super()._sample(circuit, values, shots)
+        if values.shape[1] == 0:
+            bits[1:] = 0
+        return bits
+
+
+class Unseeded(Shots):
+    def generator(self, device):
+        return torch.default_generator
+
+
+class WrongGradient(StatevectorExecutor):
+    def _expectations(self, circuit, values, observables):
+        return super()._expectations(circuit, 1.001 * values - 0.001 * values.detach(), observables)
+
+
+class SinglePrecision(StatevectorExecutor):
+    def _expectations(self, circuit, values, observables):
+        return super()._expectations(circuit, values.float(), observables).to(values.dtype)
+
+
+class NoLimit(StatevectorExecutor):
+    capabilities = ExecutorCapabilities(max_qubits=4, exact=True, differentiable=True)
+
+    def _check(self, circuit, values):
+        pass
+
+
+class OtherSign(StatevectorExecutor):
+    """Y of the other sign."""
+
+    def _expectations(self, circuit, values, observables):
+        flipped = [[(label, weight * (-1) ** label.count("Y")) for label, weight in terms] for terms in observables]
+        return super()._expectations(circuit, values, flipped)
+
+
+class Spins(Shots):
+    def _sample(self, circuit, values, shots):
+        return 2 * super()._sample(circuit, values, shots) - 1
+
+
+@pytest.mark.parametrize(
+    ("executor", "expected"),
+    [
+        (Shots, set()),
+        (BigEndian, {"qubit q is column q", "expectations, single qubits", "distribution, single qubits"}),
+        (Biased, {"qubit q is column q", "expectations, single qubits"}),
+        (OneSeedForAllRows, {"fresh randomness in every call and row"}),
+        (OneSeedForAllCalls, {"fresh randomness in every call and row"}),
+        (FirstRowAlone, {"no parameters, several rows"}),
+        (Unseeded, {"same seed, same samples"}),
+        (WrongGradient, {"gradients"}),
+        (SinglePrecision, {"expectations, single qubits"}),
+        (NoLimit, {"refusal of more qubits than it can take", "refusal of values of another circuit"}),
+        (OtherSign, {"expectations, single qubits", "gradients"}),
+        (Spins, {"qubit q is column q", "distribution, single qubits"}),
+    ],
+)
+def test_mistakes_are_noticed(executor, expected):
+    found = failed(executor)
+    assert expected <= found
+    assert bool(expected) == bool(found)
+
+
+def test_objects_and_functions():
+    assert failed(StatevectorExecutor(seed=1)) == set()
+    assert failed(lambda seed: StatevectorExecutor(seed)) == set()
+    assert failed("statevector", seed=3) == set()
+
+
+class Noisy(Biased):
+    capabilities = ExecutorCapabilities(noisy=True)
+
+
+def test_noise_is_no_failure():
+    outcomes = {result.name: result.outcome for result in run_executor_checks(Noisy, num_samples=500)}
+    assert outcomes["distribution, single qubits"] == "skipped"
+    assert outcomes["expectations, single qubits"] == "skipped"
+
+
+def test_the_report():
+    with pytest.raises(ConformanceError, match=r"of \d+ checks failed:\n.*qubit q is column q: qubits 0, 1, 2 are 1 in shares"):
+        check_executor(BigEndian, num_samples=100)
+    report = check_executor("statevector")
+    assert report.failures == []
+    assert "passed  gradients: largest error" in str(report)
+
+
+def test_every_gate_is_tried():
+    from qvae.circuits.gates import GATES
+    from qvae.testing.circuit_problems import circuit_problems
+
+    assert {gate.name for problem in circuit_problems() for gate in problem.circuit.gates} == set(GATES)
+    # Every circuit tells all of its qubits apart: no two of them could be exchanged unseen.
+    for problem in circuit_problems():
+        probabilities = final_states(problem.circuit, problem.values).abs().square()
+        for axis in range(1, problem.circuit.num_qubits):
+            assert (probabilities - probabilities.transpose(axis, axis + 1)).abs().max() > 0.01
