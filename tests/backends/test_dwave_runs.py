@@ -244,7 +244,7 @@ def test_generating_after_a_kill_leaves_the_recording_whole(server, tmp_path, mo
     save = Trainer._save
     with monkeypatch.context() as patch:
         before_step(patch, 10, kill)
-        patch.setattr(Trainer, "_end_of_epoch", _saving_end_of_epoch(save))
+        patch.setattr(Trainer, "_end_epoch", _saving_end_epoch(save))
         with pytest.raises(Killed):
             qvae.train(config, tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
@@ -254,13 +254,13 @@ def test_generating_after_a_kill_leaves_the_recording_whole(server, tmp_path, mo
     first = resume(tmp_path / "run")
     plain = [setting for setting in RUN if "record" not in setting]
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_end_of_epoch", _saving_end_of_epoch(save))
+        patch.setattr(Trainer, "_end_epoch", _saving_end_epoch(save))
         second = qvae.train(qvae.load_config("digits", [*plain, f"sampler.options.replay={recording}"]), tmp_path / "b")
     assert torch.equal(weights(first), weights(second))
 
 
-def _saving_end_of_epoch(save):
-    end = Trainer._end_of_epoch
+def _saving_end_epoch(save):
+    end = Trainer._end_epoch
 
     def patched(trainer):
         end(trainer)
