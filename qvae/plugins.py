@@ -91,7 +91,7 @@ class Registry(Generic[T]):
         return backend
 
     def make(self, spec: BackendSpec, seed: int | None) -> T:
-        """The backend that a specification names, with this seed if it takes one.
+        """The backend that a specification names, with this seed, in place of one among its options, if it takes one.
 
         Raises:
             QvaeError: as :meth:`load`.

@@ -31,7 +31,7 @@ from qvae.models.qvae import QVAE
 from qvae.report import PICTURED, REPORT, write_report
 from qvae.sampling.abilities import Metered, native_graph
 from qvae.sampling.chains import mixing_trouble
-from qvae.sampling.registry import make_sampler
+from qvae.sampling.make import make_sampler
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.monitor import Monitor
 from qvae.training.trainer import Trainer, choose_device

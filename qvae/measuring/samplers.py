@@ -29,7 +29,8 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.problems import Problem
 from qvae.measuring.truth import Truth, cached_truth
 from qvae.sampling.diagnostics import effective_beta, expected_total_variation, r_hat
-from qvae.sampling.registry import make_sampler, sampler_infos
+from qvae.sampling.make import make_sampler
+from qvae.sampling.registry import sampler_infos
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
 
 RESULTS = "results.json"

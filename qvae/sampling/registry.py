@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qvae.errors import SamplerError
 from qvae.plugins import PluginInfo, Registry
 
 if TYPE_CHECKING:
-    from qvae.config.schema import BackendSpec
     from qvae.sampling.sampler import LatentSampler
 
 SAMPLERS: Registry[LatentSampler] = Registry("qvae.samplers", "sampler", "qvae.LatentSampler", SamplerError)
@@ -35,20 +33,6 @@ def load_sampler(name: str, /, **options: Any) -> LatentSampler:
     20
     """
     return SAMPLERS.load(name, options)
-
-
-def make_sampler(spec: BackendSpec, seed: int | None, folder: Path | None = None) -> LatentSampler:
-    """The sampler that a specification names, with this seed if it takes one; it keeps its files in the run folder.
-
-    Raises:
-        SamplerError: as :func:`load_sampler`.
-    """
-    from qvae.sampling.abilities import KeepsFiles
-
-    sampler = SAMPLERS.make(spec, seed)
-    if folder is not None and isinstance(sampler, KeepsFiles):
-        sampler.attach(folder)
-    return sampler
 
 
 def sampler_options(name: str) -> dict[str, Any]:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from pydantic import Field
 
+from qvae.config.load import parse_backend
 from qvae.errors import BudgetExhausted, CapabilityError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
 from qvae.sampling.abilities import KeepsFiles, Metered, Remote, Structured, native_graph
+from qvae.sampling.make import make_sampler
 from qvae.sampling.metering import Fault, Meter
 from qvae.sampling.sampler import Samples, SeededSampler
 
@@ -187,3 +189,16 @@ def test_a_remote_sampler_works_in_the_background():
     assert len(Far().submit(PAIR, 5).result(timeout=60)) == 5
     with pytest.raises(SamplerError, match="'Far' failed with RuntimeError: no"):
         Far().submit(PAIR, 13).result(timeout=60)
+
+
+# Making ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_specification_is_made_in_one_place_with_its_seed_and_its_files(tmp_path):
+    spec = parse_backend(f"{__name__}:Coins:max_seconds=0.5")
+    sampler = make_sampler(spec, 7, tmp_path)
+    assert (sampler.seed, sampler.meter.budget, sampler.folder) == (7, 0.5, tmp_path)
+    assert make_sampler(parse_backend("gibbs:sweeps=2,seed=3"), 4).seed == 4
+    assert make_sampler(parse_backend("exact"), None, tmp_path).seed is not None
+    with pytest.raises(SamplerError, match="max_seconds is 0; it must be a number above 0"):
+        make_sampler(parse_backend(f"{__name__}:Coins:max_seconds=0"), 7)
