@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def train(
         ConfigError, DataError, SamplerError, RunError: something is wrong with what was asked for, found before training.
         TrainingDiverged: the surrogate is no longer finite.
     """
+    progress = progress or Progress()
     config = _with_absolute_paths(config if isinstance(config, Config) else load_config(config))
     if data is not None:
         config.data.name = MEMORY
@@ -68,6 +70,8 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the run folder {folder} can't be made: {error.strerror}; choose another --out.") from error
+    for remark in parts.dataset.remarks:
+        progress.say(remark)
     (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
     atomic_write_text(folder / CONFIG, dump_config(config))
     atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(parts.objective.device), indent=2) + "\n")
@@ -89,6 +93,7 @@ def resume(
         ConfigError: ``overrides`` change what a run can't change on its way.
         RunError: there is nothing to resume, the checkpoint is damaged, or it is of another model.
     """
+    progress = progress or Progress()
     path = existing_run(folder)
     before = load_config(path / CONFIG)
     config = load_config(path / CONFIG, overrides)
@@ -115,8 +120,7 @@ def resume(
     atomic_write_text(path / CONFIG, dump_config(config))
     for stale in (EVALUATION, REPORT):  # they are of the weights before
         (path / stale).unlink(missing_ok=True)
-    if progress is not None:
-        progress.say(f"resuming {path} at step {trainer.step} of {trainer.total_steps}")
+    progress.say(f"resuming {path} at step {trainer.step} of {trainer.total_steps}")
     return _fit_and_evaluate(path, parts, progress)
 
 
@@ -204,7 +208,7 @@ def _write_evaluation(run: Run, found: dict[str, Any]) -> None:
     atomic_write_text(run.path / EVALUATION, json.dumps(found, indent=2) + "\n")
 
 
-def _fit_and_evaluate(folder: Path, parts: Parts, progress: Progress | None) -> Run:
+def _fit_and_evaluate(folder: Path, parts: Parts, progress: Progress) -> Run:
     try:
         parts.trainer.fit()
     finally:
@@ -238,8 +242,6 @@ def _with_absolute_paths(config: Config) -> Config:
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
-
     versions = {}
     for package in ("torch", "numpy", "dimod", "dwave-samplers", "dwave-system", "qiskit", "qiskit-aer", "safetensors"):
         try:

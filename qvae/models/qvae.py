@@ -118,6 +118,12 @@ class QVAE(nn.Module):
         batches = bits.split(_DECODED_AT_ONCE)
         return torch.cat([self.decode(self.relaxation.smooth(batch, generator)) for batch in batches])
 
+    @torch.no_grad()
+    def draw(self, bits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Data x ~ p(x|z) from bits (B, n), smoothed as in training, (B, *shape): what scatters as data do."""
+        output = self.decoder(self.relaxation.smooth(bits, generator)).flatten(1).float()
+        return self.likelihood.sample(output, generator).unflatten(1, self.shape)
+
     def reconstruct(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The likelihood's mean after encoding and decoding, (B, *shape)."""
         return self.decode_bits(self.encode(x, generator), generator)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from qvae.config.schema import Config
 from qvae.files import atomic_write_bytes, atomic_write_text
@@ -130,7 +131,5 @@ def _picture_file(run: Run, name: str) -> Path | None:
 
 
 def _read_picture(file: Path) -> np.ndarray:
-    from PIL import Image
-
     with Image.open(file) as picture:
         return np.asarray(picture.convert("RGB"))

@@ -29,7 +29,7 @@ _GRID = 64  # images in a grid of the report
 _SHOWN = 400  # images in a grid that was asked for, at most
 _MAP_ROWS = 3000
 _NEIGHBOURS_AMONG = 60_000  # training rows in which the nearest are looked for
-_UNDRAWN = "reconstructions and samples are means of p(x|z), which scatter less than data do"
+_DRAWN = "Test rows beside draws of p(x|z), at their own codes and at samples of the prior"
 
 
 @dataclass
@@ -103,7 +103,7 @@ def samples_figure(run: Run, samples: np.ndarray, sampler: str | None = None) ->
     if is_of_images(run):
         return figures.image_grid(_as_grey(run, samples[:_SHOWN]), title=title)
     sets = {"data": _test_values(run, len(samples)), "samples": samples.reshape(len(samples), -1)}
-    return table_figures.marginals(sets, _column_names(run), title)
+    return table_figures.marginals(sets, _column_names(run), f"means of p(x|z), {title}")
 
 
 def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
@@ -114,13 +114,14 @@ def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.
         return figures.reconstruction_pairs(above, below, title)
     sets = {"data": originals, "reconstructions": reconstructions}
     sets = {label: rows.reshape(len(rows), -1) for label, rows in sets.items()}
-    return table_figures.marginals(sets, _column_names(run), "test rows and their reconstructions")
+    return table_figures.marginals(sets, _column_names(run), "test rows, and the mean of p(x|z) at their codes")
 
 
 def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
-    """Images with values in [0, 1]: as they are, or counts and categories as parts of the largest in the data."""
-    largest = float(run.dataset.values(run.dataset.train[:1000]).max())
-    return np.clip(images / max(1.0, largest), 0.0, 1.0)
+    """Images with values in [0, 1]: as they are, or those of other numbers between the least and the largest in the data."""
+    values = run.dataset.values(run.dataset.train[:1000])
+    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    return np.clip((images - low) / (high - low), 0.0, 1.0)
 
 
 def _test_values(run: Run, count: int) -> np.ndarray:
@@ -173,13 +174,12 @@ class Views:
 
     @cached_property
     def tables(self) -> dict[str, np.ndarray]:
-        """Test rows, their reconstructions and samples, of shape (N, D) each."""
-        found = {
-            "data": _test_values(self.run, min(PICTURED, len(self.test))),
-            "reconstructions": self.reconstructed(PICTURED)[1],
-            "samples": self.samples(PICTURED),
-        }
-        return {label: rows.reshape(len(rows), -1) for label, rows in found.items()}
+        """Test rows, and draws of p(x|z) at their codes and at samples of the prior, of shape (N, D) each."""
+        model, generator = self.run.model, self.fresh_generator()
+        rows = self.test[:PICTURED].to(self.run.device)
+        bits = {"reconstructions": model.encode(rows, generator), "samples": (1 + self.spins) / 2}
+        drawn = {label: model.draw(codes, generator).flatten(1).cpu().numpy() for label, codes in bits.items()}
+        return {"data": _test_values(self.run, len(rows)), **drawn}
 
     def samples(self, count: int) -> np.ndarray:
         """Samples of the prior, decoded, (count, *shape)."""
@@ -321,9 +321,7 @@ _OF_IMAGES = {
 }
 _OF_TABLES = {
     "losses": _LOSSES,
-    "marginals": Drawing("Columns", f"Of test rows, their reconstructions and samples; {_UNDRAWN}.", _marginals),
-    "correlations": Drawing(
-        "Correlations", f"Of each two columns, in the same three tables; {_UNDRAWN}, and so correlate more.", _correlations
-    ),
+    "marginals": Drawing("Columns", f"{_DRAWN}: with a good model all three have the same histograms.", _marginals),
+    "correlations": Drawing("Correlations", f"{_DRAWN}: how much each two columns go together.", _correlations),
     **_OF_ANY_DATA,
 }

@@ -79,7 +79,35 @@ def test_samplers_check_passes_on_a_good_one(command):
     assert "0 failed" in out
 
 
+def test_executors_are_listed_as_samplers_are(command):
+    code, out, _ = command("executors")
+    assert code == 0
+    assert "statevector" in out
+    assert f"qvae {qvae.__version__}" in out
+    code, _, err = command("executors", "check", "statevectr")
+    assert code == 2
+    assert "did you mean 'statevector'" in err
+
+
+@pytest.fixture
+def two_kinds(monkeypatch):
+    """As if there were another kind of model, with settings of its own for the digits."""
+    from qvae.config import load
+
+    monkeypatch.setattr(load, "model_kinds", lambda: ("qvae", "quantum"))
+
+
+def test_a_kind_of_model_comes_with_its_settings_for_the_data(two_kinds):
+    assert qvae.load_config("digits", model="qvae") == qvae.load_config("digits")
+    assert qvae.load_config(model="quantum") == qvae.load_config("digits-quantum")
+    # Where it has none, the keys of the other kind go, and its own name is all there is.
+    with pytest.raises(qvae.QvaeError, match=r"model\.kind is \"quantum\""):
+        qvae.load_config("mnist", model="quantum")
+
+
 MISTAKES = [
+    (("train", "--model", "qvea"), "there is no model of kind 'qvea': did you mean 'qvae'? Allowed: qvae"),
+    (("train", "--model", "qvae", "--resume"), "leave --model qvae out"),
     (("train", "digitz"), "did you mean 'digits'"),
     (("train", "--set", "training.epoch=3"), "did you mean 'epochs'"),
     (("train", "--set", "training.epochs=many"), "training.epochs"),
@@ -160,6 +188,6 @@ def test_help_and_import_don_t_load_torch():
 def test_every_public_name_exists():
     for name in qvae.__all__:
         assert getattr(qvae, name) is not None
-    assert set(qvae.__all__) <= set(dir(qvae))
+    assert set(qvae.__all__) | {"__version__"} == set(dir(qvae))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = qvae.nothing

@@ -12,6 +12,7 @@ import qvae
 from qvae import workflow
 from qvae.applications.generate import generate
 from qvae.applications.reconstruct import reconstruct
+from qvae.checkpoint import load_checkpoint, save_checkpoint
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -90,3 +91,23 @@ def test_it_goes_on_to_where_it_would_have_ended(old):
     resumed = workflow.resume(old, ["training.epochs=5"])
     assert [row["epoch"] for row in resumed.metrics] == [1, 2, 3, 4, 5]
     agrees(resumed.evaluation, expected, 1e-3)
+
+
+def test_flat_rows_which_were_images_of_height_one_are_a_table_now(tmp_path):
+    rows = np.random.default_rng(0).random((60, 10)) < 0.4
+    settings = [
+        "training.epochs=2", "training.batch_size=16", "model.latent.sizes=[3,3]", "model.network.hidden=[8]",
+        "evaluation.num_generated=20", "evaluation.tsne_every=0",
+    ]  # fmt: skip
+    folder = qvae.train(qvae.load_config("digits", settings), tmp_path / "run", data=rows).path
+    for name in ("checkpoint.safetensors", "model.safetensors"):
+        save_checkpoint(folder / name, load_checkpoint(folder / name) | {"image_shape": [1, 10]})
+    run = qvae.load_run(folder, data=rows)
+    before = run.evaluation
+    workflow.evaluate(run)
+    assert run.evaluation["elbo"] == before["elbo"]
+    workflow.report(run)
+    assert {"marginals.png", "correlations.png"} <= {file.name for file in (folder / "figures").iterdir()}
+    assert generate(run, 5).files[1].exists()
+    assert reconstruct(run, 5).files[1].exists()
+    assert workflow.resume(folder, ["training.epochs=3"], data=rows).metrics[-1]["epoch"] == 3

@@ -1,0 +1,89 @@
+"""All numbers of a model from its parts: the keys that scripts rely on, and what stands there where something is missing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qvae.config.schema import EvaluationConfig, ModelConfig
+from qvae.data.arrays import dataset_from_arrays
+from qvae.errors import SamplerError
+from qvae.evaluation.distances import PriorSamples
+from qvae.evaluation.evaluate import evaluate_model
+from qvae.evaluation.rows import code_means, evaluation_rows, training_rows
+from qvae.progress import Progress
+from qvae.runs.assemble import make_model, statistics_of
+
+OLD = json.loads((Path(__file__).parents[1] / "data" / "run-0.1.0" / "evaluation.json").read_text())
+SETTINGS = EvaluationConfig(importance_samples=5, num_generated=40, probes=True)
+
+
+class Listening(Progress):
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.warnings, self.shares = [], []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    images = (np.random.default_rng(0).random((90, 9, 9)) < 0.4).astype(np.float32)
+    dataset = dataset_from_arrays(images, train_labels=np.arange(90) % 2, name="noise", binarize="threshold")
+    torch.manual_seed(0)
+    config = ModelConfig.model_validate({"latent": {"sizes": [3, 3]}, "network": {"hidden": [8]}})
+    return make_model(config, statistics_of(dataset)).eval(), dataset
+
+
+def draw(count, warning=None):
+    generator = torch.Generator().manual_seed(count)
+    return PriorSamples(torch.randint(0, 2, (count, 6), generator=generator, dtype=torch.int8) * 2 - 1, warning)
+
+
+def test_the_keys_are_those_of_before_and_the_likelihood_s_name(parts):
+    found = evaluate_model(*parts, SETTINGS, draw).to_dict()
+    assert set(found) - set(OLD) == {"likelihood", "num_features"}
+    assert set(OLD) <= set(found)
+    assert set(OLD["frechet"]) == set(found["frechet"])
+    assert set(OLD["latents"]) == set(found["latents"])
+    assert set(found["seconds"]) == {"likelihood", "frechet", "latents"}
+    assert (found["likelihood"], found["num_features"], found["binarization"]) == ("bernoulli", 81, "threshold")
+    json.dumps(found)
+
+
+def test_samples_that_fail_cost_their_row_alone(parts):
+    def fails(count):
+        raise SamplerError("no machine today.")
+
+    found = evaluate_model(*parts, SETTINGS, fails).to_dict()
+    assert found["frechet"]["samples_reason"] == "no machine today."
+    assert "samples of the prior" not in found["frechet"]["distances"]
+    assert len(found["frechet"]["distances"]) == 3
+
+
+def test_samples_that_may_be_wrong_are_warned_of(parts):
+    listening = Listening()
+    found = evaluate_model(*parts, SETTINGS, lambda count: draw(count, "chains are stuck"), listening)
+    assert found.frechet.samples_warning == "chains are stuck"
+    assert listening.warnings == ["of the samples: chains are stuck"]
+
+
+def test_nothing_is_drawn_where_no_samples_are_wanted(parts):
+    settings = SETTINGS.model_copy(update={"num_generated": 0, "probes": False})
+    found = evaluate_model(*parts, settings, lambda count: pytest.fail("not asked for")).to_dict()
+    assert found["frechet"] == {}
+    assert "probes" not in found["latents"]
+
+
+def test_rows_depend_on_the_seed_alone(parts):
+    model, dataset = parts
+    rows = evaluation_rows(dataset, SETTINGS)
+    assert rows.shape == (9, 81)
+    assert torch.equal(evaluation_rows(dataset, SETTINGS, 4), rows[:4])
+    assert sorted(training_rows(dataset, 1000, 3).tolist()) == list(range(81))
+    assert torch.equal(training_rows(dataset, 10, 3), training_rows(dataset, 1000, 3)[:10])
+    assert np.array_equal(code_means(model, rows, 1), code_means(model, rows, 1))

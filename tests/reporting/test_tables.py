@@ -1,0 +1,53 @@
+"""Which words stand beside the numbers: the likelihood that they are of, and what can't be compared."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qvae.reporting.tables import data_preparation, evaluation_tables, frechet_tables, likelihood_name, likelihood_table
+
+OLD = json.loads((Path(__file__).parents[1] / "data" / "run-0.1.0" / "evaluation.json").read_text())
+DENSITY = OLD | {
+    "likelihood": "gaussian", "binarization": "none", "num_features": 64, "elbo_per_feature": -0.39,
+    "log_likelihood_per_feature": -0.38,
+}  # fmt: skip
+
+
+def test_numbers_of_bits_say_how_they_became_bits():
+    table = likelihood_table(OLD)
+    assert table.header[0] == "nats per image"
+    assert table.note.startswith("The first 50 test images, Bernoulli p(x|z), threshold binarization (others can't be")
+    assert [row[1] for row in table.rows[:2]] == ["-25.12 ± 0.55", "-24.96 ± 0.55"]
+    assert not any("per feature" in row[0] for row in table.rows)
+
+
+def test_a_density_is_told_per_feature_and_not_to_be_compared():
+    table = likelihood_table(DENSITY, "row")
+    assert table.header[0] == "nats per row"
+    assert "Gaussian p(x|z); ±" in table.note
+    assert "can't be compared with likelihoods of bits" in table.note
+    (row,) = [row for row in table.rows if "per feature" in row[0]]
+    assert row[1] == "-0.3900 and -0.3800"
+    assert "binarization" not in table.note
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("bernoulli", "Bernoulli p(x|z)"), ("poisson", "Poisson p(x|z)"), ("negative-binomial", "negative binomial p(x|z)"),
+     ("categorical", "categorical p(x|z)")],
+)  # fmt: skip
+def test_every_likelihood_has_words(name, words):
+    assert likelihood_name({"likelihood": name}) == words
+
+
+def test_what_was_not_found_says_why():
+    assert data_preparation({"binarization": "none"}) == ""
+    assert frechet_tables({"frechet": {}})[0].rows == [("evaluation.num_generated is 0",)]
+    (table,) = frechet_tables({"frechet": {"reason": "it has no labels."}})
+    assert table.rows == [("it has no labels.",)]
+
+
+def test_all_tables_are_rectangular():
+    for table in evaluation_tables(OLD):
+        assert {len(row) for row in table.rows} == {len(table.header)}

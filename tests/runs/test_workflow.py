@@ -1,0 +1,72 @@
+"""From configuration to report: who writes what, and what is kept when a later part fails."""
+
+import json
+
+import pytest
+
+import qvae
+from qvae import workflow
+
+SETTINGS = [
+    "training.epochs=2", "model.latent.sizes=[3,3]", "model.network.hidden=[8]", "evaluation.num_test=20",
+    "evaluation.num_generated=0", "evaluation.probes=false", "evaluation.tsne_every=0",
+]  # fmt: skip
+
+
+class Listening(qvae.Progress):
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.said, self.works = [], []
+
+    def work(self, name):
+        self.works.append(name)
+        return super().work(name)
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def config(*more):
+    return qvae.load_config("digits", [*SETTINGS, *more])
+
+
+def test_whoever_watches_hears_of_every_part(tmp_path):
+    listening = Listening()
+    qvae.train(config(), tmp_path / "run", listening)
+    assert listening.works == ["training", "evaluating", "looking at the latents", "drawing pictures"]
+    qvae.resume(tmp_path / "run", ["training.epochs=3"], listening)
+    assert listening.said == [f"resuming {tmp_path / 'run'} at step 10 of 15"]
+
+
+def test_numbers_are_kept_when_drawing_fails(tmp_path, monkeypatch):
+    def fails(run, progress):
+        raise RuntimeError("no fonts")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "draw_pictures", fails)
+        with pytest.raises(RuntimeError, match="no fonts"):
+            qvae.train(config(), tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert "pictures" not in found["seconds"]
+    run = qvae.load_run(tmp_path / "run")
+    workflow.report(run)
+    after = run.evaluation
+    assert after["seconds"].pop("pictures") > 0
+    assert after == found
+
+
+def test_a_run_s_path_is_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    qvae.train(config(), "run")
+    run = qvae.load_run("run")
+    monkeypatch.chdir("/")
+    assert run.path == tmp_path / "run"
+    assert run.evaluation is not None
+
+
+def test_a_plan_writes_nothing(tmp_path):
+    found = workflow.plan(config("generation.sampler={name: exact}"), tmp_path / "run")
+    assert found["latent spins"] == 6
+    assert found["training"] == "10 steps and 2 looks at the sampler"
+    assert not (tmp_path / "run").exists()
