@@ -31,8 +31,10 @@ from qvae.config.schema import TrainingConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import SamplerError
 from qvae.ising.graphs import Graph
+from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.sampling.sampler import LatentSampler
+from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.trainer import Trainer
 from qvae.workflow import resume
 
@@ -110,9 +112,10 @@ def trainer(sampler: LatentSampler, graph: Graph, hidden: int, batch: int) -> Tr
     images = np.random.default_rng(0).random((4 * batch, 28, 28), dtype=np.float32)
     data = dataset_from_arrays(images)
     latent = {"graph": "native", "sizes": [graph.num_spins]}
-    config = qvae.load_config({"model": {"latent": latent, "network": {"hidden": [hidden, hidden]}}}).model
-    model = QVAE(config, data.mean_image, graph)
-    return Trainer(model, data, TrainingConfig(epochs=10**6, batch_size=batch, chains=256), sampler)
+    model_config = qvae.load_config({"model": {"latent": latent, "network": {"hidden": [hidden, hidden]}}}).model
+    model = QVAE.from_config(model_config, Statistics.of(data), graph)
+    config = TrainingConfig(epochs=10**6, batch_size=batch, chains=256)
+    return Trainer(BoltzmannObjective(model, data.prepare, config, sampler), data, config)
 
 
 def milliseconds(training: Trainer, steps: int) -> float:

@@ -39,8 +39,8 @@ def main() -> None:
         save_classifier(path, classifier, dataset)
         print(f"{path}: {path.stat().st_size / 1024:.0f} KB")
     clock = time.perf_counter()
-    test = dataset.grey(dataset.test)
-    train = dataset.grey(dataset.train[: len(test)])
+    test = dataset.values(dataset.test)
+    train = dataset.values(dataset.train[: len(test)])
     noisy = test.lerp(torch.rand(test.shape, generator=torch.Generator().manual_seed(0)), 0.1)
     table = frechet_table(classifier, test, {"train": train, "test with a tenth of noise": noisy})
     for name, distance in table.items():

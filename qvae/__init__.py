@@ -21,7 +21,8 @@ if _TYPE_CHECKING:
     from qvae.models.qvae import QVAE
     from qvae.progress import Progress
     from qvae.runs.run import Run, load_run
-    from qvae.sampling.registry import list_samplers, load_sampler
+    from qvae.sampling.registered import list_samplers
+    from qvae.sampling.registry import load_sampler
     from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler
     from qvae.workflow import evaluate, resume, train
 
@@ -45,7 +46,7 @@ _HOMES = {
     "dataset_from_arrays": "qvae.data.arrays",
     "evaluate": "qvae.workflow",
     "graphs": "qvae.ising.graphs",
-    "list_samplers": "qvae.sampling.registry",
+    "list_samplers": "qvae.sampling.registered",
     "load_config": "qvae.config.load",
     "load_data": "qvae.data.load",
     "load_run": "qvae.runs.run",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -21,9 +21,14 @@ class Seeded:
     Args:
         seed: of the generator, 0 or more; None draws one.
 
+    Attributes:
+        error: what is raised where a state doesn't fit.
+
     Raises:
         ValueError: ``seed`` isn't such a number.
     """
+
+    error: ClassVar[type[QvaeError]] = QvaeError
 
     @checked_options
     def __init__(self, seed: Seed = None) -> None:
@@ -36,7 +41,7 @@ class Seeded:
         """The generator on ``device``; one on another device starts afresh from the seed.
 
         Raises:
-            QvaeError: the state that was loaded is of a generator on another kind of device.
+            error: the state that was loaded is of a generator on another kind of device.
         """
         if self._generator is None or self._generator.device != device:
             generator = torch.Generator(device).manual_seed(self.seed)
@@ -44,7 +49,7 @@ class Seeded:
                 try:
                     generator.set_state(self._restored.cpu())
                 except RuntimeError as error:
-                    raise QvaeError(
+                    raise self.error(
                         f"the random state was not saved on {device.type}; go on with the device it was saved on."
                     ) from error
             self._generator, self._restored = generator, None
@@ -63,11 +68,12 @@ class Seeded:
         """Go on with a generator's state.
 
         Raises:
-            QvaeError: the state has other parts.
+            error: the state has other parts.
         """
         foreign = sorted(set(state) - {"generator"})
         if foreign:
-            raise QvaeError(f"{type(self).__name__} was given the state {foreign} of another class.")
+            name = getattr(self, "label", type(self).__name__)
+            raise self.error(f"{name!r} was given the state {foreign} of another one.")
         self._generator, self._restored = None, state.get("generator")
 
     def __getstate__(self) -> dict[str, Any]:

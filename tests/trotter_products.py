@@ -45,7 +45,7 @@ def trotter(hamiltonian: IsingHamiltonian, slices: int) -> ExactDistribution:
     """The distribution and log Z of so many slices."""
     weights = torch.linalg.matrix_power(slice_product(hamiltonian, slices), slices).diagonal()
     nothing = torch.zeros(hamiltonian.num_spins)
-    return ExactDistribution(hamiltonian.graph, weights / weights.sum(), float(weights.sum().log()), "", nothing)
+    return ExactDistribution(hamiltonian.graph, (weights / weights.sum()).log(), float(weights.sum().log()), "", nothing)
 
 
 def by_spin(lines: WorldLines, rows: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from pydantic import Field
 from qvae.errors import SamplerError, install_line, nearest
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
-from qvae.sampling.sampler import Capabilities, Samples, Seed, SeededSampler
+from qvae.sampling.sampler import Capabilities, Samples, SeededSampler
+from qvae.seeding import Seed
 
 SIMULATED_ANNEALING = "dwave.samplers.SimulatedAnnealingSampler"
 ImportPath = Annotated[str, Field(pattern=r".\..", description=f"an import path such as {SIMULATED_ANNEALING}")]

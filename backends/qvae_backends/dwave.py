@@ -22,7 +22,8 @@ from qvae.options import checked_options
 from qvae.sampling.abilities import Metered, Remote, Structured
 from qvae.sampling.info import SampleInfo
 from qvae.sampling.metering import Fault, Meter, nanoseconds
-from qvae.sampling.sampler import Capabilities, Samples, Seed, SeededSampler
+from qvae.sampling.sampler import Capabilities, Samples, SeededSampler
+from qvae.seeding import Seed
 from qvae_backends.dwave_parameters import (
     access_seconds,
     check_parameters,

@@ -13,7 +13,8 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.population import anneal_population
 from qvae.options import checked_options
 from qvae.sampling.chains import ChainSampler, mixing_advice
-from qvae.sampling.sampler import Capabilities, Moments, Samples, Seed, pair_moments
+from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments
+from qvae.seeding import Seed
 
 
 class GibbsSampler(ChainSampler[BlockGibbs]):

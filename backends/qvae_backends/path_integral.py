@@ -15,7 +15,8 @@ from qvae.ising.trotter import choose_slices, estimate_trotter_error
 from qvae.ising.world_lines import WorldLines
 from qvae.options import checked_options
 from qvae.sampling.chains import ChainSampler, mixing_advice
-from qvae.sampling.sampler import Capabilities, Moments, Samples, Seed, pair_moments
+from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments
+from qvae.seeding import Seed
 
 _GROUPS = 10  # of chains, whose spread tells the error of a Trotter error
 

@@ -66,7 +66,7 @@ def _executor_cells(able: Any) -> tuple[str, ...]:
 
 _SAMPLERS = _Kind(
     "sampler",
-    "qvae.sampling.registry:SAMPLERS",
+    "qvae.sampling.registered:SAMPLERS",
     "qvae.testing:run_checks",
     ("spins", "in a field", "moments", "chains", "runs"),
     _sampler_cells,

@@ -119,22 +119,6 @@ class Dataset:
         codes = grey.codes_of_levels(rows, self.levels)
         return grey.cut(codes) if self.binarization == "threshold" else codes
 
-    # Names of before, until their last readers are gone.
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Now ``shape``."""
-        return self.shape
-
-    @property
-    def mean_image(self) -> Tensor:
-        """Now ``mean()``."""
-        return self.mean()
-
-    def grey(self, images: Tensor) -> Tensor:
-        """Now ``values``."""
-        return self.values(images)
-
 
 def prepare_fixed(dataset: Dataset, rows: Tensor, seed: int) -> Tensor:
     """What :meth:`Dataset.prepare` gives by the seed alone, whatever the device: the draw that an evaluation uses.
@@ -142,9 +126,6 @@ def prepare_fixed(dataset: Dataset, rows: Tensor, seed: int) -> Tensor:
     The first rows are the same however many follow.
     """
     return dataset.prepare(rows.cpu(), torch.Generator().manual_seed(seed)).to(rows.device)
-
-
-binarize_fixed = prepare_fixed  # its name of before
 
 
 def same_shape(first: tuple[int, ...], second: tuple[int, ...]) -> bool:

@@ -122,7 +122,7 @@ def train_classifier(
     generator = torch.Generator().manual_seed(_SEED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        network = LeNet(dataset.image_shape, len(classes))
+        network = LeNet(dataset.shape, len(classes))
     batch_size = min(_BATCH, len(images))
     steps = min(_STEPS, _EPOCHS * (len(images) // batch_size))
     optimizer = torch.optim.Adam(network.parameters())
@@ -133,7 +133,7 @@ def train_classifier(
         if rows is None or len(rows) < batch_size:
             order = iter(torch.randperm(len(images), generator=generator).split(batch_size))
             rows = next(order)
-        loss = F.cross_entropy(network(dataset.grey(images[rows])), labels[rows])
+        loss = F.cross_entropy(network(dataset.values(images[rows])), labels[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -148,7 +148,7 @@ def labelled(dataset: Dataset) -> tuple[Tensor, tuple[int, ...], Tensor]:
     if dataset.train_labels is None:
         remedy = "give train_labels to have a Frechet distance on its features"
         raise DataError(f"{dataset.name} has no labels of its training images, so no classifier can be trained; {remedy}.")
-    height, width = dataset.image_shape[-2:]
+    height, width = dataset.shape[-2:]
     if min(height, width) < _SMALLEST:
         least = f"a classifier of them needs at least {_SMALLEST}x{_SMALLEST}"
         raise DataError(f"the images of {dataset.name} have {height}x{width} pixels; {least}.")
@@ -165,7 +165,7 @@ def measure_accuracy(network: LeNet, classes: tuple[int, ...], dataset: Dataset)
         return None
     right = 0
     for images, labels in zip(dataset.test.split(_AT_ONCE), dataset.test_labels.split(_AT_ONCE), strict=True):
-        predicted = torch.tensor(classes)[network(dataset.grey(images)).argmax(1)]
+        predicted = torch.tensor(classes)[network(dataset.values(images)).argmax(1)]
         right += int((predicted == labels).sum())
     return right / len(dataset.test)
 

@@ -88,7 +88,7 @@ def _read(path: Path, key: str, dataset: Dataset, source: Literal["shipped", "ca
     if state.get("key") != key:
         return None
     classes = tuple(state["classes"])
-    network = LeNet(dataset.image_shape, len(classes))
+    network = LeNet(dataset.shape, len(classes))
     network.load_state_dict(state["weights"])
     network.eval()
     same_test = state["test_key"] == _test_key(dataset)

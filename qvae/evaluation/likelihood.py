@@ -153,7 +153,7 @@ def _log_diagonal_table(hamiltonian: IsingHamiltonian) -> Tensor | None:
     if not hamiltonian.is_quantum or hamiltonian.num_spins > MAX_QUANTUM_SPINS:
         return None
     exact = exact_distribution(hamiltonian)
-    return (torch.log(exact.probabilities) + exact.log_z).to(hamiltonian.h.device)
+    return (exact.log_probabilities + exact.log_z).to(hamiltonian.h.device)
 
 
 def _state_numbers(bits: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs, sparse_matrix
 from qvae.ising.free_spin import log_2cosh
-from qvae.ising.graphs import Graph
+from qvae.ising.graphs import by_row
 from qvae.ising.hamiltonian import IsingHamiltonian
 
 PILOT_CHAINS, PILOT_STEPS = 100, 100
@@ -56,7 +56,8 @@ class AnnealingPath:
         inside = kept[ends].all(1)
         if not bool(inside.any()):
             return slope, None
-        columns, edges, starts = Graph(n, ends[inside]).forward_neighbours
+        rows, columns = ends[inside].T
+        columns, edges, starts = by_row(rows, columns, n)
         return slope, sparse_matrix(starts, columns, hamiltonian.J[inside][edges])
 
     def base_state(self, chains: int) -> Tensor:

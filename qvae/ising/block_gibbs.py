@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvae.ising.graphs import Graph
+from qvae.ising.graphs import by_row
 from qvae.ising.hamiltonian import IsingHamiltonian
 
 _DENSE_SPINS = 64  # up to here a dense matrix is as quick as a sparse one, whatever the graph
@@ -106,7 +106,7 @@ class BlockGibbs:
         self._dense = graph.num_spins <= _DENSE_SPINS or graph.num_edges * 8 >= graph.num_spins**2
         self._blocks = self._find_blocks(colouring)
         if not self._dense:
-            self._find_bags(ends)
+            self._find_bags()
         self.update(hamiltonian)
 
     def _find_blocks(self, colouring: Tensor) -> list[_Block]:
@@ -119,9 +119,10 @@ class BlockGibbs:
             start = stop
         return blocks
 
-    def _find_bags(self, ends: Tensor) -> None:
+    def _find_bags(self) -> None:
         """Entries of each block's sparse matrix by row: the edges they come from, and their columns and where rows begin."""
-        columns, edges, starts = Graph(self.graph.num_spins, ends).neighbours
+        columns, places, starts = by_row(self._rows, self._columns, self.graph.num_spins)
+        edges = places % max(1, self.graph.num_edges)
         self._edges, self._bags = [], []
         for b in self._blocks:
             entries = slice(int(starts[b.start]), int(starts[b.stop]))

@@ -1,21 +1,23 @@
-"""The exact z-basis distribution of small systems: enumeration, or with a transverse field diagonalization or Trotter."""
+"""The exact z-basis distribution of small systems: enumeration, or with a transverse field exp(-H) or Trotter products."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from qvae.ising.exponential import log_exponential
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 
 MAX_ENUMERATION_SPINS = 20
 """The largest system without a transverse field."""
-MAX_DIAGONALIZATION_SPINS = 10
-"""The largest system with a transverse field that is diagonalized; beyond it, Trotter's product is quicker."""
+MAX_EXPONENTIAL_SPINS = 10
+"""The largest system with a transverse field of which exp(-H) is taken; beyond it, Trotter's product is quicker."""
 MAX_QUANTUM_SPINS = 14
 """The largest system with a transverse field."""
 
@@ -31,7 +33,7 @@ class ExactDistribution:
 
     Attributes:
         graph: the Hamiltonian's.
-        probabilities: of state k, in which spin i is +1 iff bit i of k is set (little-endian, as in Qiskit), (2**n,).
+        log_probabilities: of state k, in which spin i is +1 iff bit i of k is set (little-endian, as in Qiskit), (2**n,).
         log_z: log Tr exp(-H), in nats.
         method: how it was computed, in words.
         transverse: <sigma^x_i>, (n,).
@@ -40,11 +42,16 @@ class ExactDistribution:
     """
 
     graph: Graph
-    probabilities: Tensor
+    log_probabilities: Tensor
     log_z: float
     method: str
     transverse: Tensor
     error: float = 0.0
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """p of every state, (2**n,); 0 below e^-745, where ``log_probabilities`` still tell states apart."""
+        return self.log_probabilities.exp()
 
     def spins(self) -> Tensor:
         """The spins of every state in the order of ``probabilities``, (2**n, n), int8."""
@@ -76,9 +83,10 @@ class ExactDistribution:
 def exact_distribution(hamiltonian: IsingHamiltonian) -> ExactDistribution:
     """The exact distribution of ``hamiltonian`` on its device, by the best method for its size.
 
-    Without a transverse field by enumeration. With one by diagonalization up to ``MAX_DIAGONALIZATION_SPINS`` spins, and
-    beyond by second-order Trotter products on all basis states, extrapolated to infinitely many slices until two
-    extrapolations in a row are closer than 1e-6 in total variation and log Z; ``error`` is their distance.
+    Without a transverse field by enumeration. With one by :func:`~qvae.ising.exponential.log_exponential` up to
+    ``MAX_EXPONENTIAL_SPINS`` spins, which gives the rarest states to as many digits as the likely ones, and beyond by
+    second-order Trotter products on all basis states, extrapolated to infinitely many slices until two extrapolations in a row
+    are closer than 1e-6 in total variation and log Z; ``error`` is their distance.
 
     Raises:
         ValueError: there are more than ``MAX_ENUMERATION_SPINS`` spins, or more than ``MAX_QUANTUM_SPINS`` with a
@@ -99,17 +107,17 @@ def exact_distribution(hamiltonian: IsingHamiltonian) -> ExactDistribution:
     energies = basis_energies(hamiltonian)
     if not hamiltonian.is_quantum:
         log_z = torch.logsumexp(-energies, 0)
-        probabilities = (-energies - log_z).exp()
         nothing = torch.zeros_like(hamiltonian.h)
-        return ExactDistribution(hamiltonian.graph, probabilities, float(log_z), f"enumeration of 2^{n} states", nothing)
-    if n > MAX_DIAGONALIZATION_SPINS:
+        return ExactDistribution(hamiltonian.graph, -energies - log_z, float(log_z), f"enumeration of 2^{n} states", nothing)
+    if n > MAX_EXPONENTIAL_SPINS:
         return _extrapolated(hamiltonian, energies)
-    levels, vectors = torch.linalg.eigh(dense_matrix(energies, hamiltonian.gamma))
-    log_z = torch.logsumexp(-levels, 0)
-    weights = (-levels - log_z).exp()
-    transverse = _transverse(vectors) @ weights
-    probabilities = vectors.square_() @ weights
-    return ExactDistribution(hamiltonian.graph, probabilities, float(log_z), f"diagonalization in 2^{n} states", transverse)
+    log_entries = log_exponential(energies, hamiltonian.gamma)
+    log_z = torch.logsumexp(log_entries.diagonal(), 0)
+    states = torch.arange(2**n, device=energies.device)
+    flips = [log_entries[states, states ^ (1 << i)] for i in range(n)]
+    transverse = (torch.stack(flips) - log_z).exp().sum(1) if flips else torch.zeros_like(hamiltonian.h)
+    method = f"exp(-H) in 2^{n} states, scaled and squared"
+    return ExactDistribution(hamiltonian.graph, log_entries.diagonal() - log_z, float(log_z), method, transverse)
 
 
 def spin_states(num_spins: int, device: torch.device | str | None = None) -> Tensor:
@@ -146,15 +154,6 @@ def basis_energies(hamiltonian: IsingHamiltonian) -> Tensor:
     inside_high = high @ hamiltonian.h[split:] + ((high @ couplings[split:, split:]) * high).sum(1)
     across = high @ couplings[:split, split:].T @ low.T
     return (across + inside_low + inside_high.unsqueeze(1)).reshape(-1)
-
-
-def dense_matrix(energies: Tensor, gamma: Tensor) -> Tensor:
-    """H in the z basis: energies on the diagonal, -gamma_i between states that differ in spin i alone, (2**n, 2**n)."""
-    matrix = torch.diag(energies)
-    states = torch.arange(len(energies), device=energies.device)
-    for i in range(len(gamma)):
-        matrix[states, states ^ (1 << i)] = -gamma[i]
-    return matrix
 
 
 def _transverse(vectors: Tensor) -> Tensor:
@@ -198,7 +197,7 @@ def _extrapolated(hamiltonian: IsingHamiltonian, energies: Tensor) -> ExactDistr
     log_z = torch.logsumexp(log_p, 0)
     return ExactDistribution(
         hamiltonian.graph,
-        (log_p - log_z).exp(),
+        log_p - log_z,
         float(log_z - lowest + hamiltonian.gamma.sum()),
         f"Trotter products of {slices[0]} to {slices[-1]} slices on 2^{hamiltonian.num_spins} states, extrapolated",
         _richardson(slices, transverse),

@@ -18,14 +18,17 @@ EdgeList = Tensor | np.ndarray | Sequence[Sequence[int]]
 class Graph:
     """An undirected graph of spins: ``num_spins`` and ``edges`` (m, 2), int64, each pair once, no loops.
 
-    A graph lives on one device; what is derived from it (colouring, dense bipartite shape) is computed once.
+    Edges are kept as (low, high) in ascending order, whatever they are given in, and couplings on a graph are in the order of
+    its ``edges``: those in the order of what was given are ``J[edge_order(given)]``. A graph lives on one device; what is
+    derived from it (colouring, dense bipartite shape) is computed once.
 
     Raises:
         ValueError: edges aren't pairs of integers, or one names a spin outside 0..num_spins-1, joins a spin to itself,
             or stands there twice.
 
-    >>> Graph(3, [(0, 1), (1, 2)]).colouring.tolist()
-    [0, 1, 0]
+    >>> graph = Graph(3, [(2, 1), (0, 1)])
+    >>> graph.edges.tolist(), graph.colouring.tolist()
+    ([[0, 1], [1, 2]], [0, 1, 0])
     """
 
     def __init__(self, num_spins: int, edges: EdgeList) -> None:
@@ -39,11 +42,10 @@ class Graph:
             loops = pairs[:, 0] == pairs[:, 1]
             if bool(loops.any()):
                 raise ValueError(f"edge {tuple(pairs[loops][0].tolist())} joins a spin to itself")
-            low, high = pairs.min(1).values, pairs.max(1).values
-            keys, counts = (low * num_spins + high).unique(return_counts=True)
-            if len(keys) < len(pairs):
-                twice = divmod(int(keys[counts > 1][0]), num_spins)
-                raise ValueError(f"edge {twice} stands there twice; add its couplings")
+            pairs = pairs.sort(dim=1).values[edge_order(pairs)]
+            twice = (pairs[1:] == pairs[:-1]).all(1)
+            if bool(twice.any()):
+                raise ValueError(f"edge {tuple(pairs[1:][twice][0].tolist())} stands there twice; add its couplings")
         self.num_spins = num_spins
         self.edges = pairs
 
@@ -77,17 +79,18 @@ class Graph:
     def neighbours(self) -> tuple[Tensor, Tensor, Tensor]:
         """Each spin's neighbours, one spin after the other, (2m,); the edges to them, (2m,); where each begins, (n + 1,)."""
         rows, columns = torch.cat([self.edges, self.edges.flip(1)]).T
-        columns, entries, starts = _by_row(rows, columns, self.num_spins)
+        columns, entries, starts = by_row(rows, columns, self.num_spins)
         return columns, entries % max(1, self.num_edges), starts
 
     @cached_property
-    def forward_neighbours(self) -> tuple[Tensor, Tensor, Tensor]:
-        """:attr:`neighbours` from the first spin of an edge to its second alone, so that each edge stands there once."""
-        return _by_row(self.edges[:, 0], self.edges[:, 1], self.num_spins)
+    def forward_neighbours(self) -> tuple[Tensor, Tensor]:
+        """The higher neighbours of each spin, one spin after the other as in ``edges``, (m,); where each begins, (n + 1,)."""
+        columns, _, starts = by_row(self.edges[:, 0], self.edges[:, 1], self.num_spins)
+        return columns, starts
 
     @cached_property
     def bipartite_sizes(self) -> tuple[int, int] | None:
-        """(n1, n2) if the edges are a full RBM in row-major order, so that J is a matrix (n1, n2); else None."""
+        """(n1, n2) if the edges are a full RBM of spins 0..n1-1 and the others, so that J is a matrix (n1, n2); else None."""
         if not self.num_edges:
             return None
         first = int((self.edges[:, 0] == self.edges[0, 0]).sum())
@@ -101,7 +104,21 @@ def _bipartite_edges(n1: int, n2: int) -> Tensor:
     return torch.cartesian_prod(torch.arange(n1), torch.arange(n1, n1 + n2)).reshape(-1, 2)
 
 
-def _by_row(rows: Tensor, columns: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+def edge_order(edges: EdgeList) -> Tensor:
+    """Which of ``edges``, pairs in any order and direction, a :class:`Graph` has first, second, ...; (m,), int64.
+
+    Raises:
+        ValueError: they aren't pairs of integers.
+
+    >>> edge_order([(2, 0), (1, 2), (1, 0)]).tolist()
+    [2, 0, 1]
+    """
+    low, high = _pairs(edges).sort(dim=1).values.T
+    by_high = torch.argsort(high)
+    return by_high[torch.argsort(low[by_high], stable=True)]
+
+
+def by_row(rows: Tensor, columns: Tensor, num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
     """Entries of a matrix in compressed rows: their columns, their places in what was given, and where each row begins."""
     order = torch.argsort(rows * num_rows + columns)
     counts = torch.bincount(rows, minlength=num_rows)
@@ -109,7 +126,8 @@ def _by_row(rows: Tensor, columns: Tensor, num_rows: int) -> tuple[Tensor, Tenso
 
 
 def _pairs(edges: EdgeList) -> Tensor:
-    pairs = torch.as_tensor(edges)
+    # A copy: torch takes no array that runs backwards.
+    pairs = torch.as_tensor(edges.copy() if isinstance(edges, np.ndarray) else edges)
     if pairs.numel() == 0:
         return torch.zeros(0, 2, dtype=torch.int64, device=pairs.device)
     # A (2, m) array would pass a reshape unnoticed and couple the wrong spins.
@@ -184,7 +202,7 @@ def edge_list(edges: EdgeList, num_spins: int | None = None) -> Graph:
 
     No edges at all make independent spins.
     """
-    pairs = _pairs(edges).sort(dim=1).values
+    pairs = _pairs(edges)
     largest = int(pairs.max()) + 1 if len(pairs) else 0
     return Graph(largest if num_spins is None else num_spins, pairs)
 
@@ -223,4 +241,4 @@ def zephyr(m: int, t: int = 4) -> Graph:
 def _renumbered(graph: Any) -> Graph:
     """Qubit labels to 0..n-1 in ascending order."""
     index = {label: i for i, label in enumerate(sorted(graph.nodes))}
-    return Graph(len(index), sorted(sorted((index[u], index[v])) for u, v in graph.edges))
+    return Graph(len(index), [(index[u], index[v]) for u, v in graph.edges])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvae.ising.graphs import EdgeList, Graph
+from qvae.ising.graphs import EdgeList, Graph, edge_order
+
+if TYPE_CHECKING:
+    from dimod import BinaryQuadraticModel
+
+MAX_ENERGY = 1e36
+"""The largest sum of all fields' and couplings' sizes; samplers work in float32, which ends at 3e38."""
 
 _SPARSE = 32  # with fewer than a 32nd of all pairs coupled, sums over neighbours are quicker than products of matrices
 
@@ -17,21 +23,25 @@ _SPARSE = 32  # with fewer than a 32nd of all pairs coupled, sums over neighbour
 class IsingHamiltonian:
     """H = sum_i h_i s_i + sum_(i,j) J_ij s_i s_j - sum_i gamma_i sigma^x_i, with p(s) = <s|exp(-H)|s> / Z.
 
-    Spins are -1 or +1, energies are in units of k_B T (beta = 1). ``h`` and ``J`` may require gradients: energies are
-    differentiable in them.
+    Spins are -1 or +1, energies are in units of k_B T (beta = 1). Numbers that come in are copied. ``h``, ``J`` and ``gamma``
+    may require gradients: what is computed from them is differentiable in what was given.
 
     Args:
         h: fields, (n,).
-        edges: pairs of spin indices, (m, 2), or a :class:`~qvae.ising.graphs.Graph`.
-        J: couplings, (m,), in the order of ``edges``.
+        edges: pairs of spin indices, (m, 2), in any order and direction, or a :class:`~qvae.ising.graphs.Graph`.
+        J: couplings, (m,), in the order of ``edges`` as they are given; the attributes ``edges`` and ``J`` are both in
+            ascending order. With a graph, in the order of its own ``edges``, which may not be that it was made from.
         gamma: transverse field, one number for all spins or (n,); not negative.
 
     Raises:
-        ValueError: shapes don't agree, a value isn't finite, or a gamma is negative.
+        ValueError: shapes don't agree, a value isn't finite, a gamma is negative, or energies may be above ``MAX_ENERGY``.
 
     >>> H = IsingHamiltonian([0.5, 0.0], [(0, 1)], [-1.0])
     >>> H.energy(torch.tensor([[1, 1], [-1, 1]])).tolist()
     [-0.5, 0.5]
+    >>> H = IsingHamiltonian([0.0, 0.0, 0.0], [(2, 1), (1, 0)], [0.25, 0.5])
+    >>> H.edges.tolist(), H.J.tolist()
+    ([[0, 1], [1, 2]], [0.5, 0.25])
     """
 
     h: Tensor
@@ -51,12 +61,52 @@ class IsingHamiltonian:
             raise ValueError(f"h has {n} entries, but the graph has {graph.num_spins} spins")
         if len(self.J) != graph.num_edges:
             raise ValueError(f"J has {len(self.J)} entries, but there are {graph.num_edges} edges")
+        if not isinstance(edges, Graph):
+            self.J = self.J[edge_order(edges).to(self.J.device)]
         if len(self.gamma) != n:
             raise ValueError(f"gamma has {len(self.gamma)} entries, but there are {n} spins")
         if bool((self.gamma < 0).any()):
             raise ValueError("gamma is negative on some spin; drop the sign: the z-basis distribution is the same")
+        self._check_size()
         # Read once here: asking a CUDA tensor in every step would synchronise the device.
         self.is_quantum = bool((self.gamma > 0).any())
+
+    def _check_size(self) -> None:
+        sizes = torch.cat([self.h, self.J, self.gamma]).detach().double().abs()
+        if float(sizes.sum()) > MAX_ENERGY:
+            raise ValueError(
+                f"fields and couplings of up to {float(sizes.max()):.1e} are too large: energies would overflow. Divide h, J "
+                f"and gamma by one number, the temperature in their units, so that their sizes add up to {MAX_ENERGY:g} at most"
+            )
+
+    @classmethod
+    def from_bqm(cls, bqm: BinaryQuadraticModel) -> IsingHamiltonian:
+        """The Hamiltonian of a dimod model, binary or spin.
+
+        Spin i is variable i where the variables are 0..n-1, and else ``bqm.variables[i]``, in the model's own order. The
+        offset is dropped, as it changes no probability. Numbers are in float64.
+
+        >>> import dimod
+        >>> IsingHamiltonian.from_bqm(dimod.BinaryQuadraticModel.from_ising({"a": 0.5, "b": 0.0}, {"ab": -1.0}))
+        IsingHamiltonian(2 spins, 1 couplings)
+        """
+        whole = range(bqm.num_variables)
+        vectors = bqm.spin.to_numpy_vectors(whole if set(bqm.variables) == set(whole) else bqm.variables)
+        h, (i, j, J) = vectors[:2]
+        return cls(np.asarray(h, np.float64), np.stack([i, j], axis=1), np.asarray(J, np.float64))
+
+    def to_bqm(self) -> BinaryQuadraticModel:
+        """This Hamiltonian as dimod's spin model on the variables 0..n-1, for any solver or sampler of its.
+
+        Raises:
+            ValueError: there is a transverse field, which such a model can't hold.
+        """
+        from dimod import BinaryQuadraticModel, Vartype
+
+        if self.is_quantum:
+            raise ValueError(f"{self} has a transverse field, which a binary quadratic model can't hold")
+        (i, j), J = self.edges.T.cpu().numpy(), self.J.detach().double().cpu().numpy()
+        return BinaryQuadraticModel.from_numpy_vectors(self.h.detach().double().cpu().numpy(), (i, j, J), 0.0, Vartype.SPIN)
 
     @property
     def num_spins(self) -> int:
@@ -65,7 +115,7 @@ class IsingHamiltonian:
 
     @property
     def edges(self) -> Tensor:
-        """Pairs of spin indices, (m, 2)."""
+        """Pairs of spin indices, (m, 2), as (low, high) in ascending order."""
         return self.graph.edges
 
     def __repr__(self) -> str:
@@ -113,15 +163,15 @@ class IsingHamiltonian:
             i, j = self.edges.T
             matrix = self.J.new_zeros(n, n).index_put((i, j), self.J)
             return ((left @ matrix) * right).sum(-1)
-        columns, edges, starts = self.graph.forward_neighbours
-        sums = _weighted_sums(columns, right.reshape(-1, n), starts, self.J[edges])
+        columns, starts = self.graph.forward_neighbours
+        sums = _weighted_sums(columns, right.reshape(-1, n), starts, self.J)
         return (sums * left.reshape(-1, n)).sum(-1).reshape(left.shape[:-1])
 
     def local_fields(self, spins: Tensor) -> Tensor:
         """dE/ds_i = h_i + sum_j J_ij s_j of spins (..., n), or of their means, as (..., n)."""
         s, n, m = spins.to(self.h.dtype), self.num_spins, self.graph.num_edges
         if m == 0:
-            return self.h.expand_as(s)
+            return self.h.expand_as(s).clone()  # a view of h would let what is done to it change this Hamiltonian
         if self.graph.bipartite_sizes is not None:
             n1, n2 = self.graph.bipartite_sizes
             matrix = self.J.view(n1, n2)
@@ -177,9 +227,12 @@ def _weighted_sums(columns: Tensor, values: Tensor, starts: Tensor, weights: Ten
 
 
 def _vector(values: Any, name: str, expand: int | None = None) -> Tensor:
-    """A finite one-dimensional floating-point tensor; a Python number or list becomes float32."""
-    tensor = torch.as_tensor(values)
+    """A finite one-dimensional floating-point tensor of its own; a Python number or list becomes float32."""
     is_array = isinstance(values, Tensor | np.ndarray)
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        # Whatever its byte order, precision and strides.
+        values = values.astype(np.float32 if values.dtype.itemsize <= 4 else np.float64)
+    tensor = torch.as_tensor(values).clone()  # differentiable in a tensor that requires gradients
     if not tensor.is_floating_point() or (tensor.dtype == torch.float64 and not is_array):
         tensor = tensor.to(torch.float32)
     if expand is not None and tensor.ndim == 0:

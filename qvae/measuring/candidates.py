@@ -22,7 +22,7 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.accuracy import bias_of
 from qvae.measuring.specs import local_samplers, make_seeded
 from qvae.measuring.truth import Truth
-from qvae.sampling.registry import sampler_options
+from qvae.sampling.registered import sampler_options
 from qvae.sampling.sampler import LatentSampler, Moments
 
 _REPEATS = 8

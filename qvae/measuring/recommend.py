@@ -13,13 +13,14 @@ import torch
 
 from qvae.config.load import load_config
 from qvae.config.schema import BackendSpec, Config
-from qvae.data.dataset import Dataset, binarize_fixed, epoch_permutation
+from qvae.data.dataset import Dataset, epoch_permutation, prepare_fixed
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.measuring.candidates import Candidate, judge, settings_to_try, squared_error
 from qvae.measuring.specs import local_samplers, make_seeded
 from qvae.measuring.truth import Truth, find_truth
+from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
-from qvae.runs.assemble import make_dataset, make_model, statistics_of
+from qvae.runs.assemble import make_dataset, make_model
 from qvae.runs.run import load_run
 from qvae.sampling.sampler import LatentSampler, pair_moments
 from qvae.training.objectives.boltzmann import BoltzmannObjective
@@ -127,7 +128,7 @@ def _prior(source: str, seconds: float, overrides: Sequence[str]) -> tuple[QVAE,
     dataset = make_dataset(config)
     torch.manual_seed(config.training.seed)
     try:
-        model = make_model(config.model, statistics_of(dataset))
+        model = make_model(config.model, Statistics.of(dataset))
     except ConfigError as error:
         raise ConfigError(f"{str(error).rstrip('.')}; or give the folder of a run.") from error
     sampler = _training_sampler(config, model)
@@ -161,7 +162,7 @@ def _allowed_variance(model: QVAE, dataset: Dataset | None, batch_size: int, tru
         spread = (1 - truth.moments.spins**2).sum() + (1 - truth.moments.pairs**2).sum()
         return float(spread) / batch_size, f"as noisy as {batch_size} samples of the prior"
     rows = epoch_permutation(len(dataset.train), 0, 0)[:IMAGES]
-    images = binarize_fixed(dataset, dataset.train.flatten(1)[rows], 0)
+    images = prepare_fixed(dataset, dataset.train.flatten(1)[rows], 0)
     generator = torch.Generator().manual_seed(0)
     means = torch.cat([2 * model.code_means(batch, generator) - 1 for batch in images.split(1024)]).double()
     hamiltonian = model.prior.hamiltonian().detach().to("cpu")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qvae.config.load import parse_backend
 from qvae.config.schema import BackendSpec
-from qvae.sampling.registry import make_sampler, sampler_infos
+from qvae.sampling.registered import sampler_infos
+from qvae.sampling.registry import make_sampler
 from qvae.sampling.sampler import LatentSampler
 
 

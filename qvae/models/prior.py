@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qvae.config.schema import LatentConfig
 from qvae.ising import graphs
-from qvae.ising.graphs import Graph
+from qvae.ising.graphs import Graph, edge_order
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.posterior import bernoulli_entropy
 from qvae.sampling.sampler import LatentSampler, Moments
@@ -17,6 +18,8 @@ from qvae.sampling.sampler import LatentSampler, Moments
 
 class BoltzmannPrior(nn.Module):
     """p(z) = <s|exp(-H)|s> / Z with trainable fields ``h`` (n,) and couplings ``J`` (m,); s = 2z - 1.
+
+    A state dict holds the edges, too: couplings of other edges are refused, and those in another order are put in this one's.
 
     Args:
         graph: which spins are coupled; no edges makes the factorized prior.
@@ -62,6 +65,31 @@ class BoltzmannPrior(nn.Module):
     def frozen(self) -> IsingHamiltonian:
         """The Hamiltonian with the parameters as they are, cut off from their gradients: what a sampler is given."""
         return self.hamiltonian().detach()
+
+    def get_extra_state(self) -> Tensor:
+        """The edges that the couplings belong to, (m, 2): part of the state dict, as ``_extra_state``."""
+        return self.graph.edges.clone()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Put the couplings just loaded, which belong to the edges ``state`` in their order, in the order of the graph.
+
+        Raises:
+            ValueError: these aren't the graph's edges.
+        """
+        order = edge_order(state)
+        edges = state.sort(dim=1).values[order].to(self.graph.edges)
+        if not torch.equal(edges, self.graph.edges):
+            raise ValueError(
+                f"the couplings of this state are of {len(edges)} other edges than the {self.graph.num_edges} of the "
+                "prior's graph; load it into a prior on the graph that it was trained on"
+            )
+        with torch.no_grad():
+            self.J.copy_(self.J[order.to(self.J.device)])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        # States of qvae 0.1.0 don't name their edges: they are taken to be the graph's.
+        state_dict.setdefault(f"{prefix}_extra_state", self.graph.edges)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def kl_divergence(self, logits: Tensor, sampler: LatentSampler, num_samples: int = 256) -> Tensor:
         """KL(q || p) less log Z, of factorial posteriors with these ``logits`` (B, n), in nats, (B,): a loss for any loop.

@@ -15,7 +15,7 @@ from torch import Tensor
 from qvae.checkpoint import save_checkpoint
 from qvae.config.schema import MEMORY, Config, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
-from qvae.data.dataset import Dataset, chunks
+from qvae.data.dataset import Dataset
 from qvae.data.load import load_data
 from qvae.errors import ConfigError, DataError
 from qvae.evaluation.inception import check_inception
@@ -81,7 +81,7 @@ def assemble(
     latent = config.model.latent
     if latent.graph == "native" and edges is None:
         edges = native_graph(sampler, latent.num_spins).edges
-    model = make_model(config.model, statistics_of(dataset), edges)
+    model = make_model(config.model, Statistics.of(dataset), edges)
     fallback = None
     if config.training.fallback is not None:
         fallback = make_sampler(SamplerConfig(name=config.training.fallback), config, folder, purpose=3)
@@ -129,26 +129,6 @@ def make_dataset(config: Config, data: Any = None) -> Dataset:
         takes = f"model.likelihood is {config.model.likelihood}, which takes {kind}"
         raise DataError(f"{data.name} holds {data.kind}, but {takes}; choose another likelihood.")
     return data
-
-
-def statistics_of(dataset: Dataset) -> Statistics:
-    """What a model must know of its data before the first step."""
-    mean = dataset.mean()
-    if dataset.kind == "bits":
-        return Statistics(mean, (mean * (1 - mean)).sqrt())
-    if dataset.kind != "categories":
-        return Statistics(mean, dataset.standard_deviation())
-    return Statistics(mean, dataset.standard_deviation(), dataset.levels, _frequencies(dataset))
-
-
-def _frequencies(dataset: Dataset) -> Tensor:
-    """How often each category occurs in each feature, (levels, *shape)."""
-    assert dataset.levels is not None
-    counts = torch.zeros(dataset.levels, *dataset.shape)
-    for rows in chunks(dataset.train):
-        for level in range(dataset.levels):
-            counts[level] += (rows == level).sum(0)
-    return counts / len(dataset.train)
 
 
 def make_model(config: ModelConfig, statistics: Statistics, edges: Tensor | None = None) -> QVAE:

@@ -19,7 +19,8 @@ from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
 from qvae.sampling.info import Advice
-from qvae.sampling.sampler import Seed, SeededSampler
+from qvae.sampling.sampler import SeededSampler
+from qvae.seeding import Seed
 
 Kernel = TypeVar("Kernel")
 

@@ -1,27 +1,15 @@
-"""Samplers by name: the entry-point group ``qvae.samplers``."""
+"""Samplers made from their names and options."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qvae.errors import SamplerError
-from qvae.plugins import PluginInfo, Registry
+from qvae.sampling.registered import SAMPLERS
 
 if TYPE_CHECKING:
     from qvae.config.schema import BackendSpec
     from qvae.sampling.sampler import LatentSampler
-
-SAMPLERS: Registry[LatentSampler] = Registry("qvae.samplers", "sampler", "qvae.LatentSampler", SamplerError)
-
-
-def list_samplers() -> list[str]:
-    """Names of all registered samplers, whether or not their packages can be imported.
-
-    >>> "gibbs" in list_samplers()
-    True
-    """
-    return SAMPLERS.names()
 
 
 def load_sampler(name: str, /, **options: Any) -> LatentSampler:
@@ -49,26 +37,3 @@ def make_sampler(spec: BackendSpec, seed: int | None, folder: Path | None = None
     if folder is not None and isinstance(sampler, KeepsFiles):
         sampler.attach(folder)
     return sampler
-
-
-def sampler_options(name: str) -> dict[str, Any]:
-    """The options of a sampler and their defaults; ``inspect.Parameter.empty`` stands for one that must be given.
-
-    Raises:
-        SamplerError: as :func:`load_sampler`.
-
-    >>> sorted(sampler_options("exact"))
-    ['seed']
-    """
-    return SAMPLERS.options(name)
-
-
-def sampler_infos() -> list[PluginInfo]:
-    """All registered samplers with what they can do, or why they can't be loaded; imports every backend."""
-    return SAMPLERS.infos()
-
-
-def capable_samplers(num_spins: int, quantum: bool) -> list[str]:
-    """Names of the samplers that take so many spins, with a transverse field if ``quantum``; unavailable ones left out."""
-    infos = sampler_infos()
-    return [info.name for info in infos if info.capabilities and info.capabilities.excludes(num_spins, quantum) is None]

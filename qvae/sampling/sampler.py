@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import numbers
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from qvae.errors import CapabilityError, QvaeError, SamplerError
 from qvae.ising.block_gibbs import sparse_matrix
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.options import checked_options
 from qvae.sampling.info import Advice, SampleInfo
+from qvae.sampling.registered import capable_samplers
+from qvae.seeding import Seeded
 
 T = TypeVar("T")
-Seed = Annotated[int, Field(ge=0)] | None
 """Option of samplers that draw random numbers; None draws one."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -144,10 +142,9 @@ def pair_moments(left: Tensor, right: Tensor, hamiltonian: IsingHamiltonian) -> 
     if graph.num_edges * 64 >= n * n:
         return (left.T @ right)[i, j]
     # The products that a sparse matrix asks for, a hundred times as quick as gathering both factors.
-    columns, edges, starts = graph.forward_neighbours
+    columns, starts = graph.forward_neighbours
     pattern = sparse_matrix(starts, columns, left.new_zeros(graph.num_edges))
-    products = torch.sparse.sampled_addmm(pattern, left.T, right, beta=0.0).values()
-    return torch.empty_like(products).index_copy_(0, edges, products)
+    return torch.sparse.sampled_addmm(pattern, left.T, right, beta=0.0).values()
 
 
 class LatentSampler(ABC):
@@ -236,8 +233,6 @@ class LatentSampler(ABC):
         reason = self.capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum)
         if reason is None:
             return
-        from qvae.sampling.registry import capable_samplers
-
         able = capable_samplers(hamiltonian.num_spins, hamiltonian.is_quantum)
         remedy = f"these can: {', '.join(able)}" if able else "no installed sampler can"
         what = f"{hamiltonian.num_spins} spins{' with a transverse field' if hamiltonian.is_quantum else ''}"
@@ -321,53 +316,7 @@ def whole_number(option: str, value: Any, least: int) -> int:
     return int(value)
 
 
-class SeededSampler(LatentSampler):
-    """A sampler that owns a torch generator made from ``seed``, on the device it is used on; its state is in the checkpoint.
+class SeededSampler(Seeded, LatentSampler):
+    """A sampler that owns a torch generator made from ``seed``, on the device it is used on; its state is in the checkpoint."""
 
-    Args:
-        seed: of the generator, 0 or more; None draws one.
-
-    Raises:
-        ValueError: ``seed`` isn't such a number.
-    """
-
-    @checked_options
-    def __init__(self, seed: Seed = None) -> None:
-        # torch.seed() would draw one, too, but it also reseeds the user's global generator.
-        self.seed = secrets.randbits(63) if seed is None else seed
-        self._generator: torch.Generator | None = None
-        self._restored: Tensor | None = None
-
-    def generator(self, device: torch.device) -> torch.Generator:
-        """The generator on ``device``; one on another device starts afresh from the seed.
-
-        Raises:
-            SamplerError: the state that was loaded is of a generator on another kind of device.
-        """
-        if self._generator is None or self._generator.device != device:
-            generator = torch.Generator(device).manual_seed(self.seed)
-            if self._restored is not None:
-                try:
-                    generator.set_state(self._restored.cpu())
-                except RuntimeError as error:
-                    raise SamplerError(
-                        f"the sampler's random state was not saved on {device.type}; go on with the device it was saved on."
-                    ) from error
-            self._generator, self._restored = generator, None
-        return self._generator
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
-        state = self._restored if self._generator is None else self._generator.get_state()
-        return {} if state is None else {"generator": state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a generator's state."""
-        foreign = sorted(set(state) - {"generator"})
-        if foreign:
-            raise SamplerError(f"sampler {self.label!r} was given the state {foreign} of another one.")
-        self._generator, self._restored = None, state.get("generator")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Generators don't pickle: their state travels instead."""
-        return self.__dict__ | {"_generator": None, "_restored": SeededSampler.state_dict(self).get("generator")}
+    error = SamplerError

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from qvae.sampling.registry import SAMPLERS
+from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
 from qvae.testing.copies import Subject
 from qvae.testing.problems import problems, small
@@ -45,7 +45,8 @@ def run_checks(sampler: Checkable, /, *, num_samples: int = 4000, **options: Any
         num_samples: in each of about twenty calls (ten times as many if chains are persistent).
         options: for a name, class or function.
     """
-    subject = Subject(SAMPLERS, LatentSampler, sampler, options, draw=lambda one: sampled(one, small(), 100).spins)
+    system = small()  # one graph for all calls, on which persistent chains go on
+    subject = Subject(SAMPLERS, LatentSampler, sampler, options, draw=lambda one: sampled(one, system, 100).spins)
     shared = subject.make(seed=1)
     cases = problems(shared.capabilities.transverse_field)
     within = [p for p in cases if shared.capabilities.excludes(p.hamiltonian.num_spins, p.hamiltonian.is_quantum) is None]

@@ -14,7 +14,8 @@ from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.diagnostics import expected_total_variation, total_variation
-from qvae.sampling.registry import load_sampler, sampler_options
+from qvae.sampling.registered import sampler_options
+from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Moments
 from qvae.testing import check_sampler
 
@@ -225,7 +226,7 @@ def test_limits_of_the_trainers():
 def test_qiskit_is_not_imported_before_it_is_used():
     code = (
         "import sys, qvae, qvae_backends.aer, qvae_backends.qiskit;"
-        "from qvae.sampling.registry import sampler_infos;"
+        "from qvae.sampling.registered import sampler_infos;"
         "assert any(info.name == 'aer' and info.capabilities for info in sampler_infos());"
         "sys.exit('qiskit' in sys.modules or 'qiskit_aer' in sys.modules)"
     )

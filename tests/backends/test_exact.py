@@ -34,11 +34,10 @@ def test_moments_are_minus_the_gradient_of_log_z(gamma):
 
 
 def test_parameters_changed_in_place_are_seen():
-    h = torch.tensor([0.5, 0.5])
-    hamiltonian = IsingHamiltonian(h, [(0, 1)], [0.0])
+    hamiltonian = IsingHamiltonian([0.5, 0.5], [(0, 1)], [0.0])
     sampler = load_sampler("exact", seed=0)
     assert float(sampler.moments(hamiltonian, 1).spins[0]) < 0
-    h.neg_()
+    hamiltonian.h.neg_()
     assert float(sampler.moments(hamiltonian, 1).spins[0]) > 0
 
 
@@ -51,7 +50,7 @@ def test_limits_name_others():
 
 @pytest.mark.parametrize(
     ("n", "gamma", "method"),
-    [(12, 0.0, "enumeration of 2^12 states"), (3, 1.0, "diagonalization in 2^3 states"), (11, 1.0, "Trotter products")],
+    [(12, 0.0, "enumeration of 2^12 states"), (3, 1.0, "exp(-H) in 2^3 states"), (11, 1.0, "Trotter products")],
 )
 def test_info_says_the_method_and_its_error(n, gamma, method):
     hamiltonian = IsingHamiltonian(torch.full((n,), 0.3), [], [], gamma)

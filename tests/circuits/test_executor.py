@@ -123,7 +123,7 @@ def test_the_generator_travels():
         expected = first.sample(TURN, torch.ones(1, 1), 50)
         assert torch.equal(copy.sample(TURN, torch.ones(1, 1), 50), expected)
         assert torch.equal(resumed.sample(TURN, torch.ones(1, 1), 50), expected)
-    with pytest.raises(QvaeError, match=r"was given the state \['chains'\] of another class"):
+    with pytest.raises(QvaeError, match=r"was given the state \['chains'\] of another one"):
         first.load_state_dict({"chains": torch.zeros(1)})
     with pytest.raises(ExecutorError, match=r"'Wrong' keeps no state, but was given \['generator'\]"):
         Wrong(None).load_state_dict(first.state_dict())

@@ -94,13 +94,13 @@ def test_the_classifier_of_the_digits_is_shipped(cache):
     assert not cache.exists()
     assert classifier.test_accuracy > 0.94
     # Other processors round otherwise, which may change one of 297 close decisions.
-    predicted = classifier.network(dataset.grey(dataset.test)).argmax(1)
+    predicted = classifier.network(dataset.values(dataset.test)).argmax(1)
     assert classifier.test_accuracy == pytest.approx(float((predicted == dataset.test_labels).double().mean()), abs=0.004)
     # Published distances belong to these weights: to change them is to make them incomparable.
     assert classifier.weights == "89fbe9f65d43"
-    test = dataset.grey(dataset.test)
+    test = dataset.values(dataset.test)
     noise = torch.rand(test.shape, generator=torch.Generator().manual_seed(0))
-    table = frechet_table(classifier, test, {"train": dataset.grey(dataset.train[:297]), "noisy": test.lerp(noise, 0.5)})
+    table = frechet_table(classifier, test, {"train": dataset.values(dataset.train[:297]), "noisy": test.lerp(noise, 0.5)})
     assert table["noisy"].value - table["noisy"].bias > 5 * table["noisy"].stderr
     assert table["train"].value - table["train"].bias < 3 * table["train"].stderr
 
@@ -115,7 +115,7 @@ def test_the_classifier_of_mnist_is_shipped(cache):
     # Other processors round otherwise, which may change a few of 10,000 close decisions.
     measured = measure_accuracy(classifier.network, classifier.classes, dataset)
     assert measured == pytest.approx(classifier.test_accuracy, abs=5e-4)
-    reference, train = (dataset.grey(images[:2000]) for images in (dataset.test, dataset.train))
+    reference, train = (dataset.values(images[:2000]) for images in (dataset.test, dataset.train))
     table = frechet_table(classifier, reference, {"train": train, "mirrored": reference.flip(2)})
     assert table["mirrored"].value > 5 * table["train"].value
 

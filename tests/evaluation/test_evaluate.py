@@ -13,8 +13,9 @@ from qvae.errors import SamplerError
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import evaluate_model
 from qvae.evaluation.rows import code_means, evaluation_rows, training_rows
+from qvae.models.likelihoods.likelihood import Statistics
 from qvae.progress import Progress
-from qvae.runs.assemble import make_model, statistics_of
+from qvae.runs.assemble import make_model
 
 OLD = json.loads((Path(__file__).parents[1] / "data" / "run-0.1.0" / "evaluation.json").read_text())
 SETTINGS = EvaluationConfig(importance_samples=5, num_generated=40, probes=True)
@@ -36,7 +37,7 @@ def parts():
     dataset = dataset_from_arrays(images, train_labels=np.arange(90) % 2, name="noise", binarize="threshold")
     torch.manual_seed(0)
     config = ModelConfig.model_validate({"latent": {"sizes": [3, 3]}, "network": {"hidden": [8]}})
-    return make_model(config, statistics_of(dataset)).eval(), dataset
+    return make_model(config, Statistics.of(dataset)).eval(), dataset
 
 
 def draw(count, warning=None):

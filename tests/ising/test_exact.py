@@ -78,13 +78,13 @@ def test_enumeration(graph: Graph, random_hamiltonian) -> None:
 
 
 @pytest.mark.parametrize("gamma", [1.0, [0.3, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 1e-9]])
-def test_diagonalization(gamma: object, random_hamiltonian) -> None:
+def test_exponential(gamma: object, random_hamiltonian) -> None:
     hamiltonian = random_hamiltonian(complete(4), gamma=gamma)
     exact = exact_distribution(hamiltonian)
     rho = density_matrix(hamiltonian)
     torch.testing.assert_close(exact.probabilities, rho.diagonal() / rho.trace())
     assert exact.log_z == pytest.approx(math.log(float(rho.trace())), abs=1e-9)
-    assert exact.method == "diagonalization in 2^4 states"
+    assert exact.method == "exp(-H) in 2^4 states, scaled and squared"
 
 
 def test_a_single_spin_in_a_transverse_field() -> None:
@@ -101,10 +101,10 @@ GAMMAS = {"weak": 0.1, "one": 1.0, "strong": 3.0, "mixed, with zeros": [3.0, 0.0
 
 @pytest.mark.parametrize("gamma", GAMMAS.values(), ids=GAMMAS.keys())
 @pytest.mark.parametrize("graph", [complete(9), rbm(4, 5)], ids=["complete", "rbm"])
-@pytest.mark.parametrize("method", ["diagonalization", "Trotter products"])
+@pytest.mark.parametrize("method", ["exp(-H)", "Trotter products"])
 def test_both_methods(method: str, graph: Graph, gamma: object, random_hamiltonian, monkeypatch) -> None:
-    if method != "diagonalization":
-        monkeypatch.setattr(exact_module, "MAX_DIAGONALIZATION_SPINS", 0)
+    if method != "exp(-H)":
+        monkeypatch.setattr(exact_module, "MAX_EXPONENTIAL_SPINS", 0)
     hamiltonian = random_hamiltonian(graph, coupling=1.0, gamma=gamma)
     exact = exact_distribution(hamiltonian)
     assert exact.method.startswith(method)
@@ -113,7 +113,7 @@ def test_both_methods(method: str, graph: Graph, gamma: object, random_hamiltoni
     assert_agrees_with_diagonalization(exact, hamiltonian, max(exact.error / 10, 1e-9))
 
 
-def test_eleven_spins_are_not_diagonalized(random_hamiltonian) -> None:
+def test_eleven_spins_are_taken_through_trotter_products(random_hamiltonian) -> None:
     # Two systems that know nothing of each other, each small enough to be diagonalized.
     five, six = random_hamiltonian(complete(5), gamma=0.5), random_hamiltonian(complete(6), gamma=2.0, seed=1)
     both = IsingHamiltonian(
@@ -133,7 +133,7 @@ def test_eleven_spins_are_not_diagonalized(random_hamiltonian) -> None:
 
 @pytest.mark.parametrize(("scale", "gamma"), [(20.0, 1.0), (100.0, 1.0), (1.0, 60.0)])
 def test_the_error_of_trotter_products_is_stated_where_it_is_large(scale, gamma, random_hamiltonian, monkeypatch) -> None:
-    monkeypatch.setattr(exact_module, "MAX_DIAGONALIZATION_SPINS", 0)
+    monkeypatch.setattr(exact_module, "MAX_EXPONENTIAL_SPINS", 0)
     hamiltonian = random_hamiltonian(complete(7), coupling=scale, field=scale, gamma=gamma)
     exact = exact_distribution(hamiltonian)
     assert 1e-6 < exact.error < 0.2
@@ -145,7 +145,7 @@ def test_the_error_of_trotter_products_is_stated_where_it_is_large(scale, gamma,
 
 
 def test_a_very_strong_transverse_field_does_not_overflow(monkeypatch) -> None:
-    monkeypatch.setattr(exact_module, "MAX_DIAGONALIZATION_SPINS", 0)
+    monkeypatch.setattr(exact_module, "MAX_EXPONENTIAL_SPINS", 0)
     exact = exact_distribution(IsingHamiltonian(torch.zeros(9), [], [], 1000.0))
     assert exact.log_z == pytest.approx(9000.0)
     torch.testing.assert_close(exact.probabilities, torch.full((512,), 1 / 512).double())

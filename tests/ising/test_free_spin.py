@@ -55,7 +55,7 @@ def test_free_world_lines_and_pins(excess) -> None:
     # With ends at z: slice 2 has weight <z|S^2|s>^2; a sweep keeps both the ends and the distribution.
     z = torch.tensor([1.0, -1.0, 1.0]).unsqueeze(1).expand(3, 20_000)
     weights = torch.linalg.matrix_power(slice_product(hamiltonian, 4), 2)[0b101].square()
-    middle = ExactDistribution(hamiltonian.graph, weights / weights.sum(), 0.0, "", hamiltonian.h)
+    middle = ExactDistribution(hamiltonian.graph, (weights / weights.sum()).log(), 0.0, "", hamiltonian.h)
     bits = free_lines(fields, gamma, 4, 20_000, generator(), pinned=z)
     start = 2 * bits[:, 0].float() - 1
     for _ in range(2):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qvae.ising.graphs import Graph, chimera, complete, edge_list, pegasus, rbm, zephyr
+from qvae.ising.graphs import Graph, chimera, complete, edge_list, edge_order, pegasus, rbm, zephyr
 
 
 def degrees(graph: Graph) -> torch.Tensor:
@@ -72,10 +72,44 @@ def test_the_smallest_spin_of_each_component_has_colour_zero() -> None:
     assert rbm(4, 2).colouring.tolist() == [0, 0, 0, 0, 1, 1]
 
 
-def test_bipartite_sizes_only_for_a_full_rbm_in_row_major_order() -> None:
+@pytest.mark.parametrize("given", [list, np.array, torch.tensor], ids=["list", "array", "tensor"])
+def test_edges_are_kept_in_ascending_order_and_their_order_is_told(given) -> None:
+    pairs = [[3, 1], [0, 2], [2, 1], [4, 0], [0, 1]]
+    graph = Graph(5, given(pairs))
+    assert graph.edges.tolist() == [[0, 1], [0, 2], [0, 4], [1, 2], [1, 3]]
+    assert edge_order(given(pairs)).tolist() == [4, 1, 3, 2, 0]
+    assert torch.equal(edge_list(given(pairs)).edges, graph.edges)
+    assert edge_order(graph.edges).tolist() == [0, 1, 2, 3, 4]
+    assert edge_order([]).tolist() == []
+
+
+def test_edges_are_a_copy() -> None:
+    for given in (np.array([[0, 1], [1, 2]]), torch.tensor([[0, 1], [1, 2]])):
+        graph = Graph(3, given)
+        given += 5
+        assert graph.edges.tolist() == [[0, 1], [1, 2]]
+
+
+def test_named_graphs_keep_the_order_that_saved_couplings_are_in() -> None:
+    from dwave import graphs as hardware
+
+    assert rbm(2, 2).edges.tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
+    assert complete(3).edges.tolist() == [[0, 1], [0, 2], [1, 2]]
+    for graph, native in (
+        (chimera(2), hardware.chimera_graph(2)),
+        (pegasus(2), hardware.pegasus_graph(2)),
+        (zephyr(1), hardware.zephyr_graph(1)),
+    ):
+        index = {label: i for i, label in enumerate(sorted(native.nodes))}
+        assert graph.edges.tolist() == sorted(sorted((index[u], index[v])) for u, v in native.edges)
+
+
+def test_bipartite_sizes_only_for_a_full_rbm() -> None:
     assert rbm(2, 3).bipartite_sizes == (2, 3)
     assert rbm(1, 1).bipartite_sizes == (1, 1)
-    assert Graph(5, rbm(2, 3).edges.flip(0)).bipartite_sizes is None
+    assert Graph(5, rbm(2, 3).edges.flip(0, 1)).bipartite_sizes == (2, 3)
+    assert Graph(5, [(4, 0), (4, 1), (2, 0), (2, 1), (3, 0), (3, 1)]).bipartite_sizes == (2, 3)
+    assert Graph(4, [(0, 1), (2, 1), (0, 3), (2, 3)]).bipartite_sizes is None
     assert Graph(5, rbm(2, 3).edges[:-1]).bipartite_sizes is None
     assert Graph(6, rbm(2, 3).edges).bipartite_sizes is None
     assert chimera(2).bipartite_sizes is None

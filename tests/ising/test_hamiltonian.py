@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dimod
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.exact import exact_distribution, spin_states
-from qvae.ising.graphs import Graph, complete, edge_list, rbm
+from qvae.ising.graphs import Graph, chimera, complete, edge_list, edge_order, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
 
 # The three ways in which energies are computed, a graph without edges, and the empty one.
@@ -61,6 +63,82 @@ def test_gradients_of_the_energy_are_spins_and_products(hamiltonian: IsingHamilt
     torch.testing.assert_close(grad_h, s.sum(0))
     if len(J):
         torch.testing.assert_close(grad_j, (s[:, i] * s[:, j]).sum(0))
+
+
+@pytest.mark.parametrize("permuted", [rbm(3, 4), complete(6), chimera(2), edge_list([(i, (i + 1) % 30) for i in range(30)])])
+def test_couplings_go_with_their_edges(permuted: Graph) -> None:
+    generator = torch.Generator().manual_seed(3)
+    shuffle = torch.randperm(permuted.num_edges, generator=generator)
+    edges = permuted.edges[shuffle]
+    edges[::2] = edges[::2].flip(1)
+    h, J = (torch.randn(k, generator=generator, dtype=torch.float64) for k in (permuted.num_spins, permuted.num_edges))
+    hamiltonian = IsingHamiltonian(h, edges, J)
+    assert torch.equal(hamiltonian.edges, permuted.edges)
+    assert torch.equal(hamiltonian.J[torch.argsort(edge_order(edges))], J)
+    assert torch.equal(IsingHamiltonian(h, Graph(len(h), edges), J[edge_order(edges)]).J, hamiltonian.J)
+    spins = random_spins(5, permuted.num_spins)
+    s, (i, j) = spins.double(), edges.T
+    torch.testing.assert_close(hamiltonian.energy(spins), s @ h + (s[:, i] * s[:, j]) @ J)
+
+
+def test_what_comes_in_is_copied_and_differentiable() -> None:
+    for new in (torch.tensor, np.array):
+        h, J, gamma = new([0.5, 0.0]), new([1.0]), new([0.0, 0.0])
+        hamiltonian = IsingHamiltonian(h, [(1, 0)], J, gamma)
+        for values in (h, J, gamma):
+            values += 1
+        assert (hamiltonian.h.tolist(), hamiltonian.J.tolist(), hamiltonian.gamma.tolist()) == ([0.5, 0.0], [1.0], [0.0, 0.0])
+    h, J, gamma = (torch.ones(k, requires_grad=True) for k in (2, 1, 2))
+    hamiltonian = IsingHamiltonian(h, [(1, 0)], J, gamma)
+    (hamiltonian.energy(torch.tensor([1, -1])) + hamiltonian.gamma.sum()).backward()
+    assert (h.grad.tolist(), J.grad.tolist(), gamma.grad.tolist()) == ([1, -1], [-1], [1, 1])
+
+
+def test_local_fields_are_the_callers_own(hamiltonian: IsingHamiltonian) -> None:
+    before = hamiltonian.h.clone()
+    hamiltonian.local_fields(random_spins(hamiltonian.num_spins)).add_(1)
+    assert torch.equal(hamiltonian.h, before)
+
+
+def test_arrays_of_any_layout() -> None:
+    plain = IsingHamiltonian(np.array([0.5, -1.0]), [(0, 1)], np.array([2.0]))
+    for h in (np.array([-1.0, 0.5])[::-1], np.array([0.5, -1.0], ">f8"), np.array([0.5, -1.0], np.longdouble)):
+        found = IsingHamiltonian(h, np.array([[1, 0]])[:, ::-1], np.array([2.0]))
+        assert torch.equal(found.h, plain.h)
+        assert torch.equal(found.edges, plain.edges)
+
+
+@pytest.mark.parametrize("largest", [([3e38, 0.0], [0.0], 0.0), ([0.0, 0.0], [-3e38], 0.0), ([0.0, 0.0], [0.0], 3e38)])
+def test_energies_that_would_overflow_are_refused(largest) -> None:
+    h, J, gamma = largest
+    for dtype in (torch.float32, torch.float64):
+        with pytest.raises(ValueError, match=r"of up to 3\.0e\+38 are too large: energies would overflow\. Divide h, J"):
+            IsingHamiltonian(torch.tensor(h, dtype=dtype), [(0, 1)], torch.tensor(J, dtype=dtype), gamma)
+    fits = IsingHamiltonian([h[0] / 1e3, 0.0], [(0, 1)], [J[0] / 1e3])
+    assert bool(BlockGibbs(fits).energies(torch.ones(2, 1)).isfinite().all())
+
+
+def test_models_of_dimod() -> None:
+    hamiltonian = IsingHamiltonian([0.5, -1.0, 0.25], [(2, 0), (1, 2)], [2.0, -3.0])
+    bqm = hamiltonian.to_bqm()
+    assert (dict(bqm.linear), dict(bqm.quadratic)) == ({0: 0.5, 1: -1.0, 2: 0.25}, {(2, 0): 2.0, (2, 1): -3.0})
+    spins = spin_states(3)
+    assert bqm.energies((spins.numpy(), range(3))).tolist() == hamiltonian.energy(spins).tolist()
+    for vartype in ("SPIN", "BINARY"):
+        back = IsingHamiltonian.from_bqm(bqm.change_vartype(vartype, inplace=False))
+        assert (back.h.tolist(), back.J.tolist()) == (hamiltonian.h.tolist(), hamiltonian.J.tolist())
+        assert torch.equal(back.edges, hamiltonian.edges)
+    # Labels that are numbers say which spin; others are taken in the model's order.
+    reversed_order = dimod.BinaryQuadraticModel.from_ising({2: 0.25, 1: -1.0, 0: 0.5}, {(2, 0): 2.0, (1, 2): -3.0}, offset=7.0)
+    assert IsingHamiltonian.from_bqm(reversed_order).h.tolist() == [0.5, -1.0, 0.25]
+    model = dimod.BinaryQuadraticModel("SPIN")
+    model.add_linear_from([("b", 1.0), ("a", 2.0)])
+    model.add_quadratic("a", "b", 0.5)
+    named = IsingHamiltonian.from_bqm(model)
+    assert (named.h.tolist(), named.edges.tolist(), named.J.tolist()) == ([1.0, 2.0], [[0, 1]], [0.5])
+    assert IsingHamiltonian.from_bqm(dimod.BinaryQuadraticModel("SPIN")).num_spins == 0
+    with pytest.raises(ValueError, match=r"3 couplings, transverse field\) has a transverse field"):
+        IsingHamiltonian(torch.zeros(3), complete(3), torch.zeros(3), 1.0).to_bqm()
 
 
 def test_sign_and_type_conventions() -> None:

@@ -41,7 +41,9 @@ def test_modes_have_their_weights_and_log_z_its_error_bar(graph, monkeypatch):
     ratio = (log_z - exact.log_z).exp()
     assert abs(float(ratio.mean()) - 1) < SIGMAS * float(ratio.std()) / RUNS**0.5
     told = sum(run.log_z_stderr for run in found) / RUNS
-    assert 1 < told / float(log_z.std()) < 3
+    # It is rather too large, by up to a half; the spread over the runs is itself known to 1 / sqrt(2 (RUNS - 1)) of it.
+    noise = SIGMAS / (2 * (RUNS - 1)) ** 0.5
+    assert 1 - noise < told / float(log_z.std()) < 1.5 + noise
 
 
 def test_plain_cooling_gets_the_weights_wrong():

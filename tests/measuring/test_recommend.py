@@ -43,11 +43,11 @@ def test_the_positive_phase_of_two_kinds_of_images(truth):
     class Data:
         train = torch.cat([torch.zeros(50, 1, 2, 2), torch.ones(50, 1, 2, 2)])
 
-    original, module.binarize_fixed = module.binarize_fixed, lambda dataset, images, seed: images
+    original, module.prepare_fixed = module.prepare_fixed, lambda dataset, images, seed: images
     try:
         allowed, how = module._allowed_variance(Model(), Data(), 10, truth)
     finally:
-        module.binarize_fixed = original
+        module.prepare_fixed = original
     assert allowed == pytest.approx(6 * 1 / 10)
     assert "a batch of 10 images (from the codes of 100)" in how
     allowed, how = module._allowed_variance(Model(), None, 10, truth)

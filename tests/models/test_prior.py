@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import qvae
+from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.ising import graphs
 from qvae.models.prior import BoltzmannPrior
 from qvae.sampling.sampler import LatentSampler
@@ -49,6 +50,44 @@ def test_its_value_is_the_divergence_less_log_z():
     log_z = qvae.ising.exact.exact_distribution(prior.frozen()).log_z
     found = prior.kl_divergence(logits, qvae.load_sampler("exact"), 1)
     torch.testing.assert_close(found.double() + log_z, exact_divergence(prior, logits), atol=1e-5, rtol=1e-5)
+
+
+def test_couplings_are_saved_with_their_edges():
+    """The same number of edges is not the same edges."""
+    path, star = (graphs.edge_list(edges, 4) for edges in ([(0, 1), (1, 2), (2, 3)], [(0, 1), (0, 2), (0, 3)]))
+    prior, other = small_prior(1, path), small_prior(2, star)
+    state = prior.state_dict()
+    with pytest.raises(ValueError, match="of 3 other edges than the 3 of the prior's graph; load it into a prior on the graph"):
+        other.load_state_dict(state)
+    same = small_prior(3, path)
+    same.load_state_dict(state)
+    assert torch.equal(same.J, prior.J)
+    # As part of a larger model, too.
+    with pytest.raises(ValueError, match="3 other edges"):
+        nn.ModuleDict({"prior": other}).load_state_dict(nn.ModuleDict({"prior": prior}).state_dict())
+
+
+def test_couplings_saved_in_another_order_of_the_edges_go_with_them():
+    prior, again = (small_prior(seed, graphs.complete(4)) for seed in (1, 2))
+    state = prior.state_dict()
+    shuffle = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    state["J"], state["_extra_state"] = state["J"][shuffle], state["_extra_state"][shuffle].flip(1)
+    again.load_state_dict(state)
+    assert torch.equal(again.J, prior.J)
+
+
+def test_states_that_dont_name_their_edges_load(tmp_path):
+    prior, again = small_prior(1), small_prior(2)
+    state = prior.state_dict()
+    del state["_extra_state"]
+    again.load_state_dict(state)
+    assert torch.equal(again.J, prior.J)
+    model = nn.ModuleDict({"prior": small_prior(3)})
+    model.load_state_dict({f"prior.{key}": value for key, value in state.items()})
+    assert torch.equal(model["prior"].J, prior.J)
+    # What a checkpoint holds comes back.
+    save_checkpoint(tmp_path / "state", {"model": prior.state_dict()})
+    again.load_state_dict(load_checkpoint(tmp_path / "state")["model"])
 
 
 def test_no_samples_are_drawn_where_no_gradient_is_wanted():

@@ -9,7 +9,8 @@ import textwrap
 import pytest
 
 from qvae.errors import SamplerError
-from qvae.sampling.registry import capable_samplers, list_samplers, load_sampler, sampler_infos, sampler_options
+from qvae.sampling.registered import capable_samplers, list_samplers, sampler_infos, sampler_options
+from qvae.sampling.registry import load_sampler
 from qvae.testing import check_sampler
 
 PLAIN = """
@@ -72,7 +73,7 @@ def test_a_third_partys_class_and_line_are_enough(install, command, small):
 
 def test_names_are_listed_without_importing_anything():
     code = (
-        "import sys; from qvae.sampling.registry import list_samplers; assert 'gibbs' in list_samplers();"
+        "import sys; from qvae.sampling.registered import list_samplers; assert 'gibbs' in list_samplers();"
         "print([m for m in ('torch', 'numpy', 'dimod', 'qvae_backends') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -41,14 +41,15 @@ class Statistics:
     @classmethod
     def of(cls, dataset: Dataset) -> Statistics:
         """Of the training rows, as :meth:`~qvae.data.dataset.Dataset.prepare` gives them."""
-        if dataset.kind == "categories":
-            assert dataset.levels is not None
-            frequencies = _frequencies(dataset, dataset.levels)
-            return cls(dataset.mean(), dataset.standard_deviation(), dataset.levels, frequencies)
+        mean = dataset.mean()
+        if dataset.kind == "bits":
+            return cls(mean, (mean * (1 - mean)).sqrt())
         std = dataset.standard_deviation()
-        if dataset.kind == "reals" and dataset.levels is not None:
-            std = (std.square() + 1 / (12 * dataset.levels**2)).sqrt()  # of the noise over a step of grey levels
-        return cls(dataset.mean(), std)
+        if dataset.levels is None:
+            return cls(mean, std)
+        if dataset.kind == "categories":
+            return cls(mean, std, dataset.levels, _frequencies(dataset, dataset.levels))
+        return cls(mean, (std.square() + 1 / (12 * dataset.levels**2)).sqrt())  # with the noise over a step of grey levels
 
 
 def _frequencies(dataset: Dataset, levels: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qvae.config.schema import TrainingConfig
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
 from qvae.ising.annealing import annealed_importance_sampling
-from qvae.ising.exact import MAX_DIAGONALIZATION_SPINS
+from qvae.ising.exact import MAX_EXPONENTIAL_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import negative_phase
 from qvae.models.qvae import QVAE
@@ -68,9 +68,9 @@ class BoltzmannObjective(Objective):
         self.prepare, self.config, self.sampler, self.fallback = prepare, config, sampler, fallback
         self.bf16 = use_bfloat16(config.precision, self.device)
         self.is_exact = config.prior_gradient == "exact"
-        if self.is_exact and model.prior.num_spins > MAX_DIAGONALIZATION_SPINS:
+        if self.is_exact and model.prior.num_spins > MAX_EXPONENTIAL_SPINS:
             raise ConfigError(
-                f"training.prior_gradient is exact, which takes at most {MAX_DIAGONALIZATION_SPINS} latent spins, but "
+                f"training.prior_gradient is exact, which takes at most {MAX_EXPONENTIAL_SPINS} latent spins, but "
                 f"model.latent has {model.prior.num_spins}; take fewer spins, or prior_gradient: sampled."
             )
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
