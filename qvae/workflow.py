@@ -15,7 +15,7 @@ import torch
 import qvae
 from qvae.checkpoint import load_checkpoint
 from qvae.config.load import dump_config, load_config
-from qvae.config.schema import MEMORY, Config, EvaluationConfig
+from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig
 from qvae.errors import ConfigError, RunError
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
@@ -61,9 +61,7 @@ def train(
         TrainingDiverged: the surrogate is no longer finite.
     """
     progress = progress or Progress()
-    config = _with_absolute_paths(config if isinstance(config, Config) else load_config(config))
-    if data is not None:
-        config.data.name = MEMORY
+    config = _settled(config if isinstance(config, Config) else load_config(config), data)
     folder = choose_folder(out, config)
     parts = assemble(folder, config, progress, data)
     try:
@@ -129,7 +127,7 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
 
     Everything is put together as for :func:`train`, with its errors; nothing is sampled, spent or written.
     """
-    config = _with_absolute_paths(config)
+    config = _settled(config, data)
     parts = assemble(choose_folder(out, config), config, data=data)
     trainer, sampler = parts.trainer, parts.objective.sampler
     hamiltonian = parts.objective.model.prior.frozen()
@@ -225,9 +223,11 @@ def _fixed(config: Config) -> tuple[Any, ...]:
     return config.model, config.data.binarization, config.training.seed, config.training.batch_size
 
 
-def _with_absolute_paths(config: Config) -> Config:
-    """Data files named from where the run was started, so that it can be opened from elsewhere."""
+def _settled(config: Config, data: Any) -> Config:
+    """A copy that says where its data are for good: in memory, or in files named from the root, to be found from anywhere."""
     config = config.model_copy(deep=True)
+    if data is not None:
+        config.data = DataConfig(name=MEMORY, binarize=config.data.binarize)
     if config.data.root is not None:
         config.data.root = str(Path(config.data.root).expanduser().absolute())
     if config.data.is_path:

@@ -47,20 +47,31 @@ def test_the_configuration_of_the_readme_is_valid():
 
 @pytest.fixture
 def third_party(tmp_path, monkeypatch):
-    """The sampler of CONTRIBUTING.md as an installed package: its module and the metadata that pip would write."""
-    (code,) = blocks(CONTRIBUTING, "python")
+    """Sampler and executor of CONTRIBUTING.md as an installed package: modules, and the metadata that pip would write."""
     (toml,) = blocks(CONTRIBUTING, "toml")
-    module = re.search(r'"(\w+):\w+"', toml).group(1)
     site = tmp_path / "site"
     info = site / "coin_sampler-1.0.dist-info"
     info.mkdir(parents=True)
-    (site / f"{module}.py").write_text(code)
+    modules = {re.match(r"# (\w+)\.py", code).group(1): code for code in blocks(CONTRIBUTING, "python")}
+    assert list(modules) == ["my_sampler", "my_executor"]
+    for module, code in modules.items():
+        (site / f"{module}.py").write_text(code)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: coin-sampler\nVersion: 1.0\n")
     entry = re.search(r'^(\w+) = "(.+)"', toml, re.MULTILINE)
-    (info / "entry_points.txt").write_text(f"[qvae.samplers]\n{entry.group(1)} = {entry.group(2)}\n")
+    groups = f"[qvae.samplers]\n{entry.group(1)} = {entry.group(2)}\n[qvae.executors]\nidle = my_executor:IdleExecutor\n"
+    (info / "entry_points.txt").write_text(groups)
     monkeypatch.syspath_prepend(str(site))
     yield entry.group(1)
-    sys.modules.pop(module, None)
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+def test_a_third_party_s_executor_is_listed_and_checked(third_party, command):
+    _, out, _ = command("executors")
+    assert re.search(r"idle +coin-sampler 1\.0", out)
+    code, out, _ = command("executors", "check", "idle")
+    assert code == 1  # it runs no gates, and says so
+    assert re.search(r"failed\s+qubit q is column q", out)
 
 
 def test_a_third_party_s_sampler_is_listed_trains_and_is_checked(third_party, command, small):
