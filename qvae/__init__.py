@@ -9,6 +9,9 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
+    from qvae.circuits.circuit import Circuit
+    from qvae.circuits.executor import Executor
+    from qvae.circuits.registry import list_executors, load_executor
     from qvae.config.load import load_config
     from qvae.config.schema import Config
     from qvae.data.arrays import dataset_from_arrays
@@ -17,6 +20,8 @@ if _TYPE_CHECKING:
     from qvae.ising import graphs
     from qvae.ising.graphs import Graph
     from qvae.ising.hamiltonian import IsingHamiltonian
+    from qvae.models.likelihoods.likelihood import Likelihood, Statistics
+    from qvae.models.posterior import Posterior
     from qvae.models.prior import BoltzmannPrior
     from qvae.models.qvae import QVAE
     from qvae.progress import Progress
@@ -24,6 +29,8 @@ if _TYPE_CHECKING:
     from qvae.sampling.registered import list_samplers
     from qvae.sampling.registry import load_sampler
     from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler
+    from qvae.training.objective import Objective
+    from qvae.training.trainer import Trainer
     from qvae.workflow import evaluate, resume, train
 
 __version__ = "0.1.0"
@@ -33,22 +40,31 @@ _HOMES = {
     "BoltzmannPrior": "qvae.models.prior",
     "BudgetExhausted": "qvae.errors",
     "Capabilities": "qvae.sampling.sampler",
+    "Circuit": "qvae.circuits.circuit",
     "Config": "qvae.config.schema",
+    "Executor": "qvae.circuits.executor",
     "Graph": "qvae.ising.graphs",
     "IsingHamiltonian": "qvae.ising.hamiltonian",
     "LatentSampler": "qvae.sampling.sampler",
+    "Likelihood": "qvae.models.likelihoods.likelihood",
     "Moments": "qvae.sampling.sampler",
+    "Objective": "qvae.training.objective",
+    "Posterior": "qvae.models.posterior",
     "Progress": "qvae.progress",
     "QvaeError": "qvae.errors",
     "Run": "qvae.runs.run",
     "Samples": "qvae.sampling.sampler",
     "SeededSampler": "qvae.sampling.sampler",
+    "Statistics": "qvae.models.likelihoods.likelihood",
+    "Trainer": "qvae.training.trainer",
     "dataset_from_arrays": "qvae.data.arrays",
     "evaluate": "qvae.workflow",
     "graphs": "qvae.ising.graphs",
+    "list_executors": "qvae.circuits.registry",
     "list_samplers": "qvae.sampling.registered",
     "load_config": "qvae.config.load",
     "load_data": "qvae.data.load",
+    "load_executor": "qvae.circuits.registry",
     "load_run": "qvae.runs.run",
     "load_sampler": "qvae.sampling.registry",
     "resume": "qvae.workflow",
@@ -60,22 +76,31 @@ __all__ = [
     "BoltzmannPrior",
     "BudgetExhausted",
     "Capabilities",
+    "Circuit",
     "Config",
+    "Executor",
     "Graph",
     "IsingHamiltonian",
     "LatentSampler",
+    "Likelihood",
     "Moments",
+    "Objective",
+    "Posterior",
     "Progress",
     "QvaeError",
     "Run",
     "Samples",
     "SeededSampler",
+    "Statistics",
+    "Trainer",
     "dataset_from_arrays",
     "evaluate",
     "graphs",
+    "list_executors",
     "list_samplers",
     "load_config",
     "load_data",
+    "load_executor",
     "load_run",
     "load_sampler",
     "resume",

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import Field
 
 from qvae.circuits.gibbs_ansatz import (
     ExactGibbsState,
@@ -21,7 +22,9 @@ from qvae.circuits.gibbs_circuit import gibbs_circuit
 from qvae.errors import ExecutorError, SamplerError, nearest
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.sampler import Capabilities, Moments, Samples, SeededSampler, whole_number
+from qvae.options import checked_options
+from qvae.sampling.sampler import Capabilities, Moments, Samples, SeededSampler
+from qvae.seeding import Seed
 from qvae_backends.qiskit_device import QiskitDevice
 
 if TYPE_CHECKING:
@@ -61,21 +64,20 @@ class AerSampler(SeededSampler):
 
     capabilities = Capabilities(transverse_field=True, max_spins=10)
 
+    @checked_options
     def __init__(
         self,
-        layers: int = 2,
+        layers: Annotated[int, Field(ge=1)] = 2,
         trainer: str = "simulator",
-        shots: int | None = None,
+        shots: Annotated[int, Field(ge=1)] | None = None,
         backend: Any = None,
         noise_model: Any = None,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> None:
         super().__init__(seed)
-        self.layers = whole_number("layers", layers, least=1)
-        if not isinstance(trainer, str) or trainer not in TRAINERS:
-            raise ValueError(f"trainer is {trainer!r}; {nearest(str(trainer), TRAINERS)}")
-        self.trainer = trainer
-        self.shots = None if shots is None else whole_number("shots", shots, least=1)
+        if trainer not in TRAINERS:
+            raise ValueError(f"trainer is {trainer!r}; {nearest(trainer, TRAINERS)}")
+        self.layers, self.trainer, self.shots = layers, trainer, shots
         self._options = {"backend": backend, "noise_model": noise_model}
         self._connect()
         spins = TRAINERS[trainer][1]

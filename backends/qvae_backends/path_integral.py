@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from qvae.errors import CapabilityError
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.trotter import choose_slices, estimate_trotter_error
@@ -35,8 +36,8 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
         sweeps: updates of every world line in a call, 1 or more.
         burn_in: updates of a fresh chain, which starts from random spins, before the sweeps of its first call; 0 or more.
         slices: of imaginary time, even and 2 or more. None takes the fewest for which no mean or correlation should be off
-            by more than 0.005 (:func:`~qvae.ising.trotter.choose_slices`); as couplings grow, chains that go on may
-            get more of them, but never fewer.
+            by more than 0.005 (:func:`~qvae.ising.trotter.choose_slices`), and fields so strong that 1024 aren't enough are
+            refused; as couplings grow, chains that go on may get more of them, but never fewer.
         persistent: keep the chains; if not, all of them are fresh in every call.
         seed: of the chains.
 
@@ -142,7 +143,12 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
     def _slices_for(self, hamiltonian: IsingHamiltonian, before: int) -> int:
         if not hamiltonian.is_quantum:
             return 1
-        return max(before, choose_slices(hamiltonian)) if self.slices is None else self.slices
+        if self.slices is not None:
+            return self.slices
+        try:
+            return max(before, choose_slices(hamiltonian))
+        except ValueError as error:
+            raise CapabilityError(f"{error}.") from None
 
 
 def _halving_error(kernel: WorldLines, chains: Tensor, hamiltonian: IsingHamiltonian) -> Tensor:

@@ -16,7 +16,7 @@ from trainer_overhead import handwritten_rounds, trainer_rounds
 import qvae
 from qvae.ising import graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.training.trainer import choose_device, use_bfloat16
+from qvae.training.devices import choose_device, use_bfloat16
 
 Row = dict[str, Any]
 

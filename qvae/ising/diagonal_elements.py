@@ -38,7 +38,8 @@ def log_diagonal_element(
     Args:
         hamiltonian: on any graph.
         spins: -1 or +1, (rows, n).
-        slices: even, 2 or more; None for those of :func:`~qvae.ising.trotter.choose_slices`, but no fewer than 8.
+        slices: even, 2 or more, and half the transverse field or more; None for those of
+            :func:`~qvae.ising.trotter.slices_to_extrapolate`.
         chains: independent annealing runs of each row, 2 or more.
         temperatures: steps of each run; with one, there is no annealing but plain importance sampling.
         seed: of all random numbers.
@@ -48,14 +49,15 @@ def log_diagonal_element(
         than that: above about 0.3, take more temperatures.
 
     Raises:
-        ValueError: ``slices`` isn't such a number, or there are fewer than 2 chains or 1 temperature.
+        ValueError: ``slices`` isn't such a number, or if None, 1024 aren't enough; or there are fewer than 2 chains or 1
+            temperature.
     """
     for name, value, least in (("chains", chains, 2), ("temperatures", temperatures, 1)):
         if value < least:
             raise ValueError(f"{name} is {value}; it must be {least} or more")
     hamiltonian = hamiltonian.detach()
     generator = torch.Generator(hamiltonian.h.device).manual_seed(seed)
-    lines = WorldLines(hamiltonian, slices_to_extrapolate(hamiltonian) if slices is None else slices)
+    lines = WorldLines(hamiltonian, slices_to_extrapolate(hamiltonian, slices))
     size = max(1, _ROW_ELEMENTS // max(1, hamiltonian.num_spins * lines.slices * chains))
     parts = [_log_diagonal(lines, hamiltonian, rows, chains, temperatures, generator) for rows in spins.split(size)]
     values, errors = zip(*parts, strict=True)

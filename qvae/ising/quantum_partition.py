@@ -37,7 +37,8 @@ def path_integral_log_partition(
 
     Args:
         hamiltonian: on any graph; without a transverse field, there is one slice.
-        slices: even, 2 or more; None for those of :func:`~qvae.ising.trotter.choose_slices`, but no fewer than 8.
+        slices: even, 2 or more, and half the transverse field or more; None for those of
+            :func:`~qvae.ising.trotter.slices_to_extrapolate`.
         chains: of each direction, 2 or more.
         temperatures: steps of each direction, 2 or more.
         seed: of all random numbers.
@@ -48,12 +49,13 @@ def path_integral_log_partition(
         ``sampling_error`` (the error bar without that).
 
     Raises:
-        ValueError: ``slices`` isn't such a number, or there are fewer than 2 chains or temperatures.
+        ValueError: ``slices`` isn't such a number, or if None, 1024 aren't enough; or there are fewer than 2 chains or
+            temperatures.
     """
     check_lengths(chains, temperatures)
     hamiltonian = hamiltonian.detach()
     generator = torch.Generator(hamiltonian.h.device).manual_seed(seed)
-    lines = WorldLines(hamiltonian, slices_to_extrapolate(hamiltonian) if slices is None else slices)
+    lines = WorldLines(hamiltonian, slices_to_extrapolate(hamiltonian, slices))
     target, fields = _equilibrate(lines, hamiltonian, chains, max(_FEWEST_SWEEPS, temperatures // 4), generator)
     path = _LinePath(lines, hamiltonian, fields, generator)
     energies = lines.energies(target.view(hamiltonian.num_spins, lines.slices, chains))

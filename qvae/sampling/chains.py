@@ -44,11 +44,6 @@ def mixing_advice(info: Mapping[str, Any]) -> list[Advice]:
     return [Advice("mixing", text)] if text else []
 
 
-def mixing_trouble(info: Mapping[str, Any]) -> str | None:
-    """The text of :func:`mixing_advice`, if there is any."""
-    return next((advice.text for advice in mixing_advice(info)), None)
-
-
 def _slow_swaps(info: Mapping[str, Any]) -> str:
     rates = torch.as_tensor(info.get("swap_acceptance", 1.0))
     if not rates.numel() or float(rates.min()) >= _ACCEPTED:

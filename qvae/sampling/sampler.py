@@ -302,20 +302,6 @@ def fault_of_moments(moments: Any, hamiltonian: IsingHamiltonian) -> str | None:
     return None
 
 
-def whole_number(option: str, value: Any, least: int) -> int:
-    """An option's value as an int.
-
-    Raises:
-        ValueError: it is no whole number or below ``least``.
-
-    >>> whole_number("sweeps", 10, least=1)
-    10
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{option} is {value!r}; it must be a whole number, {least} or more")
-    return int(value)
-
-
 class SeededSampler(Seeded, LatentSampler):
     """A sampler that owns a torch generator made from ``seed``, on the device it is used on; its state is in the checkpoint."""
 

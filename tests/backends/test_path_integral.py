@@ -132,6 +132,17 @@ def test_without_transverse_field_there_is_one_slice():
     assert sampler.state_dict()["chains"].shape == (1, 10, 6)
 
 
+def test_means_in_a_strong_field():
+    """<sz> = -(h/e) tanh e with e^2 = h^2 + gamma^2, or a word where slices don't do."""
+    h = torch.tensor([-20.0, 0.0, 5.0])
+    found = load_sampler("path_integral", burn_in=5, sweeps=2, seed=0).moments(IsingHamiltonian(h, [], [], 80.0), 300)
+    expected = -h / torch.hypot(h, torch.tensor(80.0))
+    # The means are over many slices, too: their error is below that of as many chains.
+    assert float((found.spins - expected).abs().max()) < 0.005 + 1 / math.sqrt(300)
+    with pytest.raises(CapabilityError, match="field of 500 needs more than 1024 slices .* where 1024 leave 0.1; take weaker"):
+        load_sampler("path_integral").sample(IsingHamiltonian([500.0], [], [], 500.0), 10)
+
+
 def test_chains_that_go_on_get_more_slices_and_never_fewer():
     graph = graphs.edge_list([(0, 1)])
     sampler = load_sampler("path_integral", sweeps=1, burn_in=20, seed=0)

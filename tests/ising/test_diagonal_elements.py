@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from trotter_products import MIXED, SIGMAS, generator
@@ -36,6 +38,17 @@ def test_diagonal_elements_without_transverse_field_are_energies(random_hamilton
     values, errors = log_diagonal_element(hamiltonian, spins, chains=2)
     torch.testing.assert_close(values, -hamiltonian.energy(spins).double(), atol=1e-4, rtol=1e-5)
     assert float(errors.max()) < 1e-4
+
+
+def test_diagonal_elements_in_strong_fields() -> None:
+    free = IsingHamiltonian(torch.zeros(16), [], [], 1000.0)
+    values, errors = log_diagonal_element(free, torch.ones(1, 16), chains=2, temperatures=2)
+    assert float(values) == pytest.approx(16 * (1000 - math.log(2)), abs=1e-3 + SIGMAS * float(errors))  # log cosh
+    coupled = IsingHamiltonian([20.0, -5.0, 0.0], complete(3), [10.0, -20.0, 5.0], 100.0)
+    exact = exact_distribution(coupled)
+    values, errors = log_diagonal_element(coupled, spin_states(3), chains=20, temperatures=10)
+    scores = (values - exact.log_probabilities - exact.log_z) / (errors + 2e-3)
+    assert float(scores.abs().max()) < SIGMAS
 
 
 def test_diagonal_elements_in_parts(random_hamiltonian, monkeypatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from trotter_products import MIXED, SIGMAS, settled, trotter
 
 from qvae.ising import quantum_partition
+from qvae.ising.diagonal_elements import log_diagonal_element
 from qvae.ising.exact import exact_distribution
 from qvae.ising.graphs import Graph, complete, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
@@ -52,6 +53,17 @@ def test_log_z_without_couplings_is_that_of_single_spins() -> None:
     assert found.value == pytest.approx(expected, abs=SIGMAS * found.stderr)
     assert found.stderr < 0.05
     assert path_integral_log_partition(IsingHamiltonian([], [], []), chains=5, temperatures=5).value == 0.0
+
+
+@pytest.mark.parametrize("gamma", [20.0, 200.0, 1000.0])
+def test_log_z_in_a_strong_field_alone(gamma: float) -> None:
+    found = path_integral_log_partition(IsingHamiltonian(torch.zeros(16), [], [], gamma), chains=30, temperatures=10)
+    expected = 16 * (gamma + math.log1p(math.exp(-2 * gamma)))  # log 2 cosh
+    assert found.value == pytest.approx(expected, abs=SIGMAS * found.stderr)
+    assert found.stderr < 0.05
+    for function in (path_integral_log_partition, lambda H, slices: log_diagonal_element(H, torch.ones(1, 2), slices=slices)):
+        with pytest.raises(ValueError, match="slices is 4, but a transverse field of"):
+            function(IsingHamiltonian(torch.zeros(2), [], [], gamma), slices=4)
 
 
 def test_coarser_slices_from_finer_ones(random_hamiltonian) -> None:

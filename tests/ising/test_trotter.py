@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from trotter_products import GRAPHS, MIXED, trotter
 
 from qvae.ising.exact import exact_distribution
 from qvae.ising.graphs import complete
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.quantum_partition import path_integral_log_partition
-from qvae.ising.trotter import choose_slices, estimate_trotter_error
+from qvae.ising.trotter import choose_slices, estimate_trotter_error, slices_to_extrapolate
 from qvae.ising.world_lines import WorldLines
 
 
@@ -31,9 +32,20 @@ def test_slices_are_as_many_as_the_error_asks_for(random_hamiltonian) -> None:
         assert chosen % 2 == 0
         assert estimate_trotter_error(hamiltonian, chosen) <= 0.001
         assert chosen == 2 or estimate_trotter_error(hamiltonian, chosen // 2) > 0.001
-    assert choose_slices(random_hamiltonian(complete(4), gamma=3.0), 1e-9) == 1024
+    with pytest.raises(ValueError, match="field of 3 needs more than 1024 slices .* of 1e-09, where 1024 leave 3e-06; take"):
+        choose_slices(random_hamiltonian(complete(4), gamma=3.0), 1e-9)
     assert choose_slices(random_hamiltonian(complete(4))) == 1
     assert estimate_trotter_error(random_hamiltonian(complete(4)), 1) == 0.0
+
+
+def test_slices_grow_with_the_field_where_they_are_extrapolated() -> None:
+    free = [IsingHamiltonian(torch.zeros(3), [], [], gamma) for gamma in (0.0, 1.0, 100.0, 1000.0, 2048.0)]
+    assert [slices_to_extrapolate(hamiltonian) for hamiltonian in free] == [8, 8, 64, 512, 1024]
+    assert slices_to_extrapolate(free[2], 50) == 50
+    with pytest.raises(ValueError, match="slices is 48, but a transverse field of 100 takes 50 or more"):
+        slices_to_extrapolate(free[2], 48)
+    with pytest.raises(ValueError, match="field of 5000 needs 2500 slices of imaginary time, but no more than 1024 are"):
+        slices_to_extrapolate(IsingHamiltonian(torch.zeros(3), [], [], 5000.0))
 
 
 @pytest.mark.parametrize("slices", [0, 1, 3, 4.0, True, "many"])
