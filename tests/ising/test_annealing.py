@@ -78,6 +78,14 @@ def test_runs_back_are_the_time_reversal_of_runs_forward(random_hamiltonian) -> 
     assert broken_symmetry(forward, backward, exact.log_z - path.log_z0) < 5
 
 
+def test_replicas_pass_from_the_hottest_rung_to_the_coldest() -> None:
+    # All spins are up at first, and nothing turns them where it is cold.
+    path = AnnealingPath(ferromagnet(4, coupling=-1.5, field=0.0), generator(), torch.zeros(8), pilot_steps=2)
+    replicas, betas = torch.ones(8, 8, 300), torch.linspace(0, 1, 8, dtype=torch.float64)
+    path.temper(replicas, betas, 200)
+    assert abs(float((2 * replicas[:, -1] - 1).mean())) < 5 / math.sqrt(300)
+
+
 def test_one_way_error_bars_and_the_fitted_base(small) -> None:
     hamiltonian, log_z = small
     found = annealed_importance_sampling(hamiltonian, chains=400, temperatures=100, generator=generator())
