@@ -262,7 +262,7 @@ class BoltzmannObjective(Objective):
         self._reached = max(self._reached, state.get("reached", 0.0))
         if not self._has_fallen_back:
             self.sampler.load_state_dict(state["sampler"])
-        self.watch.load_state_dict(state["watch"] if "watch" in state else state["monitor"])  # where 0.1.0 kept it
+        self.watch.load_state_dict(state["watch"])
         self.live = self.watch.live
 
     def close(self) -> None:
