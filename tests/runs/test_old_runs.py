@@ -93,6 +93,19 @@ def test_it_goes_on_to_where_it_would_have_ended(old):
     agrees(resumed.evaluation, expected, 1e-3)
 
 
+def test_couplings_are_put_in_order_with_their_edges(tmp_path):
+    """0.1.0 kept them, their averages and Adam's memory of them as the configuration named the edges, in no order."""
+    old = shutil.copytree(DATA / "edges-0.1.0", tmp_path / "old")
+    expected = json.loads((old / "evaluation.json").read_text())
+    workflow.evaluate(qvae.load_run(old))
+    agrees(json.loads((old / "evaluation.json").read_text()), expected, 1e-4)
+    expected = json.loads((DATA / "edges-resumed-by-0.1.0.json").read_text())
+    resumed = workflow.resume(old, ["training.epochs=12"])
+    agrees(resumed.evaluation, expected, 1e-5)
+    again = workflow.resume(old, ["training.epochs=13"])  # of today's order, once and no more
+    assert torch.allclose(again.model.prior.J, resumed.model.prior.J, atol=0.05)
+
+
 def test_flat_rows_which_were_images_of_height_one_are_a_table_now(tmp_path):
     rows = np.random.default_rng(0).random((60, 10)) < 0.4
     settings = [
