@@ -102,7 +102,7 @@ def resume(
         )
     if not (path / CHECKPOINT).exists():
         raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
-    state = upgraded(load_checkpoint(path / CHECKPOINT))
+    state = upgraded(load_checkpoint(path / CHECKPOINT), config.model.latent)
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     parts = assemble(path, config, progress, data, state.get("edges"))
     require_same_shape(parts.dataset, tuple(state.get("image_shape", ())), path)

@@ -23,6 +23,7 @@ from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import generation_sampler, make_dataset, make_model
 from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics
+from qvae.runs.old_checkpoints import upgraded
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
 
@@ -148,7 +149,7 @@ def load_run(path: str | Path, overrides: Iterable[str] = (), data: Any = None) 
     config = load_config(folder / CONFIG, overrides)
     if not (folder / MODEL).exists():
         raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
-    state = load_checkpoint(folder / MODEL)
+    state = upgraded(load_checkpoint(folder / MODEL), config.model.latent)
     require_same_model(state.get("config"), config.model, folder / MODEL)
     try:
         statistics = Statistics.blank(tuple(state["image_shape"]), state.get("levels"))
