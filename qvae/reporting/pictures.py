@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
 from qvae.errors import SamplerError
+from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.latents import ALIVE, unit_information
 from qvae.evaluation.rows import code_means, evaluation_rows
 from qvae.evaluation.tsne import tsne_map
@@ -118,10 +119,7 @@ def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.
 
 
 def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
-    """Images with values in [0, 1]: as they are, or those of other numbers between the least and the largest in the data."""
-    values = run.dataset.values(run.dataset.train[:1000])
-    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
-    return np.clip((images - low) / (high - low), 0.0, 1.0)
+    return GreyScale.of(run.dataset)(torch.from_numpy(images)).numpy()
 
 
 def _test_values(run: Run, count: int) -> np.ndarray:
