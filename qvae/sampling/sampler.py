@@ -95,6 +95,33 @@ class Samples(_Result):
     def __len__(self) -> int:
         return len(self.spins)
 
+    @property
+    def effective_size(self) -> float:
+        """How many samples of equal weight scatter as much: (sum w)^2 / sum w^2 (Kish 1965)."""
+        if self.weights is None:
+            return float(len(self))
+        weights = self.weights.double()
+        return float(weights.sum() ** 2 / (weights**2).sum())
+
+    def equal_weights(self, generator: torch.Generator | None = None) -> Samples:
+        """As many samples of equal weight, for whoever wants bare spins; these themselves where weights are equal already.
+
+        Rows are drawn in proportion to their weights by systematic resampling (Kitagawa 1996): sample r stands
+        num_samples w_r times among them, rounded up or down; then they are shuffled, so that a head is as fair as the whole.
+
+        Args:
+            generator: on the device of the spins; None takes torch's global one.
+        """
+        if self.weights is None:
+            return self
+        number, device = len(self), self.spins.device
+        ends = self.weights.to(device).double().cumsum(0)
+        offset = torch.rand((), dtype=torch.float64, generator=generator, device=device)
+        places = (torch.arange(number, device=device) + offset) / number * ends[-1]
+        rows = torch.searchsorted(ends, places, right=True).clamp(max=number - 1)
+        shuffled = rows[torch.randperm(number, generator=generator, device=device)]
+        return Samples(self.spins[shuffled], info=self.info, advise=self.advise)
+
 
 class Moments(_Result):
     """Expectations of the z-basis distribution, which are minus the gradient of log Z.

@@ -228,10 +228,7 @@ def _relative(p_hat: Tensor, p: Tensor) -> Tensor:
 
 def _effective_number(samples: Samples, hamiltonian: IsingHamiltonian) -> float:
     """How many independent samples these are worth: Kish's number for weights, times that of a chain for their order."""
-    number = float(len(samples))
     columns = torch.cat([samples.spins.double(), hamiltonian.energy(samples.spins).double().unsqueeze(1)], dim=1)
     found = [effective_sample_size(column.unsqueeze(1)) for column in columns.detach().T]
-    share = min([value / number for value in found if math.isfinite(value)] + [1.0])
-    if samples.weights is not None:
-        number = 1 / float((samples.weights.double() ** 2).sum())
-    return max(1.0, number * max(share, 1 / MAX_INFLATION))
+    share = min([value / len(samples) for value in found if math.isfinite(value)] + [1.0])
+    return max(1.0, samples.effective_size * max(share, 1 / MAX_INFLATION))

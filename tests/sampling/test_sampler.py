@@ -197,6 +197,40 @@ def test_moments_of_weighted_samples(graph):
     torch.testing.assert_close(equal.pairs, (spins[:, i] * spins[:, j]).float().mean(0))
 
 
+def test_samples_of_equal_weight_stand_as_often_as_they_weigh():
+    weights = torch.tensor([0.5, 0.0, 0.3, 0.05, 0.15])
+    numbers = torch.arange(5, dtype=torch.int8)
+    samples = Samples(numbers.repeat_interleave(200).unsqueeze(1), weights.repeat_interleave(200) / 200, info={"sweeps": 7})
+    assert samples.effective_size == pytest.approx(200 / float((weights**2).sum()))
+    generator = torch.Generator().manual_seed(0)
+    drawn = samples.equal_weights(generator)
+    assert (drawn.weights, drawn.info["sweeps"], len(drawn)) == (None, 7, 1000)
+    # Each of them is rounded up or down, and 200 of a kind are at most 2 off in all.
+    assert (drawn.spins.flatten().bincount() - 1000 * weights).abs().max() <= 2
+    head = drawn.spins[:300].flatten().bincount(minlength=5) / 300  # shuffled
+    assert (head - weights).abs().max() < 5 * (0.25 / 300) ** 0.5
+    assert not torch.equal(drawn.spins, samples.equal_weights(generator).spins)
+
+
+def test_each_sample_is_drawn_in_proportion_to_its_weight():
+    """Four samples, 2,000 times: the mean number of each is 4 times its weight."""
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    samples = Samples(torch.arange(4, dtype=torch.int8).unsqueeze(1), weights)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.stack([samples.equal_weights(generator).spins.flatten().bincount(minlength=4) for _ in range(2000)])
+    assert (counts.float().mean(0) - 4 * weights).abs().max() < 5 * 0.5 / 2000**0.5
+    assert ((counts - 4 * weights).abs() < 1).all()
+
+
+def test_samples_without_weights_are_themselves_and_nothing_is_drawn():
+    samples = Samples(torch.ones(3, 2, dtype=torch.int8))
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert samples.equal_weights(generator) is samples
+    assert torch.equal(generator.get_state(), before)
+    assert samples.effective_size == 3
+
+
 def test_pair_moments_keeps_its_sides_apart():
     for graph in (graphs.rbm(2, 1), graphs.complete(3), graphs.edge_list([(0, 90)], 91)):
         left, right = torch.randn(7, graph.num_spins), torch.randn(7, graph.num_spins)

@@ -17,7 +17,7 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import negative_phase
 from qvae.models.qvae import QVAE
 from qvae.sampling.abilities import Metered, Remote
-from qvae.sampling.sampler import LatentSampler, Moments
+from qvae.sampling.sampler import LatentSampler, Moments, Samples
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.devices import choose_device, use_bfloat16
 from qvae.training.laps import Laps
@@ -211,7 +211,7 @@ class BoltzmannObjective(Objective):
         if self.is_exact:
             found["log_z"] = 0.0  # the energy is -log p(z) already
         elif not hamiltonian.is_quantum:
-            found["log_z"] = _rough_log_partition(hamiltonian, samples.spins)
+            found["log_z"] = _rough_log_partition(hamiltonian, samples)
         return found
 
     def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:
@@ -272,9 +272,10 @@ class BoltzmannObjective(Objective):
                 sampler.close()
 
 
-def _rough_log_partition(hamiltonian: IsingHamiltonian, spins: Tensor) -> float:
-    """log Z to a fraction of a nat, for the training curves only: AIS from independent spins with the means of ``spins``."""
+def _rough_log_partition(hamiltonian: IsingHamiltonian, samples: Samples) -> float:
+    """log Z to a fraction of a nat, for the training curves only: AIS from independent spins with the means of samples."""
     generator = torch.Generator(hamiltonian.h.device).manual_seed(0)
+    spins = samples.equal_weights(generator).spins
     means = spins.to(hamiltonian.h).mean(0) * (len(spins) / (len(spins) + 2))
     return annealed_importance_sampling(
         hamiltonian, chains=64, temperatures=25, generator=generator, base_fields=-torch.atanh(means)
