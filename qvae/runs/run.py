@@ -112,10 +112,12 @@ class Run:
         finally:
             sampler.close()
         self.samples_warning = "; ".join(part.text for part in samples.advice) or None
-        content = {"spins": samples.spins, "warning": self.samples_warning}
+        generator = torch.Generator(samples.spins.device).manual_seed(self.config.evaluation.seed)
+        spins = samples.equal_weights(generator).spins
+        content = {"spins": spins, "warning": self.samples_warning}
         with contextlib.suppress(RunError):
             save_checkpoint(self.path / SPINS, self._coefficients() | content)
-        return samples.spins
+        return spins
 
     def _saved_spins(self) -> Tensor | None:
         """Samples of this very prior that the folder keeps."""

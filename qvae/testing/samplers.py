@@ -64,7 +64,6 @@ def run_checks(sampler: Checkable, /, *, num_samples: int = 4000, **options: Any
         ("any number of samples", trial.any_number),
         ("fresh randomness in every call", trial.fresh_randomness),
         ("float64 Hamiltonian", trial.float64),
-        ("no gradients", trial.no_gradients),
         ("CUDA Hamiltonian", trial.cuda),
         ("submit", trial.submit),
         ("refusal of more spins than it can take", trial.too_many_spins),

@@ -17,7 +17,8 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import negative_phase
 from qvae.models.qvae import QVAE
 from qvae.sampling.abilities import Metered, Remote
-from qvae.sampling.sampler import LatentSampler, Moments
+from qvae.sampling.info import told
+from qvae.sampling.sampler import LatentSampler, Moments, Samples
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.devices import choose_device, use_bfloat16
 from qvae.training.laps import Laps
@@ -165,14 +166,11 @@ class BoltzmannObjective(Objective):
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        """Take back what a step has drawn if its sampler fails, so that it can be made again as if for the first time."""
-        if not self.is_remote:
-            yield
-            return
+        """Take back what a step has drawn and moved if it fails, so that it can be made again as if for the first time."""
         state, buffers = self.generator.get_state(), [buffer.clone() for buffer in self.model.buffers()]
         try:
             yield
-        except SamplerError:
+        except BaseException:
             self.generator.set_state(state)
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
@@ -182,9 +180,8 @@ class BoltzmannObjective(Objective):
         """Go on with the fallback, aloud; without one the error stands."""
         if self.fallback is None:
             raise error
-        name = self.fallback.name or type(self.fallback).__name__
-        self.warn("fallback", f"{error} Training goes on with the fallback, {name!r}, from step {step}.")
-        self.sampler.close()
+        self.warn("fallback", f"{error} Training goes on with the fallback, {self.fallback.label!r}, from step {step}.")
+        self._release(self.sampler)
         self.sampler, self.fallback, self._has_fallen_back = self.fallback, None, True
 
     @property
@@ -211,7 +208,7 @@ class BoltzmannObjective(Objective):
         if self.is_exact:
             found["log_z"] = 0.0  # the energy is -log p(z) already
         elif not hamiltonian.is_quantum:
-            found["log_z"] = _rough_log_partition(hamiltonian, samples.spins)
+            found["log_z"] = _rough_log_partition(hamiltonian, samples)
         return found
 
     def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:
@@ -269,12 +266,19 @@ class BoltzmannObjective(Objective):
         """Release the samplers' connections."""
         for sampler in (self.sampler, self.fallback):
             if sampler is not None:
-                sampler.close()
+                self._release(sampler)
+
+    def _release(self, sampler: LatentSampler) -> None:
+        try:
+            sampler.close()
+        except (Exception, SystemExit) as error:  # of a third party: what was trained must not be lost by it
+            self.warn("close", f"sampler {sampler.label!r} can't be closed: {told(error)}")
 
 
-def _rough_log_partition(hamiltonian: IsingHamiltonian, spins: Tensor) -> float:
-    """log Z to a fraction of a nat, for the training curves only: AIS from independent spins with the means of ``spins``."""
+def _rough_log_partition(hamiltonian: IsingHamiltonian, samples: Samples) -> float:
+    """log Z to a fraction of a nat, for the training curves only: AIS from independent spins with the means of samples."""
     generator = torch.Generator(hamiltonian.h.device).manual_seed(0)
+    spins = samples.equal_weights(generator).spins
     means = spins.to(hamiltonian.h).mean(0) * (len(spins) / (len(spins) + 2))
     return annealed_importance_sampling(
         hamiltonian, chains=64, temperatures=25, generator=generator, base_fields=-torch.atanh(means)
