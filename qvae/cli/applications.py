@@ -29,7 +29,7 @@ def _command(function: Callable[..., Any]) -> Callable[..., None]:
         outcome = function(load_run(run, overrides or []), **options)
         console = make_console()
         for sentence in outcome.sentences:
-            console.print(sentence, markup=False)
+            console.print(sentence)
         print_files(console, outcome.files)
 
     parameters = [

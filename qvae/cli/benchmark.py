@@ -35,6 +35,8 @@ def samplers(
     qpu_price: Annotated[float | None, typer.Option(min=0, help="Of an hour of QPU time.")] = None,
 ) -> None:
     """Speed and errors of samplers on problems whose truth is known: a table, results.json and report.html."""
+    from rich.text import Text
+
     from qvae.config.load import load_config
     from qvae.measuring.benchmark import RESULTS, run_benchmark
     from qvae.measuring.problems import DEFAULT_PROBLEMS, make_problem
@@ -62,11 +64,11 @@ def samplers(
             lambda text, share: report(share, text),
         )
     for found in results["problems"]:
-        console.print(f"\n[bold]{found['spec']}[/bold]  {found['size']}")
+        console.print(Text.assemble("\n", (found["spec"], "bold"), f"  {found['size']}"))
         print_table(console, sampler_table(found))
     print_table(console, overview_table(results))
     for name, reason in left_out.items():
-        console.print(f"{name} takes no part: {reason}", style="dim", markup=False)
+        console.print(f"{name} takes no part: {reason}", style="dim")
     print_files(console, (out / RESULTS, write_sampler_report(results, out)))
 
 

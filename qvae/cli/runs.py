@@ -62,7 +62,7 @@ def train(
         finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
     print_evaluation(console, finished)
     path = from_here(finished.path)
-    console.print(f"run folder: {path}\nreport: {path / REPORT}", style="bold", markup=False, soft_wrap=True)
+    console.print(f"run folder: {path}\nreport: {path / REPORT}", style="bold", soft_wrap=True)
 
 
 def _resumable(progress: ConsoleProgress, work: Callable[[], Run], folder: Path) -> Run:

@@ -163,7 +163,10 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-3 as a number, as everybody expects, and refuses a key that stands there twice."""
+    """YAML that reads 1e-3 as a number, as everybody expects, and refuses what would silently be something else.
+
+    That is a key that stands there twice, and 010 and 60:00, which YAML 1.1 takes for 8 and 3600.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As usual, after a look for keys that would silently replace earlier ones."""
@@ -174,6 +177,19 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number that is written as people read it."""
+        is_whole = node.tag.endswith(":int")
+        number = self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+        if re.match(r"[-+]?0[\d_]+$|[^:]+:", node.value):
+            problem = f"YAML takes {node.value} for {number:g}; write the number that is meant, or quotes around a text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return number
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -197,6 +213,21 @@ def _parse_yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"this isn't valid YAML {origin}{place}: {error.problem or error.context}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"this isn't valid YAML {origin}: {' '.join(str(error).split())}.") from None
+
+
+def _has_comment(value: str) -> bool:
+    """Whether YAML would take a part of a text for a comment: nobody comments a value on the command line.
+
+    >>> _has_comment("/data/set #2"), _has_comment("[1, 2]"), _has_comment("'/data/set #2'")
+    (True, False, False)
+    """
+    if "#" not in value:
+        return False
+    try:
+        node = yaml.compose(value, _Loader)
+    except yaml.YAMLError:
+        return False
+    return node is None or node.end_mark.index < len(value.rstrip())
 
 
 def _plain(value: Any, origin: str, path: tuple[str, ...] = ()) -> Any:
@@ -230,7 +261,8 @@ class _Assignment:
         if not equals or not all(keys):
             raise ConfigError(f"--set {text} isn't of the form key=value, as in --set training.epochs=50.")
         found = cls(text, keys, None)
-        return replace(found, value=_plain(_parse_yaml(value, found.origin), found.origin, keys))
+        parsed = value.strip() if _has_comment(value) else _parse_yaml(value, found.origin)
+        return replace(found, value=_plain(parsed, found.origin, keys))
 
     @property
     def origin(self) -> str:
