@@ -82,6 +82,8 @@ class BoltzmannObjective(Objective):
         self._peaks = (config.learning_rate, config.prior_learning_rate)
         groups = [{"params": list(group.values())} for group in (self._networks, self._prior)]
         self.optimizer = torch.optim.Adam(groups, lr=0.0, fused=True)
+        self._buffers = list(model.buffers())
+        self._buffers_before = [buffer.clone() for buffer in self._buffers]
         self.watch = SamplerWatch(self.warn)
         self._laps = Laps(self.device)
         self._reached = 0.0  # of the budget of a sampler that failed since
@@ -167,12 +169,14 @@ class BoltzmannObjective(Objective):
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
         """Take back what a step has drawn and moved if it fails, so that it can be made again as if for the first time."""
-        state, buffers = self.generator.get_state(), [buffer.clone() for buffer in self.model.buffers()]
+        state = self.generator.get_state()
+        if self._buffers:
+            torch._foreach_copy_(self._buffers_before, self._buffers)  # one pass: this is part of every step
         try:
             yield
         except BaseException:
             self.generator.set_state(state)
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            for buffer, before in zip(self._buffers, self._buffers_before, strict=True):
                 buffer.copy_(before)
             raise
 
