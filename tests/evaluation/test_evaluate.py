@@ -134,3 +134,14 @@ def test_probes_read_the_label_of_the_same_row_and_are_scored_on_others(are_real
         assert min(raw.linear, raw.mlp) > 0.8
     else:  # chance, within five standard errors
         assert max(raw.linear, raw.mlp) < 0.1 + 5 * (0.09 / 297) ** 0.5
+
+
+def test_a_density_is_said_per_feature_as_well():
+    dataset = load_data(DataConfig(), "reals")
+    torch.manual_seed(0)
+    keys = {"latent": {"sizes": [3, 3]}, "network": {"hidden": [8]}, "likelihood": "gaussian"}
+    model = make_model(ModelConfig.model_validate(keys), Statistics.of(dataset)).eval()
+    settings = SETTINGS.model_copy(update={"num_generated": 0, "probes": False, "num_test": 20})
+    found = evaluate_model(model, dataset, settings, draw).to_dict()
+    for key in ("elbo", "log_likelihood"):
+        assert found[f"{key}_per_feature"] == pytest.approx(found[key] / 64)

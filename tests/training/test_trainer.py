@@ -109,7 +109,7 @@ def test_a_sampler_that_draws_from_global_generators_resumes_with_the_same_bits(
         first.fit()
     state = first.state_dict()
     second = trainer(GlobalSampler())
-    {"torch": torch.manual_seed, "numpy": np.random.seed, "python": random.seed}[spoilt](99)  # noqa: NPY002
+    {"torch": torch.manual_seed, "numpy": np.random.seed, "python": random.seed}[spoilt](99)
     second.load_state_dict(state)
     second.fit()
     assert torch.equal(weights(second.model), weights(whole.model))
