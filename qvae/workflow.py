@@ -54,7 +54,8 @@ def train(
         out: the folder; None makes ``runs/<data>-<sampler>-<time>``.
         progress: told what is going on; None is silent.
         data: from memory in place of those of ``config``: a :class:`~qvae.data.Dataset`, training data as
-            :func:`~qvae.data.dataset_from_arrays` takes them, or a dict of its arguments. The folder doesn't keep them.
+            :func:`~qvae.data.dataset_from_arrays` takes them, or a dict of its arguments. The folder doesn't
+            keep them.
 
     Raises:
         ConfigError, DataError, SamplerError, RunError: something is wrong with what was asked for, found before training.

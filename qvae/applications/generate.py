@@ -45,10 +45,7 @@ def generate(
     images = generated(run, num, sampler, bias)
     array = write_arrays(run.path / GENERATED, images=images)
     picture = save_figure(samples_figure(run, images, sampler), run.path / FIGURES / "samples.png")
-    said = []
-    if label is not None:
-        said = [f"the classifier takes {class_share(run, images, label):.0%} of the images for a {label}"]
-    return Outcome([array, picture], said)
+    return Outcome([array, picture], [] if label is None else [_classified(run, images, label)])
 
 
 def generated(run: Run, num: int, sampler: str | None = None, bias: Tensor | None = None) -> np.ndarray:
@@ -85,7 +82,7 @@ def class_fields(run: Run, label: int) -> Tensor:
 
     labels = run.dataset.train_labels
     if labels is None:
-        raise DataError(f"the images of {run.dataset.name} have no labels, so none can be asked for; leave --label out.")
+        raise DataError(f"{run.dataset.name} has no labels of its training rows, so none can be asked for; leave --label out.")
     classes = labels.unique().tolist()
     if label not in classes:
         raise DataError(f"there is no class {label} in {run.dataset.name}: {nearest(str(label), map(str, classes))}.")
@@ -98,8 +95,19 @@ def class_fields(run: Run, label: int) -> Tensor:
     return ((everywhere.logit() - there.logit()) / 2).to(run.device)
 
 
+def _classified(run: Run, images: np.ndarray, label: int) -> str:
+    try:
+        return f"the classifier takes {class_share(run, images, label):.0%} of the images for a {label}"
+    except DataError as error:
+        return f"no classifier tells how many of them are a {label}: {error}"
+
+
 def class_share(run: Run, images: np.ndarray, label: int) -> float:
-    """The part of images (N, *shape) that the classifier of the Frechet distances takes for a class."""
+    """The part of images (N, *shape) that the classifier of the Frechet distances takes for a class.
+
+    Raises:
+        DataError: the data have no such classifier, as those that are no images.
+    """
     import torch
 
     from qvae.evaluation.classifier_files import feature_classifier

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[str | None, typer.Argument(help="A YAML file or a shipped name (digits, mnist).")] = None,
+    config: Annotated[str | None, typer.Argument(help="A YAML file or a shipped name; with --resume, a run folder.")] = None,
     model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
     sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase.")] = None,
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/... if left out.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the latest one.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run folder, or the latest one.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what training would take and cost, and stop.")] = False,
 ) -> None:
     """Train a model, evaluate it, and leave a run folder."""
     from qvae import workflow
     from qvae.config.load import load_config
-    from qvae.runs.folder import REPORT, choose_folder, latest_run
+    from qvae.runs.folder import CONFIG, REPORT, choose_folder, latest_run
 
     console = make_console()
     progress = ConsoleProgress(console)
@@ -49,6 +49,8 @@ def train(
         console.print("nothing was sampled or written")
         return
     if resume:
+        if config is not None and out is None and (Path(config) / CONFIG).exists():
+            out, config = Path(config), None
         if out is not None and config is not None:
             raise ConfigError(f"--resume goes on with the configuration in {out}; leave {config!r} out, or use --set.")
         if model is not None:

@@ -50,7 +50,7 @@ def dataset_from_arrays(
     which stay on the disk: only rows that are used are read, and what is written to the file later is seen.
 
     As bits, floats are grey levels in [0, 1], integers 0..255 (or bits, if none is above 1), booleans bits. Flat rows of
-    D numbers are square images where D is a square number and the features have no names. Without ``test``, a tenth of
+    D numbers are square images where D is a square number above 1 and the features have no names. Without ``test``, a tenth of
     the rows, chosen by a fixed seed, is held out; of a memory map the last tenth.
 
     Args:
@@ -118,7 +118,7 @@ def _rows(array: np.ndarray, layout: Layout, where: str, feature_names: tuple[st
     """The same numbers as (N, D), (N, H, W) or (N, C, H, W)."""
     if array.ndim == 2:
         side = math.isqrt(array.shape[1])
-        is_square = side * side == array.shape[1] and feature_names is None
+        is_square = side > 1 and side * side == array.shape[1] and feature_names is None
         return array.reshape(-1, side, side) if is_square else array
     if array.ndim == 4:
         first = array.shape[1] in (1, 3) and layout != "nhwc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ def to_array(data: Any, where: str) -> np.ndarray:
         return _stacked(list(data), where)
     if _is_array_like(data):  # a picture of Pillow's
         return np.asarray(data)
+    if isinstance(data, str | Path):
+        raise DataError(f"{where} is a {type(data).__name__}; a file or folder is named by data.name in the configuration.")
     raise DataError(
         f"{where} is a {type(data).__name__}; give an array, a tensor, nested lists, a data frame or a torch Dataset with "
         "a length."

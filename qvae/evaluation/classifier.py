@@ -117,7 +117,7 @@ def train_classifier(
         progress: called with the steps done and their total.
 
     Raises:
-        DataError: the images have no labels, only one class, or are smaller than 8x8 pixels.
+        DataError: the data are no images, or the images have no labels, only one class, or are smaller than 8x8 pixels.
     """
     images, classes, labels = labelled(dataset)
     scale = GreyScale.of(dataset)
@@ -146,7 +146,13 @@ def train_classifier(
 
 
 def labelled(dataset: Dataset) -> tuple[Tensor, tuple[int, ...], Tensor]:
-    """Coded training images, the classes, and the place of each image's label among the classes."""
+    """Coded training images, the classes, and the place of each image's label among the classes.
+
+    Raises:
+        DataError: there are no images or labels, the images are smaller than 8x8 pixels, or all of one class.
+    """
+    if not dataset.is_image:
+        raise DataError(f"{dataset.name} is a table, and the features of a classifier are those of images.")
     if dataset.train_labels is None:
         remedy = "give train_labels to have a Frechet distance on its features"
         raise DataError(f"{dataset.name} has no labels of its training images, so no classifier can be trained; {remedy}.")

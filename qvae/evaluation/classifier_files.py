@@ -37,7 +37,7 @@ def feature_classifier(
         progress: called with the steps done and their total, in training alone.
 
     Raises:
-        DataError: the images have no labels, only one class, or are smaller than 8x8 pixels.
+        DataError: the data are no images, or the images have no labels, only one class, or are smaller than 8x8 pixels.
     """
     key = _key(dataset)
     found = _read_shipped(key, dataset) or _read(_cache_file(key), key, dataset, "cached")

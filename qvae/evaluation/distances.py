@@ -98,7 +98,6 @@ def frechet_distances(
     total = sum(map(len, reference)) + sum(count for count, _ in sets.values())
     device = device_of(model)
     try:
-        _require_images(dataset)
         with progress.work("training the classifier") as report:
             classifier = feature_classifier(dataset, device, lambda done, steps: report(done / steps, ""))
         with progress.work("Frechet distances") as report:
@@ -112,11 +111,6 @@ def frechet_distances(
             images = {name: batches() for name, (_, batches) in sets.items()}
             found.inception = inception_table(settings.inception_weights, reference, images, device, counter(report, total))
     return found
-
-
-def _require_images(dataset: Dataset) -> None:
-    if not dataset.is_image:
-        raise DataError(f"{dataset.name} is a table, and this distance is on features that a classifier finds in images.")
 
 
 def _image_sets(

@@ -40,12 +40,13 @@ def save_figure(figure: Figure, file: Path, dpi: int = 150) -> Path:
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None) -> Figure:
+def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None, noun: str = "image") -> Figure:
     """Surrogate, reconstruction and KL part over epochs, and what the sampler was seen to do.
 
     Args:
         rows: one mapping per epoch, as in ``metrics.jsonl``.
         elbo: the true ELBO at the end, drawn as a point where it is known.
+        noun: what a row of the data is.
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     losses, temperature, memory = figure.subplots(1, 3, width_ratios=(5, 3, 3))
@@ -54,7 +55,7 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None) ->
         losses.plot(epochs, values, label=label)
     if elbo is not None and rows:
         losses.plot(rows[-1]["epoch"], -elbo, "k*", markersize=9, label=f"-ELBO at the end, discrete latents: {-elbo:.2f}")
-    losses.set(xlabel="epoch", ylabel="nats per image", title="Training")
+    losses.set(xlabel="epoch", ylabel=f"nats per {noun}", title="Training")
     # The first epochs fall steeply; without a cut they flatten everything that follows.
     settled = [_series(rows[len(rows) // 20 :], key)[1] for key, _ in _CURVES]
     shown = np.concatenate([*settled, [0.0] if elbo is None else [0.0, -elbo]])
@@ -274,13 +275,13 @@ def couplings(h: np.ndarray, edges: np.ndarray, J: np.ndarray, layers: tuple[int
     return _without_frames(figure)
 
 
-def energy_histogram(prior: np.ndarray, encoded: np.ndarray) -> Figure:
-    """Energies E(z) of samples of the prior (N,) and of encoded test images (M,): with a good prior they overlap."""
+def energy_histogram(prior: np.ndarray, encoded: np.ndarray, noun: str = "image") -> Figure:
+    """Energies E(z) of samples of the prior (N,) and of encoded test rows (M,): with a good prior they overlap."""
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     both = np.concatenate([prior, encoded])
     bins = np.linspace(both.min(), both.max() + 1e-6, 80).tolist()
-    for values, label in ((prior, "samples of the prior"), (encoded, "encoded test images")):
+    for values, label in ((prior, "samples of the prior"), (encoded, f"encoded test {noun}s")):
         axes.hist(values, bins=bins, density=True, alpha=0.55, label=label)
     axes.set(xlabel="energy E(z)", ylabel="density", title="Prior against data in the latent space")
     axes.legend(loc="upper right", frameon=False)

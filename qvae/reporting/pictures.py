@@ -58,6 +58,11 @@ def is_of_images(run: Run) -> bool:
     return len(run.model.shape) > 1 and run.model.shape[-2] > 1
 
 
+def row_noun(run: Run) -> str:
+    """What a row of the run's data is called."""
+    return "image" if is_of_images(run) else "row"
+
+
 def draw_pictures(run: Run, progress: Callable[[float], None] = lambda share: None) -> dict[str, Path]:
     """Every picture as a PNG file in ``figures/``, and the film of the latents where the training has taken one.
 
@@ -199,7 +204,7 @@ class Views:
 
 
 def _losses(views: Views) -> Figure:
-    return figures.loss_curves(views.run.metrics, (views.run.evaluation or {}).get("elbo"))
+    return figures.loss_curves(views.run.metrics, (views.run.evaluation or {}).get("elbo"), row_noun(views.run))
 
 
 def _couplings(views: Views) -> Figure:
@@ -210,8 +215,8 @@ def _couplings(views: Views) -> Figure:
 
 def _energies(views: Views) -> Figure:
     bits = views.run.model.encode(views.test[:PICTURED].to(views.run.device), views.generator)
-    energy = views.hamiltonian.energy
-    return figures.energy_histogram(energy(views.spins).cpu().numpy(), energy(2 * bits - 1).cpu().numpy())
+    prior, encoded = (views.hamiltonian.energy(spins).cpu().numpy() for spins in (views.spins, 2 * bits - 1))
+    return figures.energy_histogram(prior, encoded, row_noun(views.run))
 
 
 def _units(views: Views) -> Figure:
@@ -220,8 +225,8 @@ def _units(views: Views) -> Figure:
 
 def _map(views: Views) -> Figure:
     points = tsne_map(views.means[:_MAP_ROWS], seed=views.settings.seed)
-    what = "images" if is_of_images(views.run) else "rows"
-    return figures.code_map(points, views.labels(len(points)), f"t-SNE of the codes of {len(points)} test {what}")
+    title = f"t-SNE of the codes of {len(points)} test {row_noun(views.run)}s"
+    return figures.code_map(points, views.labels(len(points)), title)
 
 
 # Of images ------------------------------------------------------------------------------------------------------------

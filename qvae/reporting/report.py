@@ -10,7 +10,7 @@ from qvae.config.load import dump_config
 from qvae.errors import RunError, SamplerError
 from qvae.files import atomic_write_text
 from qvae.reporting.page import Picture, Section, render_page
-from qvae.reporting.pictures import drawings, is_of_images
+from qvae.reporting.pictures import drawings, row_noun
 from qvae.reporting.tables import frechet_tables, latent_tables, likelihood_table, time_table
 from qvae.runs.folder import ENVIRONMENT, FILM, REPORT
 from qvae.runs.run import Run
@@ -53,11 +53,6 @@ def subtitle(run: Run) -> str:
     metrics = run.metrics
     trained = f", {metrics[-1]['epoch']} epochs in {metrics[-1]['seconds']:.0f} s" if metrics else ""
     return f"{Path(run.config.data.name).stem}, prior {graph}, sampler {run.config.sampler.name}{trained}"
-
-
-def row_noun(run: Run) -> str:
-    """What a row of the run's data is called."""
-    return "image" if is_of_images(run) else "row"
 
 
 def _warnings(run: Run, found: Mapping[str, Any]) -> list[str]:

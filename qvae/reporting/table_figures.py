@@ -24,7 +24,7 @@ def marginals(sets: Mapping[str, np.ndarray], names: Sequence[str] | None = None
     shown = _labels(first.shape[1], names)
     across = min(4, len(shown))
     down = -(-len(shown) // across)
-    figure = Figure(figsize=(3.2 * across, 2.2 * down + 0.8), layout="constrained")
+    figure = Figure(figsize=(max(3.2 * across, 1.6 * len(sets)), 2.2 * down + 0.8), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for column, (axes, name) in enumerate(zip(grid, shown, strict=False)):
         edges = _edges(first[:, column])
@@ -70,7 +70,8 @@ def correlation_matrix(table: np.ndarray) -> np.ndarray:
 def _labels(columns: int, names: Sequence[str] | None) -> list[str]:
     """Names of the columns that are shown, shortened."""
     names = names or [f"column {number}" for number in range(columns)]
-    return [name if len(name) <= 18 else f"{name[:17]}…" for name in names[:_COLUMNS]]
+    # Names of many columns often begin alike and differ at the end.
+    return [name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}" for name in names[:_COLUMNS]]
 
 
 def _title(title: str, shown: int, columns: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from qvae.config.schema import MEMORY, Config, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
 from qvae.data.load import load_data
-from qvae.errors import ConfigError, DataError
+from qvae.errors import ConfigError, DataError, nearest
 from qvae.evaluation.inception import check_inception
 from qvae.evaluation.tsne import latent_film
 from qvae.ising.graphs import Graph
@@ -32,6 +33,8 @@ from qvae.sampling.sampler import LatentSampler
 from qvae.training.metrics import Metrics
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.trainer import Trainer
+
+_ARGUMENTS = tuple(signature(dataset_from_arrays).parameters)  # by which data from memory can be given
 
 PICTURED = 2000
 """Samples of the prior at the end of a run that is evaluated without any: those of its pictures."""
@@ -111,19 +114,23 @@ def make_dataset(config: Config, data: Any = None) -> Dataset:
 
     Args:
         config: of the run.
-        data: a :class:`Dataset`, what :func:`dataset_from_arrays` takes as training data, or its arguments by name.
+        data: a :class:`Dataset`, what :func:`dataset_from_arrays` takes as training data, or a dict of its arguments, which
+            has a ``train``; one that hasn't holds the columns of a table.
 
     Raises:
         DataError: there are none, they don't fit together, or the run's data were in memory and aren't given.
     """
     if data is None and config.data.name == MEMORY:
-        remedy = "give them again, as in load_run(path, data=...)"
+        remedy = "give them again, as in load_run(path, data=...) or resume(path, data=...)"
         raise DataError(f"the data of this run came from memory and are kept nowhere; {remedy}.")
     kind = likelihood_class(config.model.likelihood).kind
     if data is None:
         return load_data(config.data, kind)
     if not isinstance(data, Dataset):
-        arguments = dict(data) if isinstance(data, Mapping) else {"train": data}
+        arguments = dict(data) if isinstance(data, Mapping) and "train" in data else {"train": data}
+        odd = next((name for name in arguments if name not in _ARGUMENTS), None)
+        if odd is not None:
+            raise DataError(f"data has the key {odd!r} beside 'train'; {nearest(str(odd), _ARGUMENTS)}.")
         return dataset_from_arrays(**({"binarize": config.data.binarization, "name": MEMORY, "kind": kind} | arguments))
     if data.kind != kind:
         takes = f"model.likelihood is {config.model.likelihood}, which takes {kind}"

@@ -92,6 +92,17 @@ def test_steering_needs_labels(small_run):
         class_fields(run, 3)
 
 
+@pytest.mark.parametrize("shape", [(64,), (4, 4)], ids=["a table", "images too small"])
+def test_steering_works_where_no_classifier_can_be_had(shape, tmp_path):
+    rows = (np.random.default_rng(0).random((60, *shape)) < 0.4).astype(np.float32).reshape(60, -1)
+    names = [f"bit {number}" for number in range(64)] if len(shape) == 1 else None
+    data = {"train": rows, "train_labels": np.arange(60) % 2, "feature_names": names}
+    settings = ["training.epochs=1", "training.batch_size=20", "model.latent.sizes=[3,3]", "evaluation.num_generated=0"]
+    run = qvae.train(qvae.load_config("digits", settings), tmp_path / "run", data=data)
+    (said,) = generate(run, num=5, label=1).sentences
+    assert "no classifier tells how many of them are a 1: " in said
+
+
 def test_generating_repeats_and_takes_another_sampler(small_run):
     run = qvae.load_run(small_run)
     assert np.array_equal(generated(run, 20, "exact"), generated(run, 20, "exact"))

@@ -34,6 +34,14 @@ def test_train_resume_evaluate_generate_reconstruct(command, small, tmp_path):
     assert command("reconstruct", "a", "--num", 5)[0] == 0
 
 
+def test_resume_takes_a_run_folder_as_other_commands_do(command, small, tmp_path):
+    command("train", small, "--out", "a")
+    code, out, _ = command("train", "--resume", "a", "--set", "training.epochs=4")
+    assert code == 0
+    assert "resuming" in out
+    assert (tmp_path / "a" / "metrics.jsonl").read_text().count("\n") == 4
+
+
 def test_resume_finds_the_latest_run(command, small):
     assert command("train", *small)[0] == 0
     code, out, _ = command("train", "--resume", "--set", "training.epochs=4")

@@ -62,6 +62,10 @@ def test_whatever_holds_the_numbers(convert, kind):
     assert found.train.is_contiguous()
 
 
+def test_one_column_is_no_image_of_one_pixel():
+    assert dataset_from_arrays(REALS[:, :1], kind="reals").shape == (1,)
+
+
 def test_bfloat16_tensors():
     data = torch.tensor(GREY).bfloat16()
     assert torch.equal(dataset_from_arrays(data, data, kind="reals").train, data.float())
@@ -103,7 +107,7 @@ class Odd(Pairs):
     ("data", "problem"),
     [
         (Stream(), "is a Stream; give an array, a tensor, .* or a torch Dataset with a length"),
-        ("grey.npy", "is a str; give an array"),
+        ("grey.npy", "is a str; a file or folder is named by data.name"),
         (Odd(), "has rows of different shapes or types"),
         ([[1, 2], [3]], "has rows of different shapes or types"),
         ({"a": [1.0] * 20, "b": [1.0] * 19}, "has columns of 19 and of 20 rows"),

@@ -55,6 +55,13 @@ def test_arrays_in_figure_out(figure):
     assert picture.std() > 1  # something is drawn
 
 
+def test_rows_of_a_table_are_not_called_images():
+    axes = figures.loss_curves(ROWS, noun="row").axes[0]
+    assert axes.get_ylabel() == "nats per row"
+    _, labels = figures.energy_histogram(images(9), images(9), "row").axes[0].get_legend_handles_labels()
+    assert "encoded test rows" in labels
+
+
 def shown(figure):
     return np.asarray(figure.axes[0].get_images()[0].get_array())
 

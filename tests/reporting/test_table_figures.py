@@ -37,6 +37,20 @@ def test_of_many_columns_the_first_are_drawn_and_the_number_is_said(draw):
     assert "column 12" not in labels
 
 
+def test_the_names_of_many_sets_have_room_beside_one_column():
+    figure = table_figures.marginals(tables(1))
+    figure.savefig(io.BytesIO(), format="png")
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_long_names_that_differ_at_the_end_stay_apart():
+    shown = table_figures._labels(3, [f"expression of the gene {number}" for number in range(3)])
+    assert len(set(shown)) == 3
+    assert max(map(len, shown)) <= 18
+
+
 def test_histograms_hold_all_rows_also_those_beyond_the_data():
     data = {"data": np.linspace(0, 1, 100)[:, None], "samples": np.array([[-5.0], [0.5], [7.0], [0.2]])}
     (axes,) = [axes for axes in table_figures.marginals(data).axes if axes.get_title()]

@@ -38,6 +38,7 @@ def test_a_table_has_pictures_that_suit_it(finished):
     html = (finished.path / "report.html").read_text()
     for text in ("Gaussian p(x|z)", "nats per row", "Correlations", "per feature"):
         assert text in html
+    assert "nats per image" not in html
     assert "test images" not in html.split("Configuration</summary>")[0].replace("against", "")
 
 

@@ -43,6 +43,16 @@ def test_whatever_holds_data_trains(data, tmp_path):
     assert run.dataset.shape == (6, 6)
 
 
+def test_a_mapping_of_columns_is_a_table(tmp_path):
+    run = qvae.train(config(), tmp_path / "run", data={"a": IMAGES[:, 0, 0], "b": IMAGES[:, 1, 1]})
+    assert run.dataset.feature_names == ("a", "b")
+
+
+def test_a_key_beside_train_that_means_nothing_is_refused(tmp_path):
+    with pytest.raises(DataError, match="data has the key 'labels' beside 'train'; .*Allowed: .*train_labels"):
+        qvae.train(config(), tmp_path / "run", data={"train": IMAGES, "labels": [0] * 80})
+
+
 @pytest.fixture
 def finished(tmp_path):
     return qvae.train(config(), tmp_path / "run", data=IMAGES).path
