@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +15,7 @@ from qvae.ising.exact import ExactDistribution, exact_distribution
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.abilities import Remote
-from qvae.sampling.diagnostics import effective_beta, effective_sample_size, expected_total_variation, total_variation
+from qvae.sampling.diagnostics import Estimate, effective_beta, effective_sample_size, expected_total_variation, total_variation
 from qvae.sampling.sampler import LatentSampler, Moments, Samples, fault_of_moments, fault_of_samples
 from qvae.testing.problems import Problem, small
 from qvae.testing.results import Skipped, require
@@ -23,6 +24,8 @@ MAX_INFLATION = 5.0
 """Correlated rows are allowed for up to this factor between the number of samples and the effective number."""
 EXACT_TOLERANCE = 1e-6
 """Largest error of the moments of a sampler that calls itself exact."""
+BETA_TOLERANCE = 0.1
+"""By which part the temperatures of two problems may differ, beyond their errors, where a sampler has one of its own."""
 _WARM_UP_CALLS = 10  # for persistent chains, which may need few sweeps a call but some calls
 
 
@@ -46,13 +49,17 @@ def require_moments(found: Moments, hamiltonian: IsingHamiltonian) -> None:
 class Trial:
     """One sampler on one problem after the other, as a user would call it.
 
-    ``log_level`` is minus the logarithm of the false-alarm probability of one test.
+    Attributes:
+        log_level: minus the logarithm of the false-alarm probability of one test.
+        efficiency: effective samples of each drawn one, by problem.
+        betas: inverse temperatures at which problems are compared, where they are the sampler's own.
     """
 
     sampler: LatentSampler
     num_samples: int
     log_level: float
     efficiency: dict[str, float] = field(default_factory=dict)
+    betas: dict[str, float] = field(default_factory=dict)
 
     def sign_convention(self) -> str:
         """A field h > 0 favours s = -1 at any temperature; so does an aligned coupling J > 0 opposite spins."""
@@ -64,6 +71,34 @@ class Trial:
         require(bool((found.pairs < 0).all()), "J = +1 makes <s_0 s_1> positive, but E = J s_0 s_1 favours opposite spins")
         return ""
 
+    def temperature(self, cases: Sequence[Problem]) -> str:
+        """A sampler of a temperature of its own has one, above 0, for all problems."""
+        if self.sampler.capabilities.native_beta:
+            raise Skipped("it says that it samples at beta = 1")
+        found: dict[str, Estimate] = {}
+        for problem in cases:
+            if self._excluded(problem.hamiltonian) is None:
+                samples = sampled(self.sampler, problem.hamiltonian, self.num_samples)
+                beta = effective_beta(samples, problem.hamiltonian)
+                if math.isfinite(beta.value) and 0 < beta.stderr < math.inf:
+                    share = _effective_number(samples, problem.hamiltonian) / self.num_samples
+                    found[problem.name] = Estimate(beta.value, beta.stderr / math.sqrt(share))
+        require(bool(found), "no problem tells the temperature: no spin ever stands against its field, as after an optimizer")
+        precision = sum(beta.stderr**-2 for beta in found.values())
+        mean = sum(beta.value * beta.stderr**-2 for beta in found.values()) / precision
+        require(mean > 0, f"the effective beta of all problems is {mean:.3f}, but must be above 0")
+        self.betas = {
+            problem.name: found[problem.name].value
+            if problem.name in found and found[problem.name].stderr < BETA_TOLERANCE * mean
+            else mean
+            for problem in cases
+        }
+        for name, beta in found.items():
+            allowed = BETA_TOLERANCE * mean + math.sqrt(2 * self.log_level) * beta.stderr
+            text = f"effective beta {beta.value:.3f} ± {beta.stderr:.3f} of {name}, but {mean:.3f} of all problems"
+            require(abs(beta.value - mean) <= allowed, f"{text}: one temperature for all is needed")
+        return f"effective beta {mean:.3f} ± {precision**-0.5:.3f}"
+
     def distribution(self, problem: Problem) -> str:
         """Valid samples, from the exact distribution as far as that many of them can tell."""
         hamiltonian = problem.hamiltonian
@@ -72,9 +107,7 @@ class Trial:
             self.sampler.sample(hamiltonian, self.num_samples)
         samples = sampled(self.sampler, hamiltonian, self.num_samples)
         beta = effective_beta(samples, hamiltonian)
-        if not self.sampler.capabilities.native_beta:
-            raise Skipped(f"form right; temperature its own, effective beta {beta.value:.3f} ± {beta.stderr:.3f}")
-        exact = exact_distribution(hamiltonian)
+        exact = exact_distribution(self._at_its_temperature(problem))
         effective = _effective_number(samples, hamiltonian)
         self.efficiency[problem.name] = effective / self.num_samples
         deviation = self._moment_deviation(Moments.from_samples(samples, hamiltonian.to(dtype=torch.float64)), exact, effective)
@@ -92,14 +125,12 @@ class Trial:
         self._skip_excluded(hamiltonian)
         found = self.sampler.moments(hamiltonian, self.num_samples)
         require_moments(found, hamiltonian)
-        exact = exact_distribution(hamiltonian)
+        exact = exact_distribution(self._at_its_temperature(problem))
         if self.sampler.capabilities.exact:
             pairs = zip((found.spins, found.pairs), exact.moments(), strict=True)
             error = max(float((mine - true).abs().max()) for mine, true in pairs if len(true))
             require(error <= EXACT_TOLERANCE, f"called exact, but off by {error:.1e}; {EXACT_TOLERANCE:.0e} is allowed")
             return f"largest error {error:.1e}"
-        if not self.sampler.capabilities.native_beta:
-            raise Skipped("form right; temperature its own")
         return self._moment_deviation(found, exact, self.efficiency.get(problem.name, 1.0) * self.num_samples)
 
     def _moment_deviation(self, found: Moments, exact: ExactDistribution, effective: float) -> str:
@@ -196,8 +227,21 @@ class Trial:
                 continue
             raise AssertionError(f"{method.__name__} took {hamiltonian}, which its capabilities exclude")
 
+    def _at_its_temperature(self, problem: Problem) -> IsingHamiltonian:
+        """The problem that has at beta = 1 the distribution that the sampler's should be."""
+        plain = problem.hamiltonian
+        if self.sampler.capabilities.native_beta:
+            return plain
+        if not self.betas:
+            raise Skipped("form right; it has no temperature at which it could be compared")
+        beta = self.betas[problem.name]
+        return plain.replace(beta * plain.h, beta * plain.J, beta * plain.gamma)
+
+    def _excluded(self, hamiltonian: IsingHamiltonian) -> str | None:
+        return self.sampler.capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum)
+
     def _skip_excluded(self, hamiltonian: IsingHamiltonian) -> None:
-        reason = self.sampler.capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum)
+        reason = self._excluded(hamiltonian)
         if reason is not None:
             raise Skipped(reason)
 

@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+import rich.style  # noqa: F401 (it draws from Python's generator when it is first imported)
 import torch
 
 import qvae
