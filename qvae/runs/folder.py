@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from qvae.config.load import load_config
 from qvae.config.schema import Config
 from qvae.errors import RunError
 from qvae.files import atomic_write_text
+from qvae.trust import remember, remembered
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -59,6 +61,19 @@ def existing_run(path: str | Path) -> Path:
     if not (folder / CONFIG).is_file():
         raise RunError(f"{folder} is not a run folder: it holds no {CONFIG}; `qvae train` prints where its run folder is.")
     return folder
+
+
+def run_config(folder: Path, overrides: Iterable[str] = (), trust: Iterable[str] = ()) -> Config:
+    """The configuration of a run; words that the user says now are remembered for it, beside those said before.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    said = frozenset(trust)
+    config = load_config(folder / CONFIG, overrides, trust=said | remembered(folder))
+    if said:
+        remember(folder, said)
+    return config
 
 
 def latest_run(name: str | None = None) -> Path:
