@@ -24,7 +24,7 @@ from qvae.progress import Progress
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
 from qvae.reporting.report import evaluated, write_report
-from qvae.runs.assemble import Parts, assemble, num_prior_samples
+from qvae.runs.assemble import Parts, assemble, needed_words, num_prior_samples
 from qvae.runs.folder import (
     CHECKPOINT,
     CONFIG,
@@ -35,10 +35,12 @@ from qvae.runs.folder import (
     choose_folder,
     existing_run,
     keep_metrics_until,
+    run_config,
 )
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
 from qvae.sampling.abilities import Metered
+from qvae.trust import remember
 
 
 def train(
@@ -74,11 +76,15 @@ def train(
     (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
     atomic_write_text(folder / CONFIG, dump_config(config))
     atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(parts.objective.device), indent=2) + "\n")
-    return _fit_and_evaluate(folder, parts, progress)
+    return _fit_and_evaluate(folder, config, parts, progress)
 
 
 def resume(
-    folder: str | Path, overrides: Iterable[str] = (), progress: Progress | None = None, data: Any = None
+    folder: str | Path,
+    overrides: Iterable[str] = (),
+    progress: Progress | None = None,
+    data: Any = None,
+    trust: Iterable[str] = (),
 ) -> Run:
     """Continue a run from its checkpoint; without interruption it would have ended with the same weights.
 
@@ -87,6 +93,7 @@ def resume(
         overrides: ``a.b=c`` on top of the run's own configuration, as a longer ``training.epochs`` or another sampler.
         progress: told what is going on; None is silent.
         data: of a run on data from memory, as they were given to :func:`train`.
+        trust: of what the run's samplers name, as in :func:`load_run`.
 
     Raises:
         ConfigError: ``overrides`` change what a run can't change on its way.
@@ -94,8 +101,8 @@ def resume(
     """
     progress = progress or Progress()
     path = existing_run(folder)
-    before = load_config(path / CONFIG)
-    config = load_config(path / CONFIG, overrides)
+    overrides = list(overrides)
+    before, config = run_config(path), run_config(path, overrides, trust)
     if _fixed(config) != _fixed(before):
         raise ConfigError(
             f"the model, the binarization, training.seed and training.batch_size of the run in {path} can't be changed when it "
@@ -120,7 +127,7 @@ def resume(
     for stale in (EVALUATION, REPORT):  # they are of the weights before
         (path / stale).unlink(missing_ok=True)
     progress.say(f"resuming {path} at step {trainer.step} of {trainer.total_steps}")
-    return _fit_and_evaluate(path, parts, progress)
+    return _fit_and_evaluate(path, config, parts, progress)
 
 
 def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dict[str, Any]:
@@ -207,12 +214,14 @@ def _write_evaluation(run: Run, found: dict[str, Any]) -> None:
     atomic_write_text(run.path / EVALUATION, json.dumps(found, indent=2) + "\n")
 
 
-def _fit_and_evaluate(folder: Path, parts: Parts, progress: Progress) -> Run:
+def _fit_and_evaluate(folder: Path, config: Config, parts: Parts, progress: Progress) -> Run:
+    words = needed_words(config, folder)  # all of them said, or the samplers hadn't been made
+    remember(folder, words)
     try:
         parts.trainer.fit()
     finally:
         parts.close()
-    run = load_run(folder)
+    run = load_run(folder, trust=words)
     run.dataset = parts.dataset
     evaluate(run, progress=progress)
     report(run, progress)

@@ -24,6 +24,7 @@ from qvae.sampling.info import SampleInfo
 from qvae.sampling.metering import Fault, Meter, nanoseconds
 from qvae.sampling.sampler import Capabilities, Samples, SeededSampler
 from qvae.seeding import Seed
+from qvae.trust import Address, Output
 from qvae_backends.dwave_parameters import (
     access_seconds,
     check_parameters,
@@ -94,7 +95,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         solver: str | None = None,
         region: str | None = None,
         profile: str | None = None,
-        endpoint: str | None = None,
+        endpoint: Annotated[str, Address()] | None = None,
         annealing_time: Positive | None = None,
         fast_anneal: bool = False,
         anneal_schedule: Sequence[Sequence[float]] | None = None,
@@ -107,7 +108,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         timeout: Positive = 300.0,
         retries: Annotated[int, Field(ge=0)] = 3,
         retry_seconds: Positive = 1.0,
-        record: str | None = None,
+        record: Annotated[str, Output()] | None = None,
         replay: str | None = None,
         seed: Seed = None,
     ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qvae.cli.options import Set
+from qvae.cli.options import Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import make_console, print_facts, print_table, print_warning
 
@@ -170,6 +170,7 @@ def recommend(
     source: Annotated[str, typer.Argument(metavar="CONFIG_OR_RUN", help="A configuration, or a run folder.")],
     seconds: Annotated[float, typer.Option(min=1, help="Time for all measurements.")] = 60.0,
     overrides: Set = None,
+    trust: Trust = None,
 ) -> None:
     """Which sampler and settings give this prior's gradient the accuracy it needs at the least cost, on this machine."""
     from qvae.measuring.advice import recommendation_table, recommendation_text
@@ -177,7 +178,7 @@ def recommend(
 
     console = make_console()
     with ConsoleProgress(console).work("measuring") as report:
-        found = measure(source, seconds, overrides or [], lambda text, share: report(share, text))
+        found = measure(source, seconds, overrides or [], lambda text, share: report(share, text), trust or [])
     print_table(console, recommendation_table(found))
     for warning in found.warnings:
         print_warning(console, warning)

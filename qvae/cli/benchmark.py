@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qvae.cli.options import Set
+from qvae.cli.options import Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import fail, make_console, print_files, print_table
 
@@ -80,6 +80,7 @@ def training(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of training with each sampler.")] = 60.0,
     overrides: Set = None,
+    trust: Trust = None,
     out: Annotated[Path, typer.Option(help="Results go here; what is there already is not measured again.")] = Path(
         "benchmark-training"
     ),
@@ -89,10 +90,13 @@ def training(
     from qvae.measuring.benchmark import RESULTS
     from qvae.measuring.specs import parse_sampler
     from qvae.measuring.training import benchmark_training, training_table, write_training_report
+    from qvae.trust import texts
 
     console = make_console()
-    chosen = load_config(config, overrides or [])
-    specs = [parse_sampler(text) for text in sampler or []] or [chosen.sampler]
+    chosen = load_config(config, overrides or [], trust=trust or [])
+    named = [parse_sampler(text) for text in sampler or []]
+    chosen = chosen.trusting(text for spec in named for text in (spec.name, *texts(spec.options)))
+    specs = named or [chosen.sampler]
     with _continued(out), ConsoleProgress(console).work("measuring") as report:
         results = benchmark_training(chosen, specs, seconds, out, lambda text, share: report(share, text))
     print_table(console, training_table(results))

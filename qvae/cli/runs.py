@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qvae.cli.options import RunFolder, Set
+from qvae.cli.options import RunFolder, Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import (
     fail,
@@ -30,6 +30,7 @@ def train(
     model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
     sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase.")] = None,
     overrides: Set = None,
+    trust: Trust = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/... if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run folder, or the latest one.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what training would take and cost, and stop.")] = False,
@@ -45,7 +46,7 @@ def train(
     if dry_run:
         if resume:
             raise ConfigError("--dry-run is of a new run; leave --resume out.")
-        print_facts(console, workflow.plan(load_config(config, settings, model), out))
+        print_facts(console, workflow.plan(load_config(config, settings, model, trust or []), out))
         console.print("nothing was sampled or written")
         return
     if resume:
@@ -56,9 +57,9 @@ def train(
         if model is not None:
             raise ConfigError(f"--resume goes on with the model that there is; leave --model {model} out.")
         folder = out or latest_run(config)
-        finished = _resumable(progress, lambda: workflow.resume(folder, settings, progress), folder)
+        finished = _resumable(progress, lambda: workflow.resume(folder, settings, progress, trust=trust or []), folder)
     else:
-        chosen = load_config(config, settings, model)
+        chosen = load_config(config, settings, model, trust or [])
         folder = choose_folder(out, chosen)
         progress.say(f"training on {chosen.data.name} with sampler {chosen.sampler.name}")
         finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
@@ -82,7 +83,7 @@ def _resumable(progress: ConsoleProgress, work: Callable[[], Run], folder: Path)
         raise
 
 
-def evaluate(run: RunFolder, overrides: Set = None) -> None:
+def evaluate(run: RunFolder, overrides: Set = None, trust: Trust = None) -> None:
     """ELBO and importance-weighted log-likelihood, again or with other settings (--set importance_samples=1000)."""
     from qvae import workflow
     from qvae.runs.run import load_run
@@ -90,22 +91,24 @@ def evaluate(run: RunFolder, overrides: Set = None) -> None:
     console = make_console()
     sections = ("evaluation.", "data.")
     settings = [text if text.startswith(sections) else f"evaluation.{text}" for text in overrides or []]
-    opened = load_run(run, settings)
+    opened = load_run(run, settings, trust=trust or [])
     workflow.evaluate(opened, progress=ConsoleProgress(console))
     print_evaluation(console, opened)
 
 
-def report(run: RunFolder, overrides: Set = None) -> None:
+def report(run: RunFolder, overrides: Set = None, trust: Trust = None) -> None:
     """Draw the pictures again and write report.html, one file to send to a colleague."""
     from qvae import workflow
     from qvae.runs.run import load_run
 
     console = make_console()
-    print_files(console, [workflow.report(load_run(run, overrides or []), ConsoleProgress(console))])
+    opened = load_run(run, overrides or [], trust=trust or [])
+    print_files(console, [workflow.report(opened, ConsoleProgress(console))])
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Run folders.")],
+    trust: Trust = None,
     out: Annotated[Path, typer.Option(help="The HTML file; a PNG goes beside it.")] = Path("comparison.html"),
 ) -> None:
     """Runs side by side: the same numbers and pictures, for instance one run per sampler."""
@@ -114,7 +117,7 @@ def compare(
     from qvae.runs.run import load_run
 
     console = make_console()
-    opened = [load_run(run) for run in runs]
+    opened = [load_run(run, trust=trust or []) for run in runs]
     files = workflow.compare(opened, out)
     print_table(console, comparison_table(opened))
     print_files(console, files)

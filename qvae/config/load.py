@@ -18,10 +18,14 @@ from pydantic import ValidationError
 from qvae.config.messages import in_our_words, is_of_another_branch, short
 from qvae.config.schema import BackendSpec, Config, ModelConfig, SamplerConfig
 from qvae.errors import ConfigError, nearest
+from qvae.trust import Trust, texts
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any] | None = None, overrides: Iterable[str] = (), model: str | None = None
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+    model: str | None = None,
+    trust: Iterable[str] = (),
 ) -> Config:
     """Read a configuration; keys that it leaves out have the defaults of :class:`~qvae.config.schema.Config`.
 
@@ -30,6 +34,8 @@ def load_config(
         overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
         model: a kind of model, at its own settings for the shipped ``source``, as in ``digits-<kind>.yaml``, where there are
             some, and else at its defaults, with the source's ``model`` section left out; None is the source's own.
+        trust: of what a file says, the import paths, addresses and files to write that its samplers may use, each the very
+            text; those in ``overrides`` need not be repeated. What comes from Python or is shipped is trusted.
 
     Raises:
         ConfigError: the source isn't there or isn't YAML, a key is unknown or given twice, a value has the wrong type
@@ -46,7 +52,7 @@ def load_config(
         assignment.apply_to(tree)
     try:
         # JSON's strict mode takes no text for a number and no 1 for true, but takes lists for tuples.
-        return Config.model_validate_json(json.dumps(tree), strict=True)
+        config = Config.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if not is_of_another_branch(fault)]
 
@@ -54,6 +60,9 @@ def load_config(
             return next((a.origin for a in reversed(assignments) if a.touches(keys)), origin)
 
         raise ConfigError("\n".join(in_our_words(fault, origin_of) for fault in faults)) from None
+    if _is_file(source):
+        config._trust = Trust(frozenset(trust)).and_(text for a in assignments for text in texts(a.value))
+    return config
 
 
 def model_kinds() -> tuple[str, ...]:
@@ -143,7 +152,7 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
         return "in the keys given", _plain(source, "in the keys given")
     name = "digits" if source is None else str(source)
     path = Path(os.path.expanduser(name))
-    if source is not None and os.path.isfile(path):
+    if _is_file(source):
         origin = f"in {path}"
         try:
             text = path.read_text(encoding="utf-8")
@@ -160,6 +169,11 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
         sections = ", ".join(Config.model_fields)
         raise ConfigError(f"a configuration holds sections ({sections}), but there is {short(keys)} {origin}.")
     return origin, _plain(keys or {}, origin)
+
+
+def _is_file(source: str | Path | Mapping[str, Any] | None) -> bool:
+    """Whether it names a file, which may be a stranger's, rather than what is shipped or said in Python."""
+    return isinstance(source, str | Path) and os.path.isfile(os.path.expanduser(source))
 
 
 class _Loader(yaml.SafeLoader):

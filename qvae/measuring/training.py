@@ -155,7 +155,7 @@ def _piece(
 
 def _train_apart(config: Config, folder: Path, seconds: float, progress: Callable[[float], None]) -> dict[str, Any]:
     """Train in a fresh process, whose memory is then that of this training alone; returns its peak memory."""
-    process = multiprocessing.get_context("spawn").Process(target=_train, args=(dump_config(config), str(folder)))
+    process = multiprocessing.get_context("spawn").Process(target=_train, args=(config, folder))
     process.start()
     started = time.perf_counter()
     try:
@@ -175,17 +175,14 @@ def _train_apart(config: Config, folder: Path, seconds: float, progress: Callabl
     return outcome
 
 
-def _train(config: str, folder: str) -> None:
+def _train(config: Config, folder: Path) -> None:
     """In the process: train by the public path, and keep every model that is saved on the way."""
-    where = Path(folder)
-    file = where / "benchmark.yaml"
-    file.write_text(config, encoding="utf-8")
     memory: dict[str, Any] = {}
     ended = threading.Event()
-    watcher = threading.Thread(target=_keep_models, args=(where, memory, ended), daemon=True)
+    watcher = threading.Thread(target=_keep_models, args=(folder, memory, ended), daemon=True)
     watcher.start()
     try:
-        qvae.train(file, out=where / "run")
+        qvae.train(config, out=folder / "run")
         outcome = memory
     except Exception as error:
         # Whatever a sampler does wrong is told in the table.
@@ -193,7 +190,7 @@ def _train(config: str, folder: str) -> None:
     finally:
         ended.set()
         watcher.join()
-    atomic_write_text(where / _OUTCOME, json.dumps(outcome))
+    atomic_write_text(folder / _OUTCOME, json.dumps(outcome))
 
 
 def _keep_models(folder: Path, memory: dict[str, Any], ended: threading.Event) -> None:

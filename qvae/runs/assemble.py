@@ -29,6 +29,7 @@ from qvae.progress import Progress
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
 from qvae.sampling import registry
 from qvae.sampling.abilities import Metered, native_graph
+from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.metrics import Metrics
 from qvae.training.objectives.boltzmann import BoltzmannObjective
@@ -156,16 +157,28 @@ def make_model(config: ModelConfig, statistics: Statistics, edges: Tensor | None
 
 
 def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: int) -> LatentSampler:
-    """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes."""
+    """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes.
+
+    Raises:
+        SamplerError: it can't be made, or needs a word that the user of the configuration hasn't said.
+    """
     seed = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
-    return registry.make_sampler(chosen, chosen.options.get("seed", seed), folder)
+    return registry.make_sampler(chosen, chosen.options.get("seed", seed), folder, config.trust)
 
 
 def generation_sampler(config: Config, folder: Path, name: str | None = None) -> LatentSampler:
     """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
     configured = config.generation.sampler or config.sampler
-    chosen = configured if name in (None, configured.name) else SamplerConfig(name=name)
-    return make_sampler(chosen, config, folder, purpose=2)
+    if name in (None, configured.name):
+        return make_sampler(configured, config, folder, purpose=2)
+    return make_sampler(SamplerConfig(name=name), config.trusting([name]), folder, purpose=2)
+
+
+def needed_words(config: Config, folder: Path) -> set[str]:
+    """All that the samplers of a run need the user's word for."""
+    fallback = config.training.fallback
+    chosen = (config.sampler, config.generation.sampler, fallback and SamplerConfig(name=fallback))
+    return {need.text for spec in chosen if spec for need in SAMPLERS.needs(spec, folder)}
 
 
 def save_run(folder: Path, config: Config, trainer: Trainer) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from qvae.config.load import load_config
 from qvae.config.schema import Config
 from qvae.errors import RunError
 from qvae.files import atomic_write_text
+from qvae.trust import remember, remembered
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -40,6 +44,7 @@ def choose_folder(out: str | Path | None, config: Config) -> Path:
         folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, so no run can be written there; choose another --out.")
+    _require_plain(folder)
     if (folder / CHECKPOINT).exists() or (folder / MODEL).exists():
         raise RunError(f"{folder} already holds a run; add --resume to continue it, or choose another --out.")
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
@@ -51,14 +56,41 @@ def existing_run(path: str | Path) -> Path:
     """The folder, if it is a run.
 
     Raises:
-        RunError: it doesn't exist or holds no run.
+        RunError: it doesn't exist or holds no run, or something in it leads out of it.
     """
     folder = Path(path)
     if not folder.exists():
         raise RunError(f"there is no folder {folder}; `qvae train` prints where its run folder is.")
     if not (folder / CONFIG).is_file():
         raise RunError(f"{folder} is not a run folder: it holds no {CONFIG}; `qvae train` prints where its run folder is.")
+    _require_plain(folder)
     return folder
+
+
+def _require_plain(folder: Path) -> None:
+    """Raise unless all in a folder are files and folders: what a link leads to would be read, shown or overwritten."""
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            mode = os.lstat(os.path.join(above, name)).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                what = "a link" if stat.S_ISLNK(mode) else "no file, but a device or pipe"
+                raise RunError(
+                    f"{os.path.join(above, name)} is {what}; a run folder holds its files themselves: remove it, or put a "
+                    "copy in its place."
+                )
+
+
+def run_config(folder: Path, overrides: Iterable[str] = (), trust: Iterable[str] = ()) -> Config:
+    """The configuration of a run; words that the user says now are remembered for it, beside those said before.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    said = frozenset(trust)
+    config = load_config(folder / CONFIG, overrides, trust=said | remembered(folder))
+    if said:
+        remember(folder, said)
+    return config
 
 
 def latest_run(name: str | None = None) -> Path:

@@ -15,14 +15,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
-from qvae.config.load import load_config
 from qvae.config.schema import Config, ModelConfig
 from qvae.data.dataset import Dataset, same_shape
 from qvae.errors import DataError, RunError, SamplerError
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import generation_sampler, make_dataset, make_model
-from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics
+from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics, run_config
 from qvae.runs.old_checkpoints import upgraded
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
@@ -135,20 +134,26 @@ class Run:
         return {"h": hamiltonian.h, "J": hamiltonian.J, "gamma": hamiltonian.gamma}
 
 
-def load_run(path: str | Path, overrides: Iterable[str] = (), data: Any = None) -> Run:
+def load_run(
+    path: str | Path, overrides: Iterable[str] = (), data: Any = None, trust: Iterable[str] = ()
+) -> Run:
     """Open a run folder; the data isn't needed, no pickle is read, and a run from CUDA opens on the CPU where there is none.
 
     Args:
         path: the folder.
         overrides: ``a.b=c`` on top of the run's configuration, as ``data.root=FOLDER`` for data that has moved.
         data: of a run that was trained on data from memory, as they were given to :func:`qvae.train`.
+        trust: of what its samplers name, the import paths, addresses and files outside of it that may be used, as in
+            :func:`~qvae.config.load.load_config`; they are remembered for this folder.
 
     Raises:
         RunError: it isn't a run, or its model is missing, damaged, or of another configuration.
         DataError: ``data`` are of another shape.
     """
-    folder = existing_run(path)
-    config = load_config(folder / CONFIG, overrides)
+    folder, overrides = existing_run(path), list(overrides)
+    config = run_config(folder, overrides, trust)
+    # A run is looked at, whosever it is: that fetches nothing.
+    config.data.download = config.data.download and any(text.startswith("data.download") for text in overrides)
     if not (folder / MODEL).exists():
         raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
     state = upgraded(load_checkpoint(folder / MODEL), config.model.latent)
