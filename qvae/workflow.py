@@ -68,6 +68,8 @@ def train(
     config = _settled(config if isinstance(config, Config) else load_config(config), data)
     with new_folder(out, config) as folder:
         parts = assemble(folder, config, progress, data)
+        if isinstance(parts.objective.sampler, Metered):
+            parts.objective.sampler.begin()
         for remark in parts.dataset.remarks:
             progress.say(remark)
         (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
