@@ -121,7 +121,8 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         self.spin_reversal, self.chain_strength, self.chain_breaks = spin_reversal, chain_strength, chain_breaks
         self.timeout = timeout
         self.record, self.replay = (None if file is None else Path(file).expanduser() for file in (record, replay))
-        self.meter = Meter(max_qpu_seconds, "max_qpu_seconds", "annealer.json", retries, retry_seconds)
+        ledger = "annealer.json" if replay is None else "annealer-replay.json"  # where nothing is really spent
+        self.meter = Meter(max_qpu_seconds, "max_qpu_seconds", ledger, retries, retry_seconds)
         self.temperature = Temperature(beta)
         self._broken = 0.0  # part of the reads with broken chains, as far as seen
         self._last_read: np.ndarray | None = None
@@ -309,9 +310,9 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
             try:
                 check_parameters(self._parameters, line.structure)
                 if self.record is not None:
-                    line = RecordingSolver(line, self.record, self.meter.calls)
+                    line = RecordingSolver(line, self.record, self.meter.calls, self.meter.seconds)
                 elif self.replay is not None:
-                    line.rewind(self.meter.calls)
+                    self._rewind(line)
             except BaseException:
                 line.close()
                 raise
@@ -385,8 +386,19 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         self.meter.calls, self._broken = state["submissions"], state["broken"]
         last: Tensor | None = state.get("last_read")
         self._last_read = None if last is None else last.numpy()
-        if self._line is not None:
-            self._line.rewind(self.meter.calls)
+        self._rewind(self._line)
+
+    def begin(self) -> None:
+        """Calls are counted from 0, and a recording begins anew, or is played from its begin."""
+        super().begin()
+        self._rewind(self._line)
+
+    def _rewind(self, line: Solver | None) -> None:
+        """Have the connection go on where the run does."""
+        if line is not None:
+            line.rewind(self.meter.calls, self.meter.seconds)
+        if isinstance(line, RecordedSolver):
+            self.meter.set_right(line.seconds)
 
     def close(self) -> None:
         """Release the connection."""

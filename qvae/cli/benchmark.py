@@ -12,6 +12,7 @@ import typer
 from qvae.cli.options import Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import fail, make_console, print_files, print_table
+from qvae.files import from_here, from_user
 
 app = typer.Typer(help="Measure samplers, or training with them, side by side.", no_args_is_help=True)
 
@@ -38,13 +39,14 @@ def samplers(
     from rich.text import Text
 
     from qvae.config.load import load_config
-    from qvae.measuring.benchmark import RESULTS, run_benchmark
+    from qvae.measuring.benchmark import run_benchmark
+    from qvae.measuring.folder import RESULTS
     from qvae.measuring.problems import DEFAULT_PROBLEMS, make_problem
     from qvae.measuring.report import overview_table, sampler_table, write_sampler_report
     from qvae.measuring.specs import local_samplers, parse_sampler
     from qvae.training.devices import choose_device
 
-    console = make_console()
+    console, out = make_console(), from_user(out)
     device = load_config(None, [f"training.device={device}"]).training.device  # says what a device is called
     if not console.is_terminal:
         console.width = max(100, console.width)  # the tables'
@@ -87,12 +89,12 @@ def training(
 ) -> None:
     """Images per second, where the time goes, memory and likelihood against time, with one sampler and another."""
     from qvae.config.load import load_config
-    from qvae.measuring.benchmark import RESULTS
+    from qvae.measuring.folder import RESULTS
     from qvae.measuring.specs import parse_sampler
     from qvae.measuring.training import benchmark_training, training_table, write_training_report
     from qvae.trust import texts
 
-    console = make_console()
+    console, out = make_console(), from_user(out)
     chosen = load_config(config, overrides or [], trust=trust or [])
     named = [parse_sampler(text) for text in sampler or []]
     chosen = chosen.trusting(text for spec in named for text in (spec.name, *texts(spec.options)))
@@ -109,4 +111,4 @@ def _continued(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        fail(f"interrupted; the same command goes on with what {out} holds", 130)
+        fail(f"interrupted; the same command goes on with what {from_here(out)} holds", 130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import (
     fail,
     from_here,
+    leave_output,
     make_console,
     print_evaluation,
     print_facts,
@@ -20,6 +22,8 @@ from qvae.cli.show import (
     print_table,
 )
 from qvae.errors import ConfigError, DataError, QvaeError, RunError
+from qvae.files import from_user
+from qvae.progress import Progress, Sturdy
 
 if TYPE_CHECKING:
     from qvae.runs.run import Run
@@ -38,10 +42,11 @@ def train(
     """Train a model, evaluate it, and leave a run folder."""
     from qvae import workflow
     from qvae.config.load import load_config
-    from qvae.runs.folder import CONFIG, REPORT, choose_folder, latest_run
+    from qvae.config.paths import settled
+    from qvae.runs.folder import CONFIG, REPORT, latest_run, new_folder
 
     console = make_console()
-    progress = ConsoleProgress(console)
+    progress = Sturdy(ConsoleProgress(console))
     settings = [*([f"sampler.name={sampler}"] if sampler else []), *(overrides or [])]
     if dry_run:
         if resume:
@@ -56,28 +61,38 @@ def train(
             raise ConfigError(f"--resume goes on with the configuration in {out}; leave {config!r} out, or use --set.")
         if model is not None:
             raise ConfigError(f"--resume goes on with the model that there is; leave --model {model} out.")
-        folder = out or latest_run(config)
+        # The run may have been started with these settings, or be given them now.
+        wanted = config and [settled(load_config(config, keys)) for keys in (settings, [])]
+        folder = out or latest_run(wanted or None)
         finished = _resumable(progress, lambda: workflow.resume(folder, settings, progress, trust=trust or []), folder)
     else:
         chosen = load_config(config, settings, model, trust or [])
-        folder = choose_folder(out, chosen)
-        progress.say(f"training on {chosen.data.name} with sampler {chosen.sampler.name}")
-        finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
+        with new_folder(out, chosen) as folder:
+            progress.say(f"training on {chosen.data.name} with sampler {chosen.sampler.name}")
+            finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
     print_evaluation(console, finished)
     path = from_here(finished.path)
-    console.print(f"run folder: {path}\nreport: {path / REPORT}", style="bold", soft_wrap=True)
+    console.print(f"run folder: {path}", style="bold", soft_wrap=True)
+    if (finished.path / REPORT).exists():
+        console.print(f"report: {path / REPORT}", style="bold", soft_wrap=True)
 
 
-def _resumable(progress: ConsoleProgress, work: Callable[[], Run], folder: Path) -> Run:
+def _resumable(progress: Progress, work: Callable[[], Run], folder: Path) -> Run:
     """Do the work; where it is cut short, say how to go on."""
     try:
         return work()
     except (KeyboardInterrupt, QvaeError, OSError) as error:
         from qvae.runs.folder import CHECKPOINT
 
+        folder = from_user(folder)
         refused = isinstance(error, ConfigError | DataError | RunError)
-        if not refused and (folder / CHECKPOINT).exists():
-            progress.say(f"to go on from the last checkpoint: qvae train --resume --out {folder}")
+        can_go_on = not refused and (folder / CHECKPOINT).exists()
+        how = f"to go on from the last checkpoint: qvae train --resume --out {shlex.quote(str(from_here(folder)))}"
+        if isinstance(error, BrokenPipeError):
+            leave_output()
+            fail(f"nobody reads the output any more, so this was stopped; {how}", 141)
+        if can_go_on:
+            progress.say(how)
         if isinstance(error, KeyboardInterrupt):
             fail("interrupted", 130)
         raise

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from qvae.files import from_here
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +55,12 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def leave_output() -> None:
+    """Write to nowhere from now on: the reader of the output has left, and what is still buffered would fail at the end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_table(console: Console, found: Table) -> None:
     """A table with its note."""
     from rich import box
@@ -88,11 +98,6 @@ def print_files(console: Console, files: Iterable[Path]) -> None:
     """Files that were written."""
     for file in files:
         console.print(f"wrote {from_here(file)}", soft_wrap=True)
-
-
-def from_here(path: Path) -> Path:
-    """A path as short as it can be typed: from the working folder where it is inside."""
-    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
 
 
 def print_evaluation(console: Console, run: Run) -> None:
