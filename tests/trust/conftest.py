@@ -6,6 +6,9 @@ import threading
 import pytest
 import yaml
 
+from qvae.checkpoint import load_checkpoint, save_checkpoint
+from qvae.config.schema import SamplerConfig
+
 TOKEN = "DEV-0123456789abcdef0123456789abcdef01234567"
 
 
@@ -48,8 +51,11 @@ def hostile(small_run):
         for name, keys in sections.items():
             tree[name] |= keys
         file.write_text(yaml.safe_dump(tree))
-        if not keep_samples:
-            (small_run / "prior_samples.safetensors").unlink(missing_ok=True)
+        samples = small_run / "prior_samples.safetensors"
+        if keep_samples:  # as if drawn by the sampler that is named now
+            save_checkpoint(samples, load_checkpoint(samples) | {"sampler": SamplerConfig(**tree["sampler"]).label})
+        else:
+            samples.unlink(missing_ok=True)
         return small_run
 
     return change
