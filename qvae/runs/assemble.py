@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qvae.checkpoint import save_checkpoint
+from qvae.config.load import parse_backend
 from qvae.config.schema import MEMORY, Config, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
@@ -164,7 +165,7 @@ def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: i
 def generation_sampler(config: Config, folder: Path, name: str | None = None) -> LatentSampler:
     """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
     configured = config.generation.sampler or config.sampler
-    chosen = configured if name in (None, configured.name) else SamplerConfig(name=name)
+    chosen = configured if name in (None, configured.name) else SamplerConfig.model_validate(parse_backend(name).model_dump())
     return make_sampler(chosen, config, folder, purpose=2)
 
 
