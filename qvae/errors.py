@@ -54,6 +54,17 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"{hint}Allowed: {', '.join(names) if names else 'nothing here'}"
 
 
+def in_a_line(error: BaseException) -> str:
+    """What any exception says, for the middle of a sentence.
+
+    >>> in_a_line(ValueError("two\\nlines.")), in_a_line(KeyboardInterrupt())
+    ('ValueError: two lines', 'KeyboardInterrupt')
+    """
+    text = " ".join(str(error).split()).rstrip(".")
+    name = "" if isinstance(error, QvaeError) else type(error).__name__
+    return ": ".join(part for part in (name, text) if part)
+
+
 def install_line(extra: str | None = None) -> str:
     """How to install this package with an extra, as a remedy; it is on no index, where others may have taken its name.
 

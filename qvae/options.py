@@ -64,10 +64,16 @@ def checked(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a value isn't of the type or in the range that its annotation says.
     """
+    annotations = annotations_of(cls)
+    return {name: _checked(name, value, annotations.get(name, Any)) for name, value in options.items()}
+
+
+def annotations_of(cls: type) -> dict[str, Any]:
+    """What a class says of its options, by their names; those of the parents included."""
     annotations: dict[str, Any] = {}
     for parent in _initializers(cls):
         annotations = _annotations(parent.__init__) | annotations
-    return {name: _checked(name, value, annotations.get(name, Any)) for name, value in options.items()}
+    return annotations
 
 
 def checked_options(init: F) -> F:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qvae.errors import QvaeError, install_line, nearest
-from qvae.options import checked, named_parameters, takes_only_named
+from qvae.options import annotations_of, checked, named_parameters, takes_only_named
+from qvae.trust import OWN, Code, Need, Trust, needs
 
 if TYPE_CHECKING:
     from qvae.config.schema import BackendSpec
@@ -44,8 +47,8 @@ class _Unavailable(Exception):
 class Registry(Generic[T]):
     """The backends of one kind: subclasses of a contract, which packages register as entry points of a group.
 
-    A name with a colon is no entry point but an import path, ``my_module:MySampler``, for a class that is not packaged yet. It
-    runs that module's code: take such names from the user's own words or file, never from a run folder of somebody else.
+    A name with a colon is no entry point but an import path, ``my_module:MySampler``, for a class that is not packaged yet.
+    :meth:`load` takes what it is given for the user's own words; :meth:`make` is for what a file may have said.
 
     Args:
         group: of the entry points, such as ``qvae.samplers``.
@@ -90,14 +93,38 @@ class Registry(Generic[T]):
         backend.name = name
         return backend
 
-    def make(self, spec: BackendSpec, seed: int | None) -> T:
+    def make(self, spec: BackendSpec, seed: int | None, trust: Trust = OWN, folder: Path | None = None) -> T:
         """The backend that a specification names, with this seed if it takes one.
 
+        Args:
+            spec: name and options.
+            seed: of the backend.
+            trust: what the user has said of it.
+            folder: of the run that it is of.
+
         Raises:
-            QvaeError: as :meth:`load`.
+            QvaeError: as :meth:`load`, or the specification needs a word that the user hasn't said.
         """
+        self.require_words(spec, trust, folder)
         seeded = {"seed": seed} if "seed" in self.options(spec.name) else {}
         return self.load(spec.name, dict(spec.options) | seeded)
+
+    def require_words(self, spec: BackendSpec, trust: Trust, folder: Path | None = None) -> None:
+        """Raise (``error``) where a specification needs a word that the user hasn't said; nothing of it is imported before."""
+        for need in () if trust.everything else self.needs(spec, folder):
+            if not need.is_said_by(trust):
+                raise self.error(
+                    f"{self.word} {spec.name!r} would {need.verb} {need.text}, which a file says and you haven't; if you know "
+                    f"it, add --trust '{need.text}', in Python trust=[{need.text!r}]."
+                )
+
+    def needs(self, spec: BackendSpec, folder: Path | None = None) -> Iterator[Need]:
+        """All in a specification that needs the user's word, the code first that the rest takes to be seen."""
+        if ":" in spec.name:
+            yield Need(Code.verb, spec.name)
+        annotations = annotations_of(self.find(spec.name))
+        for option, value in spec.options.items():
+            yield from needs(annotations.get(option, Any), value, folder)
 
     def options(self, name: str) -> dict[str, Any]:
         """The options of a backend and their defaults; ``inspect.Parameter.empty`` stands for one that must be given.

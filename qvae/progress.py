@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 Report = Callable[[float, str], None]
 """Takes the part of the work that is done, 0 to 1, and the latest figures in words, which may be empty."""
 
 
 class Progress:
-    """Whoever watches; this one looks away, and a subclass shows what it is told."""
+    """Whoever watches; this one looks away, and a subclass shows what it is told.
+
+    Attributes:
+        failure: why nothing is shown any more; None as long as it is.
+    """
+
+    failure: Exception | None = None
 
     @contextmanager
     def work(self, name: str) -> Iterator[Report]:
@@ -22,6 +30,47 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """A sentence about something that looks wrong; it begins in lower case and has no period."""
+
+
+class Sturdy(Progress):
+    """Tells another one until that fails, then nobody: a display that fails costs itself, and not the work."""
+
+    def __init__(self, display: Progress) -> None:
+        self._display = display
+
+    @classmethod
+    def around(cls, display: Progress | None) -> Sturdy:
+        """The display, made sturdy; None looks away."""
+        return display if isinstance(display, cls) else cls(display or Progress())
+
+    @contextmanager
+    def work(self, name: str) -> Iterator[Report]:
+        """As the display's, which is told of the end in any case."""
+        with ExitStack() as stack:
+            shown = ExitStack()
+            report = self._tried(lambda: shown.enter_context(self._display.work(name)))
+            stack.callback(self._tried, shown.close, is_last=True)
+            yield lambda share, figures: self._tried(lambda: report(share, figures))
+
+    def say(self, text: str) -> None:
+        """Passed on."""
+        self._tried(lambda: self._display.say(text))
+
+    def warn(self, text: str) -> None:
+        """Passed on."""
+        self._tried(lambda: self._display.warn(text))
+
+    def _tried(self, tell: Callable[[], Any], is_last: bool = False) -> Any:
+        if self.failure is not None and not is_last:
+            return None
+        try:
+            return tell()
+        except Exception as error:
+            if self.failure is None:
+                self.failure = error
+                with suppress(Exception):  # such as a warning that is an error, or has nowhere to go
+                    warnings.warn(f"the display of progress failed ({error!r}); work goes on without it", stacklevel=2)
+            return None
 
 
 def counter(report: Report, total: int) -> Callable[[int], None]:

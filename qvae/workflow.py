@@ -15,16 +15,17 @@ import torch
 import qvae
 from qvae.checkpoint import load_checkpoint
 from qvae.config.load import dump_config, load_config
+from qvae.config.paths import settled
 from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig
-from qvae.errors import ConfigError, RunError
+from qvae.errors import ConfigError, RunError, in_a_line
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
-from qvae.files import atomic_write_text
-from qvae.progress import Progress
+from qvae.files import atomic_write_text, from_here, from_user
+from qvae.progress import Progress, Sturdy
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
 from qvae.reporting.report import evaluated, write_report
-from qvae.runs.assemble import Parts, assemble, num_prior_samples
+from qvae.runs.assemble import Parts, assemble, needed_words, num_prior_samples
 from qvae.runs.folder import (
     CHECKPOINT,
     CONFIG,
@@ -35,10 +36,15 @@ from qvae.runs.folder import (
     choose_folder,
     existing_run,
     keep_metrics_until,
+    new_folder,
+    run_config,
 )
+from qvae.runs.lock import writing
 from qvae.runs.old_checkpoints import upgraded
-from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
+from qvae.runs.run import Run, load_run, require_same_data, require_same_model
 from qvae.sampling.abilities import Metered
+from qvae.training.trainer import Trainer
+from qvae.trust import remember
 
 
 def train(
@@ -61,24 +67,27 @@ def train(
         ConfigError, DataError, SamplerError, RunError: something is wrong with what was asked for, found before training.
         TrainingDiverged: the surrogate is no longer finite.
     """
-    progress = progress or Progress()
+    progress = Sturdy.around(progress)
     config = _settled(config if isinstance(config, Config) else load_config(config), data)
-    folder = choose_folder(out, config)
-    parts = assemble(folder, config, progress, data)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the run folder {folder} can't be made: {error.strerror}; choose another --out.") from error
-    for remark in parts.dataset.remarks:
-        progress.say(remark)
-    (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
-    atomic_write_text(folder / CONFIG, dump_config(config))
-    atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(parts.objective.device), indent=2) + "\n")
-    return _fit_and_evaluate(folder, parts, progress)
+    with new_folder(out, config) as folder:
+        parts = assemble(folder, config, progress, data)
+        if isinstance(parts.objective.sampler, Metered):
+            parts.objective.sampler.begin()
+        for remark in parts.dataset.remarks:
+            progress.say(remark)
+        (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
+        # In this order: a folder with a configuration alone may be its user's.
+        atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(parts.objective.device), indent=2) + "\n")
+        atomic_write_text(folder / CONFIG, dump_config(config))
+        return _fit_and_evaluate(folder, config, parts, progress)
 
 
 def resume(
-    folder: str | Path, overrides: Iterable[str] = (), progress: Progress | None = None, data: Any = None
+    folder: str | Path,
+    overrides: Iterable[str] = (),
+    progress: Progress | None = None,
+    data: Any = None,
+    trust: Iterable[str] = (),
 ) -> Run:
     """Continue a run from its checkpoint; without interruption it would have ended with the same weights.
 
@@ -87,40 +96,57 @@ def resume(
         overrides: ``a.b=c`` on top of the run's own configuration, as a longer ``training.epochs`` or another sampler.
         progress: told what is going on; None is silent.
         data: of a run on data from memory, as they were given to :func:`train`.
+        trust: of what the run's samplers name, as in :func:`load_run`.
 
     Raises:
         ConfigError: ``overrides`` change what a run can't change on its way.
         RunError: there is nothing to resume, the checkpoint is damaged, or it is of another model.
     """
-    progress = progress or Progress()
+    progress = Sturdy.around(progress)
     path = existing_run(folder)
-    before = load_config(path / CONFIG)
-    config = load_config(path / CONFIG, overrides)
-    if _fixed(config) != _fixed(before):
-        raise ConfigError(
-            f"the model, the binarization, training.seed and training.batch_size of the run in {path} can't be changed when it "
-            "is resumed; start a new run."
-        )
+    overrides = list(overrides)
+    with writing(path):
+        before, config = run_config(path), settled(run_config(path, overrides, trust))
+        if _fixed(config) != _fixed(before):
+            raise ConfigError(
+                f"the model, the binarization, training.seed and training.batch_size of the run in {path} can't be changed "
+                "when it is resumed; start a new run."
+            )
+        parts = _resumed_parts(path, config, before, progress, data)
+        trainer = parts.trainer
+        if trainer.is_finished and (path / EVALUATION).exists():
+            parts.close(progress.warn)
+            progress.say(
+                f"{from_here(path)} is finished, at step {trainer.step} of {trainer.total_steps}; for a longer training ask "
+                "for more epochs: --set training.epochs=NUMBER"
+            )
+            return _with_report(load_run(path, data=data, trust=trust), progress)
+        keep_metrics_until(path, trainer.step)
+        if config != before:
+            atomic_write_text(path / CONFIG, dump_config(config))
+        progress.say(f"resuming {from_here(path)} at step {trainer.step} of {trainer.total_steps}")
+        return _fit_and_evaluate(path, config, parts, progress)
+
+
+def _resumed_parts(path: Path, config: Config, before: Config, progress: Progress, data: Any) -> Parts:
+    """What a run goes on with, in the state of its checkpoint."""
     if not (path / CHECKPOINT).exists():
         raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
-    state = upgraded(load_checkpoint(path / CHECKPOINT))
+    state = upgraded(load_checkpoint(path / CHECKPOINT), config.model.latent)
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     parts = assemble(path, config, progress, data, state.get("edges"))
-    require_same_shape(parts.dataset, tuple(state.get("image_shape", ())), path)
     if config.sampler != before.sampler:
         state["sampler"] = {}
-    trainer = parts.trainer
     try:
-        trainer.load_state_dict(state)
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        require_same_data(parts.dataset, tuple(state.get("image_shape", ())), state.get("data"), path)
+        parts.trainer.load_state_dict(state)
+    except BaseException as error:
+        parts.close(progress.warn)
+        if not isinstance(error, KeyError | RuntimeError | ValueError | TypeError):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({reason}); train anew.") from error
-    keep_metrics_until(path, trainer.step)
-    atomic_write_text(path / CONFIG, dump_config(config))
-    for stale in (EVALUATION, REPORT):  # they are of the weights before
-        (path / stale).unlink(missing_ok=True)
-    progress.say(f"resuming {path} at step {trainer.step} of {trainer.total_steps}")
-    return _fit_and_evaluate(path, parts, progress)
+    return parts
 
 
 def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dict[str, Any]:
@@ -137,7 +163,7 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
         last = parts.generating or sampler
         at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
     finally:
-        parts.close()
+        parts.close(lambda text: None)
     seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""
     found: dict[str, Any] = {
         "latent spins": hamiltonian.num_spins,
@@ -164,29 +190,35 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progr
         run: with its data within reach.
         settings: other settings than the run's own.
         progress: told what is going on; None is silent.
+
+    Raises:
+        RunError: another process writes into the run's folder.
     """
 
     def draw(count: int) -> PriorSamples:
         return PriorSamples(run.prior_spins(count), run.samples_warning)
 
-    found = evaluate_model(run.model, run.dataset, settings or run.config.evaluation, draw, progress)
-    _write_evaluation(run, found.to_dict())
-    return found
+    with writing(run.path):
+        found = evaluate_model(run.model, run.dataset, settings or run.config.evaluation, draw, Sturdy.around(progress))
+        _write_evaluation(run, found.to_dict())
+        return found
 
 
 def report(run: Run, progress: Progress | None = None) -> Path:
-    """Draw a run's pictures and write its ``report.html``.
+    """Draw a run's pictures and write its ``report.html``; a picture that can't be drawn is left out, with a warning.
 
     Raises:
-        RunError: the run was never evaluated, or by a version that knew less.
+        RunError: the run was never evaluated, or by a version that knew less, or another process writes into its folder.
     """
-    found = evaluated(run)
-    started = time.perf_counter()
-    with (progress or Progress()).work("drawing pictures") as tell:
-        files = draw_pictures(run, lambda share: tell(share, ""))
-    found["seconds"]["pictures"] = round(time.perf_counter() - started, 2)
-    _write_evaluation(run, found)
-    return write_report(run, files)
+    progress = Sturdy.around(progress)
+    with writing(run.path):
+        found = evaluated(run)
+        started = time.perf_counter()
+        with progress.work("drawing pictures") as tell:
+            files = draw_pictures(run, lambda share: tell(share, ""), progress.warn)
+        found["seconds"]["pictures"] = round(time.perf_counter() - started, 2)
+        _write_evaluation(run, found)
+        return write_report(run, files)
 
 
 def compare(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
@@ -200,22 +232,43 @@ def compare(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
     for run in runs:
         if not (run.path / REPORT).exists():
             report(run)
-    return write_comparison(runs, out)
+    return write_comparison(runs, from_user(out))
 
 
 def _write_evaluation(run: Run, found: dict[str, Any]) -> None:
     atomic_write_text(run.path / EVALUATION, json.dumps(found, indent=2) + "\n")
 
 
-def _fit_and_evaluate(folder: Path, parts: Parts, progress: Progress) -> Run:
+def _fit_and_evaluate(folder: Path, config: Config, parts: Parts, progress: Progress) -> Run:
+    words = needed_words(config, folder)  # all of them said, or the samplers hadn't been made
+    remember(folder, words)
+    trainer, first, save = parts.trainer, parts.trainer.step, parts.trainer.save
+
+    def save_anew(trainer: Trainer) -> None:
+        if trainer.step > first:
+            for stale in (EVALUATION, REPORT):  # they are of the weights before
+                (folder / stale).unlink(missing_ok=True)
+        save(trainer)
+
+    trainer.save = save_anew
     try:
-        parts.trainer.fit()
+        trainer.fit()
     finally:
-        parts.close()
-    run = load_run(folder)
+        parts.close(progress.warn)
+    run = load_run(folder, trust=words)
     run.dataset = parts.dataset
-    evaluate(run, progress=progress)
-    report(run, progress)
+    if run.evaluation is None:
+        evaluate(run, progress=progress)
+    return _with_report(run, progress)
+
+
+def _with_report(run: Run, progress: Progress) -> Run:
+    """The run, with a report if one can be made: else it can be later, and the numbers stand."""
+    if not (run.path / REPORT).exists():
+        try:
+            report(run, progress)
+        except Exception as error:
+            progress.warn(f"there is no report ({in_a_line(error)}); make it with: qvae report {from_here(run.path)}")
     return run
 
 
@@ -225,20 +278,10 @@ def _fixed(config: Config) -> tuple[Any, ...]:
 
 
 def _settled(config: Config, data: Any) -> Config:
-    """A copy that says where its data are for good: in memory, or in files named from the root, to be found from anywhere."""
-    config = config.model_copy(deep=True)
+    """A copy that says where its data are for good: in memory, or in files to be found from anywhere."""
+    config = settled(config)
     if data is not None:
         config.data = DataConfig(name=MEMORY, binarize=config.data.binarize)
-    if config.data.root is not None:
-        config.data.root = str(Path(config.data.root).expanduser().absolute())
-    if config.data.is_path:
-        config.data.name = str(Path(config.data.name).expanduser().absolute())
-    for chosen in (config.sampler, config.generation.sampler):
-        for option in ("record", "replay"):  # files, whatever the sampler
-            if chosen is not None and isinstance(chosen.options.get(option), str):
-                chosen.options[option] = str(Path(chosen.options[option]).expanduser().absolute())
-    if config.evaluation.inception_weights is not None:
-        config.evaluation.inception_weights = str(Path(config.evaluation.inception_weights).expanduser().absolute())
     return config
 
 

@@ -31,6 +31,14 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def settings_folder(tmp_path_factory):
+    """The user's settings, where words said for run folders are remembered: not those of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        yield
+
+
 @pytest.fixture
 def small_run(trained, tmp_path):
     """A copy of the finished run folder."""

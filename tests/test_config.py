@@ -273,3 +273,22 @@ def test_a_file_that_is_no_text(tmp_path):
 def test_exact_training_takes_one_level():
     with pytest.raises(ConfigError, match=r"model.posterior.levels is 2; training.prior_gradient: exact takes 1"):
         load_config("digits-quantum", ["model.posterior.levels=2"])
+
+
+@pytest.mark.parametrize("value", ["/data/set #2", "#2", "/data/#2 # 3"])
+def test_nothing_on_the_command_line_is_a_comment(value, tmp_path):
+    assert load_config(None, [f"data.root={value}"]).data.root == value
+    assert load_config(None, [f"data.root='{value}'"]).data.root == value
+    (tmp_path / "file.yaml").write_text("data: {root: /data/set} # 2\n")
+    assert load_config(tmp_path / "file.yaml").data.root == "/data/set"
+
+
+@pytest.mark.parametrize(("value", "taken_for"), [("010", "8"), ("-010", "-8"), ("60:00", "3600"), ("1:30.5", "90.5")])
+def test_numbers_that_yaml_reads_otherwise_than_people_are_refused(value, taken_for, tmp_path):
+    (tmp_path / "file.yaml").write_text(f"training:\n  epochs: {value}\n")
+    for arguments in ((tmp_path / "file.yaml",), (None, [f"training.epochs={value}"])):
+        with pytest.raises(ConfigError, match=f"YAML takes {value} for {taken_for}; .* quotes"):
+            load_config(*arguments)
+    config = load_config(None, [f"data.root='{value}'"])
+    (tmp_path / "dump.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "dump.yaml").data.root == value

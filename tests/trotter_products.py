@@ -48,8 +48,37 @@ def trotter(hamiltonian: IsingHamiltonian, slices: int) -> ExactDistribution:
     return ExactDistribution(hamiltonian.graph, (weights / weights.sum()).log(), float(weights.sum().log()), "", nothing)
 
 
+def flattened(hamiltonian: IsingHamiltonian, slices: int) -> IsingHamiltonian:
+    """The classical system of so many slices: spin i in slice k is spin i P + k, coupled to itself in slice k + 1."""
+    n = hamiltonian.num_spins
+    matrix = torch.zeros(n, slices, n, slices, dtype=torch.float64)
+    i, j = hamiltonian.edges.T
+    for k in range(slices):
+        matrix[i, k, j, k] = hamiltonian.J.double() / slices
+        matrix[range(n), k, range(n), (k + 1) % slices] += torch.tanh(hamiltonian.gamma.double() / slices).log() / 2
+    matrix = matrix.view(n * slices, n * slices)
+    matrix = (matrix + matrix.T).triu(1)
+    fields = hamiltonian.h.double().repeat_interleave(slices) / slices
+    edges = matrix.nonzero()
+    return IsingHamiltonian(fields, edges, matrix[edges[:, 0], edges[:, 1]])
+
+
 def by_spin(lines: WorldLines, rows: Tensor) -> Tensor:
     return torch.empty_like(rows).index_copy_(0, lines.gibbs.order, rows)
+
+
+def broken_symmetry(forward: Tensor, backward: Tensor, log_ratio: float) -> float:
+    """By how many standard errors log weights of runs either way break p_back(w) = p_forward(w) exp(w - log Z/Z0) (Crooks).
+
+    Means of one bounded function of w, from both sides. Each side alone gives Z whatever the order of updates is; this is
+    right only if one is the time reversal of the other.
+    """
+    found = []
+    for shift in (-1.0, 0.0, 1.0):
+        x = torch.sigmoid(forward - log_ratio - shift)
+        y = torch.sigmoid(log_ratio + backward + shift) * math.exp(-shift)
+        found.append(float((x.mean() - y.mean()).abs() / (x.var() / len(x) + y.var() / len(y)).sqrt()))
+    return max(found)
 
 
 def settled(hamiltonian: IsingHamiltonian, slices: int, chains: int = 10_000, sweeps: int = 15) -> tuple[WorldLines, Tensor]:

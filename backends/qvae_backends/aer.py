@@ -25,7 +25,7 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
 from qvae.sampling.sampler import Capabilities, Moments, Samples, SeededSampler
 from qvae.seeding import Seed
-from qvae_backends.qiskit_device import QiskitDevice
+from qvae_backends.qiskit_device import ImportPath, QiskitDevice
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -70,8 +70,8 @@ class AerSampler(SeededSampler):
         layers: Annotated[int, Field(ge=1)] = 2,
         trainer: str = "simulator",
         shots: Annotated[int, Field(ge=1)] | None = None,
-        backend: Any = None,
-        noise_model: Any = None,
+        backend: ImportPath = None,
+        noise_model: ImportPath = None,
         seed: Seed = None,
     ) -> None:
         super().__init__(seed)

@@ -24,6 +24,7 @@ from qvae.sampling.info import SampleInfo
 from qvae.sampling.metering import Fault, Meter, nanoseconds
 from qvae.sampling.sampler import Capabilities, Samples, SeededSampler
 from qvae.seeding import Seed
+from qvae.trust import Address, Output
 from qvae_backends.dwave_parameters import (
     access_seconds,
     check_parameters,
@@ -94,7 +95,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         solver: str | None = None,
         region: str | None = None,
         profile: str | None = None,
-        endpoint: str | None = None,
+        endpoint: Annotated[str, Address()] | None = None,
         annealing_time: Positive | None = None,
         fast_anneal: bool = False,
         anneal_schedule: Sequence[Sequence[float]] | None = None,
@@ -107,7 +108,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         timeout: Positive = 300.0,
         retries: Annotated[int, Field(ge=0)] = 3,
         retry_seconds: Positive = 1.0,
-        record: str | None = None,
+        record: Annotated[str, Output()] | None = None,
         replay: str | None = None,
         seed: Seed = None,
     ) -> None:
@@ -120,7 +121,8 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         self.spin_reversal, self.chain_strength, self.chain_breaks = spin_reversal, chain_strength, chain_breaks
         self.timeout = timeout
         self.record, self.replay = (None if file is None else Path(file).expanduser() for file in (record, replay))
-        self.meter = Meter(max_qpu_seconds, "max_qpu_seconds", "annealer.json", retries, retry_seconds)
+        ledger = "annealer.json" if replay is None else "annealer-replay.json"  # where nothing is really spent
+        self.meter = Meter(max_qpu_seconds, "max_qpu_seconds", ledger, retries, retry_seconds)
         self.temperature = Temperature(beta)
         self._broken = 0.0  # part of the reads with broken chains, as far as seen
         self._last_read: np.ndarray | None = None
@@ -308,9 +310,9 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
             try:
                 check_parameters(self._parameters, line.structure)
                 if self.record is not None:
-                    line = RecordingSolver(line, self.record, self.meter.calls)
+                    line = RecordingSolver(line, self.record, self.meter.calls, self.meter.seconds)
                 elif self.replay is not None:
-                    line.rewind(self.meter.calls)
+                    self._rewind(line)
             except BaseException:
                 line.close()
                 raise
@@ -384,8 +386,19 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         self.meter.calls, self._broken = state["submissions"], state["broken"]
         last: Tensor | None = state.get("last_read")
         self._last_read = None if last is None else last.numpy()
-        if self._line is not None:
-            self._line.rewind(self.meter.calls)
+        self._rewind(self._line)
+
+    def begin(self) -> None:
+        """Calls are counted from 0, and a recording begins anew, or is played from its begin."""
+        super().begin()
+        self._rewind(self._line)
+
+    def _rewind(self, line: Solver | None) -> None:
+        """Have the connection go on where the run does."""
+        if line is not None:
+            line.rewind(self.meter.calls, self.meter.seconds)
+        if isinstance(line, RecordedSolver):
+            self.meter.set_right(line.seconds)
 
     def close(self) -> None:
         """Release the connection."""

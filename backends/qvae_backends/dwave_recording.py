@@ -12,7 +12,7 @@ import numpy as np
 
 from qvae.errors import SamplerError
 from qvae.files import atomic_write_text
-from qvae.sampling.metering import Fault
+from qvae.sampling.metering import Fault, nanoseconds
 from qvae_backends.dwave_solver import Answer, Solver, Submission
 
 _FORMAT, _VERSION = "qvae-annealer-recording", 1
@@ -27,17 +27,18 @@ class RecordingSolver:
         file: where to.
         position: how many submissions the run has made. A new file may begin anywhere; one that is there goes on, if it is of
             this run so far.
+        spent: seconds that the run has spent so far.
 
     Raises:
         SamplerError: the file is no recording, of another solver or run, or can't be written.
     """
 
-    def __init__(self, solver: Solver, file: Path, position: int) -> None:
+    def __init__(self, solver: Solver, file: Path, position: int, spent: float) -> None:
         self._solver, self._file, self.structure = solver, file, solver.structure
         self._lost = 0.0
         if not file.exists():
-            first = {"format": _FORMAT, "version": _VERSION, "start": position, "solver": _description(self.structure)}
-            self._write(first)
+            first = {"format": _FORMAT, "version": _VERSION, "start": position, "seconds": spent}
+            self._write(first | {"solver": _description(self.structure)})
         header, rows = _read_recording(file)
         self._start = int(header["start"])
         is_another = header["solver"]["identity"] != _description(self.structure)["identity"]
@@ -49,14 +50,21 @@ class RecordingSolver:
         """That of the solver."""
         return self._solver.source
 
-    def rewind(self, position: int) -> None:
-        """Drop the answers after so many submissions."""
-        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+    def rewind(self, position: int, spent: float) -> None:
+        """Drop the answers after so many submissions; what was paid for them, and for lost ones, goes to the last one kept.
+
+        Schedules follow the budget: when this is played again, as much of it is spent there as was when the run went on.
+        """
+        header, rows = _read_recording(self._file)
         kept = position - self._start
-        if not 0 <= kept < len(lines):
+        if not 0 <= kept <= len(rows):
             remedy = "name a new file in sampler.options.record"
             raise SamplerError(f"the recording {self._file} lacks answers of this run; {remedy}.")
-        atomic_write_text(self._file, "".join(lines[: 1 + kept]))
+        last = [header, *rows][kept]
+        key = "qpu_seconds" if kept else "seconds"
+        last[key] = nanoseconds(last.get(key, 0.0) + max(0.0, spent - _seconds(header, rows[:kept])))
+        self._lost = 0.0
+        atomic_write_text(self._file, "".join(json.dumps(row) + "\n" for row in (header, *rows[:kept])))
 
     def answer(self, submission: Submission) -> Answer:
         """The solver's answer, written down."""
@@ -102,9 +110,9 @@ class RecordedSolver:
     def __init__(self, file: Path) -> None:
         from dwave.cloud.solver import StructuredSolver
 
-        header, self._rows = _read_recording(file)
-        self._file, self._start = file, int(header["start"])
-        self.structure = StructuredSolver(client=None, data=header["solver"])
+        self._header, self._rows = _read_recording(file)
+        self._file, self._start = file, int(self._header["start"])
+        self.structure = StructuredSolver(client=None, data=self._header["solver"])
         self._position = 0
 
     @property
@@ -112,9 +120,14 @@ class RecordedSolver:
         """There is no need of any."""
         return f"none needed: recorded in {self._file}"
 
-    def rewind(self, position: int) -> None:
+    def rewind(self, position: int, spent: float) -> None:
         """Go on with the answer after so many submissions."""
         self._position = position - self._start
+
+    @property
+    def seconds(self) -> float:
+        """What the recorded run had spent by this place."""
+        return _seconds(self._header, self._rows[: max(0, self._position)])
 
     def answer(self, submission: Submission) -> Answer:
         """The next answer, if this is what was submitted for it."""
@@ -181,6 +194,11 @@ def _read_recording(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != _FORMAT or rows[0].get("version") != _VERSION:
         raise SamplerError(f"{file} is no recording of an annealer that this version can read.")
     return rows[0], rows[1:]
+
+
+def _seconds(header: dict[str, Any], rows: list[dict[str, Any]]) -> float:
+    """What the run had spent after so many rows; a recording of version 0.1.0 doesn't say with what it began."""
+    return nanoseconds(header.get("seconds", 0.0) + sum(row["qpu_seconds"] for row in rows))
 
 
 def _packed(array: np.ndarray) -> str:

@@ -70,8 +70,11 @@ class Solver(Protocol):
         """The reads of one submission; raises :class:`Fault`."""
         ...
 
-    def rewind(self, position: int) -> None:
-        """Go on as after ``position`` submissions: a resumed run asks for those after its checkpoint again."""
+    def rewind(self, position: int, spent: float) -> None:
+        """Go on as after ``position`` submissions: a resumed run asks for those after its checkpoint again.
+
+        By now the run has ``spent`` so many seconds, those for answers that are asked for again among them.
+        """
 
     def close(self) -> None:
         """Release the connection."""
@@ -178,7 +181,7 @@ class LeapSolver:
             fault.has_run = fault.has_run or (is_accepted and not isinstance(error, _not_run()))
             raise fault from None
 
-    def rewind(self, position: int) -> None:
+    def rewind(self, position: int, spent: float) -> None:
         """An annealer remembers nothing."""
 
     def close(self) -> None:

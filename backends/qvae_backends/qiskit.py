@@ -14,7 +14,7 @@ from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
 from qvae.options import checked_options
 from qvae.seeding import Seed
-from qvae_backends.qiskit_device import IBM, QiskitDevice
+from qvae_backends.qiskit_device import IBM, ImportPath, QiskitDevice
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -41,8 +41,8 @@ class QiskitExecutor(SeededExecutor):
     @checked_options
     def __init__(
         self,
-        backend: Any = None,
-        noise_model: Any = None,
+        backend: ImportPath = None,
+        noise_model: ImportPath = None,
         shots: Annotated[int, Field(ge=1)] = 1024,
         seed: Seed = None,
     ) -> None:

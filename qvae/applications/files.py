@@ -1,15 +1,62 @@
-"""Files that applications write."""
+"""Files that applications write: where the user says, or at a new numbered place in the run folder, never over others."""
 
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qvae.files import atomic_write_bytes
+from qvae.errors import RunError
+from qvae.files import atomic_write_bytes, from_user, reserve
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from qvae.runs.run import Run
+
+
+@contextmanager
+def new_files(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
+    """An .npz for arrays, which is reserved, and a .png for a picture of them; where the block fails, nothing is left.
+
+    Args:
+        run: whose folder takes ``NAME.npz`` and ``figures/NAME.png``, or ``NAME-2`` and so on, if no other place is named.
+        name: of the files, without an ending.
+        out: a file that isn't there yet, or a folder that takes both; None for the run's.
+
+    Raises:
+        RunError: ``out`` is there already, or can't be written.
+    """
+    for arrays, picture in _places(run, name, out):
+        if not picture.exists() and reserve(arrays):
+            break
+    else:
+        raise RunError(f"{out} or a picture of its name is there already; choose another --out.")
+    try:
+        yield arrays, picture
+    finally:
+        if arrays.exists() and arrays.stat().st_size == 0:
+            arrays.unlink()
+
+
+def _places(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
+    from qvae.runs.folder import FIGURES
+    from qvae.runs.lock import refuse_links
+
+    if out is not None and not from_user(out).is_dir():
+        file = from_user(out)
+        arrays = file if file.suffix == ".npz" else file.with_name(f"{file.name}.npz")
+        yield arrays, arrays.with_suffix(".png")
+        return
+    if out is None:
+        refuse_links(run.path)
+    folder, pictures = (from_user(out),) * 2 if out is not None else (run.path, run.path / FIGURES)
+    for number in itertools.count(1):
+        numbered = name if number == 1 else f"{name}-{number}"
+        yield folder / f"{numbered}.npz", pictures / f"{numbered}.png"
 
 
 def write_arrays(file: Path, **arrays: np.ndarray) -> Path:

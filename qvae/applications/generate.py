@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from qvae.runs.run import Run
 
+_SEEDS = 2**32  # that every library takes
 _FIELD_ROWS = 10_000  # training rows that say where a class lies
 
 
@@ -22,33 +25,46 @@ def generate(
     sampler: Annotated[str | None, "Another sampler than the run's own."] = None,
     label: Annotated[int | None, "Steer towards one class, by bias fields on the latent spins."] = None,
     strength: Annotated[float, "Of those fields; 1 is right for uncoupled spins."] = 0.5,
+    seed: Annotated[int | None, "The same seed gives the same images; a fresh one is drawn and said."] = None,
+    out: Annotated[Path | None, "An .npz or a folder; generated.npz (-2, -3 ...) in the run's."] = None,
 ) -> Outcome:
     """Sample the prior and decode: an .npz of images and a picture.
 
-    The array ``images`` of ``generated.npz``, (num, *shape), holds the mean of p(x|z): of bits, the probabilities of pixels.
+    The array ``images``, (num, *shape), holds the mean of p(x|z): of bits, the probabilities of pixels.
 
     Raises:
         ConfigError: a number is out of range.
         DataError: there is no class of this label.
+        RunError: ``out`` is there already.
         SamplerError: the sampler can't be had or fails.
     """
-    from qvae.applications.files import write_arrays
+    from qvae.applications.files import new_files, write_arrays
     from qvae.reporting.figures import save_figure
     from qvae.reporting.pictures import samples_figure
-    from qvae.runs.folder import FIGURES, GENERATED
 
     if num < 1:
         raise ConfigError(f"num is {num}; it must be 1 or more.")
     if strength < 0:
         raise ConfigError(f"strength is {strength:g}; it must be 0 or more.")
-    bias = None if label is None else strength * class_fields(run, label)
-    images = generated(run, num, sampler, bias)
-    array = write_arrays(run.path / GENERATED, images=images)
-    picture = save_figure(samples_figure(run, images, sampler), run.path / FIGURES / "samples.png")
-    return Outcome([array, picture], [] if label is None else [_classified(run, images, label)])
+    if seed is not None and not 0 <= seed < _SEEDS:
+        raise ConfigError(f"seed is {seed}; it must be 0 to {_SEEDS - 1}.")
+    said = []
+    if seed is None:
+        seed = secrets.randbelow(_SEEDS)
+        said.append(f"the seed is {seed}; for the same images again: --seed {seed}")
+    with new_files(run, "generated", out) as (arrays, picture):
+        bias = None if label is None else strength * class_fields(run, label)
+        images = generated(run, num, sampler, bias, seed)
+        files = [write_arrays(arrays, images=images)]
+        if label is not None:
+            said.append(_classified(run, images, label))
+        files.append(save_figure(samples_figure(run, images, sampler), picture))
+    return Outcome(files, said)
 
 
-def generated(run: Run, num: int, sampler: str | None = None, bias: Tensor | None = None) -> np.ndarray:
+def generated(
+    run: Run, num: int, sampler: str | None = None, bias: Tensor | None = None, seed: int | None = None
+) -> np.ndarray:
     """Means of p(x|z) for samples z of the prior, (num, *shape).
 
     Args:
@@ -56,15 +72,20 @@ def generated(run: Run, num: int, sampler: str | None = None, bias: Tensor | Non
         num: how many.
         sampler: a registered name; None is the run's own for generation.
         bias: fields (n,) added to the prior's, as those of :func:`class_fields`.
+        seed: of the sampler and of what is drawn after it; None is the run's own.
     """
+    import warnings
+
     import torch
 
-    generator = torch.Generator(run.device).manual_seed(run.config.evaluation.seed)
-    chosen = run.sampler(sampler)
+    from qvae.sampling.closing import close
+
+    generator = torch.Generator(run.device).manual_seed(run.config.evaluation.seed if seed is None else seed)
+    chosen = run.sampler(sampler, seed)
     try:
         return run.model.generate(num, chosen, generator, bias).cpu().numpy()
     finally:
-        chosen.close()
+        close(chosen, warnings.warn)
 
 
 def class_fields(run: Run, label: int) -> Tensor:

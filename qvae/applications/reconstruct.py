@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
@@ -13,26 +14,31 @@ if TYPE_CHECKING:
     from qvae.runs.run import Run
 
 
-def reconstruct(run: Run, num: Annotated[int, "How many test images."] = 64) -> Outcome:
+def reconstruct(
+    run: Run,
+    num: Annotated[int, "How many test images."] = 64,
+    out: Annotated[Path | None, "An .npz or a folder; reconstructed.npz (-2, -3 ...) in the run's."] = None,
+) -> Outcome:
     """Test images beside their reconstructions: an .npz and a picture.
 
-    ``reconstructions.npz`` holds the arrays ``originals`` and ``reconstructions``, of shape (num, *shape) both.
+    It holds the arrays ``originals`` and ``reconstructions``, of shape (num, *shape) both.
 
     Raises:
         ConfigError: ``num`` is out of range.
         DataError: the run's data can't be found.
+        RunError: ``out`` is there already.
     """
-    from qvae.applications.files import write_arrays
+    from qvae.applications.files import new_files, write_arrays
     from qvae.reporting.figures import save_figure
     from qvae.reporting.pictures import reconstructions_figure
-    from qvae.runs.folder import FIGURES, RECONSTRUCTIONS
 
     if num < 1:
         raise ConfigError(f"num is {num}; it must be 1 or more.")
-    originals, found = reconstructed(run, num)
-    array = write_arrays(run.path / RECONSTRUCTIONS, originals=originals, reconstructions=found)
-    figure = reconstructions_figure(run, originals, found)
-    return Outcome([array, save_figure(figure, run.path / FIGURES / "reconstructions.png")])
+    with new_files(run, "reconstructed", out) as (arrays, picture):
+        originals, found = reconstructed(run, num)
+        files = [write_arrays(arrays, originals=originals, reconstructions=found)]
+        files.append(save_figure(reconstructions_figure(run, originals, found), picture))
+    return Outcome(files)
 
 
 def reconstructed(run: Run, num: int) -> tuple[np.ndarray, np.ndarray]:

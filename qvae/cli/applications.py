@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from qvae.applications import APPLICATIONS
-from qvae.cli.options import RunFolder, Set
+from qvae.cli.options import RunFolder, Set, Trust
 from qvae.cli.show import make_console, print_files
 
 
@@ -21,21 +21,22 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _command(function: Callable[..., Any]) -> Callable[..., None]:
-    """A function with the signature that typer reads: the run's folder and --set, then the application's own options."""
+    """A function with the signature that typer reads: the run's folder, the application's own options, --set and --trust."""
 
-    def command(run: Any, overrides: Any, **options: Any) -> None:
+    def command(run: Any, overrides: Any, trust: Any, **options: Any) -> None:
         from qvae.runs.run import load_run
 
-        outcome = function(load_run(run, overrides or []), **options)
+        outcome = function(load_run(run, overrides or [], trust=trust or []), **options)
         console = make_console()
         for sentence in outcome.sentences:
-            console.print(sentence, markup=False)
+            console.print(sentence)
         print_files(console, outcome.files)
 
     parameters = [
         inspect.Parameter("run", inspect.Parameter.KEYWORD_ONLY, annotation=RunFolder),
         *_options(function),
         inspect.Parameter("overrides", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Set),
+        inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Trust),
     ]
     command.__doc__ = (inspect.getdoc(function) or "").split("\n\n")[0]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qvae.cli.options import Set
+from qvae.cli.options import Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import make_console, print_facts, print_table, print_warning
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qvae.plugins import Registry
     from qvae.testing import CheckResult
 
-_MARKS = {"passed": "[green]passed[/green]", "failed": "[red]failed[/red]", "skipped": "[dim]skipped[/dim]"}
+_STYLES = {"passed": "green", "failed": "red", "skipped": "dim"}  # of the outcomes of a check
 
 Options = Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the backend.")]
 Spend = Annotated[bool, typer.Option("--spend", help="Run the suite on a remote backend, too.")]
@@ -112,8 +112,8 @@ def _group(kind: _Kind) -> typer.Typer:
 
 def _print_list(console: Console, kind: _Kind) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
     for column in (kind.word, "package", *kind.columns):
@@ -121,7 +121,7 @@ def _print_list(console: Console, kind: _Kind) -> None:
     unavailable = []
     for info in _load(kind.registry).infos():
         if info.reason:
-            unavailable.append(f"[bold]{info.name}[/bold] ({info.package} {info.version}) {escape(info.reason)}.")
+            unavailable.append(Text.assemble((info.name, "bold"), f" ({info.package} {info.version}) {info.reason}."))
         else:
             table.add_row(info.name, f"{info.package} {info.version}", *kind.cells(info.capabilities))
     console.print(table)
@@ -134,7 +134,7 @@ def _limit(number: int | None) -> str:
 
 
 def _check(console: Console, kind: _Kind, name: str, overrides: Sequence[str], spend: bool) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     from qvae.config.load import parse_assignments
     from qvae.sampling.abilities import Remote
@@ -151,11 +151,11 @@ def _check(console: Console, kind: _Kind, name: str, overrides: Sequence[str], s
             console.print("nothing was submitted; --spend runs the conformance suite, which takes paid time")
             return
     run_checks: Callable[..., Iterable[CheckResult]] = _load(kind.checks)
-    counts = dict.fromkeys(_MARKS, 0)
+    counts = dict.fromkeys(_STYLES, 0)
     for result in run_checks(name, **options):
         counts[result.outcome] += 1
-        detail = f"  [dim]{escape(result.detail)}[/dim]" if result.detail else ""
-        console.print(f"{_MARKS[result.outcome]}  {result.name}{detail}")
+        detail = (f"  {result.detail}", "dim") if result.detail else ""
+        console.print(Text.assemble((result.outcome, _STYLES[result.outcome]), f"  {result.name}", detail))
     console.print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     if counts["failed"]:
         raise typer.Exit(1)
@@ -170,6 +170,7 @@ def recommend(
     source: Annotated[str, typer.Argument(metavar="CONFIG_OR_RUN", help="A configuration, or a run folder.")],
     seconds: Annotated[float, typer.Option(min=1, help="Time for all measurements.")] = 60.0,
     overrides: Set = None,
+    trust: Trust = None,
 ) -> None:
     """Which sampler and settings give this prior's gradient the accuracy it needs at the least cost, on this machine."""
     from qvae.measuring.advice import recommendation_table, recommendation_text
@@ -177,9 +178,9 @@ def recommend(
 
     console = make_console()
     with ConsoleProgress(console).work("measuring") as report:
-        found = measure(source, seconds, overrides or [], lambda text, share: report(share, text))
+        found = measure(source, seconds, overrides or [], lambda text, share: report(share, text), trust or [])
     print_table(console, recommendation_table(found))
     for warning in found.warnings:
         print_warning(console, warning)
     for sentence in recommendation_text(found):
-        console.print(sentence, style="bold", markup=False)
+        console.print(sentence, style="bold")

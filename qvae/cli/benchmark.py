@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from qvae.cli.options import Set
+from qvae.cli.options import Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import fail, make_console, print_files, print_table
+from qvae.files import from_here, from_user
 
 app = typer.Typer(help="Measure samplers, or training with them, side by side.", no_args_is_help=True)
 
@@ -35,14 +36,17 @@ def samplers(
     qpu_price: Annotated[float | None, typer.Option(min=0, help="Of an hour of QPU time.")] = None,
 ) -> None:
     """Speed and errors of samplers on problems whose truth is known: a table, results.json and report.html."""
+    from rich.text import Text
+
     from qvae.config.load import load_config
-    from qvae.measuring.benchmark import RESULTS, run_benchmark
+    from qvae.measuring.benchmark import run_benchmark
+    from qvae.measuring.folder import RESULTS
     from qvae.measuring.problems import DEFAULT_PROBLEMS, make_problem
     from qvae.measuring.report import overview_table, sampler_table, write_sampler_report
     from qvae.measuring.specs import local_samplers, parse_sampler
     from qvae.training.devices import choose_device
 
-    console = make_console()
+    console, out = make_console(), from_user(out)
     device = load_config(None, [f"training.device={device}"]).training.device  # says what a device is called
     if not console.is_terminal:
         console.width = max(100, console.width)  # the tables'
@@ -62,11 +66,11 @@ def samplers(
             lambda text, share: report(share, text),
         )
     for found in results["problems"]:
-        console.print(f"\n[bold]{found['spec']}[/bold]  {found['size']}")
+        console.print(Text.assemble("\n", (found["spec"], "bold"), f"  {found['size']}"))
         print_table(console, sampler_table(found))
     print_table(console, overview_table(results))
     for name, reason in left_out.items():
-        console.print(f"{name} takes no part: {reason}", style="dim", markup=False)
+        console.print(f"{name} takes no part: {reason}", style="dim")
     print_files(console, (out / RESULTS, write_sampler_report(results, out)))
 
 
@@ -78,19 +82,23 @@ def training(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of training with each sampler.")] = 60.0,
     overrides: Set = None,
+    trust: Trust = None,
     out: Annotated[Path, typer.Option(help="Results go here; what is there already is not measured again.")] = Path(
         "benchmark-training"
     ),
 ) -> None:
     """Images per second, where the time goes, memory and likelihood against time, with one sampler and another."""
     from qvae.config.load import load_config
-    from qvae.measuring.benchmark import RESULTS
+    from qvae.measuring.folder import RESULTS
     from qvae.measuring.specs import parse_sampler
     from qvae.measuring.training import benchmark_training, training_table, write_training_report
+    from qvae.trust import texts
 
-    console = make_console()
-    chosen = load_config(config, overrides or [])
-    specs = [parse_sampler(text) for text in sampler or []] or [chosen.sampler]
+    console, out = make_console(), from_user(out)
+    chosen = load_config(config, overrides or [], trust=trust or [])
+    named = [parse_sampler(text) for text in sampler or []]
+    chosen = chosen.trusting(text for spec in named for text in (spec.name, *texts(spec.options)))
+    specs = named or [chosen.sampler]
     with _continued(out), ConsoleProgress(console).work("measuring") as report:
         results = benchmark_training(chosen, specs, seconds, out, lambda text, share: report(share, text))
     print_table(console, training_table(results))
@@ -103,4 +111,4 @@ def _continued(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        fail(f"interrupted; the same command goes on with what {out} holds", 130)
+        fail(f"interrupted; the same command goes on with what {from_here(out)} holds", 130)

@@ -7,7 +7,7 @@ import os
 import typer
 
 from qvae.cli import applications, backends, benchmark, runs
-from qvae.cli.show import fail
+from qvae.cli.show import accept_any_encoding, fail
 from qvae.errors import QvaeError
 
 
@@ -35,6 +35,7 @@ def main() -> None:
     # Threads of OpenMP spin while they wait for each other; with other work on the machine that makes a step 25 times
     # slower, and without it a shorter spin costs 4 %. Read when torch is loaded, so it must be set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    accept_any_encoding()
     try:
         make_app()()
     except QvaeError as error:

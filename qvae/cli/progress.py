@@ -36,7 +36,7 @@ class ConsoleProgress(Progress):
 
     def say(self, text: str) -> None:
         """A line."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def warn(self, text: str) -> None:
         """A line that begins with ``warning:``."""
@@ -51,8 +51,8 @@ class ConsoleProgress(Progress):
         from rich.text import Text
 
         columns = (
-            SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
+            SpinnerColumn("line" if self.console.options.ascii_only else "dots"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),

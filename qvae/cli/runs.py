@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qvae.cli.options import RunFolder, Set
+from qvae.cli.options import RunFolder, Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import (
     fail,
     from_here,
+    leave_output,
     make_console,
     print_evaluation,
     print_facts,
@@ -21,6 +23,8 @@ from qvae.cli.show import (
     print_table,
 )
 from qvae.errors import ConfigError, DataError, QvaeError, RunError
+from qvae.files import from_user
+from qvae.progress import Progress, Sturdy
 
 if TYPE_CHECKING:
     from qvae.runs.run import Run
@@ -31,6 +35,7 @@ def train(
     model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
     sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase, NAME[:OPTION=VALUE,...].")] = None,
     overrides: Set = None,
+    trust: Trust = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/... if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run folder, or the latest one.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what training would take and cost, and stop.")] = False,
@@ -38,15 +43,16 @@ def train(
     """Train a model, evaluate it, and leave a run folder."""
     from qvae import workflow
     from qvae.config.load import load_config
-    from qvae.runs.folder import CONFIG, REPORT, choose_folder, latest_run
+    from qvae.config.paths import settled
+    from qvae.runs.folder import CONFIG, REPORT, latest_run, new_folder
 
     console = make_console()
-    progress = ConsoleProgress(console)
+    progress = Sturdy(ConsoleProgress(console))
     settings = [*(_sampler_settings(sampler) if sampler else []), *(overrides or [])]
     if dry_run:
         if resume:
             raise ConfigError("--dry-run is of a new run; leave --resume out.")
-        print_facts(console, workflow.plan(load_config(config, settings, model), out))
+        print_facts(console, workflow.plan(load_config(config, settings, model, trust or []), out))
         console.print("nothing was sampled or written")
         return
     if resume:
@@ -56,16 +62,20 @@ def train(
             raise ConfigError(f"--resume goes on with the configuration in {out}; leave {config!r} out, or use --set.")
         if model is not None:
             raise ConfigError(f"--resume goes on with the model that there is; leave --model {model} out.")
-        folder = out or latest_run(config)
-        finished = _resumable(progress, lambda: workflow.resume(folder, settings, progress), folder)
+        # The run may have been started with these settings, or be given them now.
+        wanted = config and [settled(load_config(config, keys)) for keys in (settings, [])]
+        folder = out or latest_run(wanted or None)
+        finished = _resumable(progress, lambda: workflow.resume(folder, settings, progress, trust=trust or []), folder)
     else:
-        chosen = load_config(config, settings, model)
-        folder = choose_folder(out, chosen)
-        progress.say(f"training on {chosen.data.name} with sampler {chosen.sampler.name}")
-        finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
+        chosen = load_config(config, settings, model, trust or [])
+        with new_folder(out, chosen) as folder:
+            progress.say(f"training on {chosen.data.name} with sampler {chosen.sampler.name}")
+            finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
     print_evaluation(console, finished)
     path = from_here(finished.path)
-    console.print(f"run folder: {path}\nreport: {path / REPORT}", style="bold", markup=False, soft_wrap=True)
+    console.print(f"run folder: {path}", style="bold", soft_wrap=True)
+    if (finished.path / REPORT).exists():
+        console.print(f"report: {path / REPORT}", style="bold", soft_wrap=True)
 
 
 def _sampler_settings(text: str) -> list[str]:
@@ -76,22 +86,28 @@ def _sampler_settings(text: str) -> list[str]:
     return [f"sampler.name={spec.name}", *(f"sampler.options.{key}={json.dumps(value)}" for key, value in spec.options.items())]
 
 
-def _resumable(progress: ConsoleProgress, work: Callable[[], Run], folder: Path) -> Run:
+def _resumable(progress: Progress, work: Callable[[], Run], folder: Path) -> Run:
     """Do the work; where it is cut short, say how to go on."""
     try:
         return work()
     except (KeyboardInterrupt, QvaeError, OSError) as error:
         from qvae.runs.folder import CHECKPOINT
 
+        folder = from_user(folder)
         refused = isinstance(error, ConfigError | DataError | RunError)
-        if not refused and (folder / CHECKPOINT).exists():
-            progress.say(f"to go on from the last checkpoint: qvae train --resume --out {folder}")
+        can_go_on = not refused and (folder / CHECKPOINT).exists()
+        how = f"to go on from the last checkpoint: qvae train --resume --out {shlex.quote(str(from_here(folder)))}"
+        if isinstance(error, BrokenPipeError):
+            leave_output()
+            fail(f"nobody reads the output any more, so this was stopped; {how}", 141)
+        if can_go_on:
+            progress.say(how)
         if isinstance(error, KeyboardInterrupt):
             fail("interrupted", 130)
         raise
 
 
-def evaluate(run: RunFolder, overrides: Set = None) -> None:
+def evaluate(run: RunFolder, overrides: Set = None, trust: Trust = None) -> None:
     """ELBO and importance-weighted log-likelihood, again or with other settings (--set importance_samples=1000)."""
     from qvae import workflow
     from qvae.runs.run import load_run
@@ -99,22 +115,24 @@ def evaluate(run: RunFolder, overrides: Set = None) -> None:
     console = make_console()
     sections = ("evaluation.", "data.")
     settings = [text if text.startswith(sections) else f"evaluation.{text}" for text in overrides or []]
-    opened = load_run(run, settings)
+    opened = load_run(run, settings, trust=trust or [])
     workflow.evaluate(opened, progress=ConsoleProgress(console))
     print_evaluation(console, opened)
 
 
-def report(run: RunFolder, overrides: Set = None) -> None:
+def report(run: RunFolder, overrides: Set = None, trust: Trust = None) -> None:
     """Draw the pictures again and write report.html, one file to send to a colleague."""
     from qvae import workflow
     from qvae.runs.run import load_run
 
     console = make_console()
-    print_files(console, [workflow.report(load_run(run, overrides or []), ConsoleProgress(console))])
+    opened = load_run(run, overrides or [], trust=trust or [])
+    print_files(console, [workflow.report(opened, ConsoleProgress(console))])
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Run folders.")],
+    trust: Trust = None,
     out: Annotated[Path, typer.Option(help="The HTML file; a PNG goes beside it.")] = Path("comparison.html"),
 ) -> None:
     """Runs side by side: the same numbers and pictures, for instance one run per sampler."""
@@ -123,7 +141,7 @@ def compare(
     from qvae.runs.run import load_run
 
     console = make_console()
-    opened = [load_run(run) for run in runs]
+    opened = [load_run(run, trust=trust or []) for run in runs]
     files = workflow.compare(opened, out)
     print_table(console, comparison_table(opened))
     print_files(console, files)

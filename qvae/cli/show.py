@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from qvae.files import from_here
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,19 +19,46 @@ if TYPE_CHECKING:
     from qvae.runs.run import Run
 
 
+_PLAINER = {"±": "+-", "…": ".", "─": "-", "━": "-", "→": "->", "ζ": "zeta", "–": "-"}
+
+
 def make_console() -> Console:
-    """The terminal, or the file that takes its place, in which lines are as long as they are."""
+    """The terminal, or the file that takes its place, in which lines are as long as they are.
+
+    Texts mean themselves: what is bold or coloured is a ``Text`` or has a style, so that brackets and colons in a user's
+    names and paths are no markup.
+    """
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.soft_wrap = not console.is_terminal
     return console
+
+
+def accept_any_encoding() -> None:
+    """Write what the terminal's encoding lacks as something near, "+-" for "±", or as "?"; nothing raises."""
+
+    def plainer(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        return "".join(_PLAINER.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+    codecs.register_error("qvae-plainer", plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # others are no files
+            stream.reconfigure(errors="qvae-plainer")
 
 
 def fail(message: str, code: int) -> NoReturn:
     """End with a sentence and an exit code."""
     print(f"qvae: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def leave_output() -> None:
+    """Write to nowhere from now on: the reader of the output has left, and what is still buffered would fail at the end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_table(console: Console, found: Table) -> None:
@@ -38,36 +70,34 @@ def print_table(console: Console, found: Table) -> None:
     for column in found.header:
         table.add_column(column, overflow="fold")
     for row in found.rows:
-        table.add_row(*map(_plain, row))
+        table.add_row(*row)
     console.print(table)
     if found.note:
-        console.print(found.note, style="dim", markup=False)
+        console.print(found.note, style="dim")
 
 
 def print_facts(console: Console, facts: Mapping[str, Any]) -> None:
     """Names and what they stand for, in two columns."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     for key, value in facts.items():
-        table.add_row(f"[dim]{key}[/dim]", _plain(str(value)))
+        table.add_row(Text(key, style="dim"), str(value))
     console.print(table)
 
 
 def print_warning(console: Console, text: str) -> None:
     """A sentence about something that looks wrong."""
-    console.print(f"[yellow]warning:[/yellow] {_plain(text)}")
+    from rich.text import Text
+
+    console.print(Text.assemble(("warning:", "yellow"), f" {text}"))
 
 
 def print_files(console: Console, files: Iterable[Path]) -> None:
     """Files that were written."""
     for file in files:
-        console.print(f"wrote {from_here(file)}", markup=False, soft_wrap=True)
-
-
-def from_here(path: Path) -> Path:
-    """A path as short as it can be typed: from the working folder where it is inside."""
-    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+        console.print(f"wrote {from_here(file)}", soft_wrap=True)
 
 
 def print_evaluation(console: Console, run: Run) -> None:
@@ -81,9 +111,3 @@ def print_evaluation(console: Console, run: Run) -> None:
     warning = found["log_z_details"].get("warning")
     if warning:
         print_warning(console, warning)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

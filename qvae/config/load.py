@@ -18,10 +18,14 @@ from pydantic import ValidationError
 from qvae.config.messages import in_our_words, is_of_another_branch, short
 from qvae.config.schema import BackendSpec, Config, ModelConfig, SamplerConfig
 from qvae.errors import ConfigError, nearest
+from qvae.trust import Trust, texts
 
 
 def load_config(
-    source: str | Path | Mapping[str, Any] | None = None, overrides: Iterable[str] = (), model: str | None = None
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+    model: str | None = None,
+    trust: Iterable[str] = (),
 ) -> Config:
     """Read a configuration; keys that it leaves out have the defaults of :class:`~qvae.config.schema.Config`.
 
@@ -30,6 +34,8 @@ def load_config(
         overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
         model: a kind of model, at its own settings for the shipped ``source``, as in ``digits-<kind>.yaml``, where there are
             some, and else at its defaults, with the source's ``model`` section left out; None is the source's own.
+        trust: of what a file says, the import paths, addresses and files to write that its samplers may use, each the very
+            text; those in ``overrides`` need not be repeated. What comes from Python or is shipped is trusted.
 
     Raises:
         ConfigError: the source isn't there or isn't YAML, a key is unknown or given twice, a value has the wrong type
@@ -46,7 +52,7 @@ def load_config(
         assignment.apply_to(tree)
     try:
         # JSON's strict mode takes no text for a number and no 1 for true, but takes lists for tuples.
-        return Config.model_validate_json(json.dumps(tree), strict=True)
+        config = Config.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         faults = [fault for fault in error.errors() if not is_of_another_branch(fault)]
 
@@ -54,6 +60,9 @@ def load_config(
             return next((a.origin for a in reversed(assignments) if a.touches(keys)), origin)
 
         raise ConfigError("\n".join(in_our_words(fault, origin_of) for fault in faults)) from None
+    if _is_file(source):
+        config._trust = Trust(frozenset(trust)).and_(text for a in assignments for text in texts(a.value))
+    return config
 
 
 def model_kinds() -> tuple[str, ...]:
@@ -143,7 +152,7 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
         return "in the keys given", _plain(source, "in the keys given")
     name = "digits" if source is None else str(source)
     path = Path(os.path.expanduser(name))
-    if source is not None and os.path.isfile(path):
+    if _is_file(source):
         origin = f"in {path}"
         try:
             text = path.read_text(encoding="utf-8")
@@ -162,8 +171,16 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
     return origin, _plain(keys or {}, origin)
 
 
+def _is_file(source: str | Path | Mapping[str, Any] | None) -> bool:
+    """Whether it names a file, which may be a stranger's, rather than what is shipped or said in Python."""
+    return isinstance(source, str | Path) and os.path.isfile(os.path.expanduser(source))
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-3 as a number, as everybody expects, and refuses a key that stands there twice."""
+    """YAML that reads 1e-3 as a number, as everybody expects, and refuses what would silently be something else.
+
+    That is a key that stands there twice, and 010 and 60:00, which YAML 1.1 takes for 8 and 3600.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As usual, after a look for keys that would silently replace earlier ones."""
@@ -174,6 +191,19 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number that is written as people read it."""
+        is_whole = node.tag.endswith(":int")
+        number = self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+        if re.match(r"[-+]?0[\d_]+$|[^:]+:", node.value):
+            problem = f"YAML takes {node.value} for {number:g}; write the number that is meant, or quotes around a text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return number
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -197,6 +227,21 @@ def _parse_yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"this isn't valid YAML {origin}{place}: {error.problem or error.context}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"this isn't valid YAML {origin}: {' '.join(str(error).split())}.") from None
+
+
+def _has_comment(value: str) -> bool:
+    """Whether YAML would take a part of a text for a comment: nobody comments a value on the command line.
+
+    >>> _has_comment("/data/set #2"), _has_comment("[1, 2]"), _has_comment("'/data/set #2'")
+    (True, False, False)
+    """
+    if "#" not in value:
+        return False
+    try:
+        node = yaml.compose(value, _Loader)
+    except yaml.YAMLError:
+        return False
+    return node is None or node.end_mark.index < len(value.rstrip())
 
 
 def _plain(value: Any, origin: str, path: tuple[str, ...] = ()) -> Any:
@@ -230,7 +275,8 @@ class _Assignment:
         if not equals or not all(keys):
             raise ConfigError(f"--set {text} isn't of the form key=value, as in --set training.epochs=50.")
         found = cls(text, keys, None)
-        return replace(found, value=_plain(_parse_yaml(value, found.origin), found.origin, keys))
+        parsed = value.strip() if _has_comment(value) else _parse_yaml(value, found.origin)
+        return replace(found, value=_plain(parsed, found.origin, keys))
 
     @property
     def origin(self) -> str:

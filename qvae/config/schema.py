@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from qvae.config.names import LIKELIHOODS
 from qvae.errors import nearest
+from qvae.trust import OWN, Trust
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -317,6 +319,18 @@ class Config(Section):
     generation: GenerationConfig = GenerationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    _trust: Trust = PrivateAttr(default=OWN)
+
+    @property
+    def trust(self) -> Trust:
+        """What the user has said of it: everything, unless it was read from a file."""
+        return self._trust
+
+    def trusting(self, words: Iterable[str]) -> Config:
+        """A copy of which the user has said these words, too."""
+        copy = self.model_copy()
+        copy._trust = self._trust.and_(words)
+        return copy
 
     @model_validator(mode="after")
     def _prior_can_be_trained(self) -> Config:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from qvae.data.dataset import Dataset
 from qvae.errors import DataError
+from qvae.evaluation.grey_scale import GreyScale
 
 _STEPS, _EPOCHS, _BATCH = 2800, 80, 128  # whichever of steps and epochs ends first
 _LEARNING_RATE = 4e-3
@@ -119,6 +120,7 @@ def train_classifier(
         DataError: the data are no images, or the images have no labels, only one class, or are smaller than 8x8 pixels.
     """
     images, classes, labels = labelled(dataset)
+    scale = GreyScale.of(dataset)
     generator = torch.Generator().manual_seed(_SEED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
@@ -133,7 +135,7 @@ def train_classifier(
         if rows is None or len(rows) < batch_size:
             order = iter(torch.randperm(len(images), generator=generator).split(batch_size))
             rows = next(order)
-        loss = F.cross_entropy(network(dataset.values(images[rows])), labels[rows])
+        loss = F.cross_entropy(network(scale(dataset.values(images[rows]))), labels[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -169,9 +171,9 @@ def measure_accuracy(network: LeNet, classes: tuple[int, ...], dataset: Dataset)
     """Share of the test images whose label is found; None if they have no labels."""
     if dataset.test_labels is None:
         return None
-    right = 0
+    right, scale = 0, GreyScale.of(dataset)
     for images, labels in zip(dataset.test.split(_AT_ONCE), dataset.test_labels.split(_AT_ONCE), strict=True):
-        predicted = torch.tensor(classes)[network(dataset.values(images)).argmax(1)]
+        predicted = torch.tensor(classes)[network(scale(dataset.values(images))).argmax(1)]
         right += int((predicted == labels).sum())
     return right / len(dataset.test)
 

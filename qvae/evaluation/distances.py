@@ -15,6 +15,7 @@ from qvae.errors import DataError, SamplerError
 from qvae.evaluation.classifier import FeatureClassifier
 from qvae.evaluation.classifier_files import feature_classifier
 from qvae.evaluation.frechet import FrechetDistance, frechet_table
+from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.inception import inception_table
 from qvae.evaluation.rows import AT_ONCE, code_means, device_of, prepared, training_rows, values_in_batches
 from qvae.models.qvae import QVAE
@@ -92,7 +93,8 @@ def frechet_distances(
         del sets[_SAMPLES]
     if found.samples_warning is not None:
         progress.warn(f"of the samples: {found.samples_warning}")
-    reference = list(values_in_batches(dataset, dataset.test))  # all, whatever num_test: the distance needs many
+    # All of them, whatever num_test: the distance needs many.
+    reference = list(map(GreyScale.of(dataset), values_in_batches(dataset, dataset.test)))
     total = sum(map(len, reference)) + sum(count for count, _ in sets.values())
     device = device_of(model)
     try:
@@ -116,13 +118,14 @@ def _image_sets(
 ) -> dict[str, tuple[int, Callable[[], Iterator[Tensor]]]]:
     """What is compared: how many, and a function that makes them in batches (B, *shape) when they are asked for."""
     count, seed, device = settings.num_generated, settings.seed, device_of(model)
+    scale = GreyScale.of(dataset)
     places = training_rows(dataset, count, seed)
     test = prepare_fixed(dataset, dataset.test.flatten(1), seed)
 
     def decoded(batches: Callable[[torch.Generator], Iterator[Tensor]]) -> Callable[[], Iterator[Tensor]]:
         def images() -> Iterator[Tensor]:
             generator = torch.Generator(device).manual_seed(seed)
-            return (model.decode_bits(bits, generator) for bits in batches(generator))
+            return (scale(model.decode_bits(bits, generator)) for bits in batches(generator))
 
         return images
 
@@ -136,7 +139,7 @@ def _image_sets(
         return (torch.bernoulli(means.expand(size, -1), generator=generator) for size in sizes)
 
     return {
-        "training images (the floor)": (len(places), lambda: values_in_batches(dataset, dataset.train[places])),
+        "training images (the floor)": (len(places), lambda: map(scale, values_in_batches(dataset, dataset.train[places]))),
         "reconstructions": (len(test), decoded(lambda g: (model.encode(batch.to(device), g) for batch in test.split(AT_ONCE)))),
         _SAMPLES: (count, decoded(samples)),
         "independent bits, same decoder (factorized prior)": (count, decoded(independent)),

@@ -10,6 +10,7 @@ from typing import Any
 
 from qvae.config.schema import EvaluationConfig
 from qvae.data.dataset import Dataset
+from qvae.errors import QvaeError, in_a_line
 from qvae.evaluation.distances import DrawPrior, FrechetDistances, frechet_distances
 from qvae.evaluation.inception import check_inception
 from qvae.evaluation.latents import LatentUse, latent_use
@@ -91,9 +92,9 @@ def evaluate_model(
         advance = counter(report, len(rows))
         likelihood = evaluate_likelihood(model, rows, log_z, settings.importance_samples, settings.seed, advance)
     with _timed(seconds, "frechet"):
-        frechet = frechet_distances(model, dataset, settings, draw, progress)
+        frechet = _distances(model, dataset, settings, draw, progress)
     with _timed(seconds, "latents"), progress.work("looking at the latents"):
-        latents = latent_use(model, dataset, settings)
+        latents = _latents(model, dataset, settings, progress)
     return Evaluation(
         likelihood=likelihood,
         likelihood_name=model.likelihood.name,
@@ -107,6 +108,30 @@ def evaluate_model(
         latents=latents,
         seconds=seconds,
     )
+
+
+def _distances(
+    model: QVAE, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress
+) -> FrechetDistances:
+    """The distances, or why there are none: the likelihood stands without them."""
+    try:
+        return frechet_distances(model, dataset, settings, draw, progress)
+    except QvaeError:
+        raise
+    except Exception as error:
+        progress.warn(f"there are no Frechet distances ({in_a_line(error)})")
+        return FrechetDistances(reason=in_a_line(error))
+
+
+def _latents(model: QVAE, dataset: Dataset, settings: EvaluationConfig, progress: Progress) -> LatentUse:
+    """What the latents hold, without probes where these fail."""
+    try:
+        return latent_use(model, dataset, settings)
+    except Exception as error:
+        if not settings.probes:
+            raise
+        progress.warn(f"the labels couldn't be read from the codes ({in_a_line(error)})")
+        return latent_use(model, dataset, settings.model_copy(update={"probes": False}))
 
 
 @contextmanager

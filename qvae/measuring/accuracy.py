@@ -120,7 +120,9 @@ def biases(points: Sequence[Point], truth: Truth) -> dict[str, dict[str, Any]]:
 
 def temperature(runs: Sequence[Repetition], hamiltonian: IsingHamiltonian) -> dict[str, float | None]:
     """Effective inverse temperature of the last samples of every repetition."""
-    spins = torch.cat([run.last.spins[:_BETA_ROWS] for run in runs if run.last is not None])
+    generator = torch.Generator(hamiltonian.h.device).manual_seed(0)
+    last = [run.last.equal_weights(generator) for run in runs if run.last is not None]
+    spins = torch.cat([samples.spins[:_BETA_ROWS] for samples in last])
     found = effective_beta(spins, hamiltonian)
     return {"effective_beta": finite_or_none(found.value), "effective_beta_stderr": finite_or_none(found.stderr)}
 

@@ -15,16 +15,16 @@ import torch
 
 import qvae
 from qvae.config.schema import BackendSpec
-from qvae.errors import CapabilityError, RunError
+from qvae.errors import CapabilityError
 from qvae.files import atomic_write_text
 from qvae.measuring.accuracy import finite_or_none
+from qvae.measuring.folder import PIECES, RESULTS, benchmark_folder
 from qvae.measuring.machine import environment
 from qvae.measuring.problems import Problem
 from qvae.measuring.samplers import measure_sampler
 from qvae.measuring.specs import make_seeded
 from qvae.measuring.truth import Truth, cached_truth
 
-RESULTS = "results.json"
 SCHEMA = 1
 
 
@@ -79,14 +79,10 @@ def run_benchmark(
         progress: called with what is being done and the part of all that is done.
 
     Raises:
-        RunError: the folder can't be written.
+        RunError: the folder can't be written, is another process's, or holds files that aren't of a benchmark.
     """
     reference_seconds = 5 * budget if reference_seconds is None else reference_seconds
     settings = {"budget": budget, "reference_seconds": reference_seconds, "seed": seed, "device": str(device)}
-    try:
-        (out / "pieces").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {out} can't be made: {error.strerror}; choose another --out.") from error
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "qvae": qvae.__version__,
@@ -97,33 +93,34 @@ def run_benchmark(
         "problems": [],
     }
     parts, done = len(problems) * (len(samplers) + 1), 0
-    for problem in problems:
-        hamiltonian = problem.hamiltonian
+    with benchmark_folder(out) as folder:
+        for problem in problems:
+            hamiltonian = problem.hamiltonian
 
-        def advance(text: str, share: float) -> None:
-            progress(text, (done + share) / parts)  # noqa: B023
+            def advance(text: str, share: float) -> None:
+                progress(text, (done + share) / parts)  # noqa: B023
 
-        advance(f"{problem.spec}: truth", 0.0)
-        truth = cached_truth(
-            hamiltonian,
-            problem.fingerprint,
-            out / "truth",
-            reference_seconds,
-            seed,
-            lambda share, label=problem.spec: advance(f"{label}: truth", share),  # type: ignore[misc]
-        )
-        done += 1
-        found = _describe(problem, truth)
-        results["problems"].append(found)
-        for spec in samplers:
-            label = f"{problem.spec}: {spec.label}"
-            advance(label, 0.0)
-            piece = _piece(problem, spec, truth, out / "pieces", settings, lambda share, text=label: advance(text, share))  # type: ignore[misc]
-            if qpu_price is not None and piece.get("qpu_seconds") is not None:
-                piece["qpu_cost"] = qpu_price * piece["qpu_seconds"] / 3600
-            found["samplers"].append(piece)
+            advance(f"{problem.spec}: truth", 0.0)
+            truth = cached_truth(
+                hamiltonian,
+                problem.fingerprint,
+                folder / "truth",
+                reference_seconds,
+                seed,
+                lambda share, label=problem.spec: advance(f"{label}: truth", share),  # type: ignore[misc]
+            )
             done += 1
-        atomic_write_text(out / RESULTS, json.dumps(results, indent=1) + "\n")
+            found = _describe(problem, truth)
+            results["problems"].append(found)
+            for spec in samplers:
+                label = f"{problem.spec}: {spec.label}"
+                advance(label, 0.0)
+                piece = _piece(problem, spec, truth, folder / PIECES, settings, lambda share, text=label: advance(text, share))  # type: ignore[misc]
+                if qpu_price is not None and piece.get("qpu_seconds") is not None:
+                    piece["qpu_cost"] = qpu_price * piece["qpu_seconds"] / 3600
+                found["samplers"].append(piece)
+                done += 1
+            atomic_write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
     progress("done", 1.0)
     return results
 

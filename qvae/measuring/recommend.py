@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,7 @@ from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import make_dataset, make_model
 from qvae.runs.run import load_run
+from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler, pair_moments
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.trainer import Trainer
@@ -60,6 +61,7 @@ def recommend(
     seconds: float = 60.0,
     overrides: Sequence[str] = (),
     progress: Callable[[str, float], None] = lambda text, share: None,
+    trust: Iterable[str] = (),
 ) -> Recommendation:
     """Measure the local samplers on the prior of a run, or on one trained for a moment with a configuration.
 
@@ -80,6 +82,7 @@ def recommend(
         seconds: in all; a single operation inside a sampler may run over it.
         overrides: ``a.b=c`` on top of the configuration.
         progress: called with what is being done and the part of the time that is spent.
+        trust: of what the samplers of a file or run name, as in :func:`~qvae.config.load.load_config`.
 
     Raises:
         ConfigError, DataError, RunError, SamplerError: something is wrong with what was asked for.
@@ -90,7 +93,7 @@ def recommend(
         progress(text, min(1.0, (time.perf_counter() - started) / seconds))
 
     tell("the prior")
-    model, config, dataset, prior, warnings = _prior(source, _TRAINING_SHARE * seconds, overrides)
+    model, config, dataset, prior, warnings = _prior(source, _TRAINING_SHARE * seconds, overrides, trust)
     device, model = model.prior.h.device, model.to("cpu")
     hamiltonian = model.prior.hamiltonian().detach()
     tell("the noise of the positive phase")
@@ -115,16 +118,20 @@ def recommend(
     return Recommendation(prior, about, truth.method, candidates, configured, path, warnings, overrides)
 
 
-def _prior(source: str, seconds: float, overrides: Sequence[str]) -> tuple[QVAE, Config, Dataset | None, str, list[str]]:
+def _prior(
+    source: str, seconds: float, overrides: Sequence[str], trust: Iterable[str]
+) -> tuple[QVAE, Config, Dataset | None, str, list[str]]:
     """The model, its configuration and data, and what the prior is, in words."""
     if Path(source).is_dir():
-        run = load_run(source, overrides)
+        run = load_run(source, overrides, trust=trust)
+        SAMPLERS.require_words(run.config.sampler, run.config.trust)
         try:
             return run.model, run.config, run.dataset, f"the trained prior of {source}", []
         except QvaeError as error:
             trouble = f"the images can't be read ({str(error).rstrip('.')}), so the prior's own spread stands for theirs"
             return run.model, run.config, None, f"the trained prior of {source}", [trouble]
-    config = load_config(source, overrides)
+    config = load_config(source, overrides, trust=trust)
+    SAMPLERS.require_words(config.sampler, config.trust)
     dataset = make_dataset(config)
     torch.manual_seed(config.training.seed)
     try:

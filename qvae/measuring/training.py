@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import sys
@@ -20,13 +21,14 @@ import torch
 import qvae
 from qvae.checkpoint import load_checkpoint
 from qvae.config.load import dump_config
+from qvae.config.paths import settled
 from qvae.config.schema import BackendSpec, Config
 from qvae.errors import QvaeError, RunError
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
 from qvae.evaluation.rows import evaluation_rows
 from qvae.files import atomic_write_text
-from qvae.measuring.benchmark import RESULTS
 from qvae.measuring.figures import time_split, training_curves
+from qvae.measuring.folder import PIECES, RESULTS, benchmark_folder
 from qvae.measuring.machine import environment
 from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
@@ -41,7 +43,7 @@ TEST_IMAGES, IMPORTANCE_SAMPLES = 1000, 50
 """Of the likelihood against time: a part of the test images, and named as that."""
 _LOG_Z_CHAINS, _LOG_Z_TEMPERATURES = 200, 500
 _PARTS = ("forward", "negative_phase", "backward", "optimizer")
-_OUTCOME = "outcome.json"
+_OUTCOME, _CONFIG = "outcome.json", "benchmark.yaml"
 
 
 def benchmark_training(
@@ -74,13 +76,13 @@ def benchmark_training(
         config: of the training; its sampler is replaced.
         samplers: from :func:`~qvae.measuring.specs.parse_sampler`.
         seconds: of training, checkpoints and evaluation not counted.
-        out: folder; made if it isn't there. Runs are in ``out/runs``.
+        out: folder; made if it isn't there. Runs are in ``out/trainings``.
         progress: called with what is being done and the part of all that is done.
 
     Raises:
-        RunError: the folder can't be written.
+        RunError: the folder can't be written, is another process's, or holds files that aren't of a benchmark.
     """
-    config = _shortened(config, seconds)
+    config = _shortened(settled(config), seconds)
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "qvae": qvae.__version__,
@@ -94,17 +96,14 @@ def benchmark_training(
         },
         "samplers": [],
     }
-    try:
-        (out / "pieces").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {out} can't be made: {error.strerror}; choose another --out.") from error
-    for number, spec in enumerate(samplers):
+    with benchmark_folder(out) as folder:
+        for number, spec in enumerate(samplers):
 
-        def advance(text: str, share: float) -> None:
-            progress(text, (number + share) / len(samplers))  # noqa: B023
+            def advance(text: str, share: float) -> None:
+                progress(text, (number + share) / len(samplers))  # noqa: B023
 
-        results["samplers"].append(_piece(config, spec, seconds, out, advance))
-        atomic_write_text(out / RESULTS, json.dumps(results, indent=1) + "\n")
+            results["samplers"].append(_piece(config, spec, seconds, folder, advance))
+            atomic_write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
     progress("done", 1.0)
     return results
 
@@ -131,13 +130,13 @@ def _piece(
     identity = {"sampler": spec.label, "name": spec.name, "options": dict(spec.options)}
     key = {"schema": SCHEMA, "qvae": qvae.__version__, "config": dump_config(config), "test_images": TEST_IMAGES}
     name = re.sub(r"[^\w.=-]+", "_", spec.label)
-    file = out / "pieces" / f"{name}.json"
+    file = out / PIECES / f"{name}.json"
     with contextlib.suppress(OSError, ValueError):
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["key"] == key and kept["result"]["status"] != "failed":
             return kept["result"]
-    folder = out / "runs" / name
-    shutil.rmtree(folder, ignore_errors=True)  # of an interrupted benchmark, or of other settings
+    folder = out / "trainings" / name
+    _clear(folder)
     folder.mkdir(parents=True)
     try:
         outcome = _train_apart(config, folder, seconds, lambda share: progress(f"{spec.label}: training", 0.8 * share))
@@ -150,12 +149,21 @@ def _piece(
     return result
 
 
+def _clear(folder: Path) -> None:
+    """Remove a training of an interrupted benchmark, or of other settings, if that is what a folder holds."""
+    if not folder.exists():
+        return
+    if folder.is_symlink() or not {entry.name for entry in folder.iterdir()} <= {_CONFIG, _OUTCOME, "run", "models"}:
+        raise RunError(f"{folder} holds files that are not of a benchmark; move them, or choose another --out.")
+    shutil.rmtree(folder)
+
+
 # The process that trains ----------------------------------------------------------------------------------------------
 
 
 def _train_apart(config: Config, folder: Path, seconds: float, progress: Callable[[float], None]) -> dict[str, Any]:
     """Train in a fresh process, whose memory is then that of this training alone; returns its peak memory."""
-    process = multiprocessing.get_context("spawn").Process(target=_train, args=(dump_config(config), str(folder)))
+    process = multiprocessing.get_context("spawn").Process(target=_train, args=(config, folder))
     process.start()
     started = time.perf_counter()
     try:
@@ -175,17 +183,15 @@ def _train_apart(config: Config, folder: Path, seconds: float, progress: Callabl
     return outcome
 
 
-def _train(config: str, folder: str) -> None:
+def _train(config: Config, folder: Path) -> None:
     """In the process: train by the public path, and keep every model that is saved on the way."""
-    where = Path(folder)
-    file = where / "benchmark.yaml"
-    file.write_text(config, encoding="utf-8")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     memory: dict[str, Any] = {}
     ended = threading.Event()
-    watcher = threading.Thread(target=_keep_models, args=(where, memory, ended), daemon=True)
+    watcher = threading.Thread(target=_keep_models, args=(folder, memory, ended), daemon=True)
     watcher.start()
     try:
-        qvae.train(file, out=where / "run")
+        qvae.train(config, out=folder / "run")
         outcome = memory
     except Exception as error:
         # Whatever a sampler does wrong is told in the table.
@@ -193,7 +199,15 @@ def _train(config: str, folder: str) -> None:
     finally:
         ended.set()
         watcher.join()
-    atomic_write_text(where / _OUTCOME, json.dumps(outcome))
+    atomic_write_text(folder / _OUTCOME, json.dumps(outcome))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it does, in whatever way."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _keep_models(folder: Path, memory: dict[str, Any], ended: threading.Event) -> None:

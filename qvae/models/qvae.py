@@ -149,5 +149,5 @@ class QVAE(nn.Module):
         hamiltonian = self.prior.frozen()
         if bias is not None:
             hamiltonian = hamiltonian.replace(hamiltonian.h + bias)
-        spins = sampler.sample(hamiltonian, num_images).spins
+        spins = sampler.sample(hamiltonian, num_images).equal_weights(generator).spins
         return self.decode_bits((1 + spins.to(self.prior.h)) / 2, generator)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from qvae.config.schema import Config
-from qvae.files import atomic_write_bytes, atomic_write_text
-from qvae.reporting.figures import side_by_side
+from qvae.files import atomic_write_text
+from qvae.reporting.figures import save_figure, side_by_side
 from qvae.reporting.page import Picture, Section, Table, render_page
 from qvae.reporting.pictures import drawings
 from qvae.reporting.report import evaluated, row_noun, subtitle
@@ -51,11 +50,7 @@ def write_comparison(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
         {key: _read_picture(file) for key, row in files.items() if (file := row[place]) is not None}
         for place in range(len(runs))
     ]
-    picture = html.with_suffix(".png")
-    buffer = io.BytesIO()
-    side_by_side(columns, names).savefig(buffer, format="png", dpi=110)
-    atomic_write_bytes(picture, buffer.getvalue())
-    return html, picture
+    return html, save_figure(side_by_side(columns, names), html.with_suffix(".png"), dpi=110)
 
 
 def comparison_table(runs: Sequence[Run]) -> Table:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from PIL import Image
 
 from qvae.files import atomic_write_bytes
@@ -25,10 +26,12 @@ _CURVES = (
 _MATRIX_SPINS = 1024  # above this a matrix of couplings has more entries than pixels, and a histogram says more
 
 
-def save_figure(figure: Figure, file: Path) -> Path:
+def save_figure(figure: Figure, file: Path, dpi: int = 150) -> Path:
     """Write a PNG, whole or not at all, and make its folder if need be."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # dollars in names of runs and columns are dollars
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format="png", dpi=dpi)
     file.parent.mkdir(exist_ok=True)
     atomic_write_bytes(file, buffer.getvalue())
     return file

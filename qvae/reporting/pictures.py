@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
-from qvae.errors import SamplerError
+from qvae.errors import QvaeError, SamplerError, in_a_line
+from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.latents import ALIVE, unit_information
 from qvae.evaluation.rows import code_means, evaluation_rows
 from qvae.evaluation.tsne import tsne_map
@@ -62,29 +64,51 @@ def row_noun(run: Run) -> str:
     return "image" if is_of_images(run) else "row"
 
 
-def draw_pictures(run: Run, progress: Callable[[float], None] = lambda share: None) -> dict[str, Path]:
+def draw_pictures(
+    run: Run,
+    progress: Callable[[float], None] = lambda share: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> dict[str, Path]:
     """Every picture as a PNG file in ``figures/``, and the film of the latents where the training has taken one.
 
+    Args:
+        run: that is shown.
+        progress: called with the part that is done.
+        warn: told which pictures can't be drawn, and why.
+
     Returns:
-        the files by the names of the pictures; those that need samples are missing where the sampler failed.
+        the files by the names of the pictures; those that can't be drawn are missing, as those of samples are where the
+        sampler failed.
     """
     views, wanted = Views(run), drawings(run)
     files = {}
     for place, (name, drawing) in enumerate(wanted.items()):
         progress(place / len(wanted))
         file = run.path / FIGURES / f"{name}.png"
-        figure = _drawn(name, drawing, views)
-        if figure is None:
-            file.unlink(missing_ok=True)  # one of before
-        else:
-            files[name] = figures.save_figure(figure, file)
-    seen = run.training_state.get("observer", {})
+        file.unlink(missing_ok=True)  # one of before
+        with _spared(f"the picture {name!r}", warn):
+            figure = _drawn(name, drawing, views)
+            if figure is not None:
+                files[name] = figures.save_figure(figure, file)
     film = run.path / FILM
     film.unlink(missing_ok=True)
-    if seen.get("epochs"):
-        atomic_write_bytes(film, _film_bytes(seen, views))
-        files[film.stem] = film
+    with _spared("the film", warn):
+        seen = run.training_state.get("observer", {})
+        if seen.get("epochs"):
+            atomic_write_bytes(film, _film_bytes(seen, views))
+            files[film.stem] = film
     return files
+
+
+@contextmanager
+def _spared(what: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """What fails in the block costs itself and a warning; errors that a user can mend are told as ever."""
+    try:
+        yield
+    except QvaeError:
+        raise
+    except Exception as error:
+        warn(f"{what} can't be drawn ({in_a_line(error)})")
 
 
 def _drawn(name: str, drawing: Drawing, views: Views) -> Figure | None:
@@ -123,10 +147,7 @@ def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.
 
 
 def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
-    """Images with values in [0, 1]: as they are, or those of other numbers between the least and the largest in the data."""
-    values = run.dataset.values(run.dataset.train[:1000])
-    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
-    return np.clip((images - low) / (high - low), 0.0, 1.0)
+    return GreyScale.of(run.dataset)(torch.from_numpy(images)).numpy()
 
 
 def _test_values(run: Run, count: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -18,6 +18,7 @@ from qvae.config.load import parse_backend
 from qvae.config.schema import MEMORY, Config, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
+from qvae.data.fingerprint import fingerprint
 from qvae.data.load import load_data
 from qvae.errors import ConfigError, DataError, nearest
 from qvae.evaluation.inception import check_inception
@@ -30,6 +31,8 @@ from qvae.progress import Progress
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
 from qvae.sampling import registry
 from qvae.sampling.abilities import Metered, native_graph
+from qvae.sampling.closing import close
+from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.metrics import Metrics
 from qvae.training.objectives.boltzmann import BoltzmannObjective
@@ -57,11 +60,11 @@ class Parts:
     trainer: Trainer
     generating: LatentSampler | None
 
-    def close(self) -> None:
-        """Let all samplers go."""
-        self.objective.close()
-        if self.generating is not None:
-            self.generating.close()
+    def close(self, warn: Callable[[str], None]) -> None:
+        """Let all samplers go; one that can't costs a warning."""
+        for part in (self.objective, self.generating):
+            if part is not None:
+                close(part, warn)
 
 
 def assemble(
@@ -100,7 +103,7 @@ def assemble(
         objective.sampler.keep_back(model.prior.frozen(), num_prior_samples(config))
     metrics = Metrics(folder / METRICS, progress, folder / TENSORBOARD if config.training.tensorboard else None)
     observer = latent_film(dataset, config.evaluation, objective.device)
-    save = partial(save_run, folder, config)
+    save = partial(save_run, folder, config, fingerprint(dataset))
     trainer = Trainer(objective, dataset, config.training, metrics, save, observer)
     return Parts(dataset, objective, trainer, generating)
 
@@ -157,25 +160,57 @@ def make_model(config: ModelConfig, statistics: Statistics, edges: Tensor | None
 
 
 def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: int) -> LatentSampler:
-    """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes."""
+    """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes.
+
+    Raises:
+        SamplerError: it can't be made, or needs a word that the user of the configuration hasn't said.
+    """
     seed = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
-    return registry.make_sampler(chosen, chosen.options.get("seed", seed), folder)
+    return registry.make_sampler(chosen, chosen.options.get("seed", seed), folder, config.trust)
 
 
-def generation_sampler(config: Config, folder: Path, name: str | None = None) -> LatentSampler:
-    """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
+def generation_sampler(config: Config, folder: Path, name: str | None = None, seed: int | None = None) -> LatentSampler:
+    """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        name: another sampler, ``NAME[:OPTION=VALUE,...]``.
+        seed: in place of the run's.
+    """
     configured = config.generation.sampler or config.sampler
-    chosen = configured if name in (None, configured.name) else SamplerConfig.model_validate(parse_backend(name).model_dump())
-    return make_sampler(chosen, config, folder, purpose=2)
+    if name in (None, configured.name):
+        chosen = configured
+    else:
+        chosen = SamplerConfig.model_validate(parse_backend(name).model_dump())
+        config = config.trusting([chosen.name])
+    if seed is None:
+        return make_sampler(chosen, config, folder, purpose=2)
+    return registry.make_sampler(chosen, seed, folder, config.trust)
 
 
-def save_run(folder: Path, config: Config, trainer: Trainer) -> None:
-    """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once."""
+def needed_words(config: Config, folder: Path) -> set[str]:
+    """All that the samplers of a run need the user's word for."""
+    fallback = config.training.fallback
+    chosen = (config.sampler, config.generation.sampler, fallback and SamplerConfig(name=fallback))
+    return {need.text for spec in chosen if spec for need in SAMPLERS.needs(spec, folder)}
+
+
+def save_run(folder: Path, config: Config, data: str, trainer: Trainer) -> None:
+    """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        data: the fingerprint of what it is trained on.
+        trainer: with the state.
+    """
     model: Any = trainer.model
     identity = {
         "config": config.model.model_dump(mode="json"),
         "image_shape": list(model.shape),
         "levels": model.likelihood.statistics.levels,
+        "data": data,
     }
     if config.model.latent.graph == "native":
         identity["edges"] = model.prior.graph.edges

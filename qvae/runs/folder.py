@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import stat
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from qvae.config.load import load_config
+from qvae.config.load import dump_config, load_config
 from qvae.config.schema import Config
-from qvae.errors import RunError
-from qvae.files import atomic_write_text
+from qvae.errors import QvaeError, RunError
+from qvae.files import atomic_write_text, from_here, from_user
+from qvae.runs.lock import LOCK, writing
+from qvae.trust import remember, remembered
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -23,55 +30,136 @@ REPORT = "report.html"
 FILM = "latent_film.gif"
 FIGURES = "figures"
 TENSORBOARD = "tensorboard"
-GENERATED = "generated.npz"
-RECONSTRUCTIONS = "reconstructions.npz"
 
 
 def choose_folder(out: str | Path | None, config: Config) -> Path:
-    """A folder for a new run, not made yet.
+    """A folder for a new run, absolute and not made yet.
 
     Raises:
         RunError: ``out`` holds a run already, or something else.
     """
     if out is None:
         name = f"{Path(config.data.name).stem}-{config.sampler.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = next(p for k in range(10_000) if not (p := Path("runs", f"{name}-{k}" if k else name)).exists())
-    else:
-        folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file, so no run can be written there; choose another --out.")
-    if (folder / CHECKPOINT).exists() or (folder / MODEL).exists():
-        raise RunError(f"{folder} already holds a run; add --resume to continue it, or choose another --out.")
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
-        raise RunError(f"{folder} is not empty and not a run; choose another --out.")
+        folders = (from_user(Path("runs", f"{name}-{k}" if k else name)) for k in itertools.count())
+        return next(folder for folder in folders if not folder.exists())
+    folder = from_user(out)
+    _require_free(folder)
     return folder
+
+
+@contextmanager
+def new_folder(out: str | Path | None, config: Config) -> Iterator[Path]:
+    """A folder for a new run, made by this process alone and held while the block writes there; left empty, it goes again.
+
+    Raises:
+        RunError: as :func:`choose_folder`, it can't be made, or another process writes there.
+    """
+    while True:
+        folder = choose_folder(out, config)
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if out is not None:  # the lock says whose it is
+                break
+        except OSError as error:
+            here = from_here(folder)
+            raise RunError(f"the run folder {here} can't be made: {error.strerror}; choose another --out.") from error
+    try:
+        with writing(folder):
+            _require_free(folder)
+            yield folder
+    finally:
+        for path in missing:
+            with suppress(OSError):  # it isn't empty
+                path.rmdir()
+
+
+def _require_free(folder: Path) -> None:
+    """Raise a RunError unless a new run may be written there: nothing is lost that wasn't ours, or was of use."""
+    here = from_here(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{here} is a file, so no run can be written there; choose another --out.")
+    _require_plain(folder)
+    if (folder / CHECKPOINT).exists() or (folder / MODEL).exists():
+        raise RunError(f"{here} already holds a run; add --resume to continue it, or choose another --out.")
+    if folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()) and not _was_begun(folder):
+        raise RunError(f"{here} is not empty and not a run; choose another --out.")
+
+
+def _was_begun(folder: Path) -> bool:
+    """Whether a folder is that of a run which ended before its first checkpoint: both files are there as a run writes them."""
+    try:
+        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        file = folder / CONFIG
+        is_ours = not file.exists() or file.read_text(encoding="utf-8") == dump_config(load_config(file))
+    except (OSError, ValueError, QvaeError):
+        return False
+    return is_ours and isinstance(environment, dict) and "qvae" in environment
 
 
 def existing_run(path: str | Path) -> Path:
-    """The folder, if it is a run.
+    """The folder, absolute, if it is a run.
 
     Raises:
-        RunError: it doesn't exist or holds no run.
+        RunError: it doesn't exist or holds no run, or something in it leads out of it.
     """
-    folder = Path(path)
+    folder = from_user(path)
     if not folder.exists():
-        raise RunError(f"there is no folder {folder}; `qvae train` prints where its run folder is.")
+        raise RunError(f"there is no folder {path}; `qvae train` prints where its run folder is.")
     if not (folder / CONFIG).is_file():
-        raise RunError(f"{folder} is not a run folder: it holds no {CONFIG}; `qvae train` prints where its run folder is.")
+        raise RunError(f"{path} is not a run folder: it holds no {CONFIG}; `qvae train` prints where its run folder is.")
+    _require_plain(folder)
     return folder
 
 
-def latest_run(name: str | None = None) -> Path:
-    """The folder under ``runs/`` that was trained last, of those on the data of the configuration ``name``.
+def _require_plain(folder: Path) -> None:
+    """Raise unless all in a folder are files and folders: what a link leads to would be read, shown or overwritten."""
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            mode = os.lstat(os.path.join(above, name)).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                what = "a link" if stat.S_ISLNK(mode) else "no file, but a device or pipe"
+                raise RunError(
+                    f"{os.path.join(above, name)} is {what}; a run folder holds its files themselves: remove it, or put a "
+                    "copy in its place."
+                )
+
+
+def run_config(folder: Path, overrides: Iterable[str] = (), trust: Iterable[str] = ()) -> Config:
+    """The configuration of a run; words that the user says now are remembered for it, beside those said before.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    said = frozenset(trust)
+    config = load_config(folder / CONFIG, overrides, trust=said | remembered(folder))
+    if said:
+        remember(folder, said)
+    return config
+
+
+def latest_run(configs: Sequence[Config] | None = None) -> Path:
+    """The folder under ``runs/`` that was trained last, of those of one of the configurations; None takes any.
 
     Raises:
         RunError: there is none.
     """
-    data = Path(load_config(name).data.name).stem if name else ""
-    folders = [file.parent for file in Path("runs").glob(f"{data}*/{CHECKPOINT}")]
+    folders = [file.parent for file in from_user("runs").glob(f"*/{CHECKPOINT}")]
+    if configs is not None:
+        folders = [folder for folder in folders if _config_or_none(folder) in configs]
     if not folders:
-        raise RunError(f"there is no run{f' of {name}' if name else ''} in ./runs to resume; name its folder with --out.")
+        of = "" if configs is None else " of this configuration"
+        raise RunError(f"there is no run{of} in ./runs to resume; name its folder with --out.")
     return max(folders, key=lambda folder: (folder / CHECKPOINT).stat().st_mtime)
+
+
+def _config_or_none(folder: Path) -> Config | None:
+    try:
+        return load_config(folder / CONFIG)
+    except QvaeError:
+        return None
 
 
 # Metrics --------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,14 +16,17 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
-from qvae.config.load import load_config
+from qvae.config.paths import settled
 from qvae.config.schema import Config, ModelConfig
 from qvae.data.dataset import Dataset, same_shape
+from qvae.data.fingerprint import are_the_same, fingerprint
 from qvae.errors import DataError, RunError, SamplerError
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import generation_sampler, make_dataset, make_model
-from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics
+from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics, run_config
+from qvae.runs.old_checkpoints import upgraded
+from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
 
@@ -35,12 +39,14 @@ class Run:
         path: the folder, which is made absolute.
         config: as resolved when the run was started.
         model: weights averaged over training, in evaluation mode, on the configured device.
+        fingerprint: of the data that it was trained on; None if an older version trained it.
         samples_warning: why :meth:`prior_spins` may be wrong, once they are drawn; None if nothing is known to be.
     """
 
     path: Path
     config: Config
     model: QVAE
+    fingerprint: str | None = field(default=None, repr=False)
     samples_warning: str | None = field(default=None, repr=False)
     _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
 
@@ -77,12 +83,12 @@ class Run:
             DataError: it isn't where it was, or it is no longer what it was.
         """
         dataset = make_dataset(self.config)
-        require_same_shape(dataset, self.model.shape, self.path)
+        require_same_data(dataset, self.model.shape, self.fingerprint, self.path)
         return dataset
 
-    def sampler(self, name: str | None = None) -> LatentSampler:
+    def sampler(self, name: str | None = None, seed: int | None = None) -> LatentSampler:
         """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
-        return generation_sampler(self.config, self.path, name)
+        return generation_sampler(self.config, self.path, name, seed)
 
     def prior_spins(self, count: int, or_fewer: bool = False) -> Tensor:
         """Samples of the prior by the sampler for generation, (count, n), -1 or +1; drawn once and kept, since some cost.
@@ -109,46 +115,59 @@ class Run:
         except SamplerError as error:
             return error
         finally:
-            sampler.close()
+            close(sampler, warnings.warn)
         self.samples_warning = "; ".join(part.text for part in samples.advice) or None
-        content = {"spins": samples.spins, "warning": self.samples_warning}
+        generator = torch.Generator(samples.spins.device).manual_seed(self.config.evaluation.seed)
+        spins = samples.equal_weights(generator).spins
+        content = {"spins": spins, "warning": self.samples_warning, "sampler": self._drawn_by}
         with contextlib.suppress(RunError):
             save_checkpoint(self.path / SPINS, self._coefficients() | content)
-        return samples.spins
+        return spins
 
     def _saved_spins(self) -> Tensor | None:
-        """Samples of this very prior that the folder keeps."""
+        """Samples of this very prior by this very sampler that the folder keeps."""
         if not (self.path / SPINS).exists():
             return None
         saved = load_checkpoint(self.path / SPINS)
         is_of_this = all(torch.equal(saved[name], value.cpu()) for name, value in self._coefficients().items())
-        if not is_of_this:
+        if not is_of_this or saved.get("sampler", self._drawn_by) != self._drawn_by:  # version 0.1.0 doesn't say by which
             return None
         self.samples_warning = saved["warning"]
         return saved["spins"].to(self.device)
+
+    @property
+    def _drawn_by(self) -> str:
+        """The sampler for generation and its options, in a line."""
+        return (self.config.generation.sampler or self.config.sampler).label
 
     def _coefficients(self) -> dict[str, Tensor]:
         hamiltonian = self.model.prior.frozen()
         return {"h": hamiltonian.h, "J": hamiltonian.J, "gamma": hamiltonian.gamma}
 
 
-def load_run(path: str | Path, overrides: Iterable[str] = (), data: Any = None) -> Run:
+def load_run(
+    path: str | Path, overrides: Iterable[str] = (), data: Any = None, trust: Iterable[str] = ()
+) -> Run:
     """Open a run folder; the data isn't needed, no pickle is read, and a run from CUDA opens on the CPU where there is none.
 
     Args:
         path: the folder.
         overrides: ``a.b=c`` on top of the run's configuration, as ``data.root=FOLDER`` for data that has moved.
         data: of a run that was trained on data from memory, as they were given to :func:`qvae.train`.
+        trust: of what its samplers name, the import paths, addresses and files outside of it that may be used, as in
+            :func:`~qvae.config.load.load_config`; they are remembered for this folder.
 
     Raises:
         RunError: it isn't a run, or its model is missing, damaged, or of another configuration.
         DataError: ``data`` are of another shape.
     """
-    folder = existing_run(path)
-    config = load_config(folder / CONFIG, overrides)
+    folder, overrides = existing_run(path), list(overrides)
+    config = settled(run_config(folder, overrides, trust))
+    # A run is looked at, whosever it is: that fetches nothing.
+    config.data.download = config.data.download and any(text.startswith("data.download") for text in overrides)
     if not (folder / MODEL).exists():
         raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
-    state = load_checkpoint(folder / MODEL)
+    state = upgraded(load_checkpoint(folder / MODEL), config.model.latent)
     require_same_model(state.get("config"), config.model, folder / MODEL)
     try:
         statistics = Statistics.blank(tuple(state["image_shape"]), state.get("levels"))
@@ -158,20 +177,23 @@ def load_run(path: str | Path, overrides: Iterable[str] = (), data: Any = None) 
         raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({error}).") from error
     name = config.training.device
     device = choose_device(name if torch.cuda.is_available() or not name.startswith("cuda") else "cpu")
-    run = Run(folder, config, model.to(device).eval())
+    run = Run(folder, config, model.to(device).eval(), state.get("data"))
     if data is not None:
         run.dataset = make_dataset(config, data)
-        require_same_shape(run.dataset, model.shape, folder)
+        require_same_data(run.dataset, model.shape, run.fingerprint, folder)
     return run
 
 
-def require_same_shape(dataset: Dataset, image_shape: tuple[int, ...], folder: Path) -> None:
-    """Raise a DataError unless the data have the shape that a run was trained on."""
+def require_same_data(dataset: Dataset, image_shape: tuple[int, ...], known: str | None, folder: Path) -> None:
+    """Raise a DataError unless the data have the shape, and the fingerprint if it is ``known``, of a run's."""
+    remedy = "name its data with --set data.name=... or data.root=..."
     if not same_shape(dataset.shape, image_shape):
         raise DataError(
             f"the images of {dataset.name} have shape {tuple(dataset.shape)}, but the run in {folder} was trained on "
-            f"{image_shape}; name its data with --set data.name=... or data.root=..."
+            f"{image_shape}; {remedy}"
         )
+    if known is not None and not are_the_same(known, fingerprint(dataset)):
+        raise DataError(f"{dataset.name} holds other data than the run in {folder} was trained on, of the same shape; {remedy}")
 
 
 def require_same_model(saved: Any, config: ModelConfig, file: Path) -> None:

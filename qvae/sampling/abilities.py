@@ -65,6 +65,10 @@ class Metered(KeepsFiles):
         super().attach(folder)
         self.meter.attach(folder)
 
+    def begin(self) -> None:
+        """A training begins, perhaps anew after a kill: its calls are counted from 0, and what was spent stays spent."""
+        self.meter.calls = 0
+
     @property
     def budget_share(self) -> float:
         """Part of what a training may spend that is spent, 0 to 1; schedules follow it."""

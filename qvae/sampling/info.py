@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -18,6 +20,29 @@ class Advice:
 
     kind: str
     text: str
+
+
+def one_line(text: object) -> str:
+    """Anything's text as a part of a sentence: in one line, printable, without a full stop; empty where it has none.
+
+    >>> one_line("the queue\\n is full.")
+    'the queue is full'
+    """
+    try:
+        plain = str(text)
+    except Exception:
+        return ""  # of a third party: even this may fail
+    return " ".join("".join(part if part.isprintable() else " " for part in plain).split()).rstrip(".")
+
+
+def told(error: BaseException) -> str:
+    """An error that isn't ours, for a sentence: its class and what it says.
+
+    >>> told(KeyError("qubits"))
+    "KeyError: 'qubits'"
+    """
+    text = one_line(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @dataclass(eq=False)
@@ -61,6 +86,19 @@ class SampleInfo(Mapping[str, Any]):
             raise TypeError(f"info is a {type(found).__name__}, not a mapping of names to what was measured")
         known = {name: value for name, value in found.items() if name in _NAMED}
         return cls(**known, extra={name: value for name, value in found.items() if name not in _NAMED})
+
+    @property
+    def fault(self) -> str | None:
+        """Why the fields can't be measurements, as a clause; None if they can."""
+        for name in _NAMED:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                return f"info's {name} is {one_line(repr(value))}, not a number"
+            if name in ("wall_seconds", "qpu_seconds") and not 0 <= float(value) < math.inf:
+                return f"info's {name} is {value}; it must be a finite number, 0 or more"
+        return None
 
     def __getitem__(self, name: str) -> Any:
         value = getattr(self, name) if name in _NAMED else self.extra[name]

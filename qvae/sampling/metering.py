@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qvae.errors import BudgetExhausted
+from qvae.errors import BudgetExhausted, RunError
+from qvae.files import atomic_write_text
 
 T = TypeVar("T")
+
+_AMOUNTS = ("qpu_seconds", "submissions", "max_qpu_seconds")
 
 
 class Fault(Exception):
@@ -58,6 +62,11 @@ class Meter:
         calls: answered so far, of the run folder.
         kept_back: seconds of the budget that are left for later.
         notes: what else the ledger keeps, sections of named values; those of other samplers stay.
+
+    A ledger that can't be what a meter wrote counts as spent, until its user deletes it: nobody knows what it said.
+
+    Raises:
+        ValueError: the budget is no number of seconds.
     """
 
     def __init__(
@@ -68,6 +77,8 @@ class Meter:
         retries: int = 3,
         retry_seconds: float = 1.0,
     ) -> None:
+        if budget is not None and not budget >= 0:
+            raise ValueError(f"{option} is {budget}; it must be 0 or more seconds")
         self.budget, self.option, self.ledger = budget, option, ledger
         self.retries, self.retry_seconds = retries, retry_seconds
         self.seconds = self.own_seconds = self.kept_back = 0.0
@@ -89,14 +100,35 @@ class Meter:
         """Take the run folder's books, its budget too unless there is one."""
         self._folder = folder
         found = self.read()
-        self.seconds = max(self.seconds, float(found.get("qpu_seconds", 0.0)))
-        self.calls = max(self.calls, int(found.get("submissions", 0)))
+        self.seconds = max(self.seconds, found.get("qpu_seconds", 0.0))
+        self.calls = max(self.calls, found.get("submissions", 0))
         if self.budget is None:
             self.budget = found.get("max_qpu_seconds")
 
     def read(self) -> dict[str, Any]:
-        """The ledger; empty where there is none."""
-        return {} if self._folder is None else read_json(self._folder / self.ledger)
+        """The ledger; empty where there is none, or none that can be read."""
+        try:
+            return self._books()
+        except BudgetExhausted:
+            return {}
+
+    def _books(self) -> dict[str, Any]:
+        """The ledger; empty where there is none.
+
+        Raises:
+            BudgetExhausted: there is one that no meter can have written.
+        """
+        file = None if self._folder is None else self._folder / self.ledger
+        if file is None or not (file.exists() or file.is_symlink()):
+            return {}
+        found = read_json(file)
+        are_right = [_is_amount(value) if key in _AMOUNTS else isinstance(value, dict) for key, value in found.items()]
+        if "qpu_seconds" not in found or not all(are_right):
+            raise BudgetExhausted(
+                f"the ledger {file} is damaged, so nobody knows what is spent: see in your account what may be spent still, "
+                f"then delete that file, and set sampler.options.{self.option} to so many seconds."
+            )
+        return found
 
     def keep_back(self, price: float) -> None:
         """Leave that much of the budget, but no more than half of it."""
@@ -120,11 +152,15 @@ class Meter:
             BudgetExhausted: the budget doesn't cover ``price``; nothing was asked.
             Fault: the last one; its ``attempts`` are counted.
         """
+        if not _is_amount(price):
+            raise Fault(f"its price is said to be {price} s", helps_to_repeat=False)
         pause = self.retry_seconds
         for repeat in range(self.retries + 1):
             self._book(price, is_new=True)
             try:
                 answer, seconds = work()
+                if not _is_amount(seconds):
+                    raise Fault(f"the answer says that it took {seconds} s", helps_to_repeat=False, has_run=True)
             except Fault as fault:
                 if not fault.has_run:
                     self._book(-price)
@@ -139,11 +175,16 @@ class Meter:
                 return answer
         raise AssertionError("unreachable")
 
+    def set_right(self, seconds: float) -> None:
+        """Have the books say that so much is spent: of a replay, the time of the recording."""
+        self._book(0.0)
+        self._book(seconds - self.seconds)
+
     def _book(self, seconds: float, is_new: bool = False) -> None:
         """Add to what was spent, here and in the run folder; what ``is_new`` must be covered."""
         folder = self._folder if self._folder is not None and self._folder.is_dir() else None
         with contextlib.nullcontext() if folder is None else _locked(folder, self.ledger):
-            found = {} if folder is None else read_json(folder / self.ledger)
+            found = self._books()
             self.seconds = float(found.get("qpu_seconds", self.seconds))
             if is_new:
                 self._require(seconds)
@@ -156,7 +197,7 @@ class Meter:
                 found["max_qpu_seconds"] = self.budget
             for section, values in self.notes.items():
                 found.setdefault(section, {}).update(values)
-            write_json(folder / self.ledger, found)
+            write_json(folder / self.ledger, found, sync=is_new)  # what is about to be spent outlasts a power cut
 
     def _require(self, price: float) -> None:
         if self.budget is not None and self.seconds + price + self.kept_back > self.budget:
@@ -172,6 +213,11 @@ def nanoseconds(seconds: float) -> float:
     return round(seconds, 9)
 
 
+def _is_amount(value: Any) -> bool:
+    """Whether this is a number, finite and not negative."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 @contextlib.contextmanager
 def _locked(folder: Path, name: str) -> Iterator[None]:
     """Alone with a file of the run folder, among processes too where the system has such locks."""
@@ -180,22 +226,31 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with open(folder / f".{name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    file = folder / f".{name}.lock"
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise RunError(f"{file} can't be opened: {error.strerror}; remove it, or allow writing to its folder.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all; unlike checkpoints it isn't waited for until the disk has it, since this is part of a step."""
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+def write_json(file: Path, content: dict[str, Any], sync: bool = False) -> None:
+    """Whole or not at all; unlike checkpoints it isn't waited for until the disk has it, unless ``sync`` says so.
+
+    Raises:
+        RunError: it can't be written.
+    """
+    atomic_write_text(file, json.dumps(content) + "\n", sync)
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """A file that a sampler wrote into a run folder; empty where there is none, or it was damaged."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qvae.sampling.registered import SAMPLERS
+from qvae.trust import OWN, Trust
 
 if TYPE_CHECKING:
     from qvae.config.schema import BackendSpec
@@ -25,15 +26,17 @@ def load_sampler(name: str, /, **options: Any) -> LatentSampler:
     return SAMPLERS.load(name, options)
 
 
-def make_sampler(spec: BackendSpec, seed: int | None, folder: Path | None = None) -> LatentSampler:
+def make_sampler(
+    spec: BackendSpec, seed: int | None, folder: Path | None = None, trust: Trust = OWN
+) -> LatentSampler:
     """The sampler that a specification names, with this seed if it takes one; it keeps its files in the run folder.
 
     Raises:
-        SamplerError: as :func:`load_sampler`.
+        SamplerError: as :func:`load_sampler`, or the specification needs a word that the user hasn't said.
     """
     from qvae.sampling.abilities import KeepsFiles
 
-    sampler = SAMPLERS.make(spec, seed)
+    sampler = SAMPLERS.make(spec, seed, trust, folder)
     if folder is not None and isinstance(sampler, KeepsFiles):
         sampler.attach(folder)
     return sampler

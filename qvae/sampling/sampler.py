@@ -15,12 +15,12 @@ from torch import Tensor
 from qvae.errors import CapabilityError, QvaeError, SamplerError
 from qvae.ising.block_gibbs import sparse_matrix
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.info import Advice, SampleInfo
+from qvae.sampling.info import Advice, SampleInfo, one_line, told
 from qvae.sampling.registered import capable_samplers
 from qvae.seeding import Seeded
 
 T = TypeVar("T")
-"""Option of samplers that draw random numbers; None draws one."""
+_ROUNDING = 1e-4  # by which a sum of weights, and so a moment, may be above 1
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -73,7 +73,12 @@ class _Result:
     @property
     def advice(self) -> Sequence[Advice]:
         """What the backend says about trouble; worked out when it is asked for, since it may have to wait for the device."""
-        return () if self.advise is None else self.advise(self.info)
+        if self.advise is None:
+            return ()
+        try:
+            return [Advice(one_line(part.kind), one_line(part.text)) for part in self.advise(self.info)]
+        except (Exception, SystemExit) as error:  # a third party's words aren't worth a run
+            return [Advice("advice", f"what the sampler says about trouble failed with {told(error)}")]
 
 
 class Samples(_Result):
@@ -94,6 +99,33 @@ class Samples(_Result):
 
     def __len__(self) -> int:
         return len(self.spins)
+
+    @property
+    def effective_size(self) -> float:
+        """How many samples of equal weight scatter as much: (sum w)^2 / sum w^2 (Kish 1965)."""
+        if self.weights is None:
+            return float(len(self))
+        weights = self.weights.double()
+        return float(weights.sum() ** 2 / (weights**2).sum())
+
+    def equal_weights(self, generator: torch.Generator | None = None) -> Samples:
+        """As many samples of equal weight, for whoever wants bare spins; these themselves where weights are equal already.
+
+        Rows are drawn in proportion to their weights by systematic resampling (Kitagawa 1996): sample r stands
+        num_samples w_r times among them, rounded up or down; then they are shuffled, so that a head is as fair as the whole.
+
+        Args:
+            generator: on the device of the spins; None takes torch's global one.
+        """
+        if self.weights is None:
+            return self
+        number, device = len(self), self.spins.device
+        ends = self.weights.to(device).double().cumsum(0)
+        offset = torch.rand((), dtype=torch.float64, generator=generator, device=device)
+        places = (torch.arange(number, device=device) + offset) / number * ends[-1]
+        rows = torch.searchsorted(ends, places, right=True).clamp(max=number - 1)
+        shuffled = rows[torch.randperm(number, generator=generator, device=device)]
+        return Samples(self.spins[shuffled], info=self.info, advise=self.advise)
 
 
 class Moments(_Result):
@@ -152,9 +184,12 @@ class LatentSampler(ABC):
 
     A backend is one subclass: it says what it can do in ``capabilities``, takes its options as keyword arguments of
     ``__init__`` (``seed`` among them if it uses random numbers), and implements :meth:`_sample`, and :meth:`_moments` if it
-    knows expectations better than samples do. Users call :meth:`sample` and :meth:`moments`, which refuse what the
-    capabilities exclude, answer a system of no spins themselves, and look at what comes back. A class whose abilities depend on
-    its options sets ``capabilities`` on the instance, too. What few backends can is in :mod:`qvae.sampling.abilities`.
+    knows expectations better than samples do. A class whose abilities depend on its options sets ``capabilities`` on the
+    instance, too. What few backends can is in :mod:`qvae.sampling.abilities`.
+
+    Users call :meth:`sample` and :meth:`moments`. They refuse what the capabilities exclude, answer a system of no spins
+    themselves, hand over a copy of fields and couplings, cut off from gradients, look at what comes back, and make a
+    SamplerError of whatever is raised but an interrupt.
     """
 
     name: str = ""
@@ -179,11 +214,13 @@ class LatentSampler(ABC):
         self._require_sense(hamiltonian, num_samples)
         if hamiltonian.num_spins == 0:
             return _nothing(hamiltonian, num_samples)
-        samples = self._asked(self._sample, hamiltonian, num_samples)
-        fault = fault_of_samples(samples, hamiltonian, num_samples, hamiltonian.h.device.type == "cpu")
-        if fault is not None:
-            raise SamplerError(f"sampler {self.label!r} returned no samples: {fault}.")
-        samples.spins = samples.spins.to(hamiltonian.h.device)
+        samples = self._asked(
+            self._sample, hamiltonian, num_samples, "samples", lambda got: fault_of_samples(got, hamiltonian, num_samples)
+        )
+        device = hamiltonian.h.device
+        samples.spins = samples.spins.to(device)
+        if samples.weights is not None:
+            samples.weights = samples.weights.to(device)
         return samples
 
     def moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
@@ -195,11 +232,7 @@ class LatentSampler(ABC):
         self._require_sense(hamiltonian, num_samples)
         if hamiltonian.num_spins == 0:
             return Moments.from_samples(_nothing(hamiltonian, num_samples), hamiltonian)
-        moments = self._asked(self._moments, hamiltonian, num_samples)
-        fault = fault_of_moments(moments, hamiltonian)
-        if fault is not None:
-            raise SamplerError(f"sampler {self.label!r} returned no moments: {fault}.")
-        return moments
+        return self._asked(self._moments, hamiltonian, num_samples, "moments", lambda got: fault_of_moments(got, hamiltonian))
 
     @property
     def label(self) -> str:
@@ -217,16 +250,27 @@ class LatentSampler(ABC):
         if num_samples < 1:
             raise SamplerError(f"num_samples is {num_samples}; it must be 1 or more.")
 
-    def _asked(self, method: Callable[[IsingHamiltonian, int], T], hamiltonian: IsingHamiltonian, num_samples: int) -> T:
-        """What a backend's own method returns; an error that isn't ours becomes one that names the sampler."""
+    def _asked(
+        self,
+        method: Callable[[IsingHamiltonian, int], T],
+        hamiltonian: IsingHamiltonian,
+        num_samples: int,
+        noun: str,
+        fault_of: Callable[[T], str | None],
+    ) -> T:
+        """What a backend's own method returns, if it is what it must be; its author may have written anything."""
+        h, J, gamma = (part.detach().clone() for part in (hamiltonian.h, hamiltonian.J, hamiltonian.gamma))
         try:
-            return method(hamiltonian, num_samples)
-        except QvaeError:
+            found = method(hamiltonian.replace(h, J, gamma), num_samples)
+            fault = fault_of(found)
+        except (SamplerError, KeyboardInterrupt):
             raise
-        except Exception as error:
-            text = " ".join(str(error).split()).rstrip(".")
-            what = f"{type(error).__name__}: {text}" if text else type(error).__name__
-            raise SamplerError(f"sampler {self.label!r} failed with {what}.") from error
+        except BaseException as error:  # sys.exit() among them
+            what = f": {one_line(error)}" if isinstance(error, QvaeError) else f" with {told(error)}"
+            raise SamplerError(f"sampler {self.label!r} failed{what}.") from error
+        if fault is not None:
+            raise SamplerError(f"sampler {self.label!r} returned no {noun}: {fault}.")
+        return found
 
     def check(self, hamiltonian: IsingHamiltonian) -> None:
         """Raise :class:`~qvae.errors.CapabilityError` if this Hamiltonian is beyond the backend's capabilities."""
@@ -260,11 +304,11 @@ def _nothing(hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
     return Samples(torch.zeros(num_samples, 0, dtype=torch.int8, device=hamiltonian.h.device))
 
 
-def fault_of_samples(samples: Any, hamiltonian: IsingHamiltonian, num_samples: int, look_inside: bool) -> str | None:
+def fault_of_samples(samples: Any, hamiltonian: IsingHamiltonian, num_samples: int, wait: bool = False) -> str | None:
     """Why these can't be samples of the Hamiltonian, as a clause; None if they can.
 
     Args:
-        look_inside: at the values, too, for which a GPU has to be waited for.
+        wait: for a GPU, to look at values that are there; those in the processor's memory are always looked at.
     """
     if not isinstance(samples, Samples):
         return f"it is a {type(samples).__name__}, not a qvae.Samples"
@@ -273,33 +317,45 @@ def fault_of_samples(samples: Any, hamiltonian: IsingHamiltonian, num_samples: i
         return f"spins are a {type(spins).__name__}, not a torch.Tensor"
     if tuple(spins.shape) != shape:
         return f"it holds spins of shape {tuple(spins.shape)}, not (num_samples, n) = {shape}"
-    if weights is not None and tuple(weights.shape) != shape[:1]:
-        return f"it holds weights of shape {tuple(weights.shape)}, not (num_samples,) = {shape[:1]}"
-    if look_inside and spins.numel():
+    if (wait or spins.is_cpu) and spins.numel() and not spins.is_complex():
         low, high = spins.aminmax()
         if low < -1 or high > 1 or not bool(spins.all()):
             strange = sorted(set(spins.unique().tolist()) - {-1, 1})
             return f"spins hold {strange[:3]}; they must be -1 or +1 (from bits z: 2z - 1)"
     if spins.dtype != torch.int8:
         return f"spins are {spins.dtype}, not torch.int8"
-    if look_inside and weights is not None:
-        if bool((weights < 0).any()):
-            return "a weight is negative"
-        if not abs(float(weights.double().sum()) - 1) < 1e-4:
-            return f"weights sum to {float(weights.sum()):.6g}, not to 1"
-    return None
+    return (None if weights is None else _fault_of_weights(weights, num_samples, wait)) or samples.info.fault
 
 
-def fault_of_moments(moments: Any, hamiltonian: IsingHamiltonian) -> str | None:
-    """Why these can't be moments of the Hamiltonian, as a clause; None if they can. No values are looked at."""
+def _fault_of_weights(weights: Any, num_samples: int, wait: bool) -> str | None:
+    if not isinstance(weights, Tensor) or not weights.is_floating_point():
+        kind = weights.dtype if isinstance(weights, Tensor) else f"a {type(weights).__name__}"
+        return f"weights are {kind}, not a torch.Tensor of real numbers"
+    if tuple(weights.shape) != (num_samples,):
+        return f"it holds weights of shape {tuple(weights.shape)}, not (num_samples,) = {(num_samples,)}"
+    if not (wait or weights.is_cpu):
+        return None
+    if bool((weights < 0).any()):
+        return "a weight is negative"
+    total = float(weights.double().sum())
+    return None if abs(total - 1) < _ROUNDING else f"weights sum to {total:.6g}, not to 1"
+
+
+def fault_of_moments(moments: Any, hamiltonian: IsingHamiltonian, wait: bool = False) -> str | None:
+    """Why these can't be moments of the Hamiltonian, as a clause; None if they can. ``wait`` as in :func:`fault_of_samples`."""
     if not isinstance(moments, Moments):
         return f"it is a {type(moments).__name__}, not a qvae.Moments"
+    h = hamiltonian.h
     for name, length in (("spins", hamiltonian.num_spins), ("pairs", hamiltonian.graph.num_edges)):
         tensor = getattr(moments, name)
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != (length,):
             found = f"have shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else f"are a {type(tensor).__name__}"
             return f"moments' {name} {found}, not ({length},)"
-    return None
+        if (tensor.dtype, tensor.device) != (h.dtype, h.device):
+            return f"moments' {name} are {tensor.dtype} on {tensor.device}, not {h.dtype} on {h.device} as h is"
+        if (wait or tensor.is_cpu) and not bool((tensor.detach().abs() <= 1 + _ROUNDING).all()):
+            return f"moments' {name} are not all between -1 and 1"
+    return moments.info.fault
 
 
 class SeededSampler(Seeded, LatentSampler):

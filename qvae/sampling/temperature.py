@@ -35,7 +35,8 @@ def energy_matching_beta(
     Returns:
         NaN where the energy says nothing: it has a transverse field, or no spread.
     """
-    spins = samples.spins if isinstance(samples, Samples) else samples
+    samples = samples if isinstance(samples, Samples) else Samples(samples)
+    number, spins = samples.effective_size, samples.equal_weights(generator).spins
     exact = hamiltonian.detach().to(dtype=torch.float32)
     energies = exact.energy(spins)
     if hamiltonian.is_quantum or len(spins) < 2 or float(energies.std()) == 0.0:
@@ -48,7 +49,7 @@ def energy_matching_beta(
         variance = float(reference.var())
         if variance == 0.0:
             return Estimate(math.nan, math.nan)
-        stderr = math.sqrt((float(energies.var()) + variance) / len(spins)) / variance
+        stderr = math.sqrt((float(energies.var()) + variance) / number) / variance
         step = float(reference.mean() - energies.mean()) / variance
         # Far from the solution the variance changes with beta: never more than doubled or halved at once.
         beta = min(2 * beta, max(beta / 2, beta + step))

@@ -27,7 +27,7 @@ def problems(quantum: bool) -> list[Problem]:
     def normal(count: int, scale: float) -> Tensor:
         return scale * torch.randn(count, generator=numbers)
 
-    # Edges in no order and in both directions, for samplers that think i < j; a cell's sides take turns in its labels.
+    # Edges are given in no order and in both directions; a cell's sides take turns in its labels.
     five = Graph(5, [(3, 1), (0, 4), (2, 0), (1, 0), (4, 3), (3, 2), (2, 1), (0, 3), (4, 1), (2, 4)])
     cell = Graph(8, [(i, j) for i in range(0, 8, 2) for j in range(1, 8, 2)])
     classical = {

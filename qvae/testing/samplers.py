@@ -37,7 +37,8 @@ def run_checks(sampler: Checkable, /, *, num_samples: int = 4000, **options: Any
     Moments are compared with the exact ones by Chernoff's bound, total variation by McDiarmid's; both hold for any number
     of samples, and are shared out so that a perfect sampler fails with a probability of at most ``FALSE_ALARM``. Samples
     in one call may be correlated with their neighbours, as states of one chain are: the number of samples is then reduced
-    to the effective one, by a factor of at most ``MAX_INFLATION``.
+    to the effective one, by a factor of at most ``MAX_INFLATION``. A sampler whose temperature is its own must have one for all
+    problems, and is compared with the exact distributions at that temperature.
 
     Args:
         sampler: a registered name, a class or function that makes a sampler, or a sampler; copies of that are used, and
@@ -54,6 +55,7 @@ def run_checks(sampler: Checkable, /, *, num_samples: int = 4000, **options: Any
     tests = sum(4 * (p.hamiltonian.num_spins + p.hamiltonian.graph.num_edges) + 1 for p in within)
     trial = Trial(shared, num_samples, math.log(max(1, tests) / FALSE_ALARM))
     yield run_check("sign convention", trial.sign_convention)
+    yield run_check("one temperature", trial.temperature, cases)
     for problem in cases:
         yield run_check(f"distribution, {problem.name}", trial.distribution, problem)
     own_moments = type(shared)._moments is not LatentSampler._moments
@@ -64,7 +66,6 @@ def run_checks(sampler: Checkable, /, *, num_samples: int = 4000, **options: Any
         ("any number of samples", trial.any_number),
         ("fresh randomness in every call", trial.fresh_randomness),
         ("float64 Hamiltonian", trial.float64),
-        ("no gradients", trial.no_gradients),
         ("CUDA Hamiltonian", trial.cuda),
         ("submit", trial.submit),
         ("refusal of more spins than it can take", trial.too_many_spins),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qvae.config.schema import TrainingConfig
 from qvae.data.dataset import Dataset, epoch_permutation
-from qvae.errors import BudgetExhausted, QvaeError
+from qvae.errors import BudgetExhausted, QvaeError, in_a_line
 from qvae.progress import Report
 from qvae.training.averaging import WeightAverage
 from qvae.training.interrupts import interrupts_deferred
@@ -106,6 +106,7 @@ class Trainer:
             QvaeError: a sampler failed, or another thing that a user can mend; the state before the step in flight is saved.
             TrainingDiverged: the surrogate is no longer finite; the last checkpoint is from before that.
             KeyboardInterrupt: at Ctrl-C, after the step in flight is done and the state saved.
+            BrokenPipeError: nobody reads what is shown any more, as after ``| head -1``; the state is saved, too.
         """
         self._resumed_at = time.perf_counter() - self.seconds
         self._saved_at = time.perf_counter()
@@ -116,14 +117,14 @@ class Trainer:
             while not self.is_finished:
                 for rows in self._batches():
                     self._guarded(lambda rows=rows: self._train_step(rows))  # type: ignore[misc]
-                    verdict = self._judge(interrupted.is_set())
+                    verdict = self._judge(interrupted.is_set() or self._reader_has_left)
                     if self.step % self.steps_per_epoch == 0 or verdict.ends:
                         self._end_epoch()
                     self._report(report, verdict.ends)
                     if verdict.saves:
                         self._save()
                     if verdict.is_interrupted:
-                        raise KeyboardInterrupt
+                        raise BrokenPipeError if self._reader_has_left else KeyboardInterrupt
                     if verdict.ends:
                         break
         self.metrics.flush()
@@ -160,6 +161,10 @@ class Trainer:
         except QvaeError:
             self._save()  # a sampler that fails costs the step in flight and no more
             raise
+
+    @property
+    def _reader_has_left(self) -> bool:
+        return isinstance(self.metrics.progress.failure, BrokenPipeError)
 
     def _report(self, report: Report, is_last: bool) -> None:
         now = time.perf_counter()
@@ -207,8 +212,18 @@ class Trainer:
         found = (self._guarded(lambda: self.objective.look(clock)) if due else None) or {}
         loss = self.metrics.end_epoch(self.objective, self.clock, self.seconds, found)
         if observed and self.observer is not None:
-            with self._clock_stopped():
-                self.observer.observe(self.model, clock.epoch, loss)
+            if self.is_finished:
+                self._save()  # before anything is drawn
+            self._observe(self.observer, clock.epoch, loss)
+
+    def _observe(self, observer: Observer, epoch: int, loss: str) -> None:
+        """Have the observer look; whatever goes wrong there costs its view, and not the training."""
+        with self._clock_stopped():
+            try:
+                observer.observe(self.model, epoch, loss)
+            except Exception as error:
+                self.metrics.warn("observer", f"the model couldn't be looked at in epoch {epoch} ({in_a_line(error)})")
+                self.model.train()
 
     # Weights for evaluation -------------------------------------------------------------------------------------------
 

@@ -158,8 +158,8 @@ def test_wrong_reads_are_refused(module, body, message):
     ("options", "message"),
     [
         ({"sampler": "dimod.ExactSolver"}, "takes no num_reads, so it doesn't draw samples .*--sampler exact"),
-        ({"sampler": "dimod.BQM"}, "made a .*, which is not a dimod.Sampler|refuses its options"),
-        ({"sampler": "collections.OrderedDict"}, "made a OrderedDict, which is not a dimod.Sampler"),
+        ({"sampler": "dimod.BQM"}, "dimod.BQM is no class of dimod samplers"),
+        ({"sampler": "collections.OrderedDict"}, "collections.OrderedDict is no class of dimod samplers"),
         ({"sampler": "dwave.samplers.SimulatedAnealing"}, "the module dwave.samplers has no SimulatedAnealing"),
         ({"sampler": "absent_module.It"}, "needs the module absent_module, which can't be imported: pip install absent_module"),
         ({"sampler": "dwave.cloud.absent.Sampler"}, r"needs the module dwave\.cloud.*: pip install -e '\.\[dwave\]' in"),

@@ -171,6 +171,22 @@ def test_jobs_whose_answers_are_lost_are_booked(annealer, server, kind, stage):
     assert len(server.submissions) * price <= 0.05 + 1e-9
 
 
+@pytest.mark.parametrize("kind", ["offline", "quota", "retired"])
+def test_the_price_of_a_job_that_never_ran_is_given_back(annealer, server, tmp_path, kind):
+    sampler = annealer(beta=2.0, max_qpu_seconds=0.05)
+    sampler.attach(tmp_path)
+    hamiltonian = problem(graphs.edge_list([(0, 1)], 2))
+    sampler.sample(hamiltonian, 10)
+    ledger = json.loads((tmp_path / sampler.meter.ledger).read_text())
+    assert 0 < ledger["qpu_seconds"] == sampler.meter.seconds < 0.05
+    server.fail_next(kind, times=None, stage="submit")
+    for _ in range(3):
+        with pytest.raises(SamplerError):
+            sampler.sample(hamiltonian, 10)
+    assert json.loads((tmp_path / sampler.meter.ledger).read_text())["qpu_seconds"] == ledger["qpu_seconds"]
+    assert sampler.meter.seconds == ledger["qpu_seconds"]
+
+
 def test_a_budgeted_run_keeps_enough_for_the_samples_of_its_evaluation(server, tmp_path):
     config = qvae.load_config("digits", [*RUN, "training.epochs=50", "sampler.options.max_qpu_seconds=0.5"])
     run = qvae.train(config, tmp_path / "run")

@@ -246,7 +246,7 @@ def assert_silent(caught):
             "made an object of type list; it must make a BaseSamplerV2 or a BackendV2",
         ),
         ({"backend": "things:fails"}, ExecutorError, "failed when called without arguments \\(OSError: no device .* all\\)"),
-        ({"noise_model": "qiskit:QuantumCircuit"}, ExecutorError, "it must make a NoiseModel or a BackendV2"),
+        ({"noise_model": "qiskit:QuantumCircuit"}, ValueError, "is not a NoiseModel or .* the class QuantumCircuit"),
         ({"noise_model": "nothing"}, ValueError, "noise_model is 'nothing'; it must be an import path such as .*name'$"),
         ({"backend": AerSimulator(), "noise_model": AerSimulator()}, ValueError, "noise_model goes with Aer alone"),
     ],

@@ -43,7 +43,7 @@ def gap(ansatz, solution):
 
 
 def test_first_angles_have_the_right_signs_and_places():
-    """To first order <s_i> = -h_i, <s_i s_j> = -J_ij and <sigma^x_i> = gamma_i; edges in no order and both directions."""
+    """To first order <s_i> = -h_i, <s_i s_j> = -J_ij and <sigma^x_i> = gamma_i; edges given in no order and both directions."""
     small = 1e-3
     graph = Graph(4, [(2, 1), (0, 3), (1, 0)])
     h, J, gamma = torch.tensor([1.0, -2, 3, 0.5]), torch.tensor([2.0, -1, 4]), torch.tensor([1.0, 0, 2, 3])

@@ -13,7 +13,8 @@ FIGURES = "epoch 200  surrogate 123.45  reconstruction 123.45  kl 12.34  beta 1.
 
 
 def screen(is_terminal):
-    return Console(file=io.StringIO(), force_terminal=is_terminal, width=80, height=24, highlight=False)
+    plain = {"highlight": False, "markup": False, "emoji": False}
+    return Console(file=io.StringIO(), force_terminal=is_terminal, width=80, height=24, **plain)
 
 
 def shown(console):

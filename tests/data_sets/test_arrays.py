@@ -74,8 +74,8 @@ def test_types_of_values(values, expected):
 def test_shapes_of_images(shape, image_shape):
     array = np.random.default_rng(0).random(shape)
     dataset = dataset_from_arrays(array, array)
-    assert dataset.image_shape == image_shape
-    assert dataset.mean_image.shape == image_shape
+    assert dataset.shape == image_shape
+    assert dataset.mean().shape == image_shape
     pixels = array.transpose(0, 3, 1, 2) if shape == (10, 4, 6, 3) else array
     assert np.allclose(dataset.grey(dataset.train).numpy(), pixels.reshape(10, *image_shape), atol=2**-15)
 

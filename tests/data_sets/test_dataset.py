@@ -7,7 +7,7 @@ import torch
 
 from qvae.config.schema import DataConfig
 from qvae.data.arrays import dataset_from_arrays
-from qvae.data.dataset import binarize_fixed, epoch_permutation
+from qvae.data.dataset import epoch_permutation, prepare_fixed
 from qvae.data.load import load_data
 
 
@@ -17,9 +17,9 @@ def test_digits_are_split_once_and_for_all():
     dataset = load_data(DataConfig(binarize="dynamic"))
     assert dataset.train.shape == (1500, 8, 8)
     assert dataset.test.shape == (297, 8, 8)
-    assert dataset.image_shape == (8, 8)
+    assert dataset.shape == (8, 8)
     assert dataset.binarization == "dynamic"
-    together = np.concatenate([dataset.grey(dataset.train), dataset.grey(dataset.test)]) * 16
+    together = np.concatenate([dataset.values(dataset.train), dataset.values(dataset.test)]) * 16
     order = np.lexsort(together.reshape(1797, -1).T)
     original = load_digits()
     expected = np.lexsort(original.images.reshape(1797, -1).T)
@@ -32,8 +32,8 @@ def test_digits_are_split_once_and_for_all():
 
 def test_mean_image_is_that_of_the_training_images():
     dataset = load_data(DataConfig())
-    assert dataset.mean_image.dtype == torch.float32
-    assert torch.allclose(dataset.mean_image, dataset.grey(dataset.train).mean(0), atol=1e-5)
+    assert dataset.mean().dtype == torch.float32
+    assert torch.allclose(dataset.mean(), dataset.values(dataset.train).mean(0), atol=1e-5)
 
 
 def test_bits_have_the_grey_level_as_their_probability():
@@ -71,9 +71,9 @@ def test_auto_binarizes_digits_at_the_threshold_and_draws_all_else(tmp_path):
 
 def test_an_evaluation_draws_the_same_bits_for_the_same_images():
     dataset = load_data(DataConfig(binarize="dynamic"))
-    whole = binarize_fixed(dataset, dataset.test, seed=3)
-    assert torch.equal(binarize_fixed(dataset, dataset.test[:50].flatten(1), seed=3), whole[:50].flatten(1))
-    assert not torch.equal(binarize_fixed(dataset, dataset.test, seed=4), whole)
+    whole = prepare_fixed(dataset, dataset.test, seed=3)
+    assert torch.equal(prepare_fixed(dataset, dataset.test[:50].flatten(1), seed=3), whole[:50].flatten(1))
+    assert not torch.equal(prepare_fixed(dataset, dataset.test, seed=4), whole)
 
 
 def test_fixed_binarization_depends_on_no_seed_of_the_run():
@@ -83,7 +83,7 @@ def test_fixed_binarization_depends_on_no_seed_of_the_run():
     torch.manual_seed(7)
     again = load_data(DataConfig(binarize="fixed"))
     assert torch.equal(again.binarize(again.train, torch.Generator().manual_seed(1)), first)
-    assert torch.equal(fixed.grey(fixed.train), first)
+    assert torch.equal(fixed.values(fixed.train), first)
     # Bits of mean g and variance g(1-g): the mean over all pixels lies within 5 standard errors.
     grey = load_data(DataConfig(binarize="dynamic")).train.double().add(1).div(2**15)
     error = (grey * (1 - grey)).sum().sqrt() / grey.numel()

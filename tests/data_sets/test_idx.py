@@ -25,10 +25,10 @@ def test_real_mnist():
     assert dataset.test.shape == (10_000, 28, 28)
     assert dataset.train_labels[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
     assert dataset.test_labels[:8].tolist() == [7, 2, 1, 0, 4, 1, 4, 9]
-    assert dataset.mean_image.mean().item() == pytest.approx(0.13066, abs=1e-5)  # the mean that everybody normalises by
+    assert dataset.mean().mean().item() == pytest.approx(0.13066, abs=1e-5)  # the mean that everybody normalises by
     with gzip.open(MNIST / "t10k-images-idx3-ubyte.gz") as file:
         raw = np.frombuffer(file.read(), np.uint8, offset=16).reshape(10_000, 28, 28)
-    assert np.array_equal((dataset.grey(dataset.test) * 255).round().numpy(), raw)
+    assert np.array_equal((dataset.values(dataset.test) * 255).round().numpy(), raw)
 
 
 STEMS = ["train-images", "train-labels", "t10k-images", "t10k-labels"]
@@ -69,7 +69,7 @@ def test_idx_files_plain_or_packed_in_both_spellings(contents, packed, spelling,
     write(tmp_path, contents, packed, spelling)
     dataset = load(tmp_path)
     expected = np.frombuffer(contents["train-images-idx3-ubyte"], np.uint8, offset=16).reshape(12, 3, 2)
-    assert np.allclose(dataset.grey(dataset.train).numpy(), expected / 255, atol=2**-15)
+    assert np.allclose(dataset.values(dataset.train).numpy(), expected / 255, atol=2**-15)
     assert dataset.test_labels.tolist() == [0, 1, 2, 3]
     assert load(tmp_path, binarize="fixed").binarization == "fixed-seed"
 

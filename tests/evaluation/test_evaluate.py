@@ -1,5 +1,6 @@
 """All numbers of a model from its parts: the keys that scripts rely on, and what stands there where something is missing."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from qvae.config.schema import EvaluationConfig, ModelConfig
+from qvae.config.schema import DataConfig, EvaluationConfig, ModelConfig
 from qvae.data.arrays import dataset_from_arrays
+from qvae.data.load import load_data
 from qvae.errors import SamplerError
+from qvae.evaluation import evaluate
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import evaluate_model
+from qvae.evaluation.latents import latent_use
 from qvae.evaluation.rows import code_means, evaluation_rows, training_rows
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.progress import Progress
@@ -88,3 +92,56 @@ def test_rows_depend_on_the_seed_alone(parts):
     assert sorted(training_rows(dataset, 1000, 3).tolist()) == list(range(81))
     assert torch.equal(training_rows(dataset, 10, 3), training_rows(dataset, 1000, 3)[:10])
     assert np.array_equal(code_means(model, rows, 1), code_means(model, rows, 1))
+
+
+def test_the_likelihood_is_of_the_test_rows(parts, monkeypatch):
+    seen, measured = [], evaluate.evaluate_likelihood
+
+    def remember(model, rows, *rest):
+        seen.append(rows)
+        return measured(model, rows, *rest)
+
+    monkeypatch.setattr(evaluate, "evaluate_likelihood", remember)
+    settings = SETTINGS.model_copy(update={"num_generated": 0, "probes": False})
+    evaluate_model(*parts, settings, draw)
+    bits = parts[1].values(parts[1].test).flatten(1)
+    assert torch.equal(seen[0], bits)
+
+
+def test_noise_over_a_step_of_grey_levels_is_the_seed_s():
+    dataset = load_data(DataConfig(), "reals")
+    rows = evaluation_rows(dataset, SETTINGS, 20)
+    noise = torch.rand(20, 64, generator=torch.Generator().manual_seed(SETTINGS.seed))
+    torch.testing.assert_close(rows, (dataset.test[:20].flatten(1) + noise) / 17)
+    assert not torch.equal(evaluation_rows(dataset, SETTINGS.model_copy(update={"seed": 1}), 20), rows)
+
+
+@pytest.mark.parametrize("are_real", [True, False])
+def test_probes_read_the_label_of_the_same_row_and_are_scored_on_others(are_real):
+    dataset = load_data(DataConfig())
+    if not are_real:
+        generator = torch.Generator().manual_seed(0)
+        drawn = {
+            part: torch.randint(0, 10, (len(getattr(dataset, part)),), generator=generator)
+            for part in ("train_labels", "test_labels")
+        }
+        dataset = dataclasses.replace(dataset, **drawn)
+    torch.manual_seed(0)
+    config = ModelConfig.model_validate({"latent": {"sizes": [3, 3]}, "network": {"hidden": [8]}})
+    model = make_model(config, Statistics.of(dataset)).eval()
+    raw = next(probe for probe in latent_use(model, dataset, SETTINGS).probes if probe.features == "raw pixels")
+    if are_real:
+        assert min(raw.linear, raw.mlp) > 0.8
+    else:  # chance, within five standard errors
+        assert max(raw.linear, raw.mlp) < 0.1 + 5 * (0.09 / 297) ** 0.5
+
+
+def test_a_density_is_said_per_feature_as_well():
+    dataset = load_data(DataConfig(), "reals")
+    torch.manual_seed(0)
+    keys = {"latent": {"sizes": [3, 3]}, "network": {"hidden": [8]}, "likelihood": "gaussian"}
+    model = make_model(ModelConfig.model_validate(keys), Statistics.of(dataset)).eval()
+    settings = SETTINGS.model_copy(update={"num_generated": 0, "probes": False, "num_test": 20})
+    found = evaluate_model(model, dataset, settings, draw).to_dict()
+    for key in ("elbo", "log_likelihood"):
+        assert found[f"{key}_per_feature"] == pytest.approx(found[key] / 64)

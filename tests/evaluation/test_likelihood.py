@@ -9,6 +9,7 @@ from support import model_of
 from qvae.config.schema import ModelConfig
 from qvae.evaluation import likelihood
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
+from qvae.models.qvae import QVAE
 
 BITS = 6
 
@@ -117,3 +118,19 @@ def test_a_large_quantum_prior_is_evaluated_by_path_integrals(monkeypatch):
     assert found.log_likelihood_is_bound
     assert found.log_likelihood < right.log_likelihood
     assert found.elbo_stderr > right.elbo_stderr
+
+
+@torch.no_grad()
+def test_a_subclass_s_own_log_likelihood_is_what_is_evaluated():
+    class Cheaper(QVAE):
+        def log_likelihood(self, x, latents):
+            return super().log_likelihood(x, latents) - 3.0
+
+    model = small_model(1)
+    images = (torch.rand(40, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+    log_z = prior_log_partition(model.prior.frozen(), 2, 2, 0)
+    before = evaluate_likelihood(model, images, log_z, 20)
+    model.__class__ = Cheaper
+    found = evaluate_likelihood(model, images, log_z, 20)
+    assert found.elbo == pytest.approx(before.elbo - 3, abs=1e-5)
+    assert found.log_likelihood == pytest.approx(before.log_likelihood - 3, abs=1e-5)

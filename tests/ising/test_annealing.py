@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from trotter_products import broken_symmetry
 
 from qvae.ising import block_gibbs
 from qvae.ising.annealing import annealed_importance_sampling, bidirectional_annealing
@@ -64,6 +65,25 @@ def test_reverse_annealing_is_unbiased_in_one_over_z(small) -> None:
     errors = torch.tensor(runs).double() - log_z
     assert float(errors.std()) > 0.1
     assert standard_errors((-errors).exp(), 1.0) < 5
+
+
+def test_runs_back_are_the_time_reversal_of_runs_forward(random_hamiltonian) -> None:
+    # Six colours and one temperature between the ends: the order of updates is seen.
+    hamiltonian, chains = random_hamiltonian(complete(6), coupling=1.5, seed=1), 200_000
+    exact, betas = exact_distribution(hamiltonian), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    path = AnnealingPath(hamiltonian, generator(), torch.zeros(6), pilot_steps=2)
+    forward, _ = path.anneal(path.base_state(chains), betas)
+    target = path.gibbs.from_spins(exact.sample(chains, generator(1)))
+    backward, _ = path.anneal(target, betas, reverse=True)
+    assert broken_symmetry(forward, backward, exact.log_z - path.log_z0) < 5
+
+
+def test_replicas_pass_from_the_hottest_rung_to_the_coldest() -> None:
+    # All spins are up at first, and nothing turns them where it is cold.
+    path = AnnealingPath(ferromagnet(4, coupling=-1.5, field=0.0), generator(), torch.zeros(8), pilot_steps=2)
+    replicas, betas = torch.ones(8, 8, 300), torch.linspace(0, 1, 8, dtype=torch.float64)
+    path.temper(replicas, betas, 200)
+    assert abs(float((2 * replicas[:, -1] - 1).mean())) < 5 / math.sqrt(300)
 
 
 def test_one_way_error_bars_and_the_fitted_base(small) -> None:

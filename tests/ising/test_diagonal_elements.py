@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from trotter_products import MIXED, SIGMAS, generator
+from trotter_products import MIXED, SIGMAS, generator, trotter
 
 from qvae.ising import diagonal_elements
 from qvae.ising.diagonal_elements import log_diagonal_element
@@ -49,6 +49,17 @@ def test_diagonal_elements_in_strong_fields() -> None:
     values, errors = log_diagonal_element(coupled, spin_states(3), chains=20, temperatures=10)
     scores = (values - exact.log_probabilities - exact.log_z) / (errors + 2e-3)
     assert float(scores.abs().max()) < SIGMAS
+
+
+def test_the_trotter_error_of_few_slices_is_taken_off(random_hamiltonian) -> None:
+    hamiltonian = random_hamiltonian(complete(3), coupling=1.0, gamma=2.0)
+    expected = exact_distribution(hamiltonian)
+    values, errors = log_diagonal_element(hamiltonian, spin_states(3), slices=4, chains=5000, temperatures=10)
+    left = (values - expected.log_probabilities - expected.log_z).abs()
+    exact = trotter(hamiltonian, 4)
+    untouched = (exact.log_probabilities + exact.log_z - expected.log_probabilities - expected.log_z).abs()
+    assert float(errors.max()) < 0.02
+    assert float(left.max()) < 0.3 * float(untouched.max()) + SIGMAS * float(errors.max())
 
 
 def test_diagonal_elements_in_parts(random_hamiltonian, monkeypatch) -> None:

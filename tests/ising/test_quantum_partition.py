@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from trotter_products import MIXED, SIGMAS, settled, trotter
+from trotter_products import MIXED, SIGMAS, broken_symmetry, flattened, generator, settled, trotter
 
 from qvae.ising import quantum_partition
 from qvae.ising.diagonal_elements import log_diagonal_element
@@ -14,6 +14,7 @@ from qvae.ising.exact import exact_distribution
 from qvae.ising.graphs import Graph, complete, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.quantum_partition import path_integral_log_partition
+from qvae.ising.world_lines import WorldLines
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 3.0, MIXED * 2], ids=str)
@@ -64,6 +65,17 @@ def test_log_z_in_a_strong_field_alone(gamma: float) -> None:
     for function in (path_integral_log_partition, lambda H, slices: log_diagonal_element(H, torch.ones(1, 2), slices=slices)):
         with pytest.raises(ValueError, match="slices is 4, but a transverse field of"):
             function(IsingHamiltonian(torch.zeros(2), [], [], gamma), slices=4)
+
+
+def test_runs_back_are_the_time_reversal_of_runs_forward(random_hamiltonian) -> None:
+    hamiltonian, slices, chains = random_hamiltonian(complete(6), coupling=1.5, gamma=0.3, seed=1), 2, 200_000
+    lines, betas = WorldLines(hamiltonian, slices), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    path = quantum_partition._LinePath(lines, hamiltonian, torch.zeros(6), generator())
+    forward, _ = path.anneal(path.base_state(chains), betas)
+    flat = exact_distribution(flattened(hamiltonian, slices)).sample(chains, generator(1)).T.view(6, slices, chains)
+    target = ((1 + flat) // 2)[lines.gibbs.order].flatten(0, 1)
+    backward, _ = path.anneal(target, betas, reverse=True)
+    assert broken_symmetry(forward, backward, trotter(hamiltonian, slices).log_z - path.log_z0) < SIGMAS
 
 
 def test_coarser_slices_from_finer_ones(random_hamiltonian) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from trotter_products import GRAPHS, MIXED, SIGMAS, by_spin, generator, settled, slice_product, trotter
+from trotter_products import GRAPHS, MIXED, SIGMAS, by_spin, flattened, generator, settled, slice_product, trotter
 
 from qvae.ising import block_gibbs, world_lines
 from qvae.ising.exact import exact_distribution, spin_states
@@ -27,6 +27,16 @@ def test_slices_are_distributed_as_trotter_says(graph: Graph, gamma: object, ran
     exact = trotter(hamiltonian, 4)
     assert excess(lines.to_spins(bits), exact) < SIGMAS
     assert excess(lines.gibbs.to_spins(bits[:, 3]), exact) < SIGMAS
+
+
+@pytest.mark.parametrize("gamma", [0.3, 1.5])
+@pytest.mark.parametrize(("graph", "slices"), [(complete(3), 2), (complete(2), 4), (complete(3), 4)], ids=str)
+def test_all_slices_together_are_distributed_as_their_weights(graph, slices, gamma, random_hamiltonian, excess) -> None:
+    # Few slices and many chains: every joint state of them is counted.
+    hamiltonian, chains = random_hamiltonian(graph, coupling=1.0, gamma=gamma, seed=2), 300_000
+    lines, bits = settled(hamiltonian, slices, chains, sweeps=12)
+    flat = by_spin(lines, 2 * bits - 1).flatten(0, 1).T
+    assert excess(flat, exact_distribution(flattened(hamiltonian, slices))) < SIGMAS
 
 
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 3.0, MIXED], ids=str)

@@ -225,10 +225,15 @@ def test_what_is_no_longer_drawn_is_no_longer_there(seen, tmp_path):
 
 def test_a_resumed_run_has_no_numbers_of_the_weights_before(seen, tmp_path, monkeypatch):
     copy = shutil.copytree(seen, tmp_path / "copy")
+    take = Trainer._train_step
 
     def interrupted(self, images):
-        raise KeyboardInterrupt
+        if self.step > first:
+            self._save()
+            raise KeyboardInterrupt
+        take(self, images)
 
+    first = qvae.load_run(copy).training_state["step"]
     monkeypatch.setattr(Trainer, "_train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         workflow.resume(copy, ["training.epochs=7"])

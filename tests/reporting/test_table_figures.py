@@ -54,6 +54,12 @@ def test_long_names_that_differ_at_the_end_stay_apart():
 def test_histograms_hold_all_rows_also_those_beyond_the_data():
     data = {"data": np.linspace(0, 1, 100)[:, None], "samples": np.array([[-5.0], [0.5], [7.0], [0.2]])}
     (axes,) = [axes for axes in table_figures.marginals(data).axes if axes.get_title()]
+    samples = axes.patches[-1].get_xy()
+    width = 1 / 40
+    heights = [height for x, height in samples if height > 0]
+    assert max(heights) == pytest.approx(0.25 / width, rel=0.01)  # each of four rows has a bin, those outside the outermost
+    outermost = samples[:, 0].min(), samples[:, 0].max()
+    assert all(any(x == pytest.approx(end, abs=1e-9) and height > 0 for x, height in samples) for end in outermost)
     for patch in axes.patches:
         heights, edges = patch.get_xy()[:, 1], patch.get_xy()[:, 0]
         area = sum(h * w for h, w in zip(heights[1::2], np.diff(edges)[1::2], strict=False))

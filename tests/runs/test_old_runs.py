@@ -93,6 +93,19 @@ def test_it_goes_on_to_where_it_would_have_ended(old):
     agrees(resumed.evaluation, expected, 1e-3)
 
 
+def test_couplings_are_put_in_order_with_their_edges(tmp_path):
+    """0.1.0 kept them, their averages and Adam's memory of them as the configuration named the edges, in no order."""
+    old = shutil.copytree(DATA / "edges-0.1.0", tmp_path / "old")
+    expected = json.loads((old / "evaluation.json").read_text())
+    workflow.evaluate(qvae.load_run(old))
+    agrees(json.loads((old / "evaluation.json").read_text()), expected, 1e-4)
+    expected = json.loads((DATA / "edges-resumed-by-0.1.0.json").read_text())
+    resumed = workflow.resume(old, ["training.epochs=12"])
+    agrees(resumed.evaluation, expected, 1e-5)
+    again = workflow.resume(old, ["training.epochs=13"])  # of today's order, once and no more
+    assert torch.allclose(again.model.prior.J, resumed.model.prior.J, atol=0.05)
+
+
 def test_flat_rows_which_were_images_of_height_one_are_a_table_now(tmp_path):
     rows = np.random.default_rng(0).random((60, 10)) < 0.4
     settings = [
@@ -111,3 +124,36 @@ def test_flat_rows_which_were_images_of_height_one_are_a_table_now(tmp_path):
     assert generate(run, 5).files[1].exists()
     assert reconstruct(run, 5).files[1].exists()
     assert workflow.resume(folder, ["training.epochs=3"], data=rows).metrics[-1]["epoch"] == 3
+
+
+EDGES = [[2, 0], [3, 0], [1, 2], [3, 1], [0, 1]]  # in no order
+
+
+def as_before(found, order, size):
+    """Nested state with every tensor of ``size`` numbers put in another order."""
+    if isinstance(found, dict):
+        return {key: as_before(value, order, size) for key, value in found.items()}
+    if isinstance(found, list):
+        return [as_before(value, order, size) for value in found]
+    return found[order] if isinstance(found, torch.Tensor) and found.shape == (size,) else found
+
+
+def test_couplings_are_those_of_the_configuration_s_edges_in_their_order(tmp_path):
+    """0.1.0 kept edges, and all that belongs to them, in the order that they were given in."""
+    settings = [
+        "training.epochs=2", "model.latent.graph=edges", "model.latent.sizes=[4]", f"model.latent.edges={EDGES}",
+        "model.network.hidden=[8]", "evaluation.num_generated=0", "evaluation.tsne_every=0", "evaluation.probes=false",
+    ]  # fmt: skip
+    new = qvae.train(qvae.load_config("digits", settings), tmp_path / "new")
+    old = shutil.copytree(new.path, tmp_path / "old")
+    ascending = sorted(range(5), key=lambda place: sorted(EDGES[place]))
+    given = [ascending.index(place) for place in range(5)]
+    for name in ("checkpoint.safetensors", "model.safetensors"):
+        state = load_checkpoint(old / name)
+        del state["model"]["prior._extra_state"]
+        touched = {key: as_before(state[key], given, 5) for key in ("model", "average", "optimizer") if key in state}
+        save_checkpoint(old / name, state | touched)
+    assert torch.equal(qvae.load_run(old).model.prior.J, new.model.prior.J)
+    on = [workflow.resume(folder, ["training.epochs=4"]) for folder in (new.path, old)]
+    assert torch.equal(on[0].model.prior.J, on[1].model.prior.J)
+    assert not torch.equal(on[0].model.prior.J, new.model.prior.J)

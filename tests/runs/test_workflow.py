@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 import qvae
 from qvae import workflow
 
@@ -17,7 +15,7 @@ class Listening(qvae.Progress):
     """Remembers what it was told."""
 
     def __init__(self):
-        self.said, self.works = [], []
+        self.said, self.warned, self.works = [], [], []
 
     def work(self, name):
         self.works.append(name)
@@ -25,6 +23,9 @@ class Listening(qvae.Progress):
 
     def say(self, text):
         self.said.append(text)
+
+    def warn(self, text):
+        self.warned.append(text)
 
 
 def config(*more):
@@ -40,13 +41,14 @@ def test_whoever_watches_hears_of_every_part(tmp_path):
 
 
 def test_numbers_are_kept_when_drawing_fails(tmp_path, monkeypatch):
-    def fails(run, progress):
+    def fails(run, progress, warn):
         raise RuntimeError("no fonts")
 
+    listening = Listening()
     with monkeypatch.context() as patch:
         patch.setattr(workflow, "draw_pictures", fails)
-        with pytest.raises(RuntimeError, match="no fonts"):
-            qvae.train(config(), tmp_path / "run")
+        qvae.train(config(), tmp_path / "run", listening)
+    assert "no report (RuntimeError: no fonts); make it with: qvae report" in listening.warned[-1]
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert "pictures" not in found["seconds"]
     run = qvae.load_run(tmp_path / "run")

@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 from typing import Annotated
 
 import pytest
 import torch
 from pydantic import Field
 
-from qvae.errors import BudgetExhausted, CapabilityError, SamplerError
+from qvae.errors import BudgetExhausted, CapabilityError, RunError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
@@ -128,17 +129,77 @@ def test_a_call_of_several_parts_is_covered_as_a_whole_or_not_begun(tmp_path):
     assert meter.seconds == 0
 
 
-def test_the_ledger_keeps_notes_of_all_and_a_damaged_one_begins_anew(tmp_path):
+def test_the_ledger_keeps_notes_of_all(tmp_path):
     first, second = Meter(None), Meter(None)
     for number, meter in enumerate((first, second)):
         meter.attach(tmp_path)
         meter.notes["betas"] = {f"mode {number}": number}
         meter.pay(0.1, lambda: (None, 0.1))
     assert first.read()["betas"] == {"mode 0": 0, "mode 1": 1}
-    (tmp_path / "ledger.json").write_text('{"qpu_sec')
-    assert first.read() == {}
-    first.pay(0.1, lambda: (None, 0.1))
-    assert first.read()["submissions"] == 2
+
+
+BROKEN = [
+    "", "{", "[]", "{}", "null",
+    '{"qpu_seconds": -1}', '{"qpu_seconds": NaN}', '{"qpu_seconds": Infinity}', '{"qpu_seconds": "0"}',
+    '{"qpu_seconds": true}', '{"qpu_seconds": 0, "submissions": -5}', '{"qpu_seconds": 0, "max_qpu_seconds": NaN}',
+    '{"qpu_seconds": 0, "betas": 3}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", [None, 5.0])
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_damaged_ledger_counts_as_spent_until_it_is_deleted(tmp_path, content, budget):
+    (tmp_path / "coins.json").write_text(content)
+    sampler = Coins(max_seconds=budget)
+    sampler.attach(tmp_path)
+    with pytest.raises(BudgetExhausted, match=r"the ledger .*coins\.json is damaged.* delete that file.* max_seconds"):
+        sampler.sample(PAIR, 10)
+    assert sampler.asked == 0
+    assert (tmp_path / "coins.json").read_text() == content
+    (tmp_path / "coins.json").unlink()
+    assert len(sampler.sample(PAIR, 10)) == 10
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
+def test_an_answer_of_negative_or_no_time_is_a_fault_and_its_price_is_spent(seconds):
+    meter = Meter(1.0)
+    with pytest.raises(Fault, match="the answer says that it took"):
+        meter.pay(0.1, lambda: ("answer", seconds))
+    assert meter.seconds == pytest.approx(0.1)
+    with pytest.raises(Fault, match="its price is said to be"):
+        meter.pay(seconds, lambda: pytest.fail("asked"))
+    assert meter.seconds == pytest.approx(0.1)
+
+
+def test_no_number_is_no_budget():
+    with pytest.raises(ValueError, match="max_qpu_seconds is nan"):
+        Meter(math.nan)
+
+
+def test_a_price_is_on_the_disk_before_the_call(tmp_path, monkeypatch):
+    order, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("synced"), sync(descriptor)))
+    meter = Meter(1.0)
+    meter.attach(tmp_path)
+    meter.pay(0.1, lambda: (order.append("called"), 0.1))
+    assert order[0] == "synced"
+    assert order[-1] == "called"  # the answer isn't waited for: without it more is booked than was spent
+
+
+def test_links_in_a_run_folder_are_not_followed(tmp_path):
+    for name in ("start-file", "other"):
+        (tmp_path / name).write_text("mine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".ledger.json.part").symlink_to(tmp_path / "start-file")
+    (folder / ".ledger.json.lock").symlink_to(tmp_path / "other")
+    meter = Meter(1.0)
+    meter.attach(folder)
+    with pytest.raises(RunError, match=r"\.ledger\.json\.lock can't be opened"):
+        meter.pay(0.1, lambda: (None, 0.1))
+    (folder / ".ledger.json.lock").unlink()
+    meter.pay(0.1, lambda: (None, 0.1))
+    assert [(tmp_path / name).read_text() for name in ("start-file", "other")] == ["mine", "mine"]
 
 
 # Other abilities ------------------------------------------------------------------------------------------------------

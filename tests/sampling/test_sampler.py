@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from qvae.errors import CapabilityError, SamplerError
+from qvae.errors import CapabilityError, DataError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
@@ -108,6 +108,12 @@ def test_what_makes_no_sense_is_refused_in_words(hamiltonian, num_samples, words
         (Samples(torch.ones(5, 2, dtype=torch.int8), torch.ones(4) / 4), r"weights of shape \(4,\)"),
         (Samples(torch.ones(5, 2, dtype=torch.int8), torch.tensor([1.5, -0.5, 0, 0, 0])), "a weight is negative"),
         (Samples(torch.ones(5, 2, dtype=torch.int8), torch.full((5,), torch.nan)), "weights sum to nan, not to 1"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), [0.2] * 5), "weights are a list, not a torch.Tensor of real numbers"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), torch.ones(5, dtype=int)), "weights are torch.int64, not a"),
+        (Samples(torch.ones(5, 2, dtype=torch.complex64)), "spins are torch.complex64, not torch.int8"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), info={"device_beta": "warm"}), "device_beta is 'warm', not a number"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), info={"qpu_seconds": -1.0}), "qpu_seconds is -1.0; it must be a finite"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), info={"wall_seconds": float("nan")}), "wall_seconds is nan"),
     ],
 )
 def test_what_comes_back_is_looked_at(returned, words):
@@ -120,13 +126,44 @@ def test_what_comes_back_is_looked_at(returned, words):
             ask(PAIR, 5)
 
 
-def test_moments_of_another_length_are_refused():
-    class Short(Upwards):
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (Moments(torch.zeros(2), torch.zeros(3)), r"pairs have shape \(3,\), not \(1,\)"),
+        (Moments(torch.zeros(2).double(), torch.zeros(1)), "spins are torch.float64 on cpu, not torch.float32 on cpu as h is"),
+        (Moments(torch.tensor([0.0, torch.nan]), torch.zeros(1)), "spins are not all between -1 and 1"),
+        (Moments(torch.zeros(2), torch.tensor([-1.5])), "pairs are not all between -1 and 1"),
+        (Moments(torch.zeros(2), torch.zeros(1), info={"clipped": None, "wall_seconds": True}), "wall_seconds is True, not a"),
+    ],
+)
+def test_moments_are_looked_at_too(returned, words):
+    class Returns(Upwards):
         def _moments(self, hamiltonian, num_samples):
-            return Moments(torch.zeros(2), torch.zeros(3))
+            return returned
 
-    with pytest.raises(SamplerError, match=r"'Short' returned no moments: moments' pairs have shape \(3,\), not \(1,\)"):
-        Short().moments(PAIR, 5)
+    with pytest.raises(SamplerError, match=f"'Returns' returned no moments: .*{words}"):
+        Returns().moments(PAIR, 5)
+
+
+def test_what_is_done_to_the_hamiltonian_reaches_nobody():
+    class Spoils(Upwards):
+        def _sample(self, hamiltonian, num_samples):
+            for part in (hamiltonian.h, hamiltonian.J, hamiltonian.gamma):
+                assert not part.requires_grad
+                part.numpy()[:] = 7
+            return super()._sample(hamiltonian, num_samples)
+
+    parameter = torch.nn.Parameter(torch.tensor([0.1, -0.2]))
+    hamiltonian = PAIR.replace(h=parameter)
+    for ask in (Spoils().sample, Spoils().moments):
+        ask(hamiltonian, 5)
+    assert torch.equal(parameter, PAIR.h)
+    assert (float(hamiltonian.J), float(hamiltonian.gamma.sum())) == (0.5, 0.0)
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise RuntimeError
 
 
 def test_errors_of_others_become_ours_and_an_interrupt_stays_one():
@@ -139,6 +176,11 @@ def test_errors_of_others_become_ours_and_an_interrupt_stays_one():
         (RuntimeError("out of\n memory."), "sampler 'Fails' failed with RuntimeError: out of memory."),
         (KeyError(), "sampler 'Fails' failed with KeyError."),
         (SamplerError("it is offline."), "it is offline."),
+        (DataError("there is no file."), "sampler 'Fails' failed: there is no file."),
+        (SystemExit(0), "sampler 'Fails' failed with SystemExit: 0."),
+        (GeneratorExit(), "sampler 'Fails' failed with GeneratorExit."),
+        (RuntimeError("\x1b]0;title\x07 [red]"), "sampler 'Fails' failed with RuntimeError: ]0;title [red]."),
+        (Speechless(), "sampler 'Fails' failed with Speechless."),
     ):
         sampler.error = error
         for ask in (sampler.sample, sampler.moments):
@@ -172,6 +214,16 @@ def test_what_is_told_is_a_mapping_with_fields_and_advice_comes_when_it_is_asked
         Samples(samples.spins, info=[1])
 
 
+def test_advice_is_in_one_line_and_words_that_fail_cost_nothing():
+    def samples(advise):
+        return Samples(torch.ones(2, 2, dtype=torch.int8), advise=advise)
+
+    assert samples(lambda info: [Advice("slow", "it is\n\x1b[31mslow.")]).advice == [Advice("slow", "it is [31mslow")]
+    for broken in (lambda info: 1 / 0, lambda info: ["slow"], lambda info: exit()):
+        (found,) = samples(broken).advice
+        assert "what the sampler says about trouble failed with" in found.text
+
+
 def test_state_of_another_sampler_is_refused():
     with pytest.raises(SamplerError, match=r"'Upwards' keeps no state, but was given \['chains'\]"):
         Upwards().load_state_dict({"chains": torch.zeros(1)})
@@ -195,6 +247,40 @@ def test_moments_of_weighted_samples(graph):
     torch.testing.assert_close(found.pairs, (weights.unsqueeze(1) * spins[:, i] * spins[:, j]).sum(0))
     equal = Moments.from_samples(Samples(spins), hamiltonian)
     torch.testing.assert_close(equal.pairs, (spins[:, i] * spins[:, j]).float().mean(0))
+
+
+def test_samples_of_equal_weight_stand_as_often_as_they_weigh():
+    weights = torch.tensor([0.5, 0.0, 0.3, 0.05, 0.15])
+    numbers = torch.arange(5, dtype=torch.int8)
+    samples = Samples(numbers.repeat_interleave(200).unsqueeze(1), weights.repeat_interleave(200) / 200, info={"sweeps": 7})
+    assert samples.effective_size == pytest.approx(200 / float((weights**2).sum()))
+    generator = torch.Generator().manual_seed(0)
+    drawn = samples.equal_weights(generator)
+    assert (drawn.weights, drawn.info["sweeps"], len(drawn)) == (None, 7, 1000)
+    # Each of them is rounded up or down, and 200 of a kind are at most 2 off in all.
+    assert (drawn.spins.flatten().bincount() - 1000 * weights).abs().max() <= 2
+    head = drawn.spins[:300].flatten().bincount(minlength=5) / 300  # shuffled
+    assert (head - weights).abs().max() < 5 * (0.25 / 300) ** 0.5
+    assert not torch.equal(drawn.spins, samples.equal_weights(generator).spins)
+
+
+def test_each_sample_is_drawn_in_proportion_to_its_weight():
+    """Four samples, 2,000 times: the mean number of each is 4 times its weight."""
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    samples = Samples(torch.arange(4, dtype=torch.int8).unsqueeze(1), weights)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.stack([samples.equal_weights(generator).spins.flatten().bincount(minlength=4) for _ in range(2000)])
+    assert (counts.float().mean(0) - 4 * weights).abs().max() < 5 * 0.5 / 2000**0.5
+    assert ((counts - 4 * weights).abs() < 1).all()
+
+
+def test_samples_without_weights_are_themselves_and_nothing_is_drawn():
+    samples = Samples(torch.ones(3, 2, dtype=torch.int8))
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert samples.equal_weights(generator) is samples
+    assert torch.equal(generator.get_state(), before)
+    assert samples.effective_size == 3
 
 
 def test_pair_moments_keeps_its_sides_apart():

@@ -9,6 +9,7 @@ from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.diagnostics import Estimate, effective_beta
+from qvae.sampling.sampler import Samples
 from qvae.sampling.temperature import BetaFilter, energy_matching_beta
 
 
@@ -34,6 +35,16 @@ def test_matched_energies_give_the_temperature_within_their_error(beta):
     assert float(pulls.abs().max()) < 4.5
     assert 0.3 < float(pulls.square().mean().sqrt()) < 1.9  # as wide as it says, within what ten of them tell
     assert all(estimate.stderr < 0.1 * max(1, beta) for estimate in found)
+
+
+def test_weights_count_as_samples_do():
+    """Uniform spins weighed to a temperature of 0.5."""
+    hamiltonian = problem(2)
+    spins = samples_at(0.0, hamiltonian, 20000)
+    weighed = Samples(spins, torch.softmax(-0.5 * hamiltonian.energy(spins), 0))
+    found = energy_matching_beta(weighed, hamiltonian, torch.Generator().manual_seed(0))
+    assert abs(found.value - 0.5) < 4.5 * found.stderr
+    assert found.stderr < 0.1
 
 
 def test_both_estimates_see_the_same_temperature():

@@ -1,6 +1,7 @@
 """The loop: exact resume, schedules, averaging, interrupts and signs of trouble."""
 
 import json
+import random
 import signal
 import time
 
@@ -78,6 +79,66 @@ def stop_after(trainer, step):
         take(images)
 
     trainer._train_step = interrupted
+
+
+class GlobalSampler(LatentSampler):
+    """Draws from the global generators of torch, NumPy and Python, as a third party's may."""
+
+    def _sample(self, hamiltonian, num_samples):
+        shape = (num_samples, hamiltonian.num_spins)
+        bits = torch.rand(shape) < 0.5
+        bits ^= torch.from_numpy(np.random.random(shape) < 0.5)  # noqa: NPY002
+        bits[0] ^= random.random() < 0.5
+        return Samples((2 * bits - 1).to(torch.int8))
+
+
+@pytest.mark.parametrize("spoilt", ["torch", "numpy", "python"])
+def test_a_sampler_that_draws_from_global_generators_resumes_with_the_same_bits(spoilt):
+    def begin():
+        torch.manual_seed(5)
+        np.random.seed(5)  # noqa: NPY002
+        random.seed(5)
+
+    begin()
+    whole = trainer(GlobalSampler())
+    whole.fit()
+    begin()
+    first = trainer(GlobalSampler())
+    stop_after(first, 7)
+    with pytest.raises(KeyboardInterrupt):
+        first.fit()
+    state = first.state_dict()
+    second = trainer(GlobalSampler())
+    {"torch": torch.manual_seed, "numpy": np.random.seed, "python": random.seed}[spoilt](99)
+    second.load_state_dict(state)
+    second.fit()
+    assert torch.equal(weights(second.model), weights(whole.model))
+
+
+def test_a_remote_step_that_failed_is_made_again_as_if_for_the_first_time():
+    class Far(Remote, HotSampler):
+        capabilities = Capabilities(remote=True)
+        broken = False
+
+        def describe(self):
+            return {}
+
+        def _sample(self, hamiltonian, num_samples):
+            if self.broken:
+                raise SamplerError("the annealer is offline.")
+            return super()._sample(hamiltonian, num_samples)
+
+    runs = [trainer(Far()), trainer(Far())]
+    rows = next(runs[0]._batches())
+    before = weights(runs[0].model).clone()
+    runs[0].objective.sampler.broken = True
+    with pytest.raises(SamplerError):
+        runs[0].objective.step(rows, runs[0].clock)
+    assert torch.equal(weights(runs[0].model), before)  # running means and variances, too
+    runs[0].objective.sampler.broken = False
+    for run in runs:
+        run.objective.step(rows, run.clock)
+    assert torch.equal(weights(runs[0].model), weights(runs[1].model))
 
 
 def test_training_lowers_the_surrogate_and_learns_the_prior(tmp_path):

@@ -17,7 +17,8 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import negative_phase
 from qvae.models.qvae import QVAE
 from qvae.sampling.abilities import Metered, Remote
-from qvae.sampling.sampler import LatentSampler, Moments
+from qvae.sampling.info import told
+from qvae.sampling.sampler import LatentSampler, Moments, Samples
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.devices import choose_device, use_bfloat16
 from qvae.training.laps import Laps
@@ -81,6 +82,8 @@ class BoltzmannObjective(Objective):
         self._peaks = (config.learning_rate, config.prior_learning_rate)
         groups = [{"params": list(group.values())} for group in (self._networks, self._prior)]
         self.optimizer = torch.optim.Adam(groups, lr=0.0, fused=True)
+        self._buffers = list(model.buffers())
+        self._buffers_before = [buffer.clone() for buffer in self._buffers]
         self.watch = SamplerWatch(self.warn)
         self._laps = Laps(self.device)
         self._reached = 0.0  # of the budget of a sampler that failed since
@@ -165,16 +168,15 @@ class BoltzmannObjective(Objective):
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        """Take back what a step has drawn if its sampler fails, so that it can be made again as if for the first time."""
-        if not self.is_remote:
-            yield
-            return
-        state, buffers = self.generator.get_state(), [buffer.clone() for buffer in self.model.buffers()]
+        """Take back what a step has drawn and moved if it fails, so that it can be made again as if for the first time."""
+        state = self.generator.get_state()
+        if self._buffers:
+            torch._foreach_copy_(self._buffers_before, self._buffers)  # one pass: this is part of every step
         try:
             yield
-        except SamplerError:
+        except BaseException:
             self.generator.set_state(state)
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            for buffer, before in zip(self._buffers, self._buffers_before, strict=True):
                 buffer.copy_(before)
             raise
 
@@ -182,9 +184,8 @@ class BoltzmannObjective(Objective):
         """Go on with the fallback, aloud; without one the error stands."""
         if self.fallback is None:
             raise error
-        name = self.fallback.name or type(self.fallback).__name__
-        self.warn("fallback", f"{error} Training goes on with the fallback, {name!r}, from step {step}.")
-        self.sampler.close()
+        self.warn("fallback", f"{error} Training goes on with the fallback, {self.fallback.label!r}, from step {step}.")
+        self._release(self.sampler)
         self.sampler, self.fallback, self._has_fallen_back = self.fallback, None, True
 
     @property
@@ -211,7 +212,7 @@ class BoltzmannObjective(Objective):
         if self.is_exact:
             found["log_z"] = 0.0  # the energy is -log p(z) already
         elif not hamiltonian.is_quantum:
-            found["log_z"] = _rough_log_partition(hamiltonian, samples.spins)
+            found["log_z"] = _rough_log_partition(hamiltonian, samples)
         return found
 
     def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:
@@ -262,19 +263,26 @@ class BoltzmannObjective(Objective):
         self._reached = max(self._reached, state.get("reached", 0.0))
         if not self._has_fallen_back:
             self.sampler.load_state_dict(state["sampler"])
-        self.watch.load_state_dict(state["watch"] if "watch" in state else state["monitor"])  # where 0.1.0 kept it
+        self.watch.load_state_dict(state["watch"])
         self.live = self.watch.live
 
     def close(self) -> None:
         """Release the samplers' connections."""
         for sampler in (self.sampler, self.fallback):
             if sampler is not None:
-                sampler.close()
+                self._release(sampler)
+
+    def _release(self, sampler: LatentSampler) -> None:
+        try:
+            sampler.close()
+        except (Exception, SystemExit) as error:  # of a third party: what was trained must not be lost by it
+            self.warn("close", f"sampler {sampler.label!r} can't be closed: {told(error)}")
 
 
-def _rough_log_partition(hamiltonian: IsingHamiltonian, spins: Tensor) -> float:
-    """log Z to a fraction of a nat, for the training curves only: AIS from independent spins with the means of ``spins``."""
+def _rough_log_partition(hamiltonian: IsingHamiltonian, samples: Samples) -> float:
+    """log Z to a fraction of a nat, for the training curves only: AIS from independent spins with the means of samples."""
     generator = torch.Generator(hamiltonian.h.device).manual_seed(0)
+    spins = samples.equal_weights(generator).spins
     means = spins.to(hamiltonian.h).mean(0) * (len(spins) / (len(spins) + 2))
     return annealed_importance_sampling(
         hamiltonian, chains=64, temperatures=25, generator=generator, base_fields=-torch.atanh(means)

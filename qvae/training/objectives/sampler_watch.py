@@ -72,7 +72,7 @@ class SamplerWatch:
         found = {"effective_beta": beta.value, "effective_beta_stderr": beta.stderr}
         if not sampler.capabilities.native_beta:
             generator = torch.Generator(hamiltonian.h.device).manual_seed(clock.step)
-            matched = energy_matching_beta(samples.spins, hamiltonian, generator)
+            matched = energy_matching_beta(samples, hamiltonian, generator)
             found |= {"energy_beta": matched.value, "energy_beta_stderr": matched.stderr}
         if sampler.capabilities.persistent:
             found["chain_memory"] = self.chain_memory(samples.spins)
@@ -80,7 +80,10 @@ class SamplerWatch:
         return found
 
     def chain_memory(self, spins: Tensor) -> float:
-        """Correlation of persistent chains with themselves at the last look, averaged over spins: 0 mixes, 1 is stuck."""
+        """Correlation of persistent chains with themselves at the last look, averaged over spins: 0 mixes, 1 is stuck.
+
+        Weights have no say here: a chain remembers, however little it weighs.
+        """
         now, before = spins.float(), self._previous_spins
         self._previous_spins = spins.clone()
         if before is None or before.shape != spins.shape:

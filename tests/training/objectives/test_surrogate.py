@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from qvae.config.schema import ModelConfig
 from qvae.ising.exact import exact_distribution
 from qvae.models.prior import negative_phase
+from qvae.models.qvae import QVAE
 from qvae.models.relaxation import OverlappingExponentials, SpikeAndExponential
 from qvae.sampling.sampler import Moments
 from qvae.training.objectives.surrogate import expected_energy, surrogate
@@ -201,3 +202,24 @@ def test_exact_training_has_the_gradient_of_log_p_transverse_field_included():
         assert torch.allclose(gradient, finite_differences(prior_part, parameter), atol=1e-6)
         assert gradient.abs().max() > 1e-3
     assert torch.autograd.grad(energy, model.posterior.levels[0].weight)[0].abs().max() > 1e-3
+
+
+def test_a_subclass_s_own_log_likelihood_is_what_is_trained():
+    class Masked(QVAE):
+        """Sees the first pixel alone."""
+
+        def log_likelihood(self, x, latents):
+            return -F.binary_cross_entropy_with_logits(self.decoder(latents)[:, 0], x[:, 0], reduction="none")
+
+    model = small_model("gumbel", 1)
+    model.__class__ = Masked
+    x = (torch.rand(20, PIXELS) < 0.4).float()
+    loss = surrogate(model, x, torch.Generator().manual_seed(0)).loss()
+    code = model.posterior_sample(x, relaxed=True, generator=torch.Generator().manual_seed(0))
+    own = model.log_likelihood(x, code.latents)
+    energy = expected_energy(model, model.prior.hamiltonian(), code)
+    torch.testing.assert_close(loss, (energy - code.entropy() - own).mean())
+    loss.backward()
+    blind = [p.grad for name, p in model.named_parameters() if name.startswith("decoder") and name.endswith("bias")][-1]
+    assert blind.flatten()[0] != 0
+    assert (blind.flatten()[1:] == 0).all()

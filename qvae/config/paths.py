@@ -1,0 +1,28 @@
+"""Files and folders that a configuration names, made to hold from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qvae.config.schema import Config
+from qvae.files import from_user
+
+
+def settled(config: Config) -> Config:
+    """A copy whose paths are absolute, ``~`` included: they hold whatever the working folder is later."""
+    config = config.model_copy(deep=True)
+    if config.data.root is not None:
+        config.data.root = _path(config.data.root)
+    if config.data.is_path:
+        config.data.name = _path(config.data.name)
+    for chosen in (config.sampler, config.generation.sampler):
+        for option in ("record", "replay"):  # files, whatever the sampler
+            if chosen is not None and isinstance(chosen.options.get(option), str):
+                chosen.options[option] = _path(chosen.options[option])
+    if config.evaluation.inception_weights is not None:
+        config.evaluation.inception_weights = _path(config.evaluation.inception_weights)
+    return config
+
+
+def _path(text: str | Path) -> str:
+    return str(from_user(text))

@@ -1,0 +1,24 @@
+"""Letting go of samplers, which are somebody else's code: one that fails at it costs a warning and no work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from qvae.errors import in_a_line
+
+
+class Closable(Protocol):
+    """Whatever holds connections."""
+
+    def close(self) -> None:
+        """Release them."""
+
+
+def close(used: Closable, warn: Callable[[str], None]) -> None:
+    """Close ``used``, and have ``warn`` told if that fails in any way."""
+    try:
+        used.close()
+    except (Exception, SystemExit) as error:
+        name = getattr(used, "label", type(used).__name__)
+        warn(f"{name} couldn't be closed ({in_a_line(error)}); its work is done all the same")

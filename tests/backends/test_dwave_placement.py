@@ -1,0 +1,32 @@
+"""Spins gathered from chains of qubits, by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from qvae.ising.graphs import Graph
+
+placement = pytest.importorskip("qvae_backends.dwave_placement")
+
+
+@pytest.fixture
+def chains():
+    """Three spins on chains of 3, 1 and 2 qubits."""
+    edges = [(10, 11), (11, 12), (12, 20), (20, 30), (30, 31)]
+    return placement.Placement(Graph(3, [(0, 1), (1, 2)]), [[10, 11, 12], [20], [30, 31]], edges)
+
+
+def test_the_majority_of_a_chain_is_its_spin(chains):
+    reads = np.array([[1, -1, -1, 1, 1, 1], [-1, 1, 1, -1, -1, -1], [1, 1, -1, 1, -1, -1], [1, 1, 1, -1, 1, 1]], dtype=np.int8)
+    spins, is_intact = chains.gather(reads, torch.Generator().manual_seed(0))
+    assert spins.tolist() == [[-1, 1, 1], [1, -1, -1], [1, 1, -1], [1, -1, 1]]
+    assert is_intact.tolist() == [False, False, False, True]
+
+
+def test_a_tie_is_drawn(chains):
+    reads = np.tile(np.array([[1, 1, 1, 1, 1, -1]], dtype=np.int8), (1000, 1))
+    spins, is_intact = chains.gather(reads, torch.Generator().manual_seed(0))
+    assert not is_intact.any()
+    assert set(spins[:, 2].tolist()) == {-1, 1}
+    assert abs(spins[:, 2].mean()) < 5 / 1000**0.5
+    assert (spins[:, :2] == 1).all()
