@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[str | None, typer.Argument(help="A YAML file or a shipped name; with --resume, a run folder.")] = None,
     model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase, NAME[:OPTION=VALUE,...].")] = None,
     overrides: Set = None,
     trust: Trust = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/... if left out.")] = None,
@@ -47,7 +48,7 @@ def train(
 
     console = make_console()
     progress = Sturdy(ConsoleProgress(console))
-    settings = [*([f"sampler.name={sampler}"] if sampler else []), *(overrides or [])]
+    settings = [*(_sampler_settings(sampler) if sampler else []), *(overrides or [])]
     if dry_run:
         if resume:
             raise ConfigError("--dry-run is of a new run; leave --resume out.")
@@ -75,6 +76,14 @@ def train(
     console.print(f"run folder: {path}", style="bold", soft_wrap=True)
     if (finished.path / REPORT).exists():
         console.print(f"report: {path / REPORT}", style="bold", soft_wrap=True)
+
+
+def _sampler_settings(text: str) -> list[str]:
+    """``NAME[:OPTION=VALUE,...]`` as overrides of a configuration."""
+    from qvae.config.load import parse_backend
+
+    spec = parse_backend(text)
+    return [f"sampler.name={spec.name}", *(f"sampler.options.{key}={json.dumps(value)}" for key, value in spec.options.items())]
 
 
 def _resumable(progress: Progress, work: Callable[[], Run], folder: Path) -> Run:

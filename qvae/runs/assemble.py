@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qvae.checkpoint import save_checkpoint
+from qvae.config.load import parse_backend
 from qvae.config.schema import MEMORY, Config, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
@@ -174,14 +175,15 @@ def generation_sampler(config: Config, folder: Path, name: str | None = None, se
     Args:
         config: of the run.
         folder: of the run.
-        name: of another sampler, at its defaults.
+        name: another sampler, ``NAME[:OPTION=VALUE,...]``.
         seed: in place of the run's.
     """
     configured = config.generation.sampler or config.sampler
     if name in (None, configured.name):
         chosen = configured
     else:
-        chosen, config = SamplerConfig(name=name), config.trusting([name])
+        chosen = SamplerConfig.model_validate(parse_backend(name).model_dump())
+        config = config.trusting([chosen.name])
     if seed is None:
         return make_sampler(chosen, config, folder, purpose=2)
     return registry.make_sampler(chosen, seed, folder, config.trust)

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 
 import qvae
 
@@ -35,11 +36,21 @@ def test_train_resume_evaluate_generate_reconstruct(command, small, tmp_path):
 
 
 def test_resume_takes_a_run_folder_as_other_commands_do(command, small, tmp_path):
-    command("train", small, "--out", "a")
+    command("train", *small, "--out", "a")
     code, out, _ = command("train", "--resume", "a", "--set", "training.epochs=4")
     assert code == 0
     assert "resuming" in out
     assert (tmp_path / "a" / "metrics.jsonl").read_text().count("\n") == 4
+
+
+def test_a_sampler_is_named_with_its_options(command, small, tmp_path):
+    assert command("train", "--sampler", "gibbs:sweeps=3,burn_in=5", "--out", "a", *small)[0] == 0
+    sampler = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())["sampler"]
+    assert sampler == {"name": "gibbs", "options": {"sweeps": 3, "burn_in": 5}}
+    assert command("generate", "a", "--num", 5, "--sampler", "gibbs:sweeps=9")[0] == 0
+    code, _, err = command("train", "--sampler", "gibbs:sweep=3", "--dry-run")
+    assert code == 2
+    assert "sampler 'gibbs' has no option 'sweep'" in err
 
 
 def test_resume_finds_the_latest_run(command, small):
