@@ -12,7 +12,8 @@ from torch import Tensor
 from qvae.errors import QvaeError
 from qvae.options import checked_options
 
-Seed = Annotated[int, Field(ge=0)] | None
+Seed = Annotated[int, Field(ge=0, lt=2**63)] | None
+"""Option of what draws random numbers; None draws one. Below 2^63, as all libraries' generators take them."""
 
 
 class Seeded:

@@ -88,6 +88,14 @@ class Rolled(Warm):
         return Samples(super()._sample(hamiltonian, num_samples).spins.roll(1, 1))
 
 
+class Swapped(Warm):
+    """Only the last two of its columns are."""
+
+    def _sample(self, hamiltonian, num_samples):
+        spins = super()._sample(hamiltonian, num_samples).spins
+        return Samples(torch.cat([spins[:, :-2], spins[:, -2:].flip(1)], dim=1))
+
+
 class Upside(Warm):
     beta = -1.0
 
@@ -288,8 +296,8 @@ FAULTS = [
     (Hot, "distribution, RBM 3x3", "standard errors off where"),
     (SortedAndHot, "distribution, RBM 3x3", "standard errors off where"),
     (optimizer, "distribution, antiferromagnetic pair", "standard errors off where"),
-    (Rolled, "one temperature", "one temperature for all is needed"),
-    (Rolled, "distribution, no couplings", "standard errors off where"),
+    (Rolled, "one temperature", "must be above 0"),
+    (Swapped, "distribution, no couplings", "standard errors off where"),
     (Upside, "one temperature", "must be above 0"),
     (Rescaling, "one temperature", "one temperature for all is needed"),
     (Biased, "distribution, frustrated triangle", "standard errors off where"),

@@ -133,11 +133,11 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         pairs drawn at random (Okabe et al. 2001; Syed et al. 2022, arXiv:1905.02939).
         """
         state = chains.flatten(1)
-        beta = torch.linspace(1.0, self.beta_min, self.temperatures, device=state.device).unsqueeze(1)
+        beta = torch.linspace(1.0, self.beta_min, self.temperatures, dtype=state.dtype, device=state.device).unsqueeze(1)
         # Temperatures move, states stay: column[r, c] is where chain c is at temperature r.
         column = torch.arange(state.shape[1], device=state.device).view(chains.shape[1:])
         beta_of_column = torch.empty_like(state[0])
-        accepted = torch.zeros(self.temperatures - 1, device=state.device)
+        accepted = torch.zeros(self.temperatures - 1, dtype=state.dtype, device=state.device)
         for _ in range(sweeps):
             beta_of_column[column] = beta.expand_as(column)
             kernel.sweep(state, 1, generator, beta=beta_of_column)
@@ -146,7 +146,7 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
                 cold, hot = slice(first, -1, 2), slice(first + 1, None, 2)
                 a, b = column[cold], column[hot]
                 gain = (beta[cold] - beta[hot]) * (energies[a] - energies[b])
-                swap = torch.rand(gain.shape, generator=generator, device=gain.device).log() < gain
+                swap = torch.rand(gain.shape, generator=generator, dtype=gain.dtype, device=gain.device).log() < gain
                 column[cold], column[hot] = b.where(swap, a), a.where(swap, b)
                 accepted[first::2] += swap.float().mean(1)
         return state[:, column.flatten()].view_as(chains), accepted / max(1, sweeps)

@@ -11,7 +11,7 @@ import numpy as np
 
 from qvae.config.schema import EvaluationConfig
 from qvae.data.dataset import Dataset
-from qvae.evaluation.rows import code_means, evaluation_rows, prepared, training_rows
+from qvae.evaluation.rows import code_means, evaluation_rows, prepared, short_seed, training_rows
 from qvae.models.qvae import QVAE
 
 ALIVE = 0.01  # nats of information about the image above which a unit counts as used
@@ -126,7 +126,7 @@ def probe(
     from sklearn.neural_network import MLPClassifier
 
     linear = LogisticRegression(max_iter=300, tol=1e-3)
-    mlp = MLPClassifier((128,), batch_size=min(64, len(train)), max_iter=40, random_state=seed)
+    mlp = MLPClassifier((128,), batch_size=min(64, len(train)), max_iter=40, random_state=short_seed(seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a probe compares features at a fixed effort
         scores = [float(classifier.fit(train, train_labels).score(test, test_labels)) for classifier in (linear, mlp)]

@@ -36,6 +36,11 @@ def values_in_batches(dataset: Dataset, rows: Tensor) -> Iterator[Tensor]:
     return (dataset.values(batch) for batch in rows.split(AT_ONCE))
 
 
+def short_seed(seed: int) -> int:
+    """A seed of any size as scikit-learn takes it: below 2^32, and those that are stay themselves."""
+    return seed % 2**32
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where a model is."""
     return next(model.parameters()).device

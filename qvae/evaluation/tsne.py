@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
 from qvae.data.dataset import Dataset
-from qvae.evaluation.rows import evaluation_rows
+from qvae.evaluation.rows import evaluation_rows, short_seed
 from qvae.models.qvae import QVAE
 
 _FILM_ROWS = 1000
@@ -34,10 +34,10 @@ def tsne_map(codes: np.ndarray, start: np.ndarray | None = None, seed: int = 0) 
     settings: dict[str, Any] = {"init": "pca", "max_iter": _FIRST_ITERATIONS}
     if start is not None:
         settings = {"init": start, "max_iter": _NEXT_ITERATIONS, "early_exaggeration": 1.0}
-    elif np.ptp(codes, axis=0).max() < 1e-6:  # nothing is encoded yet: no principal axes
+    elif codes.shape[1] < 2 or np.ptp(codes, axis=0).max() < 1e-6:  # one unit, or nothing encoded yet: no principal axes
         settings["init"] = "random"
-    perplexity = min(_PERPLEXITY, (len(codes) - 1) / 3)
-    found = TSNE(perplexity=perplexity, random_state=seed, **settings).fit_transform(np.asarray(codes, dtype=np.float32))
+    tsne = TSNE(perplexity=min(_PERPLEXITY, (len(codes) - 1) / 3), random_state=short_seed(seed), **settings)
+    found = tsne.fit_transform(np.asarray(codes, dtype=np.float32))
     found = found - found.mean(0)
     return found if start is None else aligned(found, start)
 

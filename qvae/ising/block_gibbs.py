@@ -65,8 +65,8 @@ class Uniforms:
         self._generator = generator
         self._words = torch.empty((rows * chains + 3) // 4, dtype=torch.int64, device=device)
         self._integers = self._words.view(torch.int16)[: rows * chains].view(rows, chains)
-        self._shared = torch.empty(1, chains, device=device)
-        self._uniform = torch.empty(rows, chains, device=device)
+        self._shared = torch.empty(1, chains, dtype=torch.float32, device=device)
+        self._uniform = torch.empty(rows, chains, dtype=torch.float32, device=device)
 
     def draw(self) -> Tensor:
         """New numbers, (rows, chains), float32, in the place of those before."""
@@ -134,14 +134,14 @@ class BlockGibbs:
         h, J = hamiltonian.h.detach().float(), hamiltonian.J.detach().float()
         doubled = torch.cat([J, J])
         n = self.graph.num_spins
-        sums = torch.zeros(n, device=h.device).index_add_(0, self._rows, doubled)
+        sums = doubled.new_zeros(n).index_add_(0, self._rows, doubled)
         self._bias = (2.0 * sums - 2.0 * h[self.order]).unsqueeze(1)
         self._all_down = J.sum() - h.sum()
         if self.graph.bipartite_sizes is not None and self._is_sorted:
             matrix = -4.0 * J.view(self.graph.bipartite_sizes)
             self._weights = [matrix, matrix.T]
         elif self._dense:
-            full = torch.zeros(n, n, device=h.device).index_put_((self._rows, self._columns), -4.0 * doubled)
+            full = doubled.new_zeros(n, n).index_put_((self._rows, self._columns), -4.0 * doubled)
             self._weights = [full[b.start : b.stop, b.low : b.high].contiguous() for b in self._blocks]
         else:
             self._weights = [-4.0 * J[edges] for edges in self._edges]

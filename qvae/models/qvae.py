@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.config.schema import ModelConfig
+from qvae.errors import DataError
 from qvae.ising.graphs import Graph
 from qvae.models.likelihoods import likelihood_class
 from qvae.models.likelihoods.likelihood import Likelihood, Statistics
@@ -101,12 +102,16 @@ class QVAE(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latent bits z ~ q(z|x), (B, n)."""
-        return self.posterior_sample(x.flatten(1), relaxed=False, generator=generator).latents
+        return self.posterior_sample(self._rows(x), relaxed=False, generator=generator).latents
 
     @torch.no_grad()
     def code_means(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """q(z_i = 1|x), (B, n); in the later levels of a hierarchy, given bits drawn in the earlier ones."""
-        return torch.sigmoid(self.posterior_sample(x.flatten(1), relaxed=False, generator=generator).logits)
+        return torch.sigmoid(self.posterior_sample(self._rows(x), relaxed=False, generator=generator).logits)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Data of any type and shape (B, ...) as rows (B, D) of the weights' type."""
+        return x.flatten(1).to(self.prior.h.dtype)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -125,7 +130,16 @@ class QVAE(nn.Module):
         return self.likelihood.sample(output, generator).unflatten(1, self.shape)
 
     def reconstruct(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The likelihood's mean after encoding and decoding, (B, *shape)."""
+        """The likelihood's mean after encoding and decoding, (B, *shape).
+
+        Raises:
+            DataError: values are outside 0 to 1, and the likelihood is one of bits.
+        """
+        if self.likelihood.kind == "bits" and not bool(((x >= 0) & (x <= 1)).all()):
+            raise DataError(
+                f"this model was trained on values from 0 to 1, but was given {float(x.min()):g} to {float(x.max()):g}; divide "
+                "8-bit images by 255."
+            )
         return self.decode_bits(self.encode(x, generator), generator)
 
     def generate(

@@ -199,3 +199,22 @@ def test_bad_options(option, value, message):
 def test_annealing_and_tempering_exclude_each_other():
     with pytest.raises(SamplerError, match="annealing and tempering are two remedies for the same trouble"):
         load_sampler("gibbs", annealing=5, tempering=4)
+
+
+@pytest.mark.parametrize("options", [{}, {"annealing": 5}, {"tempering": 3}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_torchs_default_type_changes_nothing(options, dtype):
+    hamiltonian = IsingHamiltonian(torch.linspace(-0.5, 0.5, 4), graphs.complete(4), torch.full((6,), 0.2)).to(dtype=dtype)
+
+    def drawn():
+        sampler = load_sampler("gibbs", seed=0, **options)
+        moments = sampler.moments(hamiltonian, 20)
+        return sampler.sample(hamiltonian, 20).spins, moments.spins, moments.pairs
+
+    expected = drawn()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = drawn()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))

@@ -176,3 +176,22 @@ def test_chains_that_go_on_get_more_slices_and_never_fewer():
 def test_bad_options(option, value, message):
     with pytest.raises(SamplerError, match=f"'path_integral' refuses its options: {message}"):
         load_sampler("path_integral", **{option: value})
+
+
+@pytest.mark.parametrize("options", [{}, {"slices": 4}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_torchs_default_type_changes_nothing(options, dtype):
+    hamiltonian = IsingHamiltonian(torch.linspace(-0.5, 0.5, 4), graphs.complete(4), torch.full((6,), 0.2), 0.5).to(dtype=dtype)
+
+    def drawn():
+        sampler = load_sampler("path_integral", seed=0, **options)
+        moments = sampler.moments(hamiltonian, 20)
+        return sampler.sample(hamiltonian, 20).spins, moments.spins, moments.pairs
+
+    expected = drawn()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = drawn()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))

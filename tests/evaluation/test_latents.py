@@ -44,3 +44,12 @@ def test_pca_keeps_at_most_what_there_is():
     train, test = np.random.default_rng(3).random((20, 5)), np.zeros((4, 5))
     assert [part.shape for part in pca(train, test, 64)] == [(20, 5), (4, 5)]
     assert [part.shape for part in pca(train, test, 2)] == [(20, 2), (4, 2)]
+
+
+def test_probes_take_one_unit_and_a_seed_of_any_size():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 200)
+    codes = (labels + 0.1 * generator.standard_normal(200)).reshape(-1, 1)
+    found = probe("codes", codes[:100], labels[:100], codes[100:], labels[100:], seed=2**62 + 3)
+    assert found == probe("codes", codes[:100], labels[:100], codes[100:], labels[100:], seed=3)
+    assert found.linear > 0.95

@@ -114,3 +114,11 @@ def test_another_interval_counts_from_where_a_film_goes_on(watched):
         other = LatentFilm(images, every=every)
         other.load_state_dict(film.state_dict() | {"every": 4})  # as after thinning out
         assert other.every == (4 if every == 2 else 5)
+
+
+def test_one_unit_is_mapped_with_a_seed_of_any_size():
+    codes = np.random.default_rng(0).random((40, 1))
+    found = tsne_map(codes, seed=2**40 + 5)
+    assert found.shape == (40, 2)
+    assert np.array_equal(found, tsne_map(codes, seed=5))
+    assert not np.array_equal(found, tsne_map(codes, seed=6))

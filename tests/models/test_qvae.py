@@ -8,6 +8,7 @@ import torch
 from support import model_of
 
 from qvae.config.schema import ModelConfig
+from qvae.errors import DataError
 from qvae.models.posterior import Code, Posterior, split_levels
 
 NETWORKS = {
@@ -30,6 +31,19 @@ def test_every_network_takes_every_image_shape(network, shape):
     assert model.reconstruct(images).shape == (5, *shape)
     bits = model.encode(images)
     assert set(bits.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_data_of_any_type_are_taken_and_those_of_another_scale_refused():
+    torch.manual_seed(0)
+    model = model_of(ModelConfig(latent={"sizes": [3, 4]}, network={"hidden": [8]}), torch.full((4, 4), 0.3)).eval()
+    images = torch.rand(5, 4, 4).round()
+    means = model.code_means(images)
+    for kind in (torch.float64, torch.uint8, torch.bool):
+        assert torch.equal(model.code_means(images.to(kind)), means)
+        assert model.reconstruct(images.to(kind)).shape == (5, 4, 4)
+    for strange in (255 * images, -images, torch.full((5, 4, 4), torch.nan)):
+        with pytest.raises(DataError, match="values from 0 to 1, but was given .*; divide 8-bit images by 255"):
+            model.reconstruct(strange)
 
 
 def test_an_untrained_decoder_with_silent_layers_gives_the_mean_image():
