@@ -111,20 +111,17 @@ def _group(kind: _Kind) -> typer.Typer:
 
 
 def _print_list(console: Console, kind: _Kind) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in (kind.word, "package", *kind.columns):
-        table.add_column(column, no_wrap=column in (kind.word, "package"))
-    unavailable = []
+    from qvae.reporting.page import Table
+
+    rows, unavailable = [], []
     for info in _load(kind.registry).infos():
         if info.reason:
             unavailable.append(Text.assemble((info.name, "bold"), f" ({info.package} {info.version}) {info.reason}."))
         else:
-            table.add_row(info.name, f"{info.package} {info.version}", *kind.cells(info.capabilities))
-    console.print(table)
+            rows.append((info.name, f"{info.package} {info.version}", *kind.cells(info.capabilities)))
+    print_table(console, Table((kind.word, "package", *kind.columns), rows))
     for line in unavailable:
         console.print(line)
 

@@ -46,8 +46,6 @@ def samplers(
 
     console = make_console()
     device = load_config(None, [f"training.device={device}"]).training.device  # says what a device is called
-    if not console.is_terminal:
-        console.width = max(100, console.width)  # the tables'
     problems = [make_problem(spec) for spec in problem or DEFAULT_PROBLEMS]
     chosen, left_out = ([parse_sampler(text) for text in sampler], {}) if sampler else local_samplers()
     with _continued(out), ConsoleProgress(console).work("measuring") as report:
