@@ -72,7 +72,7 @@ def samplers(
 
 @app.command("training")
 def training(
-    config: Annotated[str, typer.Argument(help="A YAML file or a shipped name (digits, mnist).")],
+    config: Annotated[str, typer.Argument(help="A YAML file or a shipped name, as digits or mnist.")],
     sampler: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:OPTION=VALUE,...]", help="A sampler; the configured one by default.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qvae.cli.options import RunFolder, Set
+from qvae.cli.options import ConfigName, RunFolder, Set
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import (
     fail,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[str | None, typer.Argument(help="A YAML file or a shipped name (digits, mnist).")] = None,
+    config: ConfigName = None,
     model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
     sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase.")] = None,
     overrides: Set = None,
