@@ -34,6 +34,15 @@ def named_parameters(cls: type) -> Iterator[inspect.Parameter]:
                 yield parameter
 
 
+def described(cls: type) -> dict[str, tuple[Any, str]]:
+    """Default and allowed values, in words, of each option; ``inspect.Parameter.empty`` is that of one that must be given."""
+    annotations: dict[str, Any] = {}
+    for parent in _initializers(cls):
+        annotations = _annotations(parent.__init__) | annotations
+    words = {name: in_words(annotation) for name, annotation in annotations.items()}
+    return {option.name: (option.default, words.get(option.name, "")) for option in named_parameters(cls)}
+
+
 def takes_only_named(cls: type) -> bool:
     """Whether ``__init__`` refuses all other options, having no ``**kwargs``."""
     first = next(_initializers(cls), None)
@@ -154,6 +163,8 @@ def in_words(annotation: Any, many: bool = False) -> str:
     'a list of lists of numbers'
     """
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return "anything"
     if origin in (Union, types.UnionType):
         return " or ".join(in_words(part, many) for part in parts if part is not type(None))
     if origin is Annotated:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -160,6 +163,9 @@ class Registry(Generic[T]):
 
     def _entries(self, name: str) -> list[EntryPoint]:
         if ":" in name:
+            root = name.partition(":")[0].partition(".")[0]
+            if root and importlib.util.find_spec(root) is None:
+                sys.path.append(os.getcwd())  # a file in the working folder, as yet in no package
             return [EntryPoint(name, name, self.group)]
         registered = self._registered()
         if name not in registered:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,12 +58,13 @@ def third_party(tmp_path, monkeypatch):
     assert list(modules) == ["my_sampler", "my_executor"]
     for module, code in modules.items():
         (site / f"{module}.py").write_text(code)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: coin-sampler\nVersion: 1.0\n")
-    entry = re.search(r'^(\w+) = "(.+)"', toml, re.MULTILINE)
-    groups = f"[qvae.samplers]\n{entry.group(1)} = {entry.group(2)}\n[qvae.executors]\nidle = my_executor:IdleExecutor\n"
+    project = tomllib.loads(toml)["project"]
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    ((name, path),) = project["entry-points"]["qvae.samplers"].items()
+    groups = f"[qvae.samplers]\n{name} = {path}\n[qvae.executors]\nidle = my_executor:IdleExecutor\n"
     (info / "entry_points.txt").write_text(groups)
     monkeypatch.syspath_prepend(str(site))
-    yield entry.group(1)
+    yield name
     for module in modules:
         sys.modules.pop(module, None)
 

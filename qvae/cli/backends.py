@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
+from typer.core import TyperGroup
 
 from qvae.cli.options import Set, Trust
 from qvae.cli.progress import ConsoleProgress
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from qvae.plugins import Registry
     from qvae.testing import CheckResult
 
+_SHOW = "show"
 _STYLES = {"passed": "green", "failed": "red", "skipped": "dim"}  # of the outcomes of a check
 
 Options = Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the backend.")]
@@ -35,6 +39,7 @@ class _Kind:
         checks: the conformance suite, ``module:function`` of a name and options.
         columns: what is said of its capabilities.
         cells: their texts.
+        setting: how the command line sets an option.
     """
 
     word: str
@@ -42,6 +47,7 @@ class _Kind:
     checks: str
     columns: Sequence[str]
     cells: Callable[[Any], Iterable[str]]
+    setting: str = ""
 
 
 def _sampler_cells(able: Any) -> tuple[str, ...]:
@@ -70,6 +76,7 @@ _SAMPLERS = _Kind(
     "qvae.testing:run_checks",
     ("spins", "in a field", "moments", "chains", "runs"),
     _sampler_cells,
+    "On the command line: --sampler {name} --set sampler.options.{option}=VALUE",
 )
 _EXECUTORS = _Kind(
     "executor",
@@ -90,9 +97,15 @@ def add_to(app: typer.Typer) -> None:
 
 def _group(kind: _Kind) -> typer.Typer:
     """The commands of a kind: the list by itself, and ``check NAME``."""
-    group = typer.Typer(invoke_without_command=True)
+    group = typer.Typer(cls=_Named, invoke_without_command=True, subcommand_metavar="[NAME | COMMAND [ARGS]...]")
 
-    @group.callback(help=f"Every registered {kind.word}: package, version, capabilities, or what to install.")
+    @group.command(_SHOW, help=f"What one {kind.word} does, and its options.", hidden=True)
+    def show(name: Annotated[str, typer.Argument()]) -> None:
+        _print_one(make_console(), kind, name)
+
+    every = f"Every registered {kind.word}: package, version, capabilities, or what to install; with NAME, that one's options."
+
+    @group.callback(help=every)
     def everything(context: typer.Context) -> None:
         if context.invoked_subcommand is None:
             _print_list(make_console(), kind)
@@ -110,21 +123,55 @@ def _group(kind: _Kind) -> typer.Typer:
     return group
 
 
+class _Named(TyperGroup):
+    """A group in which what is no command is the name of a backend to show."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command and its arguments."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else [_SHOW, *args])
+
+
+def _print_one(console: Console, kind: _Kind, name: str) -> None:
+    """Its docstring, what it can do, and its options with their defaults."""
+    from qvae.options import described
+    from qvae.reporting.page import Table
+
+    found = _load(kind.registry).find(name)
+    console.print(inspect.getdoc(found) or f"{name} has no description.")
+    console.print()
+    print_facts(console, dict(zip(kind.columns, kind.cells(found.capabilities), strict=True)))
+    options = described(found)
+    rows = [(option, _default(value), allowed) for option, (value, allowed) in options.items()]
+    if rows:
+        note = kind.setting.format(name=name, option=rows[0][0])
+        print_table(console, Table(("option", "default", "allowed"), rows, note))
+    else:
+        console.print("It has no options.")
+
+
+def _default(value: Any) -> str:
+    from qvae.config.load import dump_value
+
+    if value is inspect.Parameter.empty:
+        return "must be given"
+    try:
+        return dump_value(value)
+    except yaml.YAMLError:  # a default that no configuration can hold
+        return repr(value)
+
+
 def _print_list(console: Console, kind: _Kind) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in (kind.word, "package", *kind.columns):
-        table.add_column(column, no_wrap=column in (kind.word, "package"))
-    unavailable = []
+    from qvae.reporting.page import Table
+
+    rows, unavailable = [], []
     for info in _load(kind.registry).infos():
         if info.reason:
             unavailable.append(Text.assemble((info.name, "bold"), f" ({info.package} {info.version}) {info.reason}."))
         else:
-            table.add_row(info.name, f"{info.package} {info.version}", *kind.cells(info.capabilities))
-    console.print(table)
+            rows.append((info.name, f"{info.package} {info.version}", *kind.cells(info.capabilities)))
+    print_table(console, Table((kind.word, "package", *kind.columns), rows))
     for line in unavailable:
         console.print(line)
 

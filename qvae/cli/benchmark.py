@@ -48,8 +48,6 @@ def samplers(
 
     console, out = make_console(), from_user(out)
     device = load_config(None, [f"training.device={device}"]).training.device  # says what a device is called
-    if not console.is_terminal:
-        console.width = max(100, console.width)  # the tables'
     problems = [make_problem(spec) for spec in problem or DEFAULT_PROBLEMS]
     chosen, left_out = ([parse_sampler(text) for text in sampler], {}) if sampler else local_samplers()
     with _continued(out), ConsoleProgress(console).work("measuring") as report:
@@ -76,7 +74,7 @@ def samplers(
 
 @app.command("training")
 def training(
-    config: Annotated[str, typer.Argument(help="A YAML file or a shipped name (digits, mnist).")],
+    config: Annotated[str, typer.Argument(help="A YAML file or a shipped name, as digits or mnist.")],
     sampler: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:OPTION=VALUE,...]", help="A sampler; the configured one by default.")
     ] = None,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
 import typer
 
-from qvae.cli import applications, backends, benchmark, runs
+import qvae
+from qvae.cli import applications, backends, benchmark, config, runs
 from qvae.cli.show import accept_any_encoding, fail
 from qvae.errors import QvaeError
 
@@ -14,20 +16,32 @@ from qvae.errors import QvaeError
 def make_app() -> typer.Typer:
     """Every command there is, those of the applications' table included."""
     app = typer.Typer(
-        help="Variational autoencoders with a (quantum) Boltzmann machine as latent prior, and samplers to choose from.",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
     )
+    app.callback()(_options)
     app.command()(runs.train)
     app.command()(runs.evaluate)
     applications.add_to(app)
     app.command()(runs.report)
     app.command()(runs.compare)
+    app.command()(config.config)
     backends.add_to(app)
     app.add_typer(benchmark.app, name="benchmark")
     return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qvae {qvae.__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it, and stop.")] = False,
+) -> None:
+    """Variational autoencoders with a (quantum) Boltzmann machine as latent prior, and samplers to choose from."""
 
 
 def main() -> None:

@@ -18,4 +18,11 @@ Trust = Annotated[
         help="Use an import path, address or file to write that a configuration or run names; remembered for the run.",
     ),
 ]
+ConfigName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file or a shipped name: digits, digits-quantum, mnist, mnist-notebook. With --resume, a run folder, too.",
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _REFRESH_SECONDS = 0.2
-_QUIET_SECONDS = 10.0  # between two lines of work that has no figures
+_QUIET_SECONDS = 10.0  # between two lines of work that has no figures, and before its first one
 
 
 class ConsoleProgress(Progress):
@@ -82,16 +82,20 @@ class ConsoleProgress(Progress):
     @contextmanager
     def _lines(self, name: str) -> Iterator[Report]:
         started = said = time.perf_counter()
-        tenth = -1
+        tenth, has_figures = -1, False
 
         def report(share: float, figures: str) -> None:
-            nonlocal tenth, said
+            nonlocal tenth, said, has_figures
             now = time.perf_counter()
+            has_figures = has_figures or bool(figures)
             if int(10 * share) > tenth and (figures or now - said > _QUIET_SECONDS):
                 tenth, said = int(10 * share), now
                 self.say(f"{share:4.0%}  {clock(now - started)}  {figures or name}")
 
         yield report
+        now = time.perf_counter()
+        if tenth < 10 and not has_figures and now - started > _QUIET_SECONDS:  # what took so long leaves a line in any case
+            self.say(f"100%  {clock(now - started)}  {name}")
 
 
 class _Eta:

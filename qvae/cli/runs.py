@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qvae.cli.options import RunFolder, Set, Trust
+from qvae.cli.options import ConfigName, RunFolder, Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import (
     fail,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[str | None, typer.Argument(help="A YAML file or a shipped name; with --resume, a run folder.")] = None,
+    config: ConfigName = None,
     model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
     sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase, NAME[:OPTION=VALUE,...].")] = None,
     overrides: Set = None,

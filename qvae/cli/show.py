@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qvae.runs.run import Run
 
 
+_FILE_WIDTH = 120  # of tables in a file or a pipe
 _PLAINER = {"±": "+-", "…": ".", "─": "-", "━": "-", "→": "->", "ζ": "zeta", "–": "-"}
 
 
@@ -31,7 +32,8 @@ def make_console() -> Console:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
-    console.soft_wrap = not console.is_terminal
+    if not console.is_terminal:
+        console.soft_wrap, console.width = True, max(_FILE_WIDTH, console.width)
     return console
 
 
@@ -62,29 +64,60 @@ def leave_output() -> None:
 
 
 def print_table(console: Console, found: Table) -> None:
-    """A table with its note."""
+    """A table with its note; where its words don't fit side by side, the rows one after the other, each as a list."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in found.header:
-        table.add_column(column, overflow="fold")
-    for row in found.rows:
-        table.add_row(*row)
-    console.print(table)
+    num_columns = len(found.header)
+    # A cell has a space on either side, and there is one between two cells and at the edges.
+    widths = _widths([found.header, *found.rows], console.width - 3 * num_columns - 1)
+    if widths is None:
+        for row in found.rows:
+            console.print(f"\n{row[0]}", style="bold")
+            print_facts(console, dict(zip(found.header[1:], row[1:], strict=True)), indent=2)
+    else:
+        table = Table(box=box.SIMPLE_HEAD)
+        for column, width in zip(found.header, widths, strict=True):
+            table.add_column(column, overflow="fold", width=width)
+        for row in found.rows:
+            table.add_row(*row)
+        console.print(table)
     if found.note:
         console.print(found.note, style="dim")
 
 
-def print_facts(console: Console, facts: Mapping[str, Any]) -> None:
+def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int] | None:
+    """Widths of columns that break no word, and as few lines as there is room for; None if there isn't any.
+
+    >>> _widths([["a", "of two"], ["bcd", "words"]], 20), _widths([["a", "of two"], ["bcd", "words"]], 8)
+    ([3, 6], [3, 5])
+    """
+    from rich.cells import cell_len
+
+    columns = list(zip(*rows, strict=True))
+    widths = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in columns]
+    wanted = [max(map(cell_len, column)) - width for column, width in zip(columns, widths, strict=True)]
+    spare = available - sum(widths)
+    if spare < 0:
+        return None
+    by_want = sorted(range(len(columns)), key=wanted.__getitem__)
+    for others, place in zip(range(len(columns), 0, -1), by_want, strict=True):
+        more = min(spare // others, wanted[place])  # equal parts; what one doesn't want goes to those that want more
+        widths[place] += more
+        spare -= more
+    return widths
+
+
+def print_facts(console: Console, facts: Mapping[str, Any], indent: int = 0) -> None:
     """Names and what they stand for, in two columns."""
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     for key, value in facts.items():
-        table.add_row(Text(key, style="dim"), str(value))
-    console.print(table)
+        table.add_row(Text(key, style="dim"), Text(str(value), overflow="fold"))
+    console.print(Padding.indent(table, indent) if indent else table)
 
 
 def print_warning(console: Console, text: str) -> None:

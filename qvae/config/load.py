@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from qvae.config.messages import in_our_words, is_of_another_branch, short
-from qvae.config.schema import BackendSpec, Config, ModelConfig, SamplerConfig
+from qvae.config.schema import DATA_ENDINGS, BackendSpec, Config, ModelConfig, SamplerConfig
 from qvae.errors import ConfigError, nearest
 from qvae.trust import Trust, texts
 
@@ -136,6 +136,15 @@ def dump_config(config: Config) -> str:
     return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, width=120)
 
 
+def dump_value(value: Any) -> str:
+    """A value of a key, as it is written in YAML on one line.
+
+    >>> dump_value([64, 64]), dump_value("1e-3"), dump_value({"name": "exact", "options": {}})
+    ('[64, 64]', "'1e-3'", '{name: exact, options: {}}')
+    """
+    return yaml.dump([value], Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=math.inf).strip()[1:-1]
+
+
 def shipped_configs() -> list[str]:
     """Names of the configurations that come with the package.
 
@@ -152,6 +161,8 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
         return "in the keys given", _plain(source, "in the keys given")
     name = "digits" if source is None else str(source)
     path = Path(os.path.expanduser(name))
+    if name not in ("", *shipped_configs()) and (path.suffix in DATA_ENDINGS or os.path.isdir(path)):
+        raise ConfigError(f"{name} is no configuration; to train on it as data: qvae train --set data.name={name}.")
     if _is_file(source):
         origin = f"in {path}"
         try:

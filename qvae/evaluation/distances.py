@@ -87,7 +87,8 @@ def frechet_distances(
         return found
     sets = _image_sets(model, dataset, settings, draw)
     try:
-        found.samples_warning = draw(settings.num_generated).warning
+        with progress.work("samples of the prior"):
+            found.samples_warning = draw(settings.num_generated).warning
     except SamplerError as error:
         found.samples_reason = str(error)
         del sets[_SAMPLES]

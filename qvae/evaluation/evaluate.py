@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +14,12 @@ from qvae.errors import QvaeError, in_a_line
 from qvae.evaluation.distances import DrawPrior, FrechetDistances, frechet_distances
 from qvae.evaluation.inception import check_inception
 from qvae.evaluation.latents import LatentUse, latent_use
-from qvae.evaluation.likelihood import LikelihoodEstimate, evaluate_likelihood, prior_log_partition
+from qvae.evaluation.likelihood import LikelihoodEstimate, evaluate_likelihood, expected_seconds, prior_log_partition
 from qvae.evaluation.rows import device_of, evaluation_rows
 from qvae.models.qvae import QVAE
 from qvae.progress import Progress, counter
+
+_LONG_SECONDS = 30.0  # of a likelihood, which a user is told of beforehand
 
 
 @dataclass
@@ -86,15 +88,18 @@ def evaluate_model(
         check_inception(settings.inception_weights)  # before minutes of work, not after
     rows = evaluation_rows(dataset, settings).to(device_of(model))
     seconds: dict[str, float] = {}
-    with _timed(seconds, "likelihood"), progress.work("evaluating") as report:
-        hamiltonian = model.prior.frozen()
-        log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
-        advance = counter(report, len(rows))
-        likelihood = evaluate_likelihood(model, rows, log_z, settings.importance_samples, settings.seed, advance)
+    with _timed(seconds, "likelihood"):
+        with progress.work("log Z of the prior"):
+            hamiltonian = model.prior.frozen()
+            log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
+        _announce(expected_seconds(model, rows, log_z, settings.importance_samples), len(rows), settings, progress)
+        with progress.work("likelihood") as report:
+            advance = counter(report, len(rows))
+            likelihood = evaluate_likelihood(model, rows, log_z, settings.importance_samples, settings.seed, advance)
     with _timed(seconds, "frechet"):
         frechet = _distances(model, dataset, settings, draw, progress)
-    with _timed(seconds, "latents"), progress.work("looking at the latents"):
-        latents = _latents(model, dataset, settings, progress)
+    with _timed(seconds, "latents"), progress.work("what the latents hold") as report:
+        latents = _latents(model, dataset, settings, progress, lambda share: report(share, ""))
     return Evaluation(
         likelihood=likelihood,
         likelihood_name=model.likelihood.name,
@@ -123,15 +128,25 @@ def _distances(
         return FrechetDistances(reason=in_a_line(error))
 
 
-def _latents(model: QVAE, dataset: Dataset, settings: EvaluationConfig, progress: Progress) -> LatentUse:
+def _latents(
+    model: QVAE, dataset: Dataset, settings: EvaluationConfig, progress: Progress, advance: Callable[[float], None]
+) -> LatentUse:
     """What the latents hold, without probes where these fail."""
     try:
-        return latent_use(model, dataset, settings)
+        return latent_use(model, dataset, settings, advance)
     except Exception as error:
         if not settings.probes:
             raise
         progress.warn(f"the labels couldn't be read from the codes ({in_a_line(error)})")
-        return latent_use(model, dataset, settings.model_copy(update={"probes": False}))
+        return latent_use(model, dataset, settings.model_copy(update={"probes": False}), advance)
+
+
+def _announce(expected: float, rows: int, settings: EvaluationConfig, progress: Progress) -> None:
+    """Say beforehand what takes long."""
+    if expected > _LONG_SECONDS:
+        how_long = f"{expected:.0f} s" if expected < 100 else f"{expected / 60:.0f} minutes"
+        draws = f"{settings.importance_samples:,} draws for each of {rows:,} test rows"
+        progress.say(f"the likelihood takes about {how_long}: {draws}; fewer: evaluation.importance_samples or num_test")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,8 +50,20 @@ class LatentUse:
         return found
 
 
-def latent_use(model: QVAE, dataset: Dataset, settings: EvaluationConfig) -> LatentUse:
-    """How many units are alive, and how well labels can be read from the code, from the raw data and from their PCA."""
+def latent_use(
+    model: QVAE,
+    dataset: Dataset,
+    settings: EvaluationConfig,
+    progress: Callable[[float], None] = lambda share: None,
+) -> LatentUse:
+    """How many units are alive, and how well labels can be read from the code, from the raw data and from their PCA.
+
+    Args:
+        model: in evaluation mode.
+        dataset: that it was trained on.
+        settings: how many rows, their seed, and whether labels are read.
+        progress: called with the part that is done.
+    """
     seed = settings.seed
     test = evaluation_rows(dataset, settings)
     test_means = code_means(model, test, seed)
@@ -68,7 +81,9 @@ def latent_use(model: QVAE, dataset: Dataset, settings: EvaluationConfig) -> Lat
         f"PCA of the {what}": pca(train.numpy(), test.numpy(), len(information)),
     }
     y, test_y = labels[places].numpy(), test_labels[: len(test)].numpy()
-    found.probes = [probe(name, a, y, b, test_y, seed) for name, (a, b) in parts.items()]
+    for done, (name, (a, b)) in enumerate(parts.items()):
+        progress(done / len(parts))
+        found.probes.append(probe(name, a, y, b, test_y, seed))
     found.probe_images = len(train)
     return found
 

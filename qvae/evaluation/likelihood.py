@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from qvae.ising.quantum_partition import path_integral_log_partition
 from qvae.models.qvae import QVAE
 
 _GAP_DRAWS = 200  # at half a minute for 256 spins; their spread is then a few percent of the gap
+_FEW_BATCHES = 50  # of which two, for a measurement, would be a sizeable part
 _ROWS = 4096  # latents decoded at once: their pixels stay in the cache of a small machine
 
 
@@ -111,6 +113,23 @@ def evaluate_likelihood(
         len(images),
     )
     return _with_gap(found, model, images, table, seed) if hamiltonian.is_quantum else found
+
+
+@torch.no_grad()
+def expected_seconds(model: QVAE, images: Tensor, log_z: LogPartition, importance_samples: int) -> float:
+    """How long :func:`evaluate_likelihood` will take, from its first batch; 0 where it is done as quickly as measured."""
+    at_once = max(1, _ROWS // importance_samples)
+    if len(images) < _FEW_BATCHES * at_once:
+        return 0.0
+    hamiltonian = model.prior.frozen()
+    log_prior = _log_prior(hamiltonian, log_z, _log_diagonal_table(hamiltonian))
+    generator = torch.Generator(images.device).manual_seed(0)
+    seconds = []
+    for _ in range(2):  # the first one warms up
+        started = time.perf_counter()
+        _log_weights(model, images[:at_once], importance_samples, log_prior, generator).sum().item()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds) * len(images) / at_once
 
 
 def _with_gap(found: LikelihoodEstimate, model: QVAE, images: Tensor, table: Tensor | None, seed: int) -> LikelihoodEstimate:

@@ -1,6 +1,7 @@
 """The command line as a user types it: what it prints, where it writes, and how it fails."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 import qvae
+from qvae.config.load import shipped_configs
 
 
 def test_train_with_nothing_else_but_smaller(command, small, tmp_path):
@@ -124,7 +126,55 @@ def test_a_kind_of_model_comes_with_its_settings_for_the_data(two_kinds):
         qvae.load_config("mnist", model="quantum")
 
 
+def test_a_sampler_is_shown_with_its_options(command):
+    code, out, _ = command("samplers", "gibbs")
+    assert code == 0
+    option = r"sweeps +10 +a whole number, 1 or more"
+    for words in ("Heat-bath updates", option, r"in a field +no", "sampler.options.sweeps=VALUE"):
+        assert re.search(words, out), words
+    code, out, _ = command("executors", "statevector")
+    assert code == 0
+    assert "up to 24" in out
+    code, _, err = command("samplers", "gibs")
+    assert code == 2
+    assert "did you mean 'gibbs'" in err
+
+
+def test_a_sampler_in_the_working_folder_needs_no_package(command, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    (tmp_path / "my_own_sampler.py").write_text("from qvae_backends.gibbs import GibbsSampler as Mine\n")
+    code, _, err = command("train", "--sampler", "my_own_sampler:Mine", *small)
+    assert (code, err) == (0, "")
+    del sys.modules["my_own_sampler"]
+
+
+@pytest.mark.parametrize("name", [None, *shipped_configs()])
+def test_a_configuration_is_printed_with_every_key_and_its_meaning(command, name, tmp_path):
+    code, out, _ = command("config", *([name] if name else []), "--set", "training.learning_rate=1e-5")
+    assert code == 0
+    assert all(shipped in out for shipped in shipped_configs())
+    (tmp_path / "mine.yaml").write_text(out)
+    expected = qvae.load_config(name, ["training.learning_rate=1e-5"])
+    assert qvae.load_config(tmp_path / "mine.yaml") == expected
+    assert set(keys_of(yaml.safe_load(out))) == set(keys_of(expected.model_dump(mode="json")))
+    assert "# over which the learning rates rise" in out
+
+
+def keys_of(tree, above=()):
+    for key, value in tree.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from keys_of(value, (*above, key))
+
+
+def test_the_version_and_the_names_of_what_ships(command):
+    assert command("--version")[1] == f"qvae {qvae.__version__}\n"
+    help_of_train = " ".join(command("train", "--help")[1].replace("│", " ").split())
+    assert ", ".join(shipped_configs()) in help_of_train
+
+
 MISTAKES = [
+    (("train", "grey.npz"), "grey.npz is no configuration; to train on it as data: qvae train --set data.name=grey.npz"),
     (("train", "--model", "qvea"), "there is no model of kind 'qvea': did you mean 'qvae'? Allowed: qvae"),
     (("train", "--model", "qvae", "--resume"), "leave --model qvae out"),
     (("train", "digitz"), "did you mean 'digits'"),

@@ -84,6 +84,18 @@ def test_a_log_tells_of_work_without_figures_only_if_it_takes_long(seconds):
     assert shown(console) == ["100%  0:25  evaluating"]
 
 
+def test_a_log_tells_of_long_work_that_never_reported(seconds):
+    console = screen(False)
+    with ConsoleProgress(console).work("log Z"):
+        seconds[0] += 9
+    with ConsoleProgress(console).work("log Z"):
+        seconds[0] += 11
+    with ConsoleProgress(console).work("training") as report:
+        seconds[0] += 11
+        report(0.5, "epoch 1")
+    assert shown(console) == ["100%  0:11  log Z", " 50%  0:11  epoch 1"]
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_what_is_said_is_not_read_as_markup(is_terminal):
     console = screen(is_terminal)

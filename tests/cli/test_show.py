@@ -32,6 +32,19 @@ def test_names_are_no_markup(monkeypatch, capsys):
     assert [printed.count(name) for name in NAMES] == [3, 4]
 
 
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+def test_a_table_loses_no_word_however_narrow_the_terminal(capsys, width):
+    console = make_console()
+    console.width = width
+    header = ("sampler", "package", "spins", "in a field", "moments", "chains", "runs")
+    row = ("path_integral", "a-package-of-long-name 0.1.0", "any", "up to 14", "sampled", "kept", "remote")
+    print_table(console, Table(header, [row]))
+    printed = capsys.readouterr().out
+    assert max(len(line) for line in printed.splitlines()) <= width
+    letters = "".join(printed.split())
+    assert all(word in letters for text in (*header[1:], *row) for word in text.split())
+
+
 def test_runs_of_any_name_are_compared(command, small_run, tmp_path):
     for name in NAMES:
         shutil.copytree(small_run, tmp_path / name.replace("/", ""))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,15 @@ class Listening(Progress):
     """Remembers what it was told."""
 
     def __init__(self):
-        self.warnings, self.shares = [], []
+        self.warnings, self.said, self.works = [], [], {}
+
+    @contextmanager
+    def work(self, name):
+        self.works[name] = []
+        yield lambda share, figures: self.works[name].append(share)
+
+    def say(self, text):
+        self.said.append(text)
 
     def warn(self, text):
         self.warnings.append(text)
@@ -58,6 +67,23 @@ def test_the_keys_are_those_of_before_and_the_likelihood_s_name(parts):
     assert set(found["seconds"]) == {"likelihood", "frechet", "latents"}
     assert (found["likelihood"], found["num_features"], found["binarization"]) == ("bernoulli", 81, "threshold")
     json.dumps(found)
+
+
+def test_every_part_is_followed_and_a_long_likelihood_is_said_beforehand(parts, monkeypatch):
+    listening = Listening()
+    monkeypatch.setattr(evaluate, "expected_seconds", lambda *arguments: 240.0)
+    evaluate_model(*parts, SETTINGS, draw, listening)
+    assert listening.said[0].startswith("the likelihood takes about 4 minutes: 5 draws for each of 9 test rows")
+    assert list(listening.works) == [
+        "log Z of the prior",
+        "likelihood",
+        "samples of the prior",
+        "training the classifier",
+        "Frechet distances",
+        "what the latents hold",
+    ]
+    assert listening.works["Frechet distances"][-1] == 1.0
+    assert listening.works["what the latents hold"] == [0.0, 1 / 3, 2 / 3]
 
 
 def test_samples_that_fail_cost_their_row_alone(parts):

@@ -8,7 +8,7 @@ from support import model_of
 
 from qvae.config.schema import ModelConfig
 from qvae.evaluation import likelihood
-from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
+from qvae.evaluation.likelihood import evaluate_likelihood, expected_seconds, prior_log_partition
 from qvae.models.qvae import QVAE
 
 BITS = 6
@@ -134,3 +134,15 @@ def test_a_subclass_s_own_log_likelihood_is_what_is_evaluated():
     found = evaluate_likelihood(model, images, log_z, 20)
     assert found.elbo == pytest.approx(before.elbo - 3, abs=1e-5)
     assert found.log_likelihood == pytest.approx(before.log_likelihood - 3, abs=1e-5)
+
+
+def test_the_time_of_a_likelihood_is_that_of_its_first_batch_times_the_batches(monkeypatch):
+    model = small_model(1)
+    images = torch.zeros(100, 6)
+    log_z = prior_log_partition(model.prior.frozen(), 2, 2, 0)
+    before = evaluate_likelihood(model, images, log_z, 4096 // 2)
+    readings = iter([0.0, 5.0, 10.0, 12.0])  # the first batch warms up
+    monkeypatch.setattr(likelihood.time, "perf_counter", lambda: next(readings))
+    assert expected_seconds(model, images, log_z, 4096 // 2) == 2.0 * 100 / 2
+    assert expected_seconds(model, images, log_z, 4096 // 50) == 0.0
+    assert evaluate_likelihood(model, images, log_z, 4096 // 2) == before

@@ -35,7 +35,13 @@ def config(*more):
 def test_whoever_watches_hears_of_every_part(tmp_path):
     listening = Listening()
     qvae.train(config(), tmp_path / "run", listening)
-    assert listening.works == ["training", "evaluating", "looking at the latents", "drawing pictures"]
+    assert listening.works == [
+        "training",
+        "log Z of the prior",
+        "likelihood",
+        "what the latents hold",
+        "drawing pictures",
+    ]
     qvae.resume(tmp_path / "run", ["training.epochs=3"], listening)
     assert listening.said == [f"resuming {tmp_path / 'run'} at step 10 of 15"]
 

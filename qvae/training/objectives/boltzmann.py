@@ -208,7 +208,9 @@ class BoltzmannObjective(Objective):
         hamiltonian = self.model.prior.frozen()
         samples = self.sampler.sample(hamiltonian, self.config.chains)
         self.watch.record_call(samples.info)
-        found = self.watch.look(samples, hamiltonian, self.sampler, clock) | self._laps.medians()
+        laps = self._laps.medians()
+        self.watch.check_times(laps)
+        found = self.watch.look(samples, hamiltonian, self.sampler, clock) | laps
         if self.is_exact:
             found["log_z"] = 0.0  # the energy is -log p(z) already
         elif not hamiltonian.is_quantum:

@@ -18,6 +18,7 @@ from qvae.training.objective import Clock
 
 _OF_CALLS = ("device_beta", "device_beta_stderr", "chain_break_fraction", "clipped")  # of a sampler's info, averaged
 _STUCK_LOOKS = 3  # in a row with stuck chains, after which a user is told
+_SLOW_SHARE, _SLOW_MILLISECONDS = 0.9, 20.0  # of a step, from which on a user is told that the sampler takes them
 _STUCK = 0.5  # correlation of chains with themselves since the last look
 
 
@@ -94,6 +95,16 @@ class SamplerWatch:
         return float(covariance.sum() / variance.sum().clamp_min(1e-12))
 
     # Trouble ----------------------------------------------------------------------------------------------------------
+
+    def check_times(self, milliseconds: Mapping[str, float]) -> None:
+        """Say it where nearly all of a step goes into the sampler; takes milliseconds of a step's parts."""
+        sampling, whole = milliseconds.get("ms_negative_phase", 0.0), sum(milliseconds.values())
+        if sampling > max(_SLOW_MILLISECONDS, _SLOW_SHARE * whole):
+            self._warn(
+                "slow",
+                f"the sampler takes {sampling:.0f} of the {whole:.0f} ms of a step: `qvae samplers recommend` finds the "
+                "quickest that is accurate enough for this prior, and a smaller training.chains asks for fewer samples",
+            )
 
     def _check_temperature(self, beta: float, error: float, epoch: int) -> None:
         # Infinite where no spin ever opposes its field: the end state of an optimizer.

@@ -41,3 +41,12 @@ def test_calls_of_an_epoch_are_averaged_and_their_price_is_added_up():
     resumed = SamplerWatch(print)
     resumed.load_state_dict(watch.state_dict())
     assert resumed.end_epoch() == {"qpu_seconds_per_call": 0.5, "qpu_seconds": 3.5}
+
+
+@pytest.mark.parametrize(("sampling", "rest", "is_said"), [(95.0, 5.0, True), (85.0, 15.0, False), (9.5, 0.5, False)])
+def test_a_sampler_that_takes_nine_tenths_of_a_step_is_said(sampling, rest, is_said):
+    heard = []
+    watch = SamplerWatch(lambda kind, text: heard.append(text))
+    watch.check_times({"ms_forward": rest, "ms_negative_phase": sampling})
+    assert [text.split(":")[0] for text in heard] == ["the sampler takes 95 of the 100 ms of a step"] * is_said
+    watch.check_times({})
