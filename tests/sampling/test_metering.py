@@ -139,9 +139,9 @@ def test_the_ledger_keeps_notes_of_all(tmp_path):
 
 
 BROKEN = [
-    "", "{", "[]", "{}", "null", '{"qpu_seconds": -1}', '{"qpu_seconds": NaN}', '{"qpu_seconds": Infinity}', '{"qpu_seconds": "0"}',
-    '{"qpu_seconds": true}', '{"qpu_seconds": 0, "submissions": -5}', '{"qpu_seconds": 0, "max_qpu_seconds": NaN}',
-    '{"qpu_seconds": 0, "betas": 3}',
+    "", "{", "[]", "{}", "null", '{"qpu_seconds": -1}', '{"qpu_seconds": NaN}', '{"qpu_seconds": Infinity}',
+    '{"qpu_seconds": "0"}', '{"qpu_seconds": true}', '{"qpu_seconds": 0, "submissions": -5}',
+    '{"qpu_seconds": 0, "max_qpu_seconds": NaN}', '{"qpu_seconds": 0, "betas": 3}',
 ]  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def test_a_damaged_ledger_counts_as_spent_until_it_is_deleted(tmp_path, content,
     (tmp_path / "coins.json").write_text(content)
     sampler = Coins(max_seconds=budget)
     sampler.attach(tmp_path)
-    with pytest.raises(BudgetExhausted, match=r"the ledger .*coins\.json is damaged.* delete that file.* max_seconds"):
+    with pytest.raises(BudgetExhausted, match=r"the ledger .*coins\.json is damaged.* delete that file.*max_seconds"):
         sampler.sample(PAIR, 10)
     assert sampler.asked == 0
     assert (tmp_path / "coins.json").read_text() == content
