@@ -123,6 +123,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         self.record, self.replay = (None if file is None else Path(file).expanduser() for file in (record, replay))
         ledger = "annealer.json" if replay is None else "annealer-replay.json"  # where nothing is really spent
         self.meter = Meter(max_qpu_seconds, "max_qpu_seconds", ledger, retries, retry_seconds)
+        self._beta = beta
         self.temperature = Temperature(beta)
         self._broken = 0.0  # part of the reads with broken chains, as far as seen
         self._last_read: np.ndarray | None = None
@@ -389,8 +390,9 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         self._rewind(self._line)
 
     def begin(self) -> None:
-        """Calls are counted from 0, and a recording begins anew, or is played from its begin."""
+        """Calls are counted from 0, a recording begins anew or is played from its start, and the temperature isn't known."""
         super().begin()
+        self.temperature = Temperature(self._beta)
         self._rewind(self._line)
 
     def _rewind(self, line: Solver | None) -> None:

@@ -198,7 +198,7 @@ def _read_recording(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def _seconds(header: dict[str, Any], rows: list[dict[str, Any]]) -> float:
     """What the run had spent after so many rows; a recording of version 0.1.0 doesn't say with what it began."""
-    return nanoseconds(header.get("seconds", 0.0) + sum(row["qpu_seconds"] for row in rows))
+    return nanoseconds(header.get("seconds", 0.0) + sum(nanoseconds(row["qpu_seconds"]) for row in rows))
 
 
 def _packed(array: np.ndarray) -> str:

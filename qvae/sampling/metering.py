@@ -154,6 +154,7 @@ class Meter:
         """
         if not _is_amount(price):
             raise Fault(f"its price is said to be {price} s", helps_to_repeat=False)
+        price = nanoseconds(price)
         pause = self.retry_seconds
         for repeat in range(self.retries + 1):
             self._book(price, is_new=True)

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one, of a terminal that is closed, isn't everywhere
-
 
 @contextmanager
 def interrupts_deferred(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """The signals set an event, so that a step is never cut in two; a second one interrupts at once, as a hung sampler.
+    """The signals set an event, so that a step is never cut in two; a second one interrupts at once, as a sampler that hangs.
 
-    One that is ignored, as SIGHUP under nohup, stays so.
+    SIGHUP comes where a terminal is closed, on systems that have it.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -28,8 +26,9 @@ def interrupts_deferred(say: Callable[[str], None]) -> Iterator[threading.Event]
         event.set()
         say("stopping after the step in flight; once more stops at once, and goes on from the last checkpoint")
 
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+        heard.append(signal.SIGHUP)
     previous = {number: signal.signal(number, remember) for number in heard}
     try:
         yield event

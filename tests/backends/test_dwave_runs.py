@@ -21,6 +21,8 @@ from qvae.workflow import report, resume
 
 pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
 
+from qvae_backends.dwave_recording import RecordedSolver, RecordingSolver
+
 RUN = [
     "sampler.name=dwave",
     "sampler.options.retry_seconds=0.01",
@@ -226,6 +228,56 @@ def test_a_repeat_that_was_billed_is_billed_in_the_replay(server, tmp_path, monk
         first = qvae.train(qvae.load_config("digits", [*RUN, *budget, f"sampler.options.record={recording}"]), tmp_path / "a")
     second = qvae.train(qvae.load_config("digits", [*RUN, *budget, f"sampler.options.replay={recording}"]), tmp_path / "b")
     assert torch.equal(weights(first), weights(second))
+
+
+class Killed(BaseException):
+    """Nobody expects it, as nobody does a kill."""
+
+
+@pytest.mark.parametrize("after", [3, 12, 17])
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_recording_with_a_budget_can_be_played_after_a_kill(server, tmp_path, monkeypatch, after, is_written):
+    """What the kill has cost is spent in the replay, too: schedules follow the budget. The first epoch ends at call 6."""
+    recording, budget = tmp_path / "recording.jsonl", ["training.epochs=50", "sampler.options.max_qpu_seconds=0.4"]
+    config = qvae.load_config("digits", [*RUN, *budget, f"sampler.options.record={recording}"])
+    answer, calls = RecordingSolver.answer, []
+
+    def killed(solver, submission):
+        calls.append(submission)
+        if len(calls) == after:
+            if is_written:
+                answer(solver, submission)
+            raise Killed
+        return answer(solver, submission)
+
+    monkeypatch.setattr(Trainer, "_end_epoch", _saving_end_epoch(Trainer._save))
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordingSolver, "answer", killed)
+        with pytest.raises(Killed):
+            qvae.train(config, tmp_path / "a")
+    first = resume(tmp_path / "a") if after > 6 else qvae.train(config, tmp_path / "a")
+    second = qvae.train(qvae.load_config("digits", [*RUN, *budget, f"sampler.options.replay={recording}"]), tmp_path / "b")
+    assert torch.equal(weights(first), weights(second))
+    assert second.metrics[-1]["step"] == first.metrics[-1]["step"]
+
+
+def test_a_replay_goes_on_after_a_kill(server, tmp_path, monkeypatch):
+    recording, budget = tmp_path / "recording.jsonl", ["training.epochs=50", "sampler.options.max_qpu_seconds=0.4"]
+    first = qvae.train(qvae.load_config("digits", [*RUN, *budget, f"sampler.options.record={recording}"]), tmp_path / "a")
+    answer, calls = RecordedSolver.answer, []
+
+    def killed(solver, submission):
+        calls.append(submission)
+        if len(calls) == 12:
+            raise Killed
+        return answer(solver, submission)
+
+    monkeypatch.setattr(Trainer, "_end_epoch", _saving_end_epoch(Trainer._save))
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordedSolver, "answer", killed)
+        with pytest.raises(Killed):
+            qvae.train(qvae.load_config("digits", [*RUN, *budget, f"sampler.options.replay={recording}"]), tmp_path / "b")
+    assert torch.equal(weights(first), weights(resume(tmp_path / "b")))
 
 
 def test_a_run_that_goes_on_may_start_a_recording(server, tmp_path):

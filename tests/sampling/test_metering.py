@@ -152,7 +152,7 @@ def test_a_damaged_ledger_counts_as_spent_until_it_is_deleted(tmp_path, content,
     (tmp_path / "coins.json").write_text(content)
     sampler = Coins(max_seconds=budget)
     sampler.attach(tmp_path)
-    with pytest.raises(BudgetExhausted, match=r"the ledger .*coins\.json is damaged.* delete that file.* max_seconds"):
+    with pytest.raises(BudgetExhausted, match=r"the ledger .*coins\.json is damaged.* delete that file.*max_seconds"):
         sampler.sample(PAIR, 10)
     assert sampler.asked == 0
     assert (tmp_path / "coins.json").read_text() == content
