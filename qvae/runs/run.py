@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +20,18 @@ from qvae.errors import DataError, RunError, SamplerError
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import generation_sampler, make_dataset, make_model
-from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics, run_config
+from qvae.runs.folder import (
+    CHECKPOINT,
+    CONFIG,
+    ENVIRONMENT,
+    EVALUATION,
+    MODEL,
+    SPINS,
+    existing_run,
+    read_metrics,
+    run_config,
+)
+from qvae.runs.records import Environment, Evaluated, read_record
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
 
@@ -48,9 +58,23 @@ class Run:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """What ``evaluation.json`` says; None before the first evaluation."""
+        """What ``evaluation.json`` says; None before the first evaluation.
+
+        Raises:
+            RunError: it is damaged.
+        """
         file = self.path / EVALUATION
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return read_record(file, Evaluated) if file.exists() else None
+
+    @property
+    def environment(self) -> dict[str, Any] | None:
+        """What ``environment.json`` says; None where the run was shared without it.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        file = self.path / ENVIRONMENT
+        return read_record(file, Environment) if file.exists() else None
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
