@@ -118,7 +118,7 @@ def resume(
     trainer = parts.trainer
     try:
         trainer.load_state_dict(state)
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (KeyError, IndexError, AttributeError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({reason}); train anew.") from error
     keep_metrics_until(path, trainer.step)

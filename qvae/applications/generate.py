@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
@@ -62,6 +63,9 @@ def generated(run: Run, num: int, sampler: str | None = None, bias: Tensor | Non
     """
     import torch
 
+    from qvae.memory import require_memory
+
+    require_memory(4 * num * math.prod(run.model.shape), f"num={num}", "ask for fewer", ConfigError)
     generator = torch.Generator(run.device).manual_seed(run.config.evaluation.seed)
     chosen = run.sampler(sampler)
     try:

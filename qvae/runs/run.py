@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,7 @@ from torch import Tensor
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.schema import Config, ModelConfig
 from qvae.data.dataset import Dataset, same_shape
-from qvae.errors import DataError, RunError, SamplerError
+from qvae.errors import ConfigError, DataError, RunError, SamplerError
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import generation_sampler, make_dataset, make_model
@@ -32,6 +33,8 @@ from qvae.runs.folder import (
     run_config,
 )
 from qvae.runs.records import Environment, Evaluated, read_record
+from qvae.runs.sizes import require_sizes
+from qvae.runs.states import is_samples, require_told, shape_of
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
 
@@ -52,6 +55,7 @@ class Run:
     model: QVAE
     samples_warning: str | None = field(default=None, repr=False)
     _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
+    _samples_fault: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.path = self.path.absolute()
@@ -88,9 +92,15 @@ class Run:
 
     @cached_property
     def training_state(self) -> dict[str, Any]:
-        """The state of the training at its end; empty where the run was shared without it."""
+        """The state of the training at its end; empty where the run was shared without it.
+
+        Raises:
+            RunError: it is damaged.
+        """
         file = self.path / CHECKPOINT
-        return load_checkpoint(file) if file.exists() else {}
+        state = load_checkpoint(file) if file.exists() else {}
+        require_told(state, file)
+        return state
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -126,26 +136,32 @@ class Run:
 
     def _drawn_spins(self, count: int) -> Tensor | SamplerError:
         """Fresh samples, which the folder keeps if it can be written to."""
-        sampler = self.sampler()
         try:
-            samples = sampler.sample(self.model.prior.frozen(), count)
+            with contextlib.closing(self.sampler()) as sampler:
+                samples = sampler.sample(self.model.prior.frozen(), count)
         except SamplerError as error:
             return error
-        finally:
-            sampler.close()
         self.samples_warning = "; ".join(part.text for part in samples.advice) or None
         content = {"spins": samples.spins, "warning": self.samples_warning}
         with contextlib.suppress(RunError):
             save_checkpoint(self.path / SPINS, self._coefficients() | content)
+        if self._samples_fault is not None:
+            self.samples_warning = "; ".join(text for text in (self._samples_fault, self.samples_warning) if text)
         return samples.spins
 
     def _saved_spins(self) -> Tensor | None:
-        """Samples of this very prior that the folder keeps."""
+        """Samples of this very prior that the folder keeps; None where it has none, or they are damaged."""
         if not (self.path / SPINS).exists():
             return None
-        saved = load_checkpoint(self.path / SPINS)
-        is_of_this = all(torch.equal(saved[name], value.cpu()) for name, value in self._coefficients().items())
-        if not is_of_this:
+        try:
+            saved = load_checkpoint(self.path / SPINS)
+        except RunError:
+            saved = {}
+        coefficients = self._coefficients()
+        if not is_samples(saved, coefficients):
+            self._samples_fault = f"{SPINS} was damaged, so they were drawn again"
+            return None
+        if not all(torch.equal(saved[name], value.cpu()) for name, value in coefficients.items()):
             return None
         self.samples_warning = saved["warning"]
         return saved["spins"].to(self.device)
@@ -179,12 +195,17 @@ def load_run(
         raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
     state = load_checkpoint(folder / MODEL)
     require_same_model(state.get("config"), config.model, folder / MODEL)
+    shape, levels, edges = shape_of(state, folder / MODEL)
+    require_sizes(config, math.prod(shape), levels)
     try:
-        statistics = Statistics.blank(tuple(state["image_shape"]), state.get("levels"))
-        model = make_model(config.model, statistics, state.get("edges"))
+        model = make_model(config.model, Statistics.blank(shape, levels), edges)
         model.load_state_dict(state["model"])
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({error}).") from error
+    except (KeyError, RuntimeError, TypeError, AttributeError, ConfigError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({reason}).") from error
+    broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise RunError(f"{folder / MODEL} holds numbers that are none (NaN or infinite) in {broken[0]}; train anew.")
     name = config.training.device
     device = choose_device(name if torch.cuda.is_available() or not name.startswith("cuda") else "cpu")
     run = Run(folder, config, model.to(device).eval())
