@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qvae.errors import RunError
 from qvae.files import atomic_write_bytes
+from qvae.memory import require_memory
 
 _FORMAT = "qvae-checkpoint"
 _VERSION = 1
@@ -46,9 +47,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+    except (SafetensorError, ValueError, KeyError, RuntimeError, RecursionError) as error:
         raise RunError(f"{path} ({len(content):,} bytes) is truncated or no checkpoint ({error}); {_REMEDY}.") from None
-    metadata = header.get("__metadata__", {})
+    metadata = header.get("__metadata__") or {}
     if metadata.get("format") != _FORMAT:
         raise RunError(f"{path} is a safetensors file, but not a checkpoint of qvae; choose one that qvae wrote.")
     if metadata.get("version") != str(_VERSION):
@@ -56,7 +57,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise RunError(f"{path} {version}; update qvae to use it.")
     if metadata.get("sha256") != _digest(metadata.get("state", ""), tensors):
         raise RunError(f"{path} was damaged or changed since it was written: its checksum is wrong; {_REMEDY}.")
-    return _unflatten(json.loads(metadata["state"]), tensors)
+    try:
+        state = _unflatten(json.loads(metadata["state"]), tensors)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        state = None
+    if not isinstance(state, dict):
+        raise RunError(f"{path} is no checkpoint: what it holds isn't put together as qvae does; {_REMEDY}.")
+    return state
 
 
 _REMEDY = "restore it from a copy, or train anew"
@@ -64,6 +71,7 @@ _REMEDY = "restore it from a copy, or train anew"
 
 def _read(path: Path) -> bytes:
     try:
+        require_memory(path.stat().st_size if path.exists() else 0, f"reading {path}", _REMEDY)
         return path.read_bytes()
     except FileNotFoundError:
         raise RunError(f"there is no checkpoint {path}; check the path of the run, or train anew.") from None

@@ -142,7 +142,7 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
         parts.trainer.load_state_dict(state)
     except BaseException as error:
         parts.close(progress.warn)
-        if not isinstance(error, KeyError | RuntimeError | ValueError | TypeError):
+        if not isinstance(error, KeyError | IndexError | AttributeError | RuntimeError | ValueError | TypeError):
             raise
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({reason}); train anew.") from error

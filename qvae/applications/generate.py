@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,8 +79,10 @@ def generated(
 
     import torch
 
+    from qvae.memory import require_memory
     from qvae.sampling.closing import close
 
+    require_memory(4 * num * math.prod(run.model.shape), f"num={num}", "ask for fewer", ConfigError)
     generator = torch.Generator(run.device).manual_seed(run.config.evaluation.seed if seed is None else seed)
     chosen = run.sampler(sampler, seed)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from qvae.files import atomic_write_text
 from qvae.reporting.page import Picture, Section, render_page
 from qvae.reporting.pictures import drawings, row_noun
 from qvae.reporting.tables import frechet_tables, latent_tables, likelihood_table, time_table
-from qvae.runs.folder import ENVIRONMENT, FILM, REPORT
+from qvae.runs.folder import FILM, REPORT
 from qvae.runs.run import Run
 
 
@@ -84,10 +85,10 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
         if file.name == FILM
     ]
     seen = run.training_state.get("observer", {})
-    environment = run.path / ENVIRONMENT
     listings = {"Configuration": dump_config(run.config)}
-    if environment.exists():
-        listings["Environment"] = environment.read_text(encoding="utf-8")
+    environment = run.environment
+    if environment is not None:
+        listings["Environment"] = json.dumps(environment, indent=2)
     shown = ("samples", "traversals", "reconstructions", "neighbours", "marginals", "correlations")
     return [
         Section("Likelihood", tables=[likelihood_table(found, noun)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.progress import Progress
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
+from qvae.runs.sizes import require_sizes
 from qvae.sampling import registry
 from qvae.sampling.abilities import Metered, native_graph
 from qvae.sampling.closing import close
@@ -83,6 +85,7 @@ def assemble(
         ConfigError, DataError, SamplerError: something can't be had, or doesn't fit to something else.
     """
     dataset = make_dataset(config, data)
+    require_sizes(config, math.prod(dataset.shape), dataset.levels if dataset.kind == "categories" else None)
     torch.manual_seed(config.training.seed)
     sampler = make_sampler(config.sampler, config, folder, purpose=1)
     latent = config.model.latent

@@ -17,6 +17,7 @@ from qvae.config.schema import Config
 from qvae.errors import QvaeError, RunError
 from qvae.files import atomic_write_text, from_here, from_user
 from qvae.runs.lock import LOCK, writing
+from qvae.runs.records import Epoch, file_bytes, parse_record
 from qvae.trust import remember, remembered
 
 CONFIG = "config.yaml"
@@ -166,8 +167,19 @@ def _config_or_none(folder: Path) -> Config | None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """One mapping per epoch; empty before the first one's end."""
-    return [row for row in map(_metrics_row, _metrics_lines(folder)) if row]
+    """One mapping per epoch; empty before the first one's end. A last line that a kill cut off is left out.
+
+    Raises:
+        RunError: another line is damaged.
+    """
+    rows, lines = [], _metrics_lines(folder)
+    for number, line in enumerate(lines, start=1):
+        row = _metrics_row(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines) or line.endswith("}"):
+            raise RunError(f"line {number} of {folder / METRICS} is damaged; remove it, or restore the file from a copy.")
+    return rows
 
 
 def keep_metrics_until(folder: Path, step: int) -> None:
@@ -179,13 +191,12 @@ def keep_metrics_until(folder: Path, step: int) -> None:
 
 def _metrics_lines(folder: Path) -> list[str]:
     file = folder / METRICS
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return file_bytes(file).decode(errors="replace").splitlines() if file.exists() else []
 
 
 def _metrics_row(line: str) -> dict[str, Any] | None:
-    """A line of the metrics; None if it was cut off when the run was killed."""
+    """A line of the metrics; None if it is none, as one that was cut off when the run was killed."""
     try:
-        row = json.loads(line)
+        return parse_record(line, Epoch)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and "step" in row else None

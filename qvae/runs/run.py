@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,12 +20,25 @@ from qvae.config.paths import settled
 from qvae.config.schema import Config, ModelConfig
 from qvae.data.dataset import Dataset, same_shape
 from qvae.data.fingerprint import are_the_same, fingerprint
-from qvae.errors import DataError, RunError, SamplerError
+from qvae.errors import ConfigError, DataError, RunError, SamplerError
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 from qvae.runs.assemble import generation_sampler, make_dataset, make_model
-from qvae.runs.folder import CHECKPOINT, CONFIG, EVALUATION, MODEL, SPINS, existing_run, read_metrics, run_config
+from qvae.runs.folder import (
+    CHECKPOINT,
+    CONFIG,
+    ENVIRONMENT,
+    EVALUATION,
+    MODEL,
+    SPINS,
+    existing_run,
+    read_metrics,
+    run_config,
+)
 from qvae.runs.old_checkpoints import upgraded
+from qvae.runs.records import Environment, Evaluated, read_record
+from qvae.runs.sizes import require_sizes
+from qvae.runs.states import is_samples, require_told, shape_of
 from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
@@ -49,15 +62,30 @@ class Run:
     fingerprint: str | None = field(default=None, repr=False)
     samples_warning: str | None = field(default=None, repr=False)
     _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
+    _samples_fault: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.path = self.path.absolute()
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """What ``evaluation.json`` says; None before the first evaluation."""
+        """What ``evaluation.json`` says; None before the first evaluation.
+
+        Raises:
+            RunError: it is damaged.
+        """
         file = self.path / EVALUATION
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return read_record(file, Evaluated) if file.exists() else None
+
+    @property
+    def environment(self) -> dict[str, Any] | None:
+        """What ``environment.json`` says; None where the run was shared without it.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        file = self.path / ENVIRONMENT
+        return read_record(file, Environment) if file.exists() else None
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -71,9 +99,15 @@ class Run:
 
     @cached_property
     def training_state(self) -> dict[str, Any]:
-        """The state of the training at its end; empty where the run was shared without it."""
+        """The state of the training at its end; empty where the run was shared without it.
+
+        Raises:
+            RunError: it is damaged.
+        """
         file = self.path / CHECKPOINT
-        return load_checkpoint(file) if file.exists() else {}
+        state = load_checkpoint(file) if file.exists() else {}
+        require_told(state, file)
+        return state
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -109,7 +143,10 @@ class Run:
 
     def _drawn_spins(self, count: int) -> Tensor | SamplerError:
         """Fresh samples, which the folder keeps if it can be written to."""
-        sampler = self.sampler()
+        try:
+            sampler = self.sampler()
+        except SamplerError as error:
+            return error
         try:
             samples = sampler.sample(self.model.prior.frozen(), count)
         except SamplerError as error:
@@ -122,14 +159,23 @@ class Run:
         content = {"spins": spins, "warning": self.samples_warning, "sampler": self._drawn_by}
         with contextlib.suppress(RunError):
             save_checkpoint(self.path / SPINS, self._coefficients() | content)
+        if self._samples_fault is not None:
+            self.samples_warning = "; ".join(text for text in (self._samples_fault, self.samples_warning) if text)
         return spins
 
     def _saved_spins(self) -> Tensor | None:
-        """Samples of this very prior by this very sampler that the folder keeps."""
+        """Samples of this very prior by this very sampler that the folder keeps; None where it has none, or damaged ones."""
         if not (self.path / SPINS).exists():
             return None
-        saved = load_checkpoint(self.path / SPINS)
-        is_of_this = all(torch.equal(saved[name], value.cpu()) for name, value in self._coefficients().items())
+        try:
+            saved = load_checkpoint(self.path / SPINS)
+        except RunError:
+            saved = {}
+        coefficients = self._coefficients()
+        if not is_samples(saved, coefficients):
+            self._samples_fault = f"{SPINS} was damaged, so they were drawn again"
+            return None
+        is_of_this = all(torch.equal(saved[name], value.cpu()) for name, value in coefficients.items())
         if not is_of_this or saved.get("sampler", self._drawn_by) != self._drawn_by:  # version 0.1.0 doesn't say by which
             return None
         self.samples_warning = saved["warning"]
@@ -169,12 +215,17 @@ def load_run(
         raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
     state = upgraded(load_checkpoint(folder / MODEL), config.model.latent)
     require_same_model(state.get("config"), config.model, folder / MODEL)
+    shape, levels, edges = shape_of(state, folder / MODEL)
+    require_sizes(config, math.prod(shape), levels)
     try:
-        statistics = Statistics.blank(tuple(state["image_shape"]), state.get("levels"))
-        model = make_model(config.model, statistics, state.get("edges"))
+        model = make_model(config.model, Statistics.blank(shape, levels), edges)
         model.load_state_dict(state["model"])
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({error}).") from error
+    except (KeyError, RuntimeError, TypeError, AttributeError, ConfigError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({reason}).") from error
+    broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise RunError(f"{folder / MODEL} holds numbers that are none (NaN or infinite) in {broken[0]}; train anew.")
     name = config.training.device
     device = choose_device(name if torch.cuda.is_available() or not name.startswith("cuda") else "cpu")
     run = Run(folder, config, model.to(device).eval(), state.get("data"))

@@ -1,0 +1,178 @@
+"""What the JSON files of a run hold, by a schema each: whatever else stands there is damage, told in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from qvae.errors import RunError
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
+"""A number that can be drawn."""
+_MOST_BYTES = 2**26
+
+R = TypeVar("R", bound="Record")
+
+
+class Record(BaseModel):
+    """A mapping of which the keys that are used have their types; others may stand there.
+
+    A key that may be left out has a default, which isn't put in its place.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Distance(Record):
+    """A Frechet distance."""
+
+    value: float
+    num_images: Count
+    num_reference: Count
+    stderr: float | None
+    bias: float | None
+
+
+class Classifier(Record):
+    """Whose features distances are on."""
+
+    weights: str
+    test_accuracy: float | None
+
+
+class Frechet(Record):
+    """All distances of a run, or why there are none."""
+
+    classifier: Classifier = None  # type: ignore[assignment]
+    distances: Annotated[dict[str, Distance], Field(min_length=1)] = {}
+    reason: str = ""
+    inception: dict[str, Distance] = {}
+
+    @model_validator(mode="after")
+    def _distances_have_a_classifier(self) -> Frechet:
+        if self.distances and self.classifier is None:
+            raise ValueError("distances has no classifier")
+        return self
+
+
+class Probe(Record):
+    """What a classifier reads from features."""
+
+    features: str
+    dimensions: Count
+    linear: float
+    mlp: float
+    stderr: float
+
+
+class Latents(Record):
+    """What the latents hold."""
+
+    units: Count
+    alive: Count
+    alive_threshold: float
+    information: float
+    probes: list[Probe] = []
+    probe_images: Count = 0
+
+
+class LogZDetails(Record):
+    """What the method of log Z has to say of itself."""
+
+    warning: str | None = None
+
+
+class Evaluated(Record):
+    """``evaluation.json``; the distances and latents came after 0.1.0."""
+
+    elbo: Finite
+    elbo_stderr: float | None
+    log_likelihood: float
+    log_likelihood_stderr: float | None
+    importance_samples: Count
+    log_z: float
+    log_z_stderr: float | None
+    log_z_method: str
+    num_test: Count
+    binarization: str
+    test_images_are_all: bool
+    log_z_details: LogZDetails
+    seconds: dict[str, float]
+    likelihood: str = ""
+    num_features: Count = 0
+    elbo_per_feature: float = 0.0
+    log_likelihood_per_feature: float = 0.0
+    log_likelihood_is_bound: bool = False
+    q_elbo: float | None = None
+    golden_thompson_gap: float | None = None
+    golden_thompson_gap_stderr: float | None = None
+    frechet: Frechet = Frechet()
+    latents: Latents = None  # type: ignore[assignment]
+
+
+class Epoch(Record):
+    """A line of ``metrics.jsonl``: figures of an epoch by their names, null where one isn't a finite number."""
+
+    __pydantic_extra__: dict[str, Finite | None]
+    epoch: Count
+    step: Count
+    seconds: Finite
+
+    @model_validator(mode="after")
+    def _times_are_together(self) -> Epoch:
+        extra = self.__pydantic_extra__
+        times = [extra.get(f"ms_{part}") for part in ("forward", "negative_phase", "backward", "optimizer")]
+        if any(name.startswith("ms_") for name in extra) and None in times:
+            raise ValueError("some times of a step are missing")
+        if extra.get("qpu_seconds") and extra.get("qpu_seconds_per_call") is None:
+            raise ValueError("qpu_seconds_per_call is missing")
+        return self
+
+
+class Environment(Record):
+    """``environment.json``: versions, the device and when the run was started."""
+
+    packages: dict[str, str] = {}
+
+
+def read_record(file: Path, kind: type[R]) -> dict[str, Any]:
+    """What a JSON file of a run holds.
+
+    Raises:
+        RunError: it can't be read, or isn't of this kind.
+    """
+    try:
+        return parse_record(file_bytes(file), kind)
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: {_first_fault(error)}; remove it, or restore it from a copy.") from None
+
+
+def parse_record(text: str | bytes, kind: type[R]) -> dict[str, Any]:
+    """The same of a JSON text; raises a ValueError where it isn't of this kind."""
+    return kind.model_validate_json(text).model_dump(exclude_unset=True)
+
+
+def file_bytes(file: Path) -> bytes:
+    """All of a file of a run that is read whole.
+
+    Raises:
+        RunError: it can't be read, or is larger than such a file can be.
+    """
+    try:
+        size = file.stat().st_size
+        if size > _MOST_BYTES:
+            raise RunError(f"{file} holds {size / 1e6:,.0f} MB, which is more than such a file can be; remove it.")
+        return file.read_bytes()
+    except OSError as error:
+        raise RunError(f"{file} can't be read: {error.strerror or error}.") from None
+
+
+def _first_fault(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where}: {fault['msg']}" if where else fault["msg"]

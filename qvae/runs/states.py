@@ -1,0 +1,61 @@
+"""What the checkpoints of a run hold, looked at before it is used: whoever wrote them may have meant harm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qvae.errors import RunError
+
+
+def shape_of(state: Mapping[str, Any], file: Path) -> tuple[tuple[int, ...], int | None, Tensor | None]:
+    """Of a model's file: the shape of a row of data, the number of categories or grey levels, and a native graph's edges.
+
+    Raises:
+        RunError: they are missing or none.
+    """
+    shape, levels, edges = state.get("image_shape"), state.get("levels"), state.get("edges")
+    is_shape = isinstance(shape, list | tuple) and 1 <= len(shape) <= 3 and all(map(_is_count, shape))
+    if not is_shape or not (levels is None or _is_count(levels)) or not (edges is None or _is_edges(edges)):
+        raise RunError(f"{file} doesn't say what data its model is of; restore it from a copy, or train anew.")
+    assert shape is not None
+    return tuple(shape), levels, edges
+
+
+def require_told(state: Mapping[str, Any], file: Path) -> None:
+    """Raise a RunError unless what reports read of a training is there: its warnings, and the film of its latents."""
+    monitor, film = state.get("monitor", {}), state.get("observer", {})
+    good = isinstance(monitor, dict) and isinstance(film, dict) and _are(monitor.get("warnings", []), str)
+    if good and film.get("epochs"):
+        maps, seconds = film.get("maps"), film.get("seconds")
+        good = _are(film["epochs"], int) and _are(film.get("losses"), str) and isinstance(seconds, int | float)
+        good = good and isinstance(maps, Tensor) and maps.ndim == 3 and maps.shape[2] == 2 and maps.is_floating_point()
+        good = good and len(maps) == len(film["epochs"]) == len(film["losses"]) and bool(maps.isfinite().all())
+    if not good:
+        raise RunError(f"{file} doesn't hold what qvae keeps of a training; remove it, or restore it from a copy.")
+
+
+def is_samples(saved: Mapping[str, Any], coefficients: Mapping[str, Tensor]) -> bool:
+    """Whether these are samples of a prior with so many coefficients: +1 and -1, and a warning or none."""
+    spins, warning = saved.get("spins"), saved.get("warning")
+    if not isinstance(spins, Tensor) or not isinstance(warning, str | None):
+        return False
+    if spins.shape[1:] != coefficients["h"].shape or spins.dtype != torch.int8 or not bool((spins.abs() == 1).all()):
+        return False
+    return all(isinstance(saved.get(name), Tensor) for name in coefficients)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
+
+
+def _is_edges(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 2 and value.dtype == torch.int64
+
+
+def _are(values: Any, kind: type) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
