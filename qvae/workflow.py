@@ -39,6 +39,7 @@ from qvae.runs.folder import (
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
 from qvae.sampling.abilities import Metered
+from qvae.training.threads import threads_for
 
 
 def train(
@@ -207,8 +208,10 @@ def _write_evaluation(run: Run, found: dict[str, Any]) -> None:
 
 
 def _fit_and_evaluate(folder: Path, parts: Parts, progress: Progress) -> Run:
+    objective, batch_size = parts.objective, parts.trainer.config.batch_size
     try:
-        parts.trainer.fit()
+        with threads_for(objective.model, objective.device, batch_size, progress.say):
+            parts.trainer.fit()
     finally:
         parts.close()
     run = load_run(folder)
