@@ -43,6 +43,7 @@ from qvae.runs.lock import writing
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_data, require_same_model
 from qvae.sampling.abilities import Metered
+from qvae.training.threads import threads_for
 from qvae.training.trainer import Trainer
 from qvae.trust import remember
 
@@ -252,7 +253,8 @@ def _fit_and_evaluate(folder: Path, config: Config, parts: Parts, progress: Prog
 
     trainer.save = save_anew
     try:
-        trainer.fit()
+        with threads_for(trainer.model, parts.objective.device, config.training.batch_size, progress.say):
+            trainer.fit()
     finally:
         parts.close(progress.warn)
     run = load_run(folder, trust=words)
