@@ -155,3 +155,21 @@ def time_table(metrics: Sequence[Mapping[str, Any]], found: Mapping[str, Any], f
         rows.append(("latent film, outside the training's clock", f"{film_seconds:.1f} s"))
     rows += [(f"evaluation: {part}", f"{seconds:.1f} s") for part, seconds in found["seconds"].items()]
     return Table(("where the time went", ""), rows, "Parts of a step are medians of every fiftieth step near the end.")
+
+
+def circuit_tables(metrics: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The circuit that the negative phase was measured on, and how good it was at the end; none where there was none."""
+    last = next((row for row in reversed(metrics) if "two_qubit_gates" in row), None)
+    if last is None:
+        return []
+    rows = [
+        ("qubits", f"{last['qubits']:.0f}"),
+        ("depth, after transpiling", f"{last['depth']:.0f}"),
+        ("gates on two qubits", f"{last['two_qubit_gates']:.0f}"),
+        ("fidelity to the exact Gibbs state, without noise and shots", f"{last['fidelity']:.4f}"),
+        ("free energy above the exact one, a bound of the divergence", f"{last['free_energy_gap']:.4f} nats"),
+    ]
+    beta, error = last.get("effective_beta"), last.get("effective_beta_stderr")
+    if beta is not None and error is not None:
+        rows.append(("effective inverse temperature of its samples, 1 without noise", f"{beta:.2f} ± {error:.2f}"))
+    return [Table(("the circuit of the negative phase", ""), rows, "Means over the last epoch's calls.")]
