@@ -249,8 +249,8 @@ def _temperature(ansatz: GibbsAnsatz, solution: Solution, spins: torch.Tensor) -
 
 def _advice(info: SampleInfo) -> list[Advice]:
     """A temperature far from 1."""
-    beta, error = info.get("effective_beta", 1.0), info.get("effective_beta_stderr", 0.0)
-    if abs(beta - 1) <= 0.1 + 4 * error:
+    beta, error = info.effective_beta, info.effective_beta_stderr
+    if beta is None or error is None or abs(beta - 1) <= 0.1 + 4 * error:
         return []
     text = (
         f"the circuit's samples have an effective inverse temperature of {beta:.2f} instead of 1, as noise makes it: they "

@@ -162,14 +162,14 @@ def circuit_tables(metrics: Sequence[Mapping[str, Any]]) -> list[Table]:
     last = next((row for row in reversed(metrics) if "two_qubit_gates" in row), None)
     if last is None:
         return []
-    rows = [
-        ("qubits", f"{last['qubits']:.0f}"),
-        ("depth, after transpiling", f"{last['depth']:.0f}"),
-        ("gates on two qubits", f"{last['two_qubit_gates']:.0f}"),
-        ("fidelity to the exact Gibbs state, without noise and shots", f"{last['fidelity']:.4f}"),
-        ("free energy above the exact one, a bound of the divergence", f"{last['free_energy_gap']:.4f} nats"),
-    ]
-    beta, error = last.get("effective_beta"), last.get("effective_beta_stderr")
-    if beta is not None and error is not None:
-        rows.append(("effective inverse temperature of its samples, 1 without noise", f"{beta:.2f} ± {error:.2f}"))
+    shown = {
+        "qubits": ("qubits", "{:.0f}"),
+        "depth": ("depth, after transpiling", "{:.0f}"),
+        "two_qubit_gates": ("gates on two qubits", "{:.0f}"),
+        "fidelity": ("fidelity to the exact Gibbs state, without noise and shots", "{:.4f}"),
+        "free_energy_gap": ("free energy above the exact one, a bound of the divergence", "{:.4f} nats"),
+        "effective_beta": ("effective inverse temperature of its samples, 1 without noise", "{:.2f}"),
+        "effective_beta_stderr": ("standard error of that", "{:.2f}"),
+    }
+    rows = [(what, form.format(last[key])) for key, (what, form) in shown.items() if last.get(key) is not None]
     return [Table(("the circuit of the negative phase", ""), rows, "Means over the last epoch's calls.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ class SamplerWatch:
     def record_call(self, info: Mapping[str, Any]) -> None:
         """Add what a call measured and cost."""
         for key in _OF_CALLS + _OF_CIRCUITS:
-            if key in info:
+            if isinstance(info.get(key), numbers.Real):  # a backend's own may be anything
                 self._calls.setdefault(key, []).append(info[key])
         if "qpu_seconds" in info:
             self._calls.setdefault("qpu_seconds_per_call", []).append(info["qpu_seconds"])
