@@ -23,6 +23,7 @@ from qvae.errors import ExecutorError, SamplerError, nearest
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
+from qvae.sampling.info import Advice, SampleInfo
 from qvae.sampling.sampler import Capabilities, Moments, Samples, SeededSampler
 from qvae.seeding import Seed
 from qvae_backends.qiskit_device import ImportPath, QiskitDevice
@@ -35,6 +36,7 @@ TRAINERS: dict[str, tuple[Callable[[GibbsAnsatz, IsingHamiltonian, Solution | No
     "varqite": (follow_imaginary_time, 8),
 }
 """Ways to train the angles, each with the most spins it takes."""
+_COLDEST, _BETAS = 4.0, 81  # the grid of inverse temperatures from 0 on, at one of which shots are most likely
 
 
 class AerSampler(SeededSampler):
@@ -80,10 +82,11 @@ class AerSampler(SeededSampler):
         self.layers, self.trainer, self.shots = layers, trainer, shots
         self._options = {"backend": backend, "noise_model": noise_model}
         self._connect()
-        spins = TRAINERS[trainer][1]
-        if self._device.num_qubits is not None:
-            spins = min(spins, self._device.num_qubits // 2)
-        self.capabilities = replace(type(self).capabilities, max_spins=spins)
+        spins, reason = TRAINERS[trainer][1], ""
+        qubits = self._device.num_qubits
+        if qubits is not None and qubits // 2 < spins:
+            spins, reason = qubits // 2, f"backend {self._device.name!r} has {qubits} qubits, and a spin takes two"
+        self.capabilities = replace(type(self).capabilities, max_spins=spins, limited_by=reason)
         self._ansatz: GibbsAnsatz | None = None
         self._circuit: Any = None
         self._solution: Solution | None = None
@@ -98,8 +101,9 @@ class AerSampler(SeededSampler):
 
         ``info`` holds ``method``; of the trained state, without noise and shots, ``free_energy`` (nats), ``free_energy_gap``
         (above the exact one: a bound of its KL divergence from the exact distribution) and ``fidelity`` (to the exact Gibbs
-        state, 0 to 1); ``iterations`` of the trainer; ``depth`` and ``two_qubit_gates`` after transpiling; ``shots``,
-        ``training_seconds`` and ``wall_seconds``.
+        state, 0 to 1); ``iterations`` of the trainer; ``qubits``; ``depth`` and ``two_qubit_gates`` after transpiling;
+        ``effective_beta`` of the shots and its standard error, ``effective_beta_stderr``, which noise makes smaller than 1;
+        ``shots``, ``training_seconds`` and ``wall_seconds``. ``advice`` tells a temperature far from 1.
 
         Raises:
             SamplerError: the backend fails or is too small.
@@ -109,7 +113,7 @@ class AerSampler(SeededSampler):
         if shots == num_samples:
             return measured
         order = torch.randperm(shots, generator=self.generator(torch.device("cpu"))).repeat(-(-num_samples // shots))
-        return Samples(measured.spins[order[:num_samples]], info=measured.info)
+        return Samples(measured.spins[order[:num_samples]], info=measured.info, advise=_advice)
 
     def _moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
         """Moments of all shots; ``info`` as from :meth:`sample`."""
@@ -130,14 +134,16 @@ class AerSampler(SeededSampler):
         info = {
             "method": f"{self.layers} layers, {self.trainer}, {self._device.name}",
             **_quality(ansatz, solution),
+            **_temperature(ansatz, solution, spins),
             "iterations": solution.iterations,
+            "qubits": 2 * ansatz.num_spins,
             "depth": self._circuit.depth(),
             "two_qubit_gates": self._circuit.num_nonlocal_gates(),
             "shots": shots,
             "training_seconds": trained - started,
             "wall_seconds": time.perf_counter() - started,
         }
-        return Samples(spins, info=info)
+        return Samples(spins, info=info, advise=_advice)
 
     def _ansatz_for(self, hamiltonian: IsingHamiltonian) -> GibbsAnsatz:
         """The ansatz on the Hamiltonian's graph and device, with its circuit and warm start, made anew where they differ."""
@@ -221,6 +227,36 @@ def _quality(ansatz: GibbsAnsatz, solution: Solution) -> dict[str, Any]:
     found = float(ansatz.free_energy(solution.angles, matrix))
     fidelity = exact.fidelity(ansatz.state(solution.angles))
     return {"free_energy": found, "free_energy_gap": found - exact.free_energy, "fidelity": fidelity}
+
+
+def _temperature(ansatz: GibbsAnsatz, solution: Solution, spins: torch.Tensor) -> dict[str, float]:
+    """At which inverse temperature the exact state makes these spins (shots, n) most likely, and its standard error."""
+    levels, basis = torch.linalg.eigh(ansatz.matrix(solution.coefficients))
+    betas = torch.linspace(0, _COLDEST, _BETAS, dtype=levels.dtype, device=levels.device)
+    weights = torch.softmax(-levels.unsqueeze(1) * betas, 0)
+    states = ((spins > 0).long() << torch.arange(spins.shape[1], device=spins.device)).sum(1)
+    counts = torch.bincount(states, minlength=len(levels)).to(levels)
+    likelihood = counts @ (basis.square() @ weights).clamp(min=1e-300).log()
+    best = min(max(int(likelihood.argmax()), 1), _BETAS - 2)
+    # The parabola through the best of the grid and its neighbours.
+    step, (low, middle, high) = float(betas[1]), likelihood[best - 1 : best + 2].tolist()
+    curvature = 2 * middle - low - high
+    if curvature <= 0:
+        return {}
+    shift = max(-1.0, min(1.0, (high - low) / (2 * curvature)))
+    return {"effective_beta": float(betas[best]) + shift * step, "effective_beta_stderr": step / curvature**0.5}
+
+
+def _advice(info: SampleInfo) -> list[Advice]:
+    """A temperature far from 1."""
+    beta, error = info.effective_beta, info.effective_beta_stderr
+    if beta is None or error is None or abs(beta - 1) <= 0.1 + 4 * error:
+        return []
+    text = (
+        f"the circuit's samples have an effective inverse temperature of {beta:.2f} instead of 1, as noise makes it: they "
+        "belong to another prior; take a backend with less noise, fewer layers or fewer spins"
+    )
+    return [Advice("temperature", text)]
 
 
 def _same(first: Graph, second: Graph) -> bool:

@@ -96,9 +96,10 @@ class QiskitDevice:
         """The circuit in the gates and on the couplings of the backend, by a preset pass manager.
 
         Raises:
-            ExecutorError: it has more qubits than the backend.
+            ExecutorError: it has more qubits than the backend, or than hang together there.
         """
         from qiskit.transpiler import generate_preset_pass_manager
+        from qiskit.transpiler.exceptions import TranspilerError
 
         if self.num_qubits is not None and circuit.num_qubits > self.num_qubits:
             raise ExecutorError(
@@ -107,7 +108,13 @@ class QiskitDevice:
             )
         # Layout and routing are drawn at random: with a fixed seed a resumed run has the same circuit.
         target = {} if self._target is None else {"backend": self._target}
-        return generate_preset_pass_manager(optimization_level=1, seed_transpiler=0, **target).run(circuit)
+        try:
+            return generate_preset_pass_manager(optimization_level=1, seed_transpiler=0, **target).run(circuit)
+        except TranspilerError as error:
+            raise ExecutorError(
+                f"the circuit of {circuit.num_qubits} qubits finds no place on backend {self.name!r}, whose couplings may be "
+                f"in pieces ({_described(error)}); take another backend or fewer qubits."
+            ) from None
 
     def run(self, circuit: QuantumCircuit, values: np.ndarray, shots: int, seed: int) -> np.ndarray:
         """Measure ``shots`` times at these values of the parameters, as the circuit lists them: (P,), or (B, P) for B of them.

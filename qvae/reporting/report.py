@@ -12,7 +12,7 @@ from qvae.errors import RunError, SamplerError
 from qvae.files import atomic_write_text
 from qvae.reporting.page import Picture, Section, render_page
 from qvae.reporting.pictures import drawings, row_noun
-from qvae.reporting.tables import frechet_tables, latent_tables, likelihood_table, time_table
+from qvae.reporting.tables import circuit_tables, frechet_tables, latent_tables, likelihood_table, time_table
 from qvae.runs.folder import FILM, REPORT
 from qvae.runs.run import Run
 
@@ -104,7 +104,7 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
             tables=latent_tables(found, noun),
             pictures=[*pictures("map"), *films, *pictures("units")],
         ),
-        Section("Prior and negative phase", pictures=pictures("energies", "couplings")),
+        Section("Prior and negative phase", tables=circuit_tables(run.metrics), pictures=pictures("energies", "couplings")),
         Section(
             "Training",
             tables=[time_table(run.metrics, found, seen["seconds"] if seen.get("epochs") else None)],

@@ -155,3 +155,21 @@ def time_table(metrics: Sequence[Mapping[str, Any]], found: Mapping[str, Any], f
         rows.append(("latent film, outside the training's clock", f"{film_seconds:.1f} s"))
     rows += [(f"evaluation: {part}", f"{seconds:.1f} s") for part, seconds in found["seconds"].items()]
     return Table(("where the time went", ""), rows, "Parts of a step are medians of every fiftieth step near the end.")
+
+
+def circuit_tables(metrics: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The circuit that the negative phase was measured on, and how good it was at the end; none where there was none."""
+    last = next((row for row in reversed(metrics) if "two_qubit_gates" in row), None)
+    if last is None:
+        return []
+    shown = {
+        "qubits": ("qubits", "{:.0f}"),
+        "depth": ("depth, after transpiling", "{:.0f}"),
+        "two_qubit_gates": ("gates on two qubits", "{:.0f}"),
+        "fidelity": ("fidelity to the exact Gibbs state, without noise and shots", "{:.4f}"),
+        "free_energy_gap": ("free energy above the exact one, a bound of the divergence", "{:.4f} nats"),
+        "effective_beta": ("effective inverse temperature of its samples, 1 without noise", "{:.2f}"),
+        "effective_beta_stderr": ("standard error of that", "{:.2f}"),
+    }
+    rows = [(what, form.format(last[key])) for key, (what, form) in shown.items() if last.get(key) is not None]
+    return [Table(("the circuit of the negative phase", ""), rows, "Means over the last epoch's calls.")]

@@ -56,6 +56,9 @@ class SampleInfo(Mapping[str, Any]):
         qpu_seconds: paid time of the call.
         device_beta: effective inverse temperature of a device, in the units of what is submitted to it.
         device_beta_stderr: of that.
+        effective_beta: inverse temperature of the samples themselves, 1 for the Hamiltonian's distribution, where their maker
+            knows it better than the samples tell.
+        effective_beta_stderr: of that.
         chain_break_fraction: part of the reads in which qubits of one spin differed, 0 to 1.
         clipped: part of the fields and couplings beyond a device's ranges, 0 to 1.
         extra: everything else, by name.
@@ -69,6 +72,8 @@ class SampleInfo(Mapping[str, Any]):
     qpu_seconds: float | None = None
     device_beta: float | None = None
     device_beta_stderr: float | None = None
+    effective_beta: float | None = None
+    effective_beta_stderr: float | None = None
     chain_break_fraction: float | None = None
     clipped: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)

@@ -37,6 +37,9 @@ def sampler_infos() -> list[PluginInfo]:
 
 
 def capable_samplers(num_spins: int, quantum: bool) -> list[str]:
-    """Names of the samplers that take so many spins, with a transverse field if ``quantum``; unavailable ones left out."""
-    infos = sampler_infos()
-    return [info.name for info in infos if info.capabilities and info.capabilities.excludes(num_spins, quantum) is None]
+    """Names of the samplers that take so many spins, with a transverse field if ``quantum``.
+
+    Those that are unavailable are left out, and those that work elsewhere: they need an account, and cost money.
+    """
+    able = {info.name: info.capabilities for info in sampler_infos() if info.capabilities}
+    return [name for name, can in able.items() if not can.remote and can.excludes(num_spins, quantum) is None]

@@ -32,6 +32,7 @@ class Capabilities:
         transverse_field: samples the z basis of a quantum Gibbs state (gamma > 0).
         max_spins: the largest system without a transverse field; None for no limit.
         max_quantum_spins: the largest system with one; None for no limit other than ``max_spins``.
+        limited_by: why no more than ``max_spins``, as a clause, where an option sets the limit.
         exact: moments carry no sampling error.
         native_beta: samples at beta = 1 by construction; if not, the effective temperature must be estimated.
         persistent: chains go on from one call to the next, so that few updates a call suffice in training.
@@ -41,6 +42,7 @@ class Capabilities:
     transverse_field: bool = False
     max_spins: int | None = None
     max_quantum_spins: int | None = None
+    limited_by: str = ""
     exact: bool = False
     native_beta: bool = True
     persistent: bool = False
@@ -55,7 +57,8 @@ class Capabilities:
         if quantum and not self.transverse_field:
             return "it has no transverse field"
         if self.max_spins is not None and num_spins > self.max_spins:
-            return f"it takes at most {self.max_spins} spins"
+            reason = f" ({self.limited_by})" if self.limited_by else ""
+            return f"it takes at most {self.max_spins} spins{reason}"
         if quantum and self.max_quantum_spins is not None and num_spins > self.max_quantum_spins:
             return f"it takes at most {self.max_quantum_spins} spins with a transverse field"
         return None

@@ -220,6 +220,34 @@ def test_limits_of_the_trainers():
         load_sampler("aer").sample(random_hamiltonian(11), 1)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.8])
+def test_what_noise_makes_of_the_temperature_is_measured_and_told(gamma):
+    """Readout that is wrong in a fifth of the cases: the pair's correlation falls as in a hotter state."""
+    hamiltonian = random_hamiltonian(3, gamma)
+    clean = load_sampler("aer", seed=0).sample(hamiltonian, 4000)
+    assert abs(clean.info["effective_beta"] - 1) < 4 * clean.info["effective_beta_stderr"] + 0.05
+    assert clean.info["qubits"] == 6
+    assert not clean.advice
+    noise = NoiseModel()
+    noise.add_all_qubit_readout_error(ReadoutError([[0.8, 0.2], [0.2, 0.8]]))
+    noisy = load_sampler("aer", noise_model=noise, seed=0).sample(hamiltonian, 4000)
+    assert noisy.info["effective_beta"] < 0.8
+    (advice,) = noisy.advice
+    assert advice.kind == "temperature"
+    assert f"{noisy.info['effective_beta']:.2f} instead of 1" in advice.text
+
+
+def test_a_small_device_says_its_qubits_and_one_in_pieces_that_it_is():
+    reason = r"at most 2 spins \(backend 'GenericBackendV2' has 5 qubits, and a spin takes two\)"
+    with pytest.raises(CapabilityError, match=reason):
+        load_sampler("aer", backend=GenericBackendV2(5)).check(random_hamiltonian(3))
+    halves = GenericBackendV2(8, coupling_map=[(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (6, 7)], seed=0)
+    sampler = load_sampler("aer", backend=halves, seed=0)
+    assert len(sampler.sample(random_hamiltonian(2), 10)) == 10
+    with pytest.raises(SamplerError, match="the circuit of 6 qubits finds no place on backend .* may be in pieces"):
+        sampler.sample(random_hamiltonian(3), 10)
+
+
 # Imports --------------------------------------------------------------------------------------------------------------
 
 

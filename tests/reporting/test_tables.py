@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from qvae.reporting.tables import data_preparation, evaluation_tables, frechet_tables, likelihood_name, likelihood_table
+from qvae.reporting.tables import (
+    circuit_tables,
+    data_preparation,
+    evaluation_tables,
+    frechet_tables,
+    likelihood_name,
+    likelihood_table,
+)
 
 OLD = json.loads((Path(__file__).parents[1] / "data" / "run-0.1.0" / "evaluation.json").read_text())
 DENSITY = OLD | {
@@ -51,3 +58,9 @@ def test_what_was_not_found_says_why():
 def test_all_tables_are_rectangular():
     for table in evaluation_tables(OLD):
         assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+def test_a_circuit_is_shown_with_what_is_known_of_it():
+    assert circuit_tables([]) == circuit_tables([{"epoch": 1}]) == []
+    (table,) = circuit_tables([{"qubits": 6.0, "depth": 56.0, "two_qubit_gates": 39.0, "fidelity": 0.98765}, {"epoch": 2}])
+    assert [row[1] for row in table.rows] == ["6", "56", "39", "0.9877"]

@@ -198,6 +198,7 @@ def test_capable_samplers():
     assert "gibbs" not in capable_samplers(12, quantum=True)
     assert "exact" not in capable_samplers(100, quantum=False)
     assert "gibbs" in capable_samplers(100, quantum=False)
+    assert "dwave" not in capable_samplers(100, quantum=False)  # which needs an account
 
 
 def test_a_class_that_is_not_packaged_is_named_by_its_import_path(tmp_path, monkeypatch):

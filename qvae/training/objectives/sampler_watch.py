@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from qvae.sampling.temperature import energy_matching_beta
 from qvae.training.objective import Clock
 
 _OF_CALLS = ("device_beta", "device_beta_stderr", "chain_break_fraction", "clipped")  # of a sampler's info, averaged
+_OF_CIRCUITS = ("qubits", "depth", "two_qubit_gates", "fidelity", "free_energy_gap")  # of those that have a circuit
 _STUCK_LOOKS = 3  # in a row with stuck chains, after which a user is told
 _SLOW_SHARE, _SLOW_MILLISECONDS = 0.9, 20.0  # of a step, from which on a user is told that the sampler takes them
 _STUCK = 0.5  # correlation of chains with themselves since the last look
@@ -38,8 +40,8 @@ class SamplerWatch:
 
     def record_call(self, info: Mapping[str, Any]) -> None:
         """Add what a call measured and cost."""
-        for key in _OF_CALLS:
-            if key in info:
+        for key in _OF_CALLS + _OF_CIRCUITS:
+            if isinstance(info.get(key), numbers.Real):  # a backend's own may be anything
                 self._calls.setdefault(key, []).append(info[key])
         if "qpu_seconds" in info:
             self._calls.setdefault("qpu_seconds_per_call", []).append(info["qpu_seconds"])
@@ -71,6 +73,8 @@ class SamplerWatch:
         beta = effective_beta(samples, hamiltonian)
         self._check_temperature(beta.value, beta.stderr, clock.epoch)
         found = {"effective_beta": beta.value, "effective_beta_stderr": beta.stderr}
+        if math.isnan(beta.value):  # in a transverse field, where a sampler may have a measurement of its own
+            found |= {name: samples.info[name] for name in found if name in samples.info}
         if not sampler.capabilities.native_beta:
             generator = torch.Generator(hamiltonian.h.device).manual_seed(clock.step)
             matched = energy_matching_beta(samples, hamiltonian, generator)

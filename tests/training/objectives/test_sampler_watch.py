@@ -50,3 +50,17 @@ def test_a_sampler_that_takes_nine_tenths_of_a_step_is_said(sampling, rest, is_s
     watch.check_times({"ms_forward": rest, "ms_negative_phase": sampling})
     assert [text.split(":")[0] for text in heard] == ["the sampler takes 95 of the 100 ms of a step"] * is_said
     watch.check_times({})
+
+
+def test_what_a_sampler_knows_of_its_circuit_and_temperature_is_among_the_figures():
+    heard = []
+    watch = SamplerWatch(lambda kind, text: heard.append(text))
+    watch.record_call({"qubits": 6, "depth": 10, "fidelity": 0.9, "two_qubit_gates": "many"})
+    watch.record_call({"qubits": 6, "depth": 20, "fidelity": 0.8})
+    assert watch.end_epoch() == {"qubits": 6, "depth": 15, "fidelity": pytest.approx(0.85)}
+    quantum = IsingHamiltonian([0.0, 0.0], [(0, 1)], [-1.0], 0.5)
+    spins = torch.ones(100, 2, dtype=torch.int8)
+    sampler = load_sampler("exact", seed=0)
+    assert math.isnan(watch.look(Samples(spins), quantum, sampler, Clock(10, 2, 0.5))["effective_beta"])
+    told = Samples(spins, info={"effective_beta": 0.51, "effective_beta_stderr": 0.02})
+    assert watch.look(told, quantum, sampler, Clock(10, 2, 0.5))["effective_beta"] == 0.51
