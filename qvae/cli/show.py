@@ -22,7 +22,13 @@ def make_console() -> Console:
     """The terminal, or the file that takes its place, in which lines are as long as they are."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    class Honest(Console):
+        """Lets the work that prints decide what follows when the reader of its output leaves."""
+
+        def on_broken_pipe(self) -> None:
+            raise
+
+    console = Honest(highlight=False)
     console.soft_wrap = not console.is_terminal
     return console
 

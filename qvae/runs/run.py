@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -115,7 +114,7 @@ class Run:
         except SamplerError as error:
             return error
         finally:
-            close(sampler, warnings.warn)
+            close(sampler)
         self.samples_warning = "; ".join(part.text for part in samples.advice) or None
         content = {"spins": samples.spins, "warning": self.samples_warning, "sampler": self._drawn_by}
         with contextlib.suppress(RunError):
