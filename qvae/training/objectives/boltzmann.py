@@ -17,6 +17,7 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import negative_phase
 from qvae.models.qvae import QVAE
 from qvae.sampling.abilities import Metered, Remote
+from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler, Moments
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.devices import choose_device, use_bfloat16
@@ -184,7 +185,7 @@ class BoltzmannObjective(Objective):
             raise error
         name = self.fallback.name or type(self.fallback).__name__
         self.warn("fallback", f"{error} Training goes on with the fallback, {name!r}, from step {step}.")
-        self.sampler.close()
+        close(self.sampler, lambda text: self.warn("close", text))
         self.sampler, self.fallback, self._has_fallen_back = self.fallback, None, True
 
     @property
@@ -269,7 +270,7 @@ class BoltzmannObjective(Objective):
         """Release the samplers' connections."""
         for sampler in (self.sampler, self.fallback):
             if sampler is not None:
-                sampler.close()
+                close(sampler, lambda text: self.warn("close", text))
 
 
 def _rough_log_partition(hamiltonian: IsingHamiltonian, spins: Tensor) -> float:
