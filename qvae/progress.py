@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 Report = Callable[[float, str], None]
 """Takes the part of the work that is done, 0 to 1, and the latest figures in words, which may be empty."""
@@ -68,8 +70,7 @@ class Sturdy(Progress):
         except Exception as error:
             if self.failure is None:
                 self.failure = error
-                with suppress(Exception):  # such as a warning that is an error, or has nowhere to go
-                    warnings.warn(f"the display of progress failed ({error!r}); work goes on without it", stacklevel=2)
+                _log.warning("the display of progress failed (%r); work goes on without it", error)
             return None
 
 

@@ -75,8 +75,6 @@ def generated(
         bias: fields (n,) added to the prior's, as those of :func:`class_fields`.
         seed: of the sampler and of what is drawn after it; None is the run's own.
     """
-    import warnings
-
     import torch
 
     from qvae.memory import require_memory
@@ -88,7 +86,7 @@ def generated(
     try:
         return run.model.generate(num, chosen, generator, bias).cpu().numpy()
     finally:
-        close(chosen, warnings.warn)
+        close(chosen)
 
 
 def class_fields(run: Run, label: int) -> Tensor:

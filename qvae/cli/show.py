@@ -31,7 +31,13 @@ def make_console() -> Console:
     """
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    class Honest(Console):
+        """Lets the work that prints decide what follows when the reader of its output leaves."""
+
+        def on_broken_pipe(self) -> None:
+            raise
+
+    console = Honest(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.soft_wrap, console.width = True, max(_FILE_WIDTH, console.width)
     return console

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -152,7 +151,7 @@ class Run:
         except SamplerError as error:
             return error
         finally:
-            close(sampler, warnings.warn)
+            close(sampler)
         self.samples_warning = "; ".join(part.text for part in samples.advice) or None
         generator = torch.Generator(samples.spins.device).manual_seed(self.config.evaluation.seed)
         spins = samples.equal_weights(generator).spins

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from qvae.errors import in_a_line
+
+_log = logging.getLogger(__name__)
 
 
 class Closable(Protocol):
@@ -15,8 +18,8 @@ class Closable(Protocol):
         """Release them."""
 
 
-def close(used: Closable, warn: Callable[[str], None]) -> None:
-    """Close ``used``, and have ``warn`` told if that fails in any way."""
+def close(used: Closable, warn: Callable[[str], None] = _log.warning) -> None:
+    """Close ``used``, and have ``warn`` told if that fails in any way; unless it is given, the log is."""
     try:
         used.close()
     except (Exception, SystemExit) as error:

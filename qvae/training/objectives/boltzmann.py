@@ -17,7 +17,7 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import negative_phase
 from qvae.models.qvae import QVAE
 from qvae.sampling.abilities import Metered, Remote
-from qvae.sampling.info import told
+from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.devices import choose_device, use_bfloat16
@@ -185,7 +185,7 @@ class BoltzmannObjective(Objective):
         if self.fallback is None:
             raise error
         self.warn("fallback", f"{error} Training goes on with the fallback, {self.fallback.label!r}, from step {step}.")
-        self._release(self.sampler)
+        close(self.sampler, lambda text: self.warn("close", text))
         self.sampler, self.fallback, self._has_fallen_back = self.fallback, None, True
 
     @property
@@ -272,13 +272,7 @@ class BoltzmannObjective(Objective):
         """Release the samplers' connections."""
         for sampler in (self.sampler, self.fallback):
             if sampler is not None:
-                self._release(sampler)
-
-    def _release(self, sampler: LatentSampler) -> None:
-        try:
-            sampler.close()
-        except (Exception, SystemExit) as error:  # of a third party: what was trained must not be lost by it
-            self.warn("close", f"sampler {sampler.label!r} can't be closed: {told(error)}")
+                close(sampler, lambda text: self.warn("close", text))
 
 
 def _rough_log_partition(hamiltonian: IsingHamiltonian, samples: Samples) -> float:

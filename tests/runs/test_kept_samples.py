@@ -1,0 +1,23 @@
+"""Samples that a run keeps belong to its prior, and to a sampler with its options."""
+
+import qvae
+from qvae import workflow
+from qvae.checkpoint import load_checkpoint
+
+
+def test_they_are_drawn_again_by_another_sampler_or_with_other_options(small_run):
+    first = qvae.load_run(small_run).prior_spins(50)
+    assert qvae.load_run(small_run).prior_spins(50).equal(first)
+    for change in ("generation.sampler={name: exact}", "generation.sampler={name: gibbs, options: {sweeps: 3}}"):
+        assert not qvae.load_run(small_run, [change]).prior_spins(50).equal(first)
+        assert qvae.load_run(small_run, [change]).prior_spins(50).equal(qvae.load_run(small_run, [change]).prior_spins(50))
+
+
+def test_they_are_of_the_prior_as_it_is_now(small_run):
+    qvae.load_run(small_run).prior_spins(50)
+    before = load_checkpoint(small_run / "prior_samples.safetensors")
+    run = workflow.resume(small_run, ["training.epochs=4"])
+    after = load_checkpoint(small_run / "prior_samples.safetensors")
+    assert not after["J"].equal(before["J"])
+    assert after["J"].equal(run.model.prior.frozen().J)
+    assert after["sampler"] == "gibbs"
