@@ -103,8 +103,12 @@ class RecordedSolver:
         from dwave.cloud.solver import StructuredSolver
 
         header, self._rows = _read_recording(file)
-        self._file, self._start = file, int(header["start"])
-        self.structure = StructuredSolver(client=None, data=header["solver"])
+        self._file = file
+        try:
+            self._start = int(header["start"])
+            self.structure = StructuredSolver(client=None, data=header["solver"])
+        except Exception as error:  # whatever the client does with a damaged description
+            raise SamplerError(f"the recording {file} is damaged: it describes no solver ({type(error).__name__}).") from None
         self._position = 0
 
     @property
@@ -120,15 +124,10 @@ class RecordedSolver:
         """The next answer, if this is what was submitted for it."""
         if not 0 <= self._position < len(self._rows):
             raise Fault(f"the recording {self._file} ends after {len(self._rows)} submissions", False)
-        row = self._rows[self._position]
-        recorded = Submission(
-            _unpacked(row["qubits"], "<i4"),
-            _unpacked(row["fields"], "<f8"),
-            _unpacked(row["couplers"], "<i4").reshape(-1, 2),
-            _unpacked(row["couplings"], "<f8"),
-            row["parameters"],
-            row["qpu_seconds"],
-        )
+        try:
+            recorded, answer = _recorded(self._rows[self._position], submission)
+        except (KeyError, TypeError, ValueError, AttributeError, zlib.error):
+            raise Fault(f"submission {self._position + 1} of the recording {self._file} is damaged", False) from None
         if not _are_the_same(recorded, submission):
             raise Fault(
                 f"submission {self._position + 1} is another one than in the recording {self._file}: play it with the "
@@ -136,12 +135,26 @@ class RecordedSolver:
                 False,
             )
         self._position += 1
-        count = submission.num_reads * len(submission.qubits)
-        bits = np.unpackbits(_unpacked(row["spins"], "u1"))[:count].reshape(submission.num_reads, -1)
-        return Answer(2 * bits.astype(np.int8) - 1, row["qpu_seconds"])
+        return answer
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def _recorded(row: dict[str, Any], wanted: Submission) -> tuple[Submission, Answer]:
+    """A row's submission and answer; raises whatever a damaged one leads to."""
+    spins, edges, seconds = len(wanted.qubits), len(wanted.couplers), float(row["qpu_seconds"])
+    recorded = Submission(
+        _unpacked(row["qubits"], "<i4", spins),
+        _unpacked(row["fields"], "<f8", spins),
+        _unpacked(row["couplers"], "<i4", 2 * edges).reshape(-1, 2),
+        _unpacked(row["couplings"], "<f8", edges),
+        dict(row["parameters"]),
+        seconds,
+    )
+    count = wanted.num_reads * spins
+    bits = np.unpackbits(_unpacked(row["spins"], "u1", -(-count // 8)))[:count]
+    return recorded, Answer(2 * bits.reshape(wanted.num_reads, -1).astype(np.int8) - 1, seconds)
 
 
 def _are_the_same(one: Submission, other: Submission) -> bool:
@@ -167,15 +180,18 @@ def _description(structure: Any) -> dict[str, Any]:
 
 def _read_recording(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Header and rows; a last line that was cut off when the run was killed is left out."""
+    if file.exists() and not file.is_file():
+        raise SamplerError(f"the recording {file} can't be read: it is no file; name a file.")
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SamplerError(f"the recording {file} can't be read: {error.strerror}; name a file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SamplerError(f"the recording {file} can't be read: {reason}; name a file.") from error
     rows = []
     for position, line in enumerate(lines):
         try:
             rows.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             if position < len(lines) - 1:
                 raise SamplerError(f"the recording {file} is damaged in line {position + 1}.") from None
     if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != _FORMAT or rows[0].get("version") != _VERSION:
@@ -187,5 +203,7 @@ def _packed(array: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(array.tobytes())).decode()
 
 
-def _unpacked(text: str, dtype: str) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=dtype)
+def _unpacked(text: str, dtype: str, most: int) -> np.ndarray:
+    """No more than ``most`` numbers and one, however many a short text may stand for."""
+    size = (most + 1) * np.dtype(dtype).itemsize
+    return np.frombuffer(zlib.decompressobj().decompress(base64.b64decode(text), size), dtype=dtype)
