@@ -124,37 +124,43 @@ class RecordedSolver:
         """The next answer, if this is what was submitted for it."""
         if not 0 <= self._position < len(self._rows):
             raise Fault(f"the recording {self._file} ends after {len(self._rows)} submissions", False)
+        row = self._rows[self._position]
         try:
-            recorded, answer = _recorded(self._rows[self._position], submission)
+            is_the_same = _are_the_same(_recorded(row, submission), submission)
+            found = _answer(row, submission) if is_the_same else None
         except (KeyError, TypeError, ValueError, AttributeError, zlib.error):
             raise Fault(f"submission {self._position + 1} of the recording {self._file} is damaged", False) from None
-        if not _are_the_same(recorded, submission):
+        if found is None:
             raise Fault(
                 f"submission {self._position + 1} is another one than in the recording {self._file}: play it with the "
                 "configuration, the seed and the version it was made with",
                 False,
             )
         self._position += 1
-        return answer
+        return found
 
     def close(self) -> None:
         """Nothing to release."""
 
 
-def _recorded(row: dict[str, Any], wanted: Submission) -> tuple[Submission, Answer]:
-    """A row's submission and answer; raises whatever a damaged one leads to."""
-    spins, edges, seconds = len(wanted.qubits), len(wanted.couplers), float(row["qpu_seconds"])
-    recorded = Submission(
+def _recorded(row: dict[str, Any], wanted: Submission) -> Submission:
+    """A row's submission, read no further than needed to tell it from the one that is wanted."""
+    spins, edges = len(wanted.qubits), len(wanted.couplers)
+    return Submission(
         _unpacked(row["qubits"], "<i4", spins),
         _unpacked(row["fields"], "<f8", spins),
-        _unpacked(row["couplers"], "<i4", 2 * edges).reshape(-1, 2),
+        _unpacked(row["couplers"], "<i4", 2 * edges + 1).reshape(-1, 2),
         _unpacked(row["couplings"], "<f8", edges),
         dict(row["parameters"]),
-        seconds,
+        float(row["qpu_seconds"]),
     )
-    count = wanted.num_reads * spins
-    bits = np.unpackbits(_unpacked(row["spins"], "u1", -(-count // 8)))[:count]
-    return recorded, Answer(2 * bits.reshape(wanted.num_reads, -1).astype(np.int8) - 1, seconds)
+
+
+def _answer(row: dict[str, Any], submission: Submission) -> Answer:
+    """A row's reads."""
+    count = submission.num_reads * len(submission.qubits)
+    bits = np.unpackbits(_unpacked(row["spins"], "u1", -(-count // 8)))[:count].reshape(submission.num_reads, -1)
+    return Answer(2 * bits.astype(np.int8) - 1, float(row["qpu_seconds"]))
 
 
 def _are_the_same(one: Submission, other: Submission) -> bool:
