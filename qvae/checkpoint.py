@@ -121,6 +121,8 @@ def _unflatten(value: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[content]
     if tag == _TUPLE:
         return tuple(_unflatten(part, tensors) for part in content)
+    if tag != _DICT:
+        raise ValueError(f"there is no tag {tag!r}")
     return {key: _unflatten(part, tensors) for key, part in content}
 
 

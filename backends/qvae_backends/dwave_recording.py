@@ -111,8 +111,12 @@ class RecordedSolver:
         from dwave.cloud.solver import StructuredSolver
 
         self._header, self._rows = _read_recording(file)
-        self._file, self._start = file, int(self._header["start"])
-        self.structure = StructuredSolver(client=None, data=self._header["solver"])
+        self._file = file
+        try:
+            self._start = int(self._header["start"])
+            self.structure = StructuredSolver(client=None, data=self._header["solver"])
+        except Exception as error:  # whatever the client does with a damaged description
+            raise SamplerError(f"the recording {file} is damaged: it describes no solver ({type(error).__name__}).") from None
         self._position = 0
 
     @property
@@ -134,27 +138,42 @@ class RecordedSolver:
         if not 0 <= self._position < len(self._rows):
             raise Fault(f"the recording {self._file} ends after {len(self._rows)} submissions", False)
         row = self._rows[self._position]
-        recorded = Submission(
-            _unpacked(row["qubits"], "<i4"),
-            _unpacked(row["fields"], "<f8"),
-            _unpacked(row["couplers"], "<i4").reshape(-1, 2),
-            _unpacked(row["couplings"], "<f8"),
-            row["parameters"],
-            row["qpu_seconds"],
-        )
-        if not _are_the_same(recorded, submission):
+        try:
+            is_the_same = _are_the_same(_recorded(row, submission), submission)
+            found = _answer(row, submission) if is_the_same else None
+        except (KeyError, TypeError, ValueError, AttributeError, zlib.error):
+            raise Fault(f"submission {self._position + 1} of the recording {self._file} is damaged", False) from None
+        if found is None:
             raise Fault(
                 f"submission {self._position + 1} is another one than in the recording {self._file}: play it with the "
                 "configuration, the seed and the version it was made with",
                 False,
             )
         self._position += 1
-        count = submission.num_reads * len(submission.qubits)
-        bits = np.unpackbits(_unpacked(row["spins"], "u1"))[:count].reshape(submission.num_reads, -1)
-        return Answer(2 * bits.astype(np.int8) - 1, row["qpu_seconds"])
+        return found
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def _recorded(row: dict[str, Any], wanted: Submission) -> Submission:
+    """A row's submission, read no further than needed to tell it from the one that is wanted."""
+    spins, edges = len(wanted.qubits), len(wanted.couplers)
+    return Submission(
+        _unpacked(row["qubits"], "<i4", spins),
+        _unpacked(row["fields"], "<f8", spins),
+        _unpacked(row["couplers"], "<i4", 2 * edges + 1).reshape(-1, 2),
+        _unpacked(row["couplings"], "<f8", edges),
+        dict(row["parameters"]),
+        float(row["qpu_seconds"]),
+    )
+
+
+def _answer(row: dict[str, Any], submission: Submission) -> Answer:
+    """A row's reads."""
+    count = submission.num_reads * len(submission.qubits)
+    bits = np.unpackbits(_unpacked(row["spins"], "u1", -(-count // 8)))[:count].reshape(submission.num_reads, -1)
+    return Answer(2 * bits.astype(np.int8) - 1, float(row["qpu_seconds"]))
 
 
 def _are_the_same(one: Submission, other: Submission) -> bool:
@@ -180,15 +199,18 @@ def _description(structure: Any) -> dict[str, Any]:
 
 def _read_recording(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Header and rows; a last line that was cut off when the run was killed is left out."""
+    if file.exists() and not file.is_file():
+        raise SamplerError(f"the recording {file} can't be read: it is no file; name a file.")
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SamplerError(f"the recording {file} can't be read: {error.strerror}; name a file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SamplerError(f"the recording {file} can't be read: {reason}; name a file.") from error
     rows = []
     for position, line in enumerate(lines):
         try:
             rows.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             if position < len(lines) - 1:
                 raise SamplerError(f"the recording {file} is damaged in line {position + 1}.") from None
     if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != _FORMAT or rows[0].get("version") != _VERSION:
@@ -205,5 +227,7 @@ def _packed(array: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(array.tobytes())).decode()
 
 
-def _unpacked(text: str, dtype: str) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=dtype)
+def _unpacked(text: str, dtype: str, most: int) -> np.ndarray:
+    """No more than ``most`` numbers and one, however many a short text may stand for."""
+    size = (most + 1) * np.dtype(dtype).itemsize
+    return np.frombuffer(zlib.decompressobj().decompress(base64.b64decode(text), size), dtype=dtype)

@@ -205,12 +205,17 @@ def _decoded(future: Any, submission: Submission) -> Answer:
     return Answer(rows.astype(np.int8), access)
 
 
-# The client logs its settings, the token among them, as soon as anybody turns on debugging.
+# The client logs its settings as soon as anybody turns on debugging: the token, headers that may hold another, and addresses
+# of service and proxy, which may hold a user's name and password.
 _TOKEN = re.compile(r"""((?:token|x-auth-token)['"]?\s*[:=]\s*(?:SecretStr\()?['"])[^'"]+""", re.IGNORECASE)
+_HEADERS = re.compile(r"""(headers?['"]?\s*[:=]\s*)(\{[^}]*\}|'[^']*'|"[^"]*"|[^\s,]+)""", re.IGNORECASE)
+_LOGIN = re.compile(r"(//|proxy['\"]?\s*[:=]\s*['\"])[^/\s'\"@]+@", re.IGNORECASE)
 
 
 def _without_tokens(record: logging.LogRecord) -> bool:
-    record.msg, record.args = _TOKEN.sub(r"\1...", record.getMessage()), ()
+    text = _TOKEN.sub(r"\1...", record.getMessage())
+    text = _HEADERS.sub(r"\1...", text)
+    record.msg, record.args = _LOGIN.sub(r"\1...@", text), ()
     return True
 
 

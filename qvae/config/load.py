@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -166,7 +167,8 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
     if _is_file(source):
         origin = f"in {path}"
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:
+                text = file.read(_MOST_CHARACTERS + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the configuration {path} can't be read: {error}.") from None
     elif name in shipped_configs():
@@ -190,8 +192,34 @@ def _is_file(source: str | Path | Mapping[str, Any] | None) -> bool:
 class _Loader(yaml.SafeLoader):
     """YAML that reads 1e-3 as a number, as everybody expects, and refuses what would silently be something else.
 
-    That is a key that stands there twice, and 010 and 60:00, which YAML 1.1 takes for 8 and 3600.
+    That is a key that stands there twice, and 010 and 60:00, which YAML 1.1 takes for 8 and 3600. Aliases may repeat a part, but not so often that a short text stands for more than a long one could.
     """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._sizes: dict[yaml.Node, int] = {}
+        self._repeated = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """As usual; what aliases stand for is counted."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        mark = self.peek_event().start_mark
+        node = super().compose_node(parent, index)
+        if is_alias and node is not None:
+            self._repeated += self._size(node)
+            if self._repeated > _MOST_REPEATED:
+                problem = f"aliases (*name) stand for more than {_MOST_REPEATED:,} values; write them out"
+                raise yaml.constructor.ConstructorError(None, None, problem, mark)
+        return node
+
+    def _size(self, node: yaml.Node) -> int:
+        """Values in a node, aliases written out."""
+        if node not in self._sizes:
+            self._sizes[node] = 1  # one that holds itself is refused later
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            flat = itertools.chain.from_iterable(parts) if isinstance(node, yaml.MappingNode) else parts
+            self._sizes[node] = 1 + sum(map(self._size, flat))
+        return self._sizes[node]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As usual, after a look for keys that would silently replace earlier ones."""
@@ -221,6 +249,8 @@ class _Dumper(yaml.SafeDumper):
     """YAML with sections over several lines, and lists on one."""
 
 
+_MOST_REPEATED = 10_000
+_MOST_CHARACTERS = 2_000_000  # of a text: a hundred thousand couplings; a larger one takes minutes to read
 _exponent = re.compile(r"[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 for _side in (_Loader, _Dumper):  # the dumper then puts quotes around the text "1e-3"
     _side.add_implicit_resolver("tag:yaml.org,2002:float", _exponent, list("-+.0123456789"))
@@ -230,6 +260,8 @@ _Dumper.add_representer(
 
 
 def _parse_yaml(text: str, origin: str) -> Any:
+    if len(text) > _MOST_CHARACTERS:
+        raise ConfigError(f"there are {len(text):,} characters {origin}; a configuration has {_MOST_CHARACTERS:,} at most.")
     try:
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:

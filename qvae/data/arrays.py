@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +18,7 @@ from qvae.data import tables
 from qvae.data.dataset import Dataset, Kind
 from qvae.data.kinds import Numbers, make_dataset, scale
 from qvae.data.memory import from_map_style, is_map_style, to_array, to_columns
+from qvae.data.opened import require_arrays_fit, require_file
 from qvae.data.split import Split, hold_out, is_mapped
 from qvae.errors import DataError, nearest
 
@@ -23,6 +26,13 @@ Binarize = Literal["dynamic", "fixed", "threshold"]
 Layout = Literal["auto", "nchw", "nhwc"]
 
 _SHARE_OF_MEMORY = 4  # a .npy file that would fill a quarter of it stays on the disk
+
+# An encrypted part is a RuntimeError, one packed in a way that this Python lacks a NotImplementedError, and a header that is
+# no Python at all whatever its parser says.
+_DAMAGE = (
+    *(ValueError, EOFError, KeyError, TypeError, MemoryError, OverflowError, RecursionError, SyntaxError),
+    *(RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error),
+)
 
 _ARCHIVE = {
     "train": ("train", "x_train", "images", "x", "X", "data"),
@@ -188,6 +198,9 @@ def load_array_file(config: DataConfig, kind: Kind) -> Dataset:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        require_file(path)
+        if path.is_file():
+            require_arrays_fit(path)
         mapped: Literal["r"] | None = "r" if path.suffix == ".npy" and path.stat().st_size > _largest_read() else None
         loaded = np.load(path, mmap_mode=mapped, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -198,7 +211,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"there is no file {path.absolute()}; set data.name to an existing .npy or .npz.") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from None
-    except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         if "pickle" in str(error):
             reason = "holds no array of plain numbers (pickled objects are never read); save one with numpy.save"
         else:

@@ -12,8 +12,10 @@ from PIL import Image, ImageOps
 from qvae.config.schema import DATA_ENDINGS, DataConfig
 from qvae.data.dataset import Dataset, Kind
 from qvae.data.kinds import make_dataset
+from qvae.data.opened import opened_image
 from qvae.data.split import Split, hold_out
 from qvae.errors import DataError
+from qvae.memory import require_memory
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
 _GREY = ("1", "L", "LA")
@@ -73,7 +75,7 @@ def _common_form(files: list[Path], folder: Path, size: list[int] | None) -> tup
     sizes: Counter[tuple[int, int]] = Counter()
     is_grey = True
     for file in files:
-        with _opened(file) as image:
+        with opened_image(file) as image:
             if image.mode in _FINE:
                 raise DataError(f"{file} has more than 8 bits a channel; save it with 8, or save all as floats in a .npy file.")
             is_grey = is_grey and image.mode in _GREY
@@ -92,21 +94,14 @@ def _common_form(files: list[Path], folder: Path, size: list[int] | None) -> tup
 def _read(files: list[Path], height_width: tuple[int, int], is_grey: bool) -> np.ndarray:
     """(N, H, W) or (N, 3, H, W), uint8."""
     height, width = height_width
+    num_bytes = len(files) * height * width * (1 if is_grey else 3)
+    require_memory(num_bytes, f"{len(files):,} images of {height} x {width}", "set data.size to make them smaller", DataError)
     images = np.empty((len(files), height, width) if is_grey else (len(files), 3, height, width), np.uint8)
     for row, file in enumerate(files):
-        with _opened(file) as image:
+        with opened_image(file) as image:
             upright = ImageOps.exif_transpose(image).convert("L" if is_grey else "RGB")
             if upright.size != (width, height):
                 upright = upright.resize((width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(upright)
         images[row] = pixels if is_grey else np.moveaxis(pixels, 2, 0)
     return images
-
-
-def _opened(file: Path) -> Image.Image:
-    try:
-        image = Image.open(file)
-        image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} can't be read as an image ({error}); save it again or remove it.") from None
-    return image

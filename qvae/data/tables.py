@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from qvae.data.dataset import Kind
+from qvae.data.opened import require_file
 from qvae.errors import DataError
+from qvae.memory import require_memory
 
 Columns = dict[str, np.ndarray]
 """Values of each column, (N,): numbers, or objects such as texts."""
@@ -78,8 +80,13 @@ def read_table(path: Path) -> Columns:
         from pyarrow import csv, parquet
     except ImportError:
         raise DataError(f"reading {path} needs pyarrow; in the clone of qvae: pip install -e '.[tables]'") from None
+    require_file(path)
     try:
         if path.suffix == ".parquet":
+            found = parquet.read_metadata(path)
+            unpacked = sum(found.row_group(place).total_byte_size for place in range(found.num_row_groups))
+            unpacked = max(unpacked, 8 * found.num_rows * found.num_columns)
+            require_memory(unpacked, f"{path}, unpacked,", "take a smaller one", DataError)
             table = parquet.read_table(path)
         else:
             convert = csv.ConvertOptions(strings_can_be_null=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from qvae.config.schema import Config
+from qvae.data.opened import opened_image
 from qvae.files import atomic_write_text
 from qvae.reporting.figures import save_figure, side_by_side
 from qvae.reporting.page import Picture, Section, Table, render_page
@@ -126,5 +126,5 @@ def _picture_file(run: Run, name: str) -> Path | None:
 
 
 def _read_picture(file: Path) -> np.ndarray:
-    with Image.open(file) as picture:
+    with opened_image(file) as picture:
         return np.asarray(picture.convert("RGB"))

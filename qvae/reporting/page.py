@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qvae.data.opened import opened_image
+
 _WIDE = 1400  # pixels; narrower pictures stand two to a row
 _KINDS = {".png": "image/png", ".gif": "image/gif"}
 
@@ -48,9 +50,7 @@ class Picture:
     @property
     def is_wide(self) -> bool:
         """Whether it needs the whole width of the page."""
-        from PIL import Image
-
-        with Image.open(self.file) as image:
+        with opened_image(self.file) as image:
             return image.width > _WIDE
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,6 +14,7 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
 """A number that can be drawn."""
 _MOST_BYTES = 2**26
+_TIMES = ("ms_forward", "ms_negative_phase", "ms_backward", "ms_optimizer")
 
 R = TypeVar("R", bound="Record")
 
@@ -20,10 +22,19 @@ R = TypeVar("R", bound="Record")
 class Record(BaseModel):
     """A mapping of which the keys that are used have their types; others may stand there.
 
-    A key that may be left out has a default, which isn't put in its place.
+    A key that may be left out has a default, which isn't put in its place; ``together`` names those that must follow it.
     """
 
     model_config = ConfigDict(extra="allow", strict=True)
+    together: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+    @model_validator(mode="after")
+    def _keys_are_together(self) -> Self:
+        for key, others in self.together.items():
+            missing = [other for other in others if getattr(self, other, None) is None or other not in self.model_fields_set]
+            if getattr(self, key, None) is not None and key in self.model_fields_set and missing:
+                raise ValueError(f"{key} has no {missing[0]}")
+        return self
 
 
 class Distance(Record):
@@ -46,16 +57,11 @@ class Classifier(Record):
 class Frechet(Record):
     """All distances of a run, or why there are none."""
 
+    together: ClassVar = {"distances": ["classifier"]}
     classifier: Classifier = None  # type: ignore[assignment]
     distances: Annotated[dict[str, Distance], Field(min_length=1)] = {}
     reason: str = ""
     inception: dict[str, Distance] = {}
-
-    @model_validator(mode="after")
-    def _distances_have_a_classifier(self) -> Frechet:
-        if self.distances and self.classifier is None:
-            raise ValueError("distances has no classifier")
-        return self
 
 
 class Probe(Record):
@@ -71,6 +77,7 @@ class Probe(Record):
 class Latents(Record):
     """What the latents hold."""
 
+    together: ClassVar = {"probes": ["probe_images"]}
     units: Count
     alive: Count
     alive_threshold: float
@@ -88,6 +95,11 @@ class LogZDetails(Record):
 class Evaluated(Record):
     """``evaluation.json``; the distances and latents came after 0.1.0."""
 
+    together: ClassVar = {
+        "q_elbo": ["golden_thompson_gap", "golden_thompson_gap_stderr"],
+        "elbo_per_feature": ["log_likelihood_per_feature", "num_features"],
+        "log_likelihood_per_feature": ["elbo_per_feature"],
+    }
     elbo: Finite
     elbo_stderr: float | None
     log_likelihood: float
@@ -116,20 +128,14 @@ class Evaluated(Record):
 class Epoch(Record):
     """A line of ``metrics.jsonl``: figures of an epoch by their names, null where one isn't a finite number."""
 
+    together: ClassVar = {
+        "qpu_seconds": ["qpu_seconds_per_call"],
+        **dict.fromkeys(_TIMES, _TIMES),
+    }
     __pydantic_extra__: dict[str, Finite | None]
     epoch: Count
     step: Count
     seconds: Finite
-
-    @model_validator(mode="after")
-    def _times_are_together(self) -> Epoch:
-        extra = self.__pydantic_extra__
-        times = [extra.get(f"ms_{part}") for part in ("forward", "negative_phase", "backward", "optimizer")]
-        if any(name.startswith("ms_") for name in extra) and None in times:
-            raise ValueError("some times of a step are missing")
-        if extra.get("qpu_seconds") and extra.get("qpu_seconds_per_call") is None:
-            raise ValueError("qpu_seconds_per_call is missing")
-        return self
 
 
 class Environment(Record):

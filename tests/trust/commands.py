@@ -22,4 +22,6 @@ def commands_on(folder: Path) -> dict[str, list[str]]:
     }
 
 
-COMMANDS = list(commands_on(Path("run")))
+SLOW = "benchmark"
+"""It starts processes of its own, so one test is enough."""
+COMMANDS = [name for name in commands_on(Path("run")) if name != SLOW]

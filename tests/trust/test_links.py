@@ -35,7 +35,7 @@ def test_a_link_is_refused_whatever_its_name(name, small_run, tmp_path):
         existing_run(small_run)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - {"train", "dry-run"}))  # which open no folder
 def test_no_command_follows_a_link(name, small_run, tmp_path, command):
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -47,8 +47,7 @@ def test_no_command_follows_a_link(name, small_run, tmp_path, command):
     code, _, errors = command(*commands_on(small_run)[name])
     assert [file.name for file in outside.iterdir()] == ["samples.png"]
     assert (outside / "samples.png").read_bytes() == b"theirs"
-    if "config.yaml" not in " ".join(commands_on(small_run)[name]):
-        assert (code, "is a link" in errors) == (2, True)
+    assert (code, "is a link" in errors) == (2, True)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(small_run):

@@ -4,7 +4,7 @@ import sys
 import textwrap
 
 import pytest
-from trust.commands import COMMANDS, commands_on
+from trust.commands import COMMANDS, SLOW, commands_on
 
 import qvae
 from qvae.errors import QvaeError, SamplerError
@@ -50,6 +50,12 @@ def test_no_code_runs(kind, name, hostile, canary, stranger, command):
         assert code == 2
         assert "which a file says and you haven't" in errors
         assert "--trust" in errors
+
+
+def test_no_code_runs_in_a_benchmark(hostile, canary, stranger, command):
+    folder = hostile(sampler=CODE["sampler"](canary))
+    command(*commands_on(folder)[SLOW])
+    assert not canary.exists()
 
 
 def test_code_in_the_other_places_of_a_configuration(hostile, canary, stranger, command):
