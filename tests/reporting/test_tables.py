@@ -51,3 +51,10 @@ def test_what_was_not_found_says_why():
 def test_all_tables_are_rectangular():
     for table in evaluation_tables(OLD):
         assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+def test_a_likelihood_that_is_a_bound_says_why_it_may_lie_below_the_elbo():
+    gap = {"q_elbo": -30.0, "golden_thompson_gap": 4.9, "golden_thompson_gap_stderr": 0.1}
+    rows = {row[0]: row for row in likelihood_table(OLD | gap | {"log_likelihood_is_bound": True}).rows}
+    assert "may lie below the ELBO" in rows["log-likelihood, at least"][2]
+    assert "log-likelihood" in {row[0] for row in likelihood_table(OLD | gap).rows}
