@@ -20,7 +20,7 @@ from qvae.errors import ConfigError, RunError
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
 from qvae.files import atomic_write_text
-from qvae.progress import Progress
+from qvae.progress import Progress, is_interactive, or_default
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
 from qvae.reporting.report import evaluated, write_report
@@ -35,6 +35,7 @@ from qvae.runs.folder import (
     choose_folder,
     existing_run,
     keep_metrics_until,
+    numbered,
 )
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
@@ -52,8 +53,9 @@ def train(
 
     Args:
         config: a configuration, a YAML file, or the name of a shipped one; None is ``digits``.
-        out: the folder; None makes ``runs/<data>-<sampler>-<time>``.
-        progress: told what is going on; None is silent.
+        out: the folder; None makes ``runs/<data>-<sampler>-<time>``. In a notebook or at a prompt, where the same call is made
+            again, a folder that holds a run gets a number.
+        progress: told what is going on; None prints lines in a notebook or at a prompt, and is silent in a script.
         data: from memory in place of those of ``config``: a :class:`~qvae.data.Dataset`, training data as
             :func:`~qvae.data.dataset_from_arrays` takes them, or a dict of its arguments. The folder doesn't keep them.
 
@@ -61,8 +63,11 @@ def train(
         ConfigError, DataError, SamplerError, RunError: something is wrong with what was asked for, found before training.
         TrainingDiverged: the surrogate is no longer finite.
     """
-    progress = progress or Progress()
+    progress = or_default(progress)
     config = _settled(config if isinstance(config, Config) else load_config(config), data)
+    if out is not None and is_interactive() and (free := numbered(Path(out))) != Path(out):
+        progress.say(f"{out} holds a run already; this one goes to {free}")
+        out = free
     folder = choose_folder(out, config)
     parts = assemble(folder, config, progress, data)
     try:
@@ -85,14 +90,14 @@ def resume(
     Args:
         folder: of the run.
         overrides: ``a.b=c`` on top of the run's own configuration, as a longer ``training.epochs`` or another sampler.
-        progress: told what is going on; None is silent.
+        progress: told what is going on; None prints lines in a notebook or at a prompt, and is silent in a script.
         data: of a run on data from memory, as they were given to :func:`train`.
 
     Raises:
         ConfigError: ``overrides`` change what a run can't change on its way.
         RunError: there is nothing to resume, the checkpoint is damaged, or it is of another model.
     """
-    progress = progress or Progress()
+    progress = or_default(progress)
     path = existing_run(folder)
     before = load_config(path / CONFIG)
     config = load_config(path / CONFIG, overrides)
@@ -163,13 +168,13 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progr
     Args:
         run: with its data within reach.
         settings: other settings than the run's own.
-        progress: told what is going on; None is silent.
+        progress: told what is going on; None prints lines in a notebook or at a prompt, and is silent in a script.
     """
 
     def draw(count: int) -> PriorSamples:
         return PriorSamples(run.prior_spins(count), run.samples_warning)
 
-    found = evaluate_model(run.model, run.dataset, settings or run.config.evaluation, draw, progress)
+    found = evaluate_model(run.model, run.dataset, settings or run.config.evaluation, draw, or_default(progress))
     _write_evaluation(run, found.to_dict())
     return found
 
@@ -182,7 +187,7 @@ def report(run: Run, progress: Progress | None = None) -> Path:
     """
     found = evaluated(run)
     started = time.perf_counter()
-    with (progress or Progress()).work("drawing pictures") as tell:
+    with or_default(progress).work("drawing pictures") as tell:
         files = draw_pictures(run, lambda share: tell(share, ""))
     found["seconds"]["pictures"] = round(time.perf_counter() - started, 2)
     _write_evaluation(run, found)

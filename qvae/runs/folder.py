@@ -47,6 +47,14 @@ def choose_folder(out: str | Path | None, config: Config) -> Path:
     return folder
 
 
+def numbered(folder: Path) -> Path:
+    """The folder, or, where it holds a run, the first of ``folder-2``, ``folder-3``... that isn't there."""
+    if not (folder / MODEL).exists():
+        return folder
+    candidates = (folder.with_name(f"{folder.name}-{number}") for number in range(2, 10_000))
+    return next(path for path in candidates if not path.exists())
+
+
 def existing_run(path: str | Path) -> Path:
     """The folder, if it is a run.
 

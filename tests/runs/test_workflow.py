@@ -1,6 +1,8 @@
 """From configuration to report: who writes what, and what is kept when a later part fails."""
 
 import json
+import re
+import sys
 
 import pytest
 
@@ -76,3 +78,15 @@ def test_a_plan_writes_nothing(tmp_path):
     assert found["latent spins"] == 6
     assert found["training"] == "10 steps and 2 looks at the sampler"
     assert not (tmp_path / "run").exists()
+
+
+def test_at_a_prompt_a_call_made_again_prints_lines_and_takes_a_new_folder(tmp_path, monkeypatch, capsys):
+    chosen = config()
+    assert workflow.train(chosen, tmp_path / "run").path == tmp_path / "run"
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert workflow.train(chosen, tmp_path / "run").path == tmp_path / "run-2"
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'run'} holds a run already; this one goes to {tmp_path / 'run-2'}" in printed
+    assert re.search(r"^100%  \d:\d\d  epoch 2", printed, re.MULTILINE)
+    assert workflow.train(chosen, tmp_path / "run").path == tmp_path / "run-3"
