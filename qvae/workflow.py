@@ -41,6 +41,9 @@ from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_model, require_same_shape
 from qvae.sampling.abilities import Metered
 from qvae.training.threads import threads_for
+from qvae.training.trainer import Trainer
+
+_FEW_STEPS = 10  # in an epoch, below which its figures are means of little
 
 
 def train(
@@ -74,7 +77,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the run folder {folder} can't be made: {error.strerror}; choose another --out.") from error
-    for remark in parts.dataset.remarks:
+    for remark in (*parts.dataset.remarks, *remarks_on_size(parts.trainer)):
         progress.say(remark)
     (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
     atomic_write_text(folder / CONFIG, dump_config(config))
@@ -103,8 +106,8 @@ def resume(
     config = load_config(path / CONFIG, overrides)
     if _fixed(config) != _fixed(before):
         raise ConfigError(
-            f"the model, the binarization, training.seed and training.batch_size of the run in {path} can't be changed when it "
-            "is resumed; start a new run."
+            f"the model, the binarization, training.seed, training.batch_size and training.validation of the run in {path} "
+            "can't be changed when it is resumed; start a new run."
         )
     if not (path / CHECKPOINT).exists():
         raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
@@ -226,9 +229,18 @@ def _fit_and_evaluate(folder: Path, parts: Parts, progress: Progress) -> Run:
     return run
 
 
+def remarks_on_size(trainer: Trainer) -> list[str]:
+    """What the figures of a small training set mean."""
+    rows, steps = len(trainer.rows), trainer.steps_per_epoch
+    if steps >= _FEW_STEPS:
+        return []
+    seen = "" if len(trainer.held_out) else "; --set training.validation=0.1 shows overfitting, which is likely"
+    return [f"{rows:,} training rows make {steps} step{'s' * (steps > 1)} an epoch, so figures of one epoch are rough{seen}"]
+
+
 def _fixed(config: Config) -> tuple[Any, ...]:
     """What a resumed run must have in common with the one before; its data may have moved."""
-    return config.model, config.data.binarization, config.training.seed, config.training.batch_size
+    return config.model, config.data.binarization, config.training.seed, config.training.batch_size, config.training.validation
 
 
 def _settled(config: Config, data: Any) -> Config:

@@ -20,6 +20,7 @@ from qvae.files import atomic_write_bytes
 
 _CURVES = (
     ("surrogate", "surrogate loss (not an ELBO)"),
+    ("held_out", "the same of held-out rows"),
     ("reconstruction", "reconstruction  -log p(x|ζ)"),
     ("kl", "KL part, with a rough log Z"),
 )
