@@ -21,7 +21,7 @@ from qvae.errors import ConfigError, RunError, in_a_line
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
 from qvae.files import atomic_write_text, from_here, from_user
-from qvae.progress import Progress, Sturdy
+from qvae.progress import Progress, Sturdy, is_interactive
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
 from qvae.reporting.report import evaluated, write_report
@@ -37,6 +37,7 @@ from qvae.runs.folder import (
     existing_run,
     keep_metrics_until,
     new_folder,
+    numbered,
     run_config,
 )
 from qvae.runs.lock import writing
@@ -46,6 +47,8 @@ from qvae.sampling.abilities import Metered
 from qvae.training.threads import threads_for
 from qvae.training.trainer import Trainer
 from qvae.trust import remember
+
+_FEW_STEPS = 10  # in an epoch, below which its figures are means of little
 
 
 def train(
@@ -58,8 +61,9 @@ def train(
 
     Args:
         config: a configuration, a YAML file, or the name of a shipped one; None is ``digits``.
-        out: the folder; None makes ``runs/<data>-<sampler>-<time>``.
-        progress: told what is going on; None is silent.
+        out: the folder; None makes ``runs/<data>-<sampler>-<time>``. In a notebook or at a prompt, where the same call is made
+            again, a folder that holds a run gets a number.
+        progress: told what is going on; None prints lines in a notebook or at a prompt, and is silent in a script.
         data: from memory in place of those of ``config``: a :class:`~qvae.data.Dataset`, training data as
             :func:`~qvae.data.dataset_from_arrays` takes them, or a dict of its arguments. The folder doesn't
             keep them.
@@ -70,11 +74,14 @@ def train(
     """
     progress = Sturdy.around(progress)
     config = _settled(config if isinstance(config, Config) else load_config(config), data)
+    if out is not None and is_interactive() and (free := numbered(from_user(out))) != from_user(out):
+        progress.say(f"{out} holds a run already; this one goes to {from_here(free)}")
+        out = free
     with new_folder(out, config) as folder:
         parts = assemble(folder, config, progress, data)
         if isinstance(parts.objective.sampler, Metered):
             parts.objective.sampler.begin()
-        for remark in parts.dataset.remarks:
+        for remark in (*parts.dataset.remarks, *remarks_on_size(parts.trainer)):
             progress.say(remark)
         (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         # In this order: a folder with a configuration alone may be its user's.
@@ -95,7 +102,7 @@ def resume(
     Args:
         folder: of the run.
         overrides: ``a.b=c`` on top of the run's own configuration, as a longer ``training.epochs`` or another sampler.
-        progress: told what is going on; None is silent.
+        progress: told what is going on; None prints lines in a notebook or at a prompt, and is silent in a script.
         data: of a run on data from memory, as they were given to :func:`train`.
         trust: of what the run's samplers name, as in :func:`load_run`.
 
@@ -110,8 +117,8 @@ def resume(
         before, config = run_config(path), settled(run_config(path, overrides, trust))
         if _fixed(config) != _fixed(before):
             raise ConfigError(
-                f"the model, the binarization, training.seed and training.batch_size of the run in {path} can't be changed "
-                "when it is resumed; start a new run."
+                f"the model, the binarization, training.seed, training.batch_size and training.validation of the run in {path} "
+                "can't be changed when it is resumed; start a new run."
             )
         parts = _resumed_parts(path, config, before, progress, data)
         trainer = parts.trainer
@@ -190,7 +197,7 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progr
     Args:
         run: with its data within reach.
         settings: other settings than the run's own.
-        progress: told what is going on; None is silent.
+        progress: told what is going on; None prints lines in a notebook or at a prompt, and is silent in a script.
 
     Raises:
         RunError: another process writes into the run's folder.
@@ -274,9 +281,18 @@ def _with_report(run: Run, progress: Progress) -> Run:
     return run
 
 
+def remarks_on_size(trainer: Trainer) -> list[str]:
+    """What the figures of a small training set mean."""
+    rows, steps = len(trainer.rows), trainer.steps_per_epoch
+    if steps >= _FEW_STEPS:
+        return []
+    seen = "" if len(trainer.held_out) else "; --set training.validation=0.1 shows overfitting, which is likely"
+    return [f"{rows:,} training rows make {steps} step{'s' * (steps > 1)} an epoch, so figures of one epoch are rough{seen}"]
+
+
 def _fixed(config: Config) -> tuple[Any, ...]:
     """What a resumed run must have in common with the one before; its data may have moved."""
-    return config.model, config.data.binarization, config.training.seed, config.training.batch_size
+    return config.model, config.data.binarization, config.training.seed, config.training.batch_size, config.training.validation
 
 
 def _settled(config: Config, data: Any) -> Config:

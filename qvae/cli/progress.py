@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qvae.cli.show import print_warning
-from qvae.progress import Progress, Report
+from qvae.progress import PrintedProgress, Report, clock
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _REFRESH_SECONDS = 0.2
-_QUIET_SECONDS = 10.0  # between two lines of work that has no figures, and before its first one
 
 
-class ConsoleProgress(Progress):
+class ConsoleProgress(PrintedProgress):
     """Shows progress on a console.
 
     Args:
@@ -31,7 +30,7 @@ class ConsoleProgress(Progress):
     @contextmanager
     def work(self, name: str) -> Iterator[Report]:
         """A bar, or lines, while the block runs."""
-        with self._bar(name) if self.console.is_terminal else self._lines(name) as report:
+        with self._bar(name) if self.console.is_terminal else super().work(name) as report:
             yield report
 
     def say(self, text: str) -> None:
@@ -79,24 +78,6 @@ class ConsoleProgress(Progress):
 
             yield report
 
-    @contextmanager
-    def _lines(self, name: str) -> Iterator[Report]:
-        started = said = time.perf_counter()
-        tenth, has_figures = -1, False
-
-        def report(share: float, figures: str) -> None:
-            nonlocal tenth, said, has_figures
-            now = time.perf_counter()
-            has_figures = has_figures or bool(figures)
-            if int(10 * share) > tenth and (figures or now - said > _QUIET_SECONDS):
-                tenth, said = int(10 * share), now
-                self.say(f"{share:4.0%}  {clock(now - started)}  {figures or name}")
-
-        yield report
-        now = time.perf_counter()
-        if tenth < 10 and not has_figures and now - started > _QUIET_SECONDS:  # what took so long leaves a line in any case
-            self.say(f"100%  {clock(now - started)}  {name}")
-
 
 class _Eta:
     """Time left, from how fast the work went since it was first reported: a resumed one begins in the middle."""
@@ -110,14 +91,3 @@ class _Eta:
         share_before, then = self.first
         rate = (share - share_before) / (now - then) if now > then else 0.0
         return (1 - share) / rate if rate > 0 else None
-
-
-def clock(seconds: float) -> str:
-    """Seconds as minutes and seconds, and hours where there are some.
-
-    >>> clock(75), clock(3675)
-    ('1:15', '1:01:15')
-    """
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -192,7 +192,8 @@ def _is_file(source: str | Path | Mapping[str, Any] | None) -> bool:
 class _Loader(yaml.SafeLoader):
     """YAML that reads 1e-3 as a number, as everybody expects, and refuses what would silently be something else.
 
-    That is a key that stands there twice, and 010 and 60:00, which YAML 1.1 takes for 8 and 3600. Aliases may repeat a part, but not so often that a short text stands for more than a long one could.
+    That is a key that stands there twice, and 010 and 60:00, which YAML 1.1 takes for 8 and 3600. Aliases may repeat a part,
+    but not so often that a short text stands for more than a long one could.
     """
 
     def __init__(self, text: str) -> None:

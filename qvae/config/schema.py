@@ -256,6 +256,8 @@ class TrainingConfig(Section):
     max_seconds: Annotated[float, Field(gt=0)] | None = None
     """stop after so many seconds of training; learning rates then follow the clock, and steps depend on the machine"""
     batch_size: Annotated[int, Field(ge=2)] = 256
+    validation: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """part of the training set that is held out, to see overfitting; the test set is never looked at"""
     seed: Seed = 0
     device: str = "auto"
     """auto | cpu | cuda | cuda:N"""

@@ -54,21 +54,44 @@ def write_comparison(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
 
 
 def comparison_table(runs: Sequence[Run]) -> Table:
-    """One row for each figure of merit that any run has, with its error bar.
+    """One row for each figure of merit that any run has, with its error bar; of runs of several seeds, mean and spread.
 
     Raises:
         RunError: a run was never evaluated.
     """
     columns = [_figures_of_merit(run, evaluated(run)) for run in runs]
     keys = list(dict.fromkeys(key for column in columns for key in column))
-    return Table(("", *_names(runs)), [(key, *(column.get(key, "-") for column in columns)) for key in keys])
+    header, note = ["", *_names(runs)], ""
+    if {row[0] for row in _differences([run.config for run in runs])} == {"training.seed"}:
+        columns.append(_mean_and_spread([_numbers(evaluated(run)) for run in runs]))
+        header.append(f"mean of {len(runs)} seeds")
+        note = "The runs differ in their seeds alone: ± of the mean column is the standard deviation over them, for one run."
+    return Table(header, [(key, *(column.get(key, "-") for column in columns)) for key in keys], note)
+
+
+def _mean_and_spread(runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """Mean and standard deviation of each number that all runs have."""
+    shared = [key for key in runs[0] if all(key in run for run in runs)]
+    values = {key: [run[key] for run in runs] for key in shared}
+    return {key: with_error(float(np.mean(found)), float(np.std(found, ddof=1))) for key, found in values.items()}
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of merit that are numbers, under the names of their rows."""
+    frechet = found["frechet"]
+    classifier = frechet.get("classifier", {}).get("weights", "")
+    names = {"log-likelihood, nats": "log_likelihood", "ELBO, nats": "elbo", "Q-ELBO, nats": "q_elbo"}
+    numbers = {name: found.get(key) for name, key in names.items()}
+    numbers |= {f"Frechet distance ({classifier}): {name}": row["value"] for name, row in frechet.get("distances", {}).items()}
+    numbers |= {f"FID: {name}": row["value"] for name, row in frechet.get("inception", {}).items()}
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 def _figures_of_merit(run: Run, found: Mapping[str, Any]) -> dict[str, str]:
+    bound = " at least: from a bound of log p(z), so it may lie below the ELBO" if found.get("log_likelihood_is_bound") else ""
     rows = {
         "run": subtitle(run),
-        "log-likelihood, nats": with_error(found["log_likelihood"], found["log_likelihood_stderr"])
-        + (" (of the bound of log p(z))" if found.get("log_likelihood_is_bound") else ""),
+        "log-likelihood, nats": with_error(found["log_likelihood"], found["log_likelihood_stderr"]) + bound,
         "ELBO, nats": with_error(found["elbo"], found["elbo_stderr"]),
     }
     if "log_likelihood_per_feature" in found:

@@ -20,6 +20,7 @@ from qvae.files import atomic_write_bytes
 
 _CURVES = (
     ("surrogate", "surrogate loss (not an ELBO)"),
+    ("held_out", "the same of held-out rows"),
     ("reconstruction", "reconstruction  -log p(x|ζ)"),
     ("kl", "KL part, with a rough log Z"),
 )
@@ -48,7 +49,7 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None, no
         elbo: the true ELBO at the end, drawn as a point where it is known.
         noun: what a row of the data is.
     """
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
     losses, temperature, memory = figure.subplots(1, 3, width_ratios=(5, 3, 3))
     for key, label in _CURVES:
         epochs, values = _series(rows, key)
@@ -60,7 +61,7 @@ def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None, no
     settled = [_series(rows[len(rows) // 20 :], key)[1] for key, _ in _CURVES]
     shown = np.concatenate([*settled, [0.0] if elbo is None else [0.0, -elbo]])
     losses.set_ylim(1.1 * float(shown.min()), 1.1 * float(shown.max()) or 1.0)
-    losses.legend(loc="upper right", frameon=False, fontsize=8)
+    figure.legend(*losses.get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False, fontsize=8)
     _draw_with_error(temperature, rows, "effective_beta", "by pseudo-likelihood")
     _draw_with_error(temperature, rows, "energy_beta", "by matched energies")
     if len(temperature.containers) > 1:
@@ -119,14 +120,13 @@ def nearest_neighbours(samples: np.ndarray, neighbours: np.ndarray, title: str =
     """Samples (N, ...), framed, with their nearest training images (N, k, ...) right of them; two blocks side by side."""
     rows = np.concatenate([samples[:, None], neighbours], axis=1)
     half = -(-len(rows) // 2)
-    rows = np.concatenate([rows, np.full((2 * half - len(rows), *rows.shape[1:]), 0.5)])
-    gap = np.full_like(rows[:half, :1], 0.5)
-    picture = np.concatenate([rows[:half], gap, rows[half:]], axis=1)
-    columns = picture.shape[1]
-    figure = _show(_tile(picture.reshape(-1, *samples.shape[1:]), columns), columns, half, title)
-    height, width = samples.shape[-2] + 1, samples.shape[-1] + 1
-    for column in (0, rows.shape[1] + 1):
-        frame = Rectangle((column * width - 0.5, -0.5), width, half * height, fill=False, edgecolor="tab:orange", linewidth=2)
+    rows = np.concatenate([rows, np.ones((2 * half - len(rows), *rows.shape[1:]))])
+    columns, (height, width) = rows.shape[1], (size + 1 for size in samples.shape[-2:])
+    blocks = [_tile(block.reshape(-1, *samples.shape[1:]), columns) for block in (rows[:half], rows[half:])]
+    gap = np.ones((half * height, width // 3, blocks[0].shape[-1]))  # as the page around
+    figure = _show(np.concatenate([blocks[0], gap, blocks[1]], axis=1), 2 * columns, half, title)
+    for left in (0, columns * width + width // 3):
+        frame = Rectangle((left - 0.5, -0.5), width, half * height, fill=False, edgecolor="tab:orange", linewidth=2)
         figure.axes[0].add_patch(frame)
     return figure
 

@@ -22,6 +22,7 @@ from qvae.evaluation.rows import code_means, evaluation_rows
 from qvae.evaluation.tsne import tsne_map
 from qvae.files import atomic_write_bytes
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.models.qvae import QVAE
 from qvae.reporting import figures, table_figures
 from qvae.runs.assemble import PICTURED
 from qvae.runs.folder import FIGURES, FILM
@@ -31,6 +32,7 @@ _GRID = 64  # images in a grid of the report
 _SHOWN = 400  # images in a grid that was asked for, at most
 _MAP_ROWS = 3000
 _NEIGHBOURS_AMONG = 60_000  # training rows in which the nearest are looked for
+_VISIBLE = 0.4  # of the range from black to white, by which a flip must change some pixel
 _DRAWN = "Test rows beside draws of p(x|z), at their own codes and at samples of the prior"
 
 
@@ -279,16 +281,24 @@ def _traversals(views: Views) -> Figure:
     model = views.run.model
     codes = model.encode(views.test[:8].to(views.run.device), views.generator)
     steps = torch.linspace(0, 1, 11, device=codes.device).unsqueeze(1)
-    first = codes[0]
-    flipped = torch.where(torch.eye(len(first), device=first.device) > 0, 1 - first, first)
-    change = (model.decode(flipped) - model.decode(first[None])).abs().flatten(1).sum(1)
-    units = change.topk(min(4, len(change))).indices
+    change = torch.stack([_change_of_flips(model, code) for code in codes])
+    most, image = change.max(0)
+    units = [unit for unit in most.argsort(descending=True).tolist() if most[unit] > _VISIBLE][:4]
     # One unit from 0 to 1, then all those that differ between two images.
-    paths = [torch.lerp(first.index_fill(0, unit, 0.0), first.index_fill(0, unit, 1.0), steps) for unit in units]
+    ends = [codes[image[unit]].repeat(2, 1) for unit in units]
+    for unit, pair in zip(units, ends, strict=True):
+        pair[:, unit] = torch.tensor([0.0, 1.0])
+    paths = [torch.lerp(start, end, steps) for start, end in ends]
     paths += [torch.lerp(start, end, steps) for start, end in zip(codes[::2], codes[1::2], strict=False)]
-    names = [f"unit {unit}" for unit in units.tolist()] + ["two images"] * (len(paths) - len(units))
+    names = [f"unit {unit}" for unit in units] + ["two images"] * (len(paths) - len(units))
     images = model.decode(torch.cat(paths)).unflatten(0, (len(paths), len(steps))).cpu().numpy()
     return figures.traversals(_as_grey(views.run, images), names, "through the latent space")
+
+
+def _change_of_flips(model: QVAE, code: Tensor) -> Tensor:
+    """By how much the flip of each bit of a code (n,) changes the image: its largest change of a pixel, (n,)."""
+    flipped = torch.where(torch.eye(len(code), device=code.device) > 0, 1 - code, code)
+    return (model.decode(flipped) - model.decode(code[None])).abs().flatten(1).amax(1)
 
 
 # Of tables ------------------------------------------------------------------------------------------------------------
@@ -339,8 +349,8 @@ _OF_IMAGES = {
     ),
     "traversals": Drawing(
         "Traversals",
-        "Upper rows: one unit goes from 0 to 1, the others stay as in the first test image; the units whose flip changes it "
-        "most. Lower rows: straight from the code of one test image to that of another.",
+        "Upper rows: one unit goes from 0 to 1, the others stay as in the one of eight test images that it changes most; units "
+        "that change nothing to be seen are left out. Lower rows: straight from the code of one test image to that of another.",
         _traversals,
     ),
     **_OF_ANY_DATA,

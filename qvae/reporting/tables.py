@@ -49,11 +49,12 @@ def data_preparation(found: Mapping[str, Any]) -> str:
 
 def likelihood_table(found: Mapping[str, Any], noun: str = "image") -> Table:
     """ELBO, log-likelihood and log Z; those of a density per feature, too."""
-    bound = "; log p(z) by its lower bound, so too low" if found.get("log_likelihood_is_bound") else ""
+    is_bound = found.get("log_likelihood_is_bound")
+    bound = ", from a lower bound of log p(z): it may lie below the ELBO, which has log p(z) itself" if is_bound else ""
     rows = [
         ("ELBO", with_error(found["elbo"], found["elbo_stderr"]), "discrete latents"),
         (
-            "log-likelihood",
+            "log-likelihood, at least" if is_bound else "log-likelihood",
             with_error(found["log_likelihood"], found["log_likelihood_stderr"]),
             f"importance weighted, K = {found['importance_samples']}{bound}",
         ),

@@ -100,6 +100,14 @@ def _was_begun(folder: Path) -> bool:
     return is_ours and isinstance(environment, dict) and "qvae" in environment
 
 
+def numbered(folder: Path) -> Path:
+    """The folder, or, where it holds a run, the first of ``folder-2``, ``folder-3``... that isn't there."""
+    if not (folder / MODEL).exists():
+        return folder
+    candidates = (folder.with_name(f"{folder.name}-{number}") for number in range(2, 10_000))
+    return next(path for path in candidates if not path.exists())
+
+
 def existing_run(path: str | Path) -> Path:
     """The folder, absolute, if it is a run.
 

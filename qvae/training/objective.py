@@ -78,6 +78,10 @@ class Objective(ABC):
         """Figures that cost too much for every step: asked for a few times in a training, at the end of an epoch."""
         return {}
 
+    def validate(self, rows: Tensor, found: Mapping[str, float], clock: Clock) -> dict[str, float]:
+        """Figures of stored rows (N, D) that training never sees, beside what a look has ``found``; changes nothing."""
+        return {}
+
     def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:
         """The row of an epoch: from the means of its steps' figures and, where there was a look, from what it found."""
         return dict(means) | dict(found)

@@ -21,6 +21,7 @@ from qvae.training.objective import Clock, Objective
 from qvae.training.random_state import global_random_state, restore_global_random_state
 
 _SETTLING_ROWS = 4096  # enough that batch-norm statistics add less noise to the likelihood than the test set has
+_NO_EPOCH = 2**40  # whose order chooses the rows that are held out: that of no epoch, however long a run goes on
 _LOOKS = 8  # in a short run, where they cost about 3 %
 _STEPS_BETWEEN_LOOKS = 2000  # in a long one, where they cost less than 1 %
 _MOST_ON_DEVICE = 2**31  # bytes of data
@@ -43,6 +44,15 @@ class Observer(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+
+
+def _held_out(rows: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
+    """Rows (N, D) to train on, and those, chosen by the seed, that are looked at only."""
+    count = round(config.validation * len(rows))
+    if not count:
+        return rows, rows[:0]
+    order = epoch_permutation(len(rows), _NO_EPOCH, config.seed)
+    return rows[order[count:]], rows[order[:count]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ class Trainer:
         self.objective, self.config, self.save, self.observer = objective, config, save, observer
         self.metrics = Metrics() if metrics is None else metrics
         objective.listen(self.metrics.warn)
-        rows = dataset.train.flatten(1)
+        rows, self.held_out = _held_out(dataset.train.flatten(1), config)
         # Large data, which may be mapped from a file larger than memory, go to the device batch by batch.
         self.rows = rows if rows.nbytes > _MOST_ON_DEVICE else rows.to(objective.device)
         self.steps_per_epoch = max(1, len(rows) // config.batch_size)
@@ -210,6 +220,8 @@ class Trainer:
         # Not where an observer looks: a look moves the chains, and the film must not change the training.
         due = (looks > before or self.is_finished) and not self._budget_is_spent
         found = (self._guarded(lambda: self.objective.look(clock)) if due else None) or {}
+        if found and len(self.held_out):
+            found |= self.objective.validate(self.held_out.to(self.objective.device), found, clock)
         loss = self.metrics.end_epoch(self.objective, self.clock, self.seconds, found)
         if observed and self.observer is not None:
             if self.is_finished:

@@ -263,3 +263,29 @@ def test_compare_refuses_what_is_no_run(tmp_path, command):
     code, _, error = command("compare", tmp_path / "empty", tmp_path / "empty")
     assert code == 2
     assert "not a run folder" in error
+def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_a_spread(small_run, tmp_path):
+    runs = []
+    for seed, value in ((0, -16.0), (1, -17.0), (2, -18.0)):
+        copy = shutil.copytree(small_run, tmp_path / f"seed{seed}")
+        config, found = copy / "config.yaml", json.loads((copy / "evaluation.json").read_text())
+        config.write_text(config.read_text().replace("  seed: 0\n  device", f"  seed: {seed}\n  device"))
+        (copy / "evaluation.json").write_text(json.dumps(found | {"log_likelihood": value}))
+        runs.append(qvae.load_run(copy))
+    table = comparison_table(runs)
+    assert table.header[-1] == "mean of 3 seeds"
+    assert {row[0]: row[-1] for row in table.rows}["log-likelihood, nats"] == "-17.00 ± 1.00"
+    runs[0].config.training.epochs += 1
+    assert "mean" not in "".join(comparison_table(runs).header)
+
+
+def test_a_traversal_shows_only_units_whose_flip_is_seen(small_run, monkeypatch):
+    from qvae.reporting import pictures
+
+    run = qvae.load_run(small_run)
+    monkeypatch.setattr(run.model, "decode", lambda latents: latents[:, :1, None].expand(-1, 8, 8) * 1.0)
+    shown = {}
+    monkeypatch.setattr(pictures.figures, "traversals", lambda images, names, title: shown.update(images=images, names=names))
+    pictures._traversals(pictures.Views(run))
+    assert shown["names"] == ["unit 0"] + ["two images"] * 4
+    assert shown["images"][0, 0].max() == 0
+    assert shown["images"][0, -1].min() == 1

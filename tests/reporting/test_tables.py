@@ -64,3 +64,10 @@ def test_a_circuit_is_shown_with_what_is_known_of_it():
     assert circuit_tables([]) == circuit_tables([{"epoch": 1}]) == []
     (table,) = circuit_tables([{"qubits": 6.0, "depth": 56.0, "two_qubit_gates": 39.0, "fidelity": 0.98765}, {"epoch": 2}])
     assert [row[1] for row in table.rows] == ["6", "56", "39", "0.9877"]
+
+
+def test_a_likelihood_that_is_a_bound_says_why_it_may_lie_below_the_elbo():
+    gap = {"q_elbo": -30.0, "golden_thompson_gap": 4.9, "golden_thompson_gap_stderr": 0.1}
+    rows = {row[0]: row for row in likelihood_table(OLD | gap | {"log_likelihood_is_bound": True}).rows}
+    assert "may lie below the ELBO" in rows["log-likelihood, at least"][2]
+    assert "log-likelihood" in {row[0] for row in likelihood_table(OLD | gap).rows}

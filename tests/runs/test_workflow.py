@@ -1,6 +1,8 @@
 """From configuration to report: who writes what, and what is kept when a later part fails."""
 
 import json
+import re
+import sys
 
 import qvae
 from qvae import workflow
@@ -43,7 +45,7 @@ def test_whoever_watches_hears_of_every_part(tmp_path):
         "drawing pictures",
     ]
     qvae.resume(tmp_path / "run", ["training.epochs=3"], listening)
-    assert [text for text in listening.said if "thread" not in text] == [f"resuming {tmp_path / 'run'} at step 10 of 15"]
+    assert f"resuming {tmp_path / 'run'} at step 10 of 15" in listening.said
 
 
 def test_numbers_are_kept_when_drawing_fails(tmp_path, monkeypatch):
@@ -78,3 +80,15 @@ def test_a_plan_writes_nothing(tmp_path):
     assert found["latent spins"] == 6
     assert found["training"] == "10 steps and 2 looks at the sampler"
     assert not (tmp_path / "run").exists()
+
+
+def test_at_a_prompt_a_call_made_again_prints_lines_and_takes_a_new_folder(tmp_path, monkeypatch, capsys):
+    chosen = config()
+    assert workflow.train(chosen, tmp_path / "run").path == tmp_path / "run"
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert workflow.train(chosen, tmp_path / "run").path == tmp_path / "run-2"
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'run'} holds a run already; this one goes to {tmp_path / 'run-2'}" in printed
+    assert re.search(r"^100%  \d:\d\d  epoch 2", printed, re.MULTILINE)
+    assert workflow.train(chosen, tmp_path / "run").path == tmp_path / "run-3"
