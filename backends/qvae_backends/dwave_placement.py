@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qvae.errors import CapabilityError
 from qvae.ising.graphs import Graph
 
 _EMBEDDINGS: dict[tuple[str, int, bytes], list[list[int]]] = {}  # found in this process: a large one takes ten seconds
@@ -144,6 +145,27 @@ def native_graph(structure: Any, num_spins: int) -> Graph:
     spin = {qubit: index for index, qubit in enumerate(native_qubits(structure, num_spins))}
     pairs = [(spin[u], spin[v]) for u, v in structure.edges if u < v and u in spin and v in spin]
     return Graph(num_spins, sorted(tuple(sorted(pair)) for pair in pairs))
+
+
+def placed(structure: Any, graph: Graph, chains: Sequence[Sequence[int]] | None) -> Placement:
+    """Qubits for the spins of a graph: ``chains``, where they are known and still hold, else the native ones or an embedding.
+
+    Raises:
+        CapabilityError: the graph doesn't fit on the solver.
+    """
+    placement = Placement.on(structure, graph, chains) if chains is not None else None
+    placement = placement or embed(structure, graph)
+    if placement is None:
+        remedy = (
+            "some of its qubits or couplers have gone since; go on with another sampler, as --sampler gibbs"
+            if chains is not None
+            else "take fewer spins, the solver's own graph (model.latent.graph: native) or another sampler, as gibbs"
+        )
+        raise CapabilityError(
+            f"{graph.num_spins} spins with {graph.num_edges} couplings don't fit on solver {structure.name} "
+            f"({len(structure.nodes)} qubits): {remedy}."
+        )
+    return placement
 
 
 def embed(structure: Any, graph: Graph) -> Placement | None:
