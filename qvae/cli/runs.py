@@ -46,7 +46,7 @@ def train(
         if resume:
             raise ConfigError("--dry-run is of a new run; leave --resume out.")
         print_facts(console, workflow.plan(load_config(config, settings, model), out))
-        console.print("nothing was sampled or written")
+        console.print("nothing was spent or written")
         return
     if resume:
         if out is not None and config is not None:
