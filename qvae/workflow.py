@@ -160,7 +160,8 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
 def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dict[str, Any]:
     """What a training would take: steps, what the sampler must do, and its QPU seconds where it has such a price.
 
-    Everything is put together as for :func:`train`, with its errors; nothing is sampled, spent or written.
+    Everything is put together as for :func:`train`, with its errors; nothing is spent or written. With a local sampler three
+    steps are made and timed.
     """
     config = _settled(config, data)
     parts = assemble(choose_folder(out, config), config, data=data)
@@ -170,6 +171,10 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
         call = sampler.plan(hamiltonian, config.training.chains) if isinstance(sampler, Metered) else {}
         last = parts.generating or sampler
         at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
+        step = None
+        if not (sampler.capabilities.remote or isinstance(sampler, Metered)):
+            with threads_for(parts.objective.model, parts.objective.device, config.training.batch_size, lambda text: None):
+                step = trainer.seconds_of_step()
     finally:
         parts.close(lambda text: None)
     seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""
@@ -179,6 +184,9 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
         "training": f"{trainer.total_steps:,} steps and {trainer.num_looks} looks at the sampler{seconds}",
         "samples in a step": config.training.chains,
     }
+    if step is not None:
+        whole = min(step * trainer.total_steps, config.training.max_seconds or float("inf"))
+        found["time of the training"] = f"about {whole:,.0f} s here, at {1e3 * step:.1f} ms a step; evaluation comes on top"
     found |= {key: value for key, value in call.items() if key not in ("qpu_seconds", "budget")}
     if "qpu_seconds" in call:
         found["QPU seconds of a step"] = f"{call['qpu_seconds']:.4f}"

@@ -53,7 +53,7 @@ def train(
         if resume:
             raise ConfigError("--dry-run is of a new run; leave --resume out.")
         print_facts(console, workflow.plan(load_config(config, settings, model, trust or []), out))
-        console.print("nothing was sampled or written")
+        console.print("nothing was spent or written")
         return
     if resume:
         if config is not None and out is None and (Path(config) / CONFIG).exists():

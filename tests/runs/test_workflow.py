@@ -6,6 +6,7 @@ import sys
 
 import qvae
 from qvae import workflow
+from qvae.training.trainer import Trainer
 
 SETTINGS = [
     "training.epochs=2", "model.latent.sizes=[3,3]", "model.network.hidden=[8]", "evaluation.num_test=20",
@@ -92,3 +93,13 @@ def test_at_a_prompt_a_call_made_again_prints_lines_and_takes_a_new_folder(tmp_p
     assert f"{tmp_path / 'run'} holds a run already; this one goes to {tmp_path / 'run-2'}" in printed
     assert re.search(r"^100%  \d:\d\d  epoch 2", printed, re.MULTILINE)
     assert workflow.train(chosen, tmp_path / "run").path == tmp_path / "run-3"
+
+
+def test_a_plan_of_a_local_sampler_tells_the_time_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Trainer, "seconds_of_step", lambda self: 0.25)
+    assert workflow.plan(config())["time of the training"].startswith("about 2 s here, at 250.0 ms a step")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert "ms a step" in workflow.plan(config())["time of the training"]
+    assert list(tmp_path.iterdir()) == []
