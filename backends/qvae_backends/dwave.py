@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from qvae.errors import CapabilityError, SamplerError
+from qvae.errors import SamplerError
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
@@ -33,7 +33,7 @@ from qvae_backends.dwave_parameters import (
     portions,
     solver_parameters,
 )
-from qvae_backends.dwave_placement import Placement, embed, flux_biases, native_graph
+from qvae_backends.dwave_placement import Placement, flux_biases, native_graph, place
 from qvae_backends.dwave_recording import RecordedSolver, RecordingSolver
 from qvae_backends.dwave_solver import Answer, LeapSolver, Solver, Submission
 from qvae_backends.dwave_temperature import Temperature, temperature_advice
@@ -337,24 +337,8 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
             self.meter.notes["betas"] = {self._mode: self.temperature.state_dict()}
 
     def _place(self, graph: Graph) -> Placement:
-        """Qubits for the spins: those that the run folder names, the native ones, or a new embedding."""
         structure = self._solver.structure
-        chains = self.kept_chains(structure.name, graph)
-        placement = Placement.on(structure, graph, chains) if chains is not None else None
-        if placement is not None:
-            return placement
-        placement = embed(structure, graph)
-        if placement is None:
-            remedy = (
-                "some of its qubits or couplers have gone since; go on with another sampler, as --sampler gibbs"
-                if chains is not None
-                else "take fewer spins, the solver's own graph (model.latent.graph: native) or another sampler, as gibbs"
-            )
-            raise CapabilityError(
-                f"{graph.num_spins} spins with {graph.num_edges} couplings don't fit on solver {structure.name} "
-                f"({len(structure.nodes)} qubits): {remedy}."
-            )
-        return placement
+        return place(structure, graph, self.kept_chains(structure.name, graph))
 
     def _keep_placement(self) -> None:
         if not self._is_kept and self._placement is not None and self._graph is not None:
@@ -395,7 +379,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         self._rewind(self._line)
 
     def _rewind(self, line: Solver | None) -> None:
-        """Have the connection go on where the run does."""
+        """Have the connection go on where the run does; the time of a replay is that of the recording."""
         if line is not None:
             line.rewind(self.meter.calls, self.meter.seconds)
         if isinstance(line, RecordedSolver):

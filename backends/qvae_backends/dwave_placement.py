@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from qvae.errors import CapabilityError
 from qvae.ising.graphs import Graph
 
 _EMBEDDINGS: dict[tuple[str, int, bytes], list[list[int]]] = {}  # found in this process: a large one takes ten seconds
@@ -116,8 +117,6 @@ def native_qubits(structure: Any, num_spins: int) -> list[int]:
     """
     import networkx as nx
 
-    from qvae.errors import CapabilityError
-
     graph = nx.Graph(sorted((u, v) for u, v in structure.edges if u < v))
     largest = max(nx.connected_components(graph), key=len)
     if num_spins > len(largest):
@@ -144,6 +143,28 @@ def native_graph(structure: Any, num_spins: int) -> Graph:
     spin = {qubit: index for index, qubit in enumerate(native_qubits(structure, num_spins))}
     pairs = [(spin[u], spin[v]) for u, v in structure.edges if u < v and u in spin and v in spin]
     return Graph(num_spins, sorted(tuple(sorted(pair)) for pair in pairs))
+
+
+def place(structure: Any, graph: Graph, chains: list[list[int]] | None) -> Placement:
+    """Qubits for the spins: those of ``chains``, which a run folder names, where it does; else the native ones or an embedding.
+
+    Raises:
+        CapabilityError: the graph doesn't fit on the solver.
+    """
+    found = Placement.on(structure, graph, chains) if chains is not None else None
+    if found is None:
+        found = embed(structure, graph)
+    if found is not None:
+        return found
+    remedy = (
+        "some of its qubits or couplers have gone since; go on with another sampler, as --sampler gibbs"
+        if chains is not None
+        else "take fewer spins, the solver's own graph (model.latent.graph: native) or another sampler, as gibbs"
+    )
+    raise CapabilityError(
+        f"{graph.num_spins} spins with {graph.num_edges} couplings don't fit on solver {structure.name} "
+        f"({len(structure.nodes)} qubits): {remedy}."
+    )
 
 
 def embed(structure: Any, graph: Graph) -> Placement | None:
