@@ -225,7 +225,7 @@ def recommend(
 
     console = make_console()
     with ConsoleProgress(console).work("measuring") as report:
-        found = measure(source, seconds, overrides or [], lambda text, share: report(share, text), trust or [])
+        found = measure(source, seconds, overrides or [], report, trust or [])
     print_table(console, recommendation_table(found))
     for warning in found.warnings:
         print_warning(console, warning)

@@ -61,7 +61,7 @@ def samplers(
             choose_device(device),
             qpu_price,
             left_out,
-            lambda text, share: report(share, text),
+            report,
         )
     for found in results["problems"]:
         console.print(Text.assemble("\n", (found["spec"], "bold"), f"  {found['size']}"))
@@ -98,7 +98,7 @@ def training(
     chosen = chosen.trusting(text for spec in named for text in (spec.name, *texts(spec.options)))
     specs = named or [chosen.sampler]
     with _continued(out), ConsoleProgress(console).work("measuring") as report:
-        results = benchmark_training(chosen, specs, seconds, out, lambda text, share: report(share, text))
+        results = benchmark_training(chosen, specs, seconds, out, report)
     print_table(console, training_table(results))
     print_files(console, (out / RESULTS, write_training_report(results, out)))
 

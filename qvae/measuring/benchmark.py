@@ -24,6 +24,7 @@ from qvae.measuring.problems import Problem
 from qvae.measuring.samplers import measure_sampler
 from qvae.measuring.specs import make_seeded
 from qvae.measuring.truth import Truth, cached_truth
+from qvae.progress import Report
 
 SCHEMA = 1
 
@@ -38,7 +39,7 @@ def run_benchmark(
     device: torch.device | str = "cpu",
     qpu_price: float | None = None,
     left_out: Mapping[str, str] | None = None,
-    progress: Callable[[str, float], None] = lambda text, share: None,
+    report: Report = lambda share, figures: None,
 ) -> dict[str, Any]:
     """Measure every sampler on every problem, and write ``results.json``, which is returned.
 
@@ -76,7 +77,7 @@ def run_benchmark(
         device: where Hamiltonians are.
         qpu_price: of an hour of QPU time, in any currency; None says nothing of money.
         left_out: samplers that take no part, with the reason.
-        progress: called with what is being done and the part of all that is done.
+        report: told the part of all that is done, and what is being done.
 
     Raises:
         RunError: the folder can't be written, is another process's, or holds files that aren't of a benchmark.
@@ -98,7 +99,7 @@ def run_benchmark(
             hamiltonian = problem.hamiltonian
 
             def advance(text: str, share: float) -> None:
-                progress(text, (done + share) / parts)  # noqa: B023
+                report((done + share) / parts, text)  # noqa: B023
 
             advance(f"{problem.spec}: truth", 0.0)
             truth = cached_truth(
@@ -121,7 +122,7 @@ def run_benchmark(
                 found["samplers"].append(piece)
                 done += 1
             atomic_write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
-    progress("done", 1.0)
+    report(1.0, "done")
     return results
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -20,6 +20,7 @@ from qvae.measuring.specs import local_samplers, make_seeded
 from qvae.measuring.truth import Truth, find_truth
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
+from qvae.progress import Report
 from qvae.runs.assemble import make_dataset, make_model
 from qvae.runs.run import load_run
 from qvae.sampling.registered import SAMPLERS
@@ -60,7 +61,7 @@ def recommend(
     source: str,
     seconds: float = 60.0,
     overrides: Sequence[str] = (),
-    progress: Callable[[str, float], None] = lambda text, share: None,
+    report: Report = lambda share, figures: None,
     trust: Iterable[str] = (),
 ) -> Recommendation:
     """Measure the local samplers on the prior of a run, or on one trained for a moment with a configuration.
@@ -81,7 +82,7 @@ def recommend(
         source: a run folder, a YAML file, or the name of a shipped configuration.
         seconds: in all; a single operation inside a sampler may run over it.
         overrides: ``a.b=c`` on top of the configuration.
-        progress: called with what is being done and the part of the time that is spent.
+        report: told the part of the time that is spent, and what is being done.
         trust: of what the samplers of a file or run name, as in :func:`~qvae.config.load.load_config`.
 
     Raises:
@@ -90,7 +91,7 @@ def recommend(
     started = time.perf_counter()
 
     def tell(text: str) -> None:
-        progress(text, min(1.0, (time.perf_counter() - started) / seconds))
+        report(min(1.0, (time.perf_counter() - started) / seconds), text)
 
     tell("the prior")
     model, config, dataset, prior, warnings = _prior(source, _TRAINING_SHARE * seconds, overrides, trust)

@@ -30,6 +30,7 @@ from qvae.files import atomic_write_text
 from qvae.measuring.figures import time_split, training_curves
 from qvae.measuring.folder import PIECES, RESULTS, benchmark_folder
 from qvae.measuring.machine import environment
+from qvae.progress import Report
 from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
 from qvae.runs.folder import CONFIG, MODEL
@@ -51,7 +52,7 @@ def benchmark_training(
     samplers: Sequence[BackendSpec],
     seconds: float,
     out: Path,
-    progress: Callable[[str, float], None] = lambda text, share: None,
+    report: Report = lambda share, figures: None,
 ) -> dict[str, Any]:
     """Train with every sampler for so many seconds, each in a process of its own, by :func:`qvae.train` as users do.
 
@@ -77,7 +78,7 @@ def benchmark_training(
         samplers: from :func:`~qvae.measuring.specs.parse_sampler`.
         seconds: of training, checkpoints and evaluation not counted.
         out: folder; made if it isn't there. Runs are in ``out/trainings``.
-        progress: called with what is being done and the part of all that is done.
+        report: told the part of all that is done, and what is being done.
 
     Raises:
         RunError: the folder can't be written, is another process's, or holds files that aren't of a benchmark.
@@ -99,12 +100,12 @@ def benchmark_training(
     with benchmark_folder(out) as folder:
         for number, spec in enumerate(samplers):
 
-            def advance(text: str, share: float) -> None:
-                progress(text, (number + share) / len(samplers))  # noqa: B023
+            def advance(share: float, text: str) -> None:
+                report((number + share) / len(samplers), text)  # noqa: B023
 
             results["samplers"].append(_piece(config, spec, seconds, folder, advance))
             atomic_write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
-    progress("done", 1.0)
+    report(1.0, "done")
     return results
 
 
@@ -122,7 +123,7 @@ def _shortened(config: Config, seconds: float) -> Config:
 
 
 def _piece(
-    config: Config, spec: BackendSpec, seconds: float, out: Path, progress: Callable[[str, float], None]
+    config: Config, spec: BackendSpec, seconds: float, out: Path, report: Report
 ) -> dict[str, Any]:
     """One sampler's result: from its file if that has the same settings, and was no failure."""
     config = config.model_copy(deep=True)
@@ -139,8 +140,8 @@ def _piece(
     _clear(folder)
     folder.mkdir(parents=True)
     try:
-        outcome = _train_apart(config, folder, seconds, lambda share: progress(f"{spec.label}: training", 0.8 * share))
-        progress(f"{spec.label}: likelihood", 0.8)
+        outcome = _train_apart(config, folder, seconds, lambda share: report(0.8 * share, f"{spec.label}: training"))
+        report(0.8, f"{spec.label}: likelihood")
         found = {**_speed(folder / "run", config), **outcome, "curve": _curve(folder)}
         result = {**identity, "status": "measured", "reason": "", **found}
     except QvaeError as error:
