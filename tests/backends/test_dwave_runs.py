@@ -230,7 +230,7 @@ def test_a_repeat_that_was_billed_is_billed_in_the_replay(server, tmp_path, monk
     assert torch.equal(weights(first), weights(second))
 
 
-class Killed(BaseException):
+class Killed(KeyboardInterrupt):
     """Nobody expects it, as nobody does a kill."""
 
 
@@ -301,7 +301,7 @@ def test_generating_after_a_kill_leaves_the_recording_whole(server, tmp_path, mo
     recording = tmp_path / "recording.jsonl"
     config = qvae.load_config("digits", [*RUN, f"sampler.options.record={recording}"])
 
-    class Killed(BaseException):
+    class Killed(KeyboardInterrupt):
         pass
 
     def kill():
