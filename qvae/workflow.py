@@ -43,6 +43,7 @@ from qvae.runs.folder import (
 from qvae.runs.lock import writing
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_data, require_same_model
+from qvae.runs.states import shape_of
 from qvae.sampling.abilities import Metered
 from qvae.training.threads import threads_for
 from qvae.training.trainer import Trainer
@@ -140,14 +141,15 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
     """What a run goes on with, in the state of its checkpoint."""
     if not (path / CHECKPOINT).exists():
         raise RunError(f"{path} holds no {CHECKPOINT}: the run ended before its first checkpoint; leave --resume out.")
-    state = upgraded(load_checkpoint(path / CHECKPOINT), config.model.latent)
+    state = load_checkpoint(path / CHECKPOINT)
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
-    parts = assemble(path, config, progress, data, state.get("edges"))
+    shape, _, edges = shape_of(state, path / CHECKPOINT)
+    parts = assemble(path, config, progress, data, edges)
     if config.sampler != before.sampler:
         state["sampler"] = {}
     try:
-        require_same_data(parts.dataset, tuple(state.get("image_shape", ())), state.get("data"), path)
-        parts.trainer.load_state_dict(state)
+        require_same_data(parts.dataset, shape, state.get("data"), path)
+        parts.trainer.load_state_dict(upgraded(state, config.model.latent))
     except BaseException as error:
         parts.close(progress.warn)
         if not isinstance(error, KeyError | IndexError | AttributeError | RuntimeError | ValueError | TypeError):

@@ -183,8 +183,8 @@ def _call(sampler: LatentSampler, hamiltonian: IsingHamiltonian, chains: int) ->
     return moments, time.process_time() - cpu, time.perf_counter() - wall
 
 
-class _OutOfTime(BaseException):
-    """A candidate's share of the time is used up; no ``Exception``, which code that it interrupts may catch."""
+class _OutOfTime(KeyboardInterrupt):
+    """A candidate's share of the time is used up; an interrupt, which no code catches."""
 
 
 @contextmanager

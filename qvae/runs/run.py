@@ -212,14 +212,14 @@ def load_run(
     config.data.download = config.data.download and any(text.startswith("data.download") for text in overrides)
     if not (folder / MODEL).exists():
         raise RunError(f"{folder} holds no {MODEL}: the run ended before its first checkpoint; train it anew.")
-    state = upgraded(load_checkpoint(folder / MODEL), config.model.latent)
+    state = load_checkpoint(folder / MODEL)
     require_same_model(state.get("config"), config.model, folder / MODEL)
     shape, levels, edges = shape_of(state, folder / MODEL)
     require_sizes(config, math.prod(shape), levels)
     try:
         model = make_model(config.model, Statistics.blank(shape, levels), edges)
-        model.load_state_dict(state["model"])
-    except (KeyError, RuntimeError, TypeError, AttributeError, ConfigError) as error:
+        model.load_state_dict(upgraded(state, config.model.latent)["model"])
+    except (KeyError, IndexError, RuntimeError, ValueError, TypeError, AttributeError, ConfigError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({reason}).") from error
     broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]

@@ -22,7 +22,7 @@ def test_a_npy_file_is_split_once_and_for_all(tmp_path):
     assert dataset.train.shape == (18, 4, 6)
     assert dataset.test.shape == (2, 4, 6)
     assert dataset.train_labels is None
-    together = torch.cat([dataset.grey(dataset.train), dataset.grey(dataset.test)])
+    together = torch.cat([dataset.values(dataset.train), dataset.values(dataset.test)])
     assert np.allclose(np.sort(together.numpy(), 0), np.sort(GREY, 0), atol=2**-15)
     assert torch.equal(from_file(tmp_path / "a.npy").test, dataset.test)
 
@@ -32,7 +32,7 @@ def test_a_npz_file_with_parts_and_labels(names, tmp_path):
     arrays = (GREY[:15], GREY[15:], np.arange(15, dtype=np.uint8), np.arange(5))
     np.savez(tmp_path / "a.npz", **dict(zip(names.split(), arrays, strict=True)))
     dataset = from_file(tmp_path / "a.npz")
-    assert np.allclose(dataset.grey(dataset.test).numpy(), GREY[15:], atol=2**-15)
+    assert np.allclose(dataset.values(dataset.test).numpy(), GREY[15:], atol=2**-15)
     assert dataset.train_labels.tolist() == list(range(15))
     assert dataset.test_labels.dtype == torch.int64
 
@@ -41,8 +41,8 @@ def test_labels_follow_their_images_into_the_held_out_part(tmp_path):
     images = np.arange(20)[:, None, None] / 32 * np.ones((20, 2, 2))
     np.savez(tmp_path / "a.npz", train=images, train_labels=np.arange(20))
     dataset = from_file(tmp_path / "a.npz")
-    assert torch.equal(dataset.grey(dataset.train)[:, 0, 0] * 32, dataset.train_labels.float())
-    assert torch.equal(dataset.grey(dataset.test)[:, 0, 0] * 32, dataset.test_labels.float())
+    assert torch.equal(dataset.values(dataset.train)[:, 0, 0] * 32, dataset.train_labels.float())
+    assert torch.equal(dataset.values(dataset.test)[:, 0, 0] * 32, dataset.test_labels.float())
 
 
 def test_a_npz_file_with_one_array_of_any_name(tmp_path):
@@ -63,7 +63,7 @@ def test_a_npz_file_with_one_array_of_any_name(tmp_path):
 )
 def test_types_of_values(values, expected):
     dataset = dataset_from_arrays(np.tile(values, (10, 1)))
-    assert dataset.grey(dataset.train[0]).flatten().tolist() == pytest.approx(expected, abs=2**-15)
+    assert dataset.values(dataset.train[0]).flatten().tolist() == pytest.approx(expected, abs=2**-15)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_shapes_of_images(shape, image_shape):
     assert dataset.shape == image_shape
     assert dataset.mean().shape == image_shape
     pixels = array.transpose(0, 3, 1, 2) if shape == (10, 4, 6, 3) else array
-    assert np.allclose(dataset.grey(dataset.train).numpy(), pixels.reshape(10, *image_shape), atol=2**-15)
+    assert np.allclose(dataset.values(dataset.train).numpy(), pixels.reshape(10, *image_shape), atol=2**-15)
 
 
 def with_value(value, dtype=float):

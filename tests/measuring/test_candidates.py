@@ -66,7 +66,7 @@ class Lagging(LatentSampler):
     def _moments(self, hamiltonian, num_samples):
         now = find_truth(hamiltonian, 1.0).moments
         found, self.before = self.before or now, now
-        return Moments(found.spins, found.pairs)
+        return Moments(found.spins.to(hamiltonian.h), found.pairs.to(hamiltonian.h))
 
 
 def test_chains_that_lag_behind_a_moving_prior_are_biased(truth, made):
