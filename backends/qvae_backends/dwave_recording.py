@@ -47,7 +47,6 @@ class RecordingSolver:
 
     @property
     def source(self) -> str:
-        """That of the solver."""
         return self._solver.source
 
     def rewind(self, position: int, spent: float) -> None:
