@@ -234,7 +234,7 @@ class Killed(KeyboardInterrupt):
     """Nobody expects it, as nobody does a kill."""
 
 
-@pytest.mark.parametrize("after", [3, 12, 17])
+@pytest.mark.parametrize("after", [3, 17])
 @pytest.mark.parametrize("is_written", [False, True])
 def test_a_recording_with_a_budget_can_be_played_after_a_kill(server, tmp_path, monkeypatch, after, is_written):
     """What the kill has cost is spent in the replay, too: schedules follow the budget. The first epoch ends at call 6."""

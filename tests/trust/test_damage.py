@@ -23,8 +23,8 @@ from qvae.reporting.figures import loss_curves
 from qvae.reporting.report import evaluated, subtitle
 from qvae.reporting.tables import evaluation_tables, time_table
 
-quick = settings(max_examples=150, deadline=5000, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-few = settings(quick, max_examples=40)
+quick = settings(max_examples=60, deadline=5000, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(quick, max_examples=20)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([10**400, "9" * 5000]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
