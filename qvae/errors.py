@@ -54,13 +54,26 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"{hint}Allowed: {', '.join(names) if names else 'nothing here'}"
 
 
+def one_line(text: object) -> str:
+    """Anything's text as a part of a sentence: in one line, printable, without a full stop; empty where it has none.
+
+    >>> one_line("the queue\\n is full.")
+    'the queue is full'
+    """
+    try:
+        plain = str(text)
+    except Exception:
+        return ""  # of a third party: even this may fail
+    return " ".join("".join(part if part.isprintable() else " " for part in plain).split()).rstrip(".")
+
+
 def in_a_line(error: BaseException) -> str:
     """What any exception says, for the middle of a sentence.
 
     >>> in_a_line(ValueError("two\\nlines.")), in_a_line(KeyboardInterrupt())
     ('ValueError: two lines', 'KeyboardInterrupt')
     """
-    text = " ".join(str(error).split()).rstrip(".")
+    text = one_line(error)
     name = "" if isinstance(error, QvaeError) else type(error).__name__
     return ": ".join(part for part in (name, text) if part)
 

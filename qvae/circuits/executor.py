@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.paulis import PauliSum, basis_change, measured_together, pauli_sums, string_mean
-from qvae.errors import CircuitError, ExecutorError, QvaeError
+from qvae.errors import CircuitError, ExecutorError, QvaeError, in_a_line
 from qvae.seeding import Seeded
 
 
@@ -153,9 +153,7 @@ class Executor(ABC):
         except QvaeError:
             raise
         except Exception as error:
-            text = " ".join(str(error).split()).rstrip(".")
-            what = f"{type(error).__name__}: {text}" if text else type(error).__name__
-            raise ExecutorError(f"executor {self.label!r} failed with {what}.") from error
+            raise ExecutorError(f"executor {self.label!r} failed with {in_a_line(error)}.") from error
         if not isinstance(found, Tensor) or found.shape != shape or found.dtype != dtype:
             form = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
             raise ExecutorError(f"executor {self.label!r} returned {form}; it must be {dtype} of shape {shape}.")

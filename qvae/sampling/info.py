@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from qvae.errors import one_line
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -20,29 +22,6 @@ class Advice:
 
     kind: str
     text: str
-
-
-def one_line(text: object) -> str:
-    """Anything's text as a part of a sentence: in one line, printable, without a full stop; empty where it has none.
-
-    >>> one_line("the queue\\n is full.")
-    'the queue is full'
-    """
-    try:
-        plain = str(text)
-    except Exception:
-        return ""  # of a third party: even this may fail
-    return " ".join("".join(part if part.isprintable() else " " for part in plain).split()).rstrip(".")
-
-
-def told(error: BaseException) -> str:
-    """An error that isn't ours, for a sentence: its class and what it says.
-
-    >>> told(KeyError("qubits"))
-    "KeyError: 'qubits'"
-    """
-    text = one_line(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @dataclass(eq=False)

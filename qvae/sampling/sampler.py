@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from qvae.errors import CapabilityError, QvaeError, SamplerError
+from qvae.errors import CapabilityError, QvaeError, SamplerError, in_a_line, one_line
 from qvae.ising.block_gibbs import sparse_matrix
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.info import Advice, SampleInfo, one_line, told
+from qvae.sampling.info import Advice, SampleInfo
 from qvae.sampling.registered import capable_samplers
 from qvae.seeding import Seeded
 
@@ -81,7 +81,7 @@ class _Result:
         try:
             return [Advice(one_line(part.kind), one_line(part.text)) for part in self.advise(self.info)]
         except (Exception, SystemExit) as error:  # a third party's words aren't worth a run
-            return [Advice("advice", f"what the sampler says about trouble failed with {told(error)}")]
+            return [Advice("advice", f"what the sampler says about trouble failed with {in_a_line(error)}")]
 
 
 class Samples(_Result):
@@ -269,8 +269,8 @@ class LatentSampler(ABC):
         except (SamplerError, KeyboardInterrupt):
             raise
         except BaseException as error:  # sys.exit() among them
-            what = f": {one_line(error)}" if isinstance(error, QvaeError) else f" with {told(error)}"
-            raise SamplerError(f"sampler {self.label!r} failed{what}.") from error
+            joined = ": " if isinstance(error, QvaeError) else " with "
+            raise SamplerError(f"sampler {self.label!r} failed{joined}{in_a_line(error)}.") from error
         if fault is not None:
             raise SamplerError(f"sampler {self.label!r} returned no {noun}: {fault}.")
         return found
