@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 if _TYPE_CHECKING:
     from qvae.circuits.circuit import Circuit
     from qvae.circuits.executor import Executor
+    from qvae.circuits.layer import CircuitLayer
     from qvae.circuits.registry import list_executors, load_executor
     from qvae.config.load import load_config
     from qvae.config.schema import Config
@@ -41,6 +42,7 @@ _HOMES = {
     "BudgetExhausted": "qvae.errors",
     "Capabilities": "qvae.sampling.sampler",
     "Circuit": "qvae.circuits.circuit",
+    "CircuitLayer": "qvae.circuits.layer",
     "Config": "qvae.config.schema",
     "Executor": "qvae.circuits.executor",
     "Graph": "qvae.ising.graphs",
@@ -77,6 +79,7 @@ __all__ = [
     "BudgetExhausted",
     "Capabilities",
     "Circuit",
+    "CircuitLayer",
     "Config",
     "Executor",
     "Graph",

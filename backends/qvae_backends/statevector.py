@@ -31,9 +31,13 @@ class StatevectorExecutor(SeededExecutor):
         zero = values.new_zeros(len(values))
         return torch.stack([sum((weight * means[label] for label, weight in terms), zero) for terms in observables], dim=1)
 
+    def _probabilities(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
+        rows = values if weights is None else torch.cat([values, weights.to(values).expand(len(values), -1)], dim=1)
+        return final_states(circuit, rows).flatten(1).abs().square()
+
     @torch.no_grad()
     def _sample(self, circuit: Circuit, values: Tensor, shots: int) -> Tensor:
-        probabilities = final_states(circuit, values).flatten(1).abs().double().square()
+        probabilities = self._probabilities(circuit, values, None).double()
         drawn = torch.multinomial(probabilities, shots, replacement=True, generator=self.generator(values.device))
         return (drawn.unsqueeze(-1) >> torch.arange(circuit.num_qubits, device=values.device) & 1).to(torch.int8)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -66,6 +66,7 @@ class Circuit:
         num_qubits: n, 1 or more.
         gates: in their order.
         num_parameters: P; gates need not follow all of them.
+        num_inputs: I; the first I parameters are data, which differ from row to row, and the others weights.
 
     Raises:
         CircuitError: a gate is unknown, or its qubits, angles or parameters are not those it needs.
@@ -78,10 +79,13 @@ class Circuit:
     num_qubits: int
     gates: Sequence[Gate]
     num_parameters: int = 0
+    num_inputs: int = 0
 
     def __post_init__(self) -> None:
         if self.num_qubits < 1:
             raise CircuitError(f"the circuit has {self.num_qubits} qubits; it needs 1 or more.")
+        if not 0 <= self.num_inputs <= self.num_parameters:
+            raise CircuitError(f"num_inputs is {self.num_inputs}; it must be in 0..{self.num_parameters}, the parameters.")
         gates = []
         for name, qubits, angles in self.gates:
             numbers = (angle if isinstance(angle, Affine) else float(angle) for angle in angles)
@@ -107,9 +111,14 @@ class Circuit:
                     "counted from 0; set num_parameters."
                 )
 
+    @property
+    def num_weights(self) -> int:
+        """Parameters that are no inputs."""
+        return self.num_parameters - self.num_inputs
+
     def then(self, gates: Iterable[Gate]) -> Circuit:
         """This circuit with more gates at its end."""
-        return Circuit(self.num_qubits, (*self.gates, *gates), self.num_parameters)
+        return replace(self, gates=(*self.gates, *gates))
 
     def to_qiskit(self) -> QuantumCircuit:
         """The same circuit for Qiskit, without measurements; parameter i is element i of a ``ParameterVector``, theta."""
@@ -126,16 +135,35 @@ class Circuit:
         return circuit
 
     @classmethod
-    def from_qiskit(cls, circuit: QuantumCircuit) -> Circuit:
-        """A Qiskit circuit, whose parameters are numbered as in ``circuit.parameters``.
+    def from_qiskit(
+        cls,
+        circuit: QuantumCircuit,
+        inputs: Iterable[Parameter] | None = None,
+        weights: Iterable[Parameter] | None = None,
+    ) -> Circuit:
+        """A Qiskit circuit; barriers and global phases are dropped, and gates outside the table replaced by their definitions.
 
-        Barriers and global phases are dropped, and gates that are not in the table are replaced by their definitions.
+        Args:
+            circuit: of unitary gates.
+            inputs: parameters that are data, in the order of the columns; a ``ParameterVector`` is such a sequence.
+            weights: the others, in their order; without both, all parameters, as in ``circuit.parameters``.
 
         Raises:
-            CircuitError: an operation is no unitary gate, as a measurement, or an angle is not linear in one parameter.
+            CircuitError: an operation is no unitary gate, as a measurement; an angle is not linear in one parameter; or a
+                parameter of the circuit is neither input nor weight, or named twice.
         """
-        numbers = {parameter: index for index, parameter in enumerate(circuit.parameters)}
-        return cls(circuit.num_qubits, tuple(_gates(circuit, range(circuit.num_qubits), numbers)), len(numbers))
+        data = list(inputs or ())
+        rest = [parameter for parameter in circuit.parameters if parameter not in data] if weights is None else list(weights)
+        numbers = {parameter: index for index, parameter in enumerate([*data, *rest])}
+        if len(numbers) < len(data) + len(rest):
+            raise CircuitError("a parameter is named twice among inputs and weights; name each once.")
+        unbound = [parameter.name for parameter in circuit.parameters if parameter not in numbers]
+        if unbound:
+            raise CircuitError(
+                f"the circuit's parameter {unbound[0]} is neither among inputs nor weights; add it, or assign it a number."
+            )
+        gates = tuple(_gates(circuit, range(circuit.num_qubits), numbers))
+        return cls(circuit.num_qubits, gates, len(numbers), len(data))
 
 
 def _expression(angle: float | Affine, theta: Any) -> Any:

@@ -59,13 +59,16 @@ class Executor(ABC):
     shots: int = 1024
     """Measurements in each basis that expectations need."""
 
-    def expectations(self, circuit: Circuit, values: Tensor, observables: Sequence[Any]) -> Tensor:
-        """<psi(values)| O |psi(values)> for every row of values and every observable.
+    def expectations(
+        self, circuit: Circuit, values: Tensor, observables: Sequence[Any], weights: Tensor | None = None
+    ) -> Tensor:
+        """<psi| O |psi> for every row of values and every observable.
 
         Args:
             circuit: of P parameters.
-            values: of the parameters, float32 or float64, (B, P).
+            values: of the parameters, float32 or float64, (B, P), or of the first ones where there are weights.
             observables: K sums of Pauli strings: lists of pairs as ("ZI", 0.5), or Qiskit's ``SparsePauliOp``.
+            weights: of the last W parameters, the same in all rows, (W,); knowing that they are makes some executors fast.
 
         Returns:
             (B, K), in the dtype and on the device of ``values``.
@@ -74,24 +77,22 @@ class Executor(ABC):
             CircuitError: values or observables are not of this circuit.
             ExecutorError: the circuit is too large, gradients are wanted that the executor hasn't, or it failed.
         """
-        self._check(circuit, values)
+        self._check(circuit, values, weights)
         sums = pauli_sums(observables, circuit.num_qubits)
-        if values.requires_grad and torch.is_grad_enabled() and not self.capabilities.differentiable:
-            raise ExecutorError(
-                f"executor {self.label!r} gives no gradients in values; call it under torch.no_grad(), "
-                "or take a differentiable one, as statevector."
-            )
+        self._refuse_gradients(values, weights)
         if len(values) == 0:
             return values.new_zeros(0, len(sums))
-        return self._asked(self._expectations, (circuit, values, sums), (len(values), len(sums)), values.dtype)
+        arguments = (circuit, values, weights, sums)
+        return self._asked(self._weighted_expectations, arguments, (len(values), len(sums)), values.dtype)
 
-    def sample(self, circuit: Circuit, values: Tensor, shots: int) -> Tensor:
+    def sample(self, circuit: Circuit, values: Tensor, shots: int, weights: Tensor | None = None) -> Tensor:
         """Bits of all qubits, measured ``shots`` times for every row of values.
 
         Args:
             circuit: of P parameters.
-            values: of the parameters, float32 or float64, (B, P).
+            values: of the parameters, as in :meth:`expectations`.
             shots: 1 or more.
+            weights: of the last parameters, as in :meth:`expectations`.
 
         Returns:
             0 or 1, int8, (B, shots, num_qubits), on the device of ``values``; column q is qubit q.
@@ -100,20 +101,50 @@ class Executor(ABC):
             CircuitError: values are not of this circuit.
             ExecutorError: the circuit is too large, or the executor failed.
         """
-        self._check(circuit, values)
+        self._check(circuit, values, weights)
         if shots < 1:
             raise ExecutorError(f"shots is {shots}; it must be 1 or more.")
         if len(values) == 0:
             return values.new_zeros(0, shots, circuit.num_qubits, dtype=torch.int8)
         shape = (len(values), shots, circuit.num_qubits)
-        return self._asked(self._sample, (circuit, values.detach(), shots), shape, torch.int8)
+        return self._asked(self._sample, (circuit, _joined(values, weights).detach(), shots), shape, torch.int8)
+
+    def probabilities(self, circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Of all basis states, exact: (B, 2**n) in the dtype of ``values``; entry b is that of the bits of b, little-endian.
+
+        Args:
+            circuit: of P parameters.
+            values: of the parameters, as in :meth:`expectations`.
+            weights: of the last parameters, as in :meth:`expectations`.
+
+        Raises:
+            CircuitError: values are not of this circuit.
+            ExecutorError: the executor measures shots and knows no probabilities, or as :meth:`expectations`.
+        """
+        self._check(circuit, values, weights)
+        if not self.capabilities.exact:
+            raise ExecutorError(f"executor {self.label!r} knows no exact probabilities; take one that does, as statevector.")
+        self._refuse_gradients(values, weights)
+        return self._asked(
+            self._probabilities, (circuit, values, weights), (len(values), 2**circuit.num_qubits), values.dtype
+        )
 
     @abstractmethod
     def _sample(self, circuit: Circuit, values: Tensor, shots: int) -> Tensor:
         """What :meth:`sample` returns; ``values`` have one row or more and no gradients."""
 
+    def _weighted_expectations(
+        self, circuit: Circuit, values: Tensor, weights: Tensor | None, observables: list[PauliSum]
+    ) -> Tensor:
+        """What :meth:`expectations` returns; for executors that gain from knowing which parameters all rows share."""
+        return self._expectations(circuit, _joined(values, weights), observables)
+
+    def _probabilities(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
+        """What :meth:`probabilities` returns, of an exact executor."""
+        raise NotImplementedError
+
     def _expectations(self, circuit: Circuit, values: Tensor, observables: list[PauliSum]) -> Tensor:
-        """What :meth:`expectations` returns: here from ``shots`` samples in each of a few bases."""
+        """What :meth:`expectations` returns for all parameters (B, P): here from ``shots`` samples in each of a few bases."""
         groups = measured_together(label for terms in observables for label, _ in terms)
         means = {}
         for basis, labels in groups.items():
@@ -159,7 +190,15 @@ class Executor(ABC):
             raise ExecutorError(f"executor {self.label!r} returned {form}; it must be {dtype} of shape {shape}.")
         return found
 
-    def _check(self, circuit: Circuit, values: Tensor) -> None:
+    def _refuse_gradients(self, values: Tensor, weights: Tensor | None) -> None:
+        wanted = values.requires_grad or (weights is not None and weights.requires_grad)
+        if wanted and torch.is_grad_enabled() and not self.capabilities.differentiable:
+            raise ExecutorError(
+                f"executor {self.label!r} gives no gradients in values; call it under torch.no_grad(), "
+                "or take a differentiable one, as statevector."
+            )
+
+    def _check(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> None:
         """Refuse what can't be run before anything is spent."""
         if not isinstance(circuit, Circuit):
             raise CircuitError(f"the circuit is a {type(circuit).__name__}; make a Circuit of it, as by Circuit.from_qiskit.")
@@ -167,14 +206,22 @@ class Executor(ABC):
         if reason is not None:
             remedy = "take fewer, or another executor"
             raise ExecutorError(f"executor {self.label!r} can't run {circuit.num_qubits} qubits: {reason}; {remedy}.")
-        if not isinstance(values, Tensor) or values.dtype not in (torch.float32, torch.float64):
-            kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
-            raise CircuitError(f"values must be a tensor of float32 or float64, but are {kind}.")
-        if values.ndim != 2 or values.shape[1] != circuit.num_parameters:
+        for name, given in (("values", values), ("weights", weights)):
+            if given is not None and not (isinstance(given, Tensor) and given.dtype in (torch.float32, torch.float64)):
+                kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
+                raise CircuitError(f"{name} must be a tensor of float32 or float64, but are {kind}.")
+        if weights is not None and (weights.ndim != 1 or len(weights) > circuit.num_parameters):
+            shape = tuple(weights.shape)
+            raise CircuitError(f"weights have shape {shape}; they must be ({circuit.num_weights},), the same for all rows.")
+        columns = circuit.num_parameters - (0 if weights is None else len(weights))
+        if values.ndim != 2 or values.shape[1] != columns:
             shape = tuple(values.shape)
-            raise CircuitError(
-                f"values have shape {shape}; they must be (batch, {circuit.num_parameters}), a column for each parameter."
-            )
+            raise CircuitError(f"values have shape {shape}; they must be (batch, {columns}), a column for each parameter.")
+
+
+def _joined(values: Tensor, weights: Tensor | None) -> Tensor:
+    """All parameters of every row, (B, P)."""
+    return values if weights is None else torch.cat([values, weights.to(values).expand(len(values), -1)], dim=1)
 
 
 class SeededExecutor(Seeded, Executor):
