@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from qvae.circuits.drawing import Symbol, affine_text, angle_text, gate_symbol, in_columns, text_drawing
 from qvae.circuits.gates import GATES, gate_matrix
 from qvae.errors import CircuitError, nearest
 
@@ -56,7 +57,7 @@ class Gate(NamedTuple):
         return gate_matrix(self.name, angles, like=values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Circuit:
     """Gates on qubits in |0>, the first acts first; qubit q is bit q of a basis state (little-endian, as in Qiskit).
 
@@ -119,6 +120,35 @@ class Circuit:
     def then(self, gates: Iterable[Gate]) -> Circuit:
         """This circuit with more gates at its end."""
         return replace(self, gates=(*self.gates, *gates))
+
+    def draw(self, width: int = 100) -> str:
+        """The circuit as text in lines of so many letters; x0, x1, ... are inputs, and w0, w1, ... weights.
+
+        >>> layer = [Gate("ry", (0,), (Affine(0),)), Gate("h", (1,)), Gate("crz", (1, 0), (Affine(1),))]
+        >>> print(Circuit(2, layer, num_parameters=2, num_inputs=1).draw())
+        q0: ──RY(x0)───RZ(w0)──
+                          │
+        q1: ─────H────────●────
+        """
+        return text_drawing(self.num_qubits, self.columns(), width)
+
+    def columns(self) -> list[list[Symbol]]:
+        """The gates as they are drawn, those that stand below each other together."""
+        return in_columns(
+            gate_symbol(gate.name, gate.qubits, [self._angle_text(angle) for angle in gate.angles]) for gate in self.gates
+        )
+
+    def _angle_text(self, angle: float | Affine) -> str:
+        if not isinstance(angle, Affine):
+            return angle_text(angle)
+        is_input = angle.index < self.num_inputs
+        name = f"x{angle.index}" if is_input else f"w{angle.index - self.num_inputs}"
+        return affine_text(name, angle.scale, angle.offset)
+
+    def __repr__(self) -> str:
+        """Sizes; :meth:`draw` shows the gates."""
+        sizes = f"{self.num_qubits} qubits, {len(self.gates)} gates, {self.num_inputs} inputs, {self.num_weights} weights"
+        return f"<Circuit: {sizes}>"
 
     def to_qiskit(self) -> QuantumCircuit:
         """The same circuit for Qiskit, without measurements; parameter i is element i of a ``ParameterVector``, theta."""
