@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -9,7 +11,7 @@ from qvae.circuits.circuit import Circuit
 from qvae.circuits.drawing import Symbol, column_widths, in_blocks
 
 _LETTER, _WIRE = 0.085, 0.36  # inches
-_LINE = {"color": "black", "linewidth": 0.8, "zorder": 1}
+_LINE: dict[str, Any] = {"color": "black", "linewidth": 0.8, "zorder": 1}
 
 
 def circuit_figure(circuit: Circuit, width: int = 120) -> Figure:
