@@ -125,9 +125,12 @@ def resume(
         trainer = parts.trainer
         if trainer.is_finished and (path / EVALUATION).exists():
             parts.close(progress.warn)
+            longer = "for more epochs: --set training.epochs=NUMBER"
+            if trainer.stopping.has_ended:
+                longer = "for more patience: --set training.early_stopping=NUMBER (null: to the end)"
             progress.say(
                 f"{from_here(path)} is finished, at step {trainer.step} of {trainer.total_steps}; for a longer training ask "
-                "for more epochs: --set training.epochs=NUMBER"
+                f"{longer}"
             )
             return _with_report(load_run(path, data=data, trust=trust), progress)
         keep_metrics_until(path, trainer.step)

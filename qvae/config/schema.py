@@ -258,6 +258,9 @@ class TrainingConfig(Section):
     batch_size: Annotated[int, Field(ge=2)] = 256
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """part of the training set that is held out, to see overfitting; the test set is never looked at"""
+    early_stopping: Positive | None = None
+    """end after so many looks (40 a run, or every 2000 steps) that find held-out rows no better, with the weights of the best;
+    looks count after kl_warmup. None trains to the end and keeps its last weights"""
     seed: Seed = 0
     device: str = "auto"
     """auto | cpu | cuda | cuda:N"""
@@ -291,6 +294,14 @@ class TrainingConfig(Section):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
             raise ValueError("it must be auto, cpu, cuda or cuda:N with the number of a device")
         return device
+
+    @model_validator(mode="after")
+    def _rows_are_held_out_to_stop_by(self) -> TrainingConfig:
+        if self.early_stopping is not None and not self.validation:
+            raise ValueError(
+                f"early_stopping is {self.early_stopping}, but no rows are held out to stop by; set validation, as to 0.1"
+            )
+        return self
 
 
 class EvaluationConfig(Section):
@@ -345,4 +356,10 @@ class Config(Section):
             )
         if exact and self.model.posterior.levels > 1:
             raise ValueError(f"model.posterior.levels is {self.model.posterior.levels}; training.prior_gradient: exact takes 1")
+        gamma = self.model.latent.gamma
+        if self.training.early_stopping is not None and not exact and (any(gamma) if isinstance(gamma, list) else gamma):
+            raise ValueError(
+                f"training.early_stopping is {self.training.early_stopping}, but with model.latent.gamma above 0 the "
+                "surrogate isn't known; set training.prior_gradient to exact (10 spins at most), or early_stopping to null"
+            )
         return self

@@ -118,6 +118,7 @@ class FrechetDistance:
         stderr: standard error over the images of both sets (jackknife), not over trained models or classifiers; None
             where it isn't estimated.
         bias: the jackknife's estimate of how much of ``value`` is due to the finite sets; None where it isn't estimated.
+        num_features: on which it is measured; a covariance of no more images than that has not full rank. None: not known.
     """
 
     value: float
@@ -125,6 +126,7 @@ class FrechetDistance:
     num_reference: int
     stderr: float | None = None
     bias: float | None = None
+    num_features: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -200,7 +202,7 @@ def _jackknife(a: list[FeatureStatistics], b: list[FeatureStatistics]) -> Freche
     value = frechet_distance(all_a, all_b)
     sizes = all_a.count, all_b.count
     if min(sizes) < 3:
-        return FrechetDistance(value, *sizes)
+        return FrechetDistance(value, *sizes, num_features=len(all_a.mean))
     variance = bias = 0.0
     for leaving in (
         [frechet_distance(part, all_b) for part in _without_each(a)],
@@ -209,7 +211,7 @@ def _jackknife(a: list[FeatureStatistics], b: list[FeatureStatistics]) -> Freche
         distances = torch.tensor(leaving, dtype=torch.float64)
         variance += (len(leaving) - 1) * float(distances.var(correction=0))
         bias += (len(leaving) - 1) * float(distances.mean() - value)
-    return FrechetDistance(value, *sizes, stderr=math.sqrt(variance), bias=bias)
+    return FrechetDistance(value, *sizes, stderr=math.sqrt(variance), bias=bias, num_features=len(all_a.mean))
 
 
 def _without_each(groups: list[FeatureStatistics]) -> Iterator[FeatureStatistics]:

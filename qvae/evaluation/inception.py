@@ -17,6 +17,7 @@ from qvae.evaluation.frechet import Batches, FrechetDistance, in_batches
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+_FEATURES = 2048
 _AT_ONCE = 32  # images of 299x299 pixels: about 1 GB
 
 
@@ -60,7 +61,7 @@ def inception_table(
     _check_inception_file(path)
     metric_class = _import_inception()
     with _tensors_only():
-        metric = metric_class(feature=2048, feature_extractor_weights_path=str(path), reset_real_features=False)
+        metric = metric_class(feature=_FEATURES, feature_extractor_weights_path=str(path), reset_real_features=False)
     metric = metric.to(device)
 
     def update(images: Batches, name: str, real: bool) -> int:
@@ -77,7 +78,7 @@ def inception_table(
     table = {}
     for name, images in sets.items():
         count = update(images, name, real=False)
-        table[name] = FrechetDistance(float(metric.compute()), count, num_reference)
+        table[name] = FrechetDistance(float(metric.compute()), count, num_reference, num_features=_FEATURES)
         metric.reset()
     return table
 

@@ -85,8 +85,8 @@ def frechet_tables(found: Mapping[str, Any]) -> list[Table]:
         tables.append(Table(("no Frechet distance on classifier features",), [(frechet["reason"],)]))
     if "inception" in frechet:
         inception = [(name, f"{row['value']:.2f}", str(row["num_images"])) for name, row in frechet["inception"].items()]
-        note = "Frechet inception distance on 2,048 features, by torchmetrics."
-        tables.append(Table(("images", "FID", "number"), inception, note))
+        notes = ["Frechet inception distance on 2,048 features, by torchmetrics.", *_few_images(frechet["inception"])]
+        tables.append(Table(("images", "FID", "number"), inception, " ".join(notes)))
     elif "distances" in frechet:
         note = "No FID: give the Inception weights as a file with --set evaluation.inception_weights=PATH."
         tables[-1].note = f"{tables[-1].note} {note}"
@@ -106,7 +106,20 @@ def _classifier_table(frechet: Mapping[str, Any]) -> Table:
         f"{reference} test images. It is no FID and can only be compared under the same classifier; ± is over images, and "
         "of each distance so much is due to the finite sets."
     )
+    note = " ".join([note, *_few_images(frechet["distances"])])
     return Table(("images", "Frechet distance", "of it, finite sets", "number"), rows, note)
+
+
+def _few_images(distances: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence where a set has so few images that its covariance has no full rank."""
+    row = next(iter(distances.values()))
+    fewest, features = min(row["num_reference"], *(row["num_images"] for row in distances.values())), row.get("num_features")
+    if features is None or fewest > features:
+        return []
+    return [
+        f"Of {fewest:,} images the covariance of {features:,} features hasn't full rank: such distances are too large, and can "
+        "be compared only among sets of the same sizes."
+    ]
 
 
 def latent_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table]:

@@ -45,6 +45,7 @@ class Distance(Record):
     num_reference: Count
     stderr: float | None
     bias: float | None
+    num_features: Count | None = None
 
 
 class Classifier(Record):

@@ -29,11 +29,11 @@ class WeightAverage:
         get_ema_multi_avg_fn(min(self._decay, step / (step + 10)))(self.values, self._parameters, step)
 
     @torch.no_grad()
-    def averaged(self, model: nn.Module) -> nn.Module:
-        """A copy of the model with averaged weights."""
+    def averaged(self, model: nn.Module, values: list[Tensor] | None = None) -> nn.Module:
+        """A copy of the model with averaged weights, or with ``values`` that they once had."""
         model = copy.deepcopy(model)
         named = dict(model.named_parameters())
-        for name, value in zip(self._names, self.values, strict=True):
+        for name, value in zip(self._names, self.values if values is None else values, strict=True):
             named[name].copy_(value)
         return model
 

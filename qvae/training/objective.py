@@ -79,7 +79,10 @@ class Objective(ABC):
         return {}
 
     def validate(self, rows: Tensor, found: Mapping[str, float], clock: Clock) -> dict[str, float]:
-        """Figures of stored rows (N, D) that training never sees, beside what a look has ``found``; changes nothing."""
+        """Figures of stored rows (N, D) that training never sees, beside what a look has ``found``; changes nothing.
+
+        Early stopping goes by ``held_out`` among them, the lower the better.
+        """
         return {}
 
     def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:

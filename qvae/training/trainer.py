@@ -15,6 +15,7 @@ from qvae.data.dataset import Dataset, epoch_permutation
 from qvae.errors import BudgetExhausted, QvaeError, in_a_line
 from qvae.progress import Report
 from qvae.training.averaging import WeightAverage
+from qvae.training.early_stopping import EarlyStopping
 from qvae.training.interrupts import interrupts_deferred
 from qvae.training.metrics import Metrics
 from qvae.training.objective import Clock, Objective
@@ -23,6 +24,7 @@ from qvae.training.random_state import global_random_state, restore_global_rando
 _SETTLING_ROWS = 4096  # enough that batch-norm statistics add less noise to the likelihood than the test set has
 _NO_EPOCH = 2**40  # whose order chooses the rows that are held out: that of no epoch, however long a run goes on
 _LOOKS = 8  # in a short run, where they cost about 3 %
+_LOOKS_TO_STOP = 40  # where it may end early at any of them, about 15 %
 _STEPS_BETWEEN_LOOKS = 2000  # in a long one, where they cost less than 1 %
 _MOST_ON_DEVICE = 2**31  # bytes of data
 _REPORT_SECONDS = 0.1  # between two reports to the display
@@ -99,6 +101,7 @@ class Trainer:
         self.total_steps = config.epochs * self.steps_per_epoch
         self.step, self.seconds = 0, 0.0
         self.average = WeightAverage(objective.parameters(), config.average_decay)
+        self.stopping = EarlyStopping(config.early_stopping, config.kl_warmup)
         self._resumed_at = self._saved_at = self._reported_at = 0.0
         self._budget_is_spent = False
 
@@ -137,6 +140,8 @@ class Trainer:
                         raise BrokenPipeError if self._reader_has_left else KeyboardInterrupt
                     if verdict.ends:
                         break
+        if self.stopping.words:
+            self.metrics.warn("early stopping", self.stopping.words)
         self.metrics.flush()
         self._save()
 
@@ -196,9 +201,11 @@ class Trainer:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the epochs, the seconds or a sampler's budget are used up."""
+        """Whether the epochs, the seconds or a sampler's budget are used up, or more of them wouldn't help."""
         limit = self.config.max_seconds
-        return self._budget_is_spent or self.step >= self.total_steps or (limit is not None and self.seconds >= limit)
+        if self._budget_is_spent or self.stopping.has_ended:
+            return True
+        return self.step >= self.total_steps or (limit is not None and self.seconds >= limit)
 
     @property
     def progress(self) -> float:
@@ -215,7 +222,8 @@ class Trainer:
 
     @property
     def _look_interval(self) -> int:
-        return max(1, min(_STEPS_BETWEEN_LOOKS, self.total_steps // _LOOKS))
+        looks = _LOOKS if self.config.early_stopping is None else _LOOKS_TO_STOP
+        return max(1, min(_STEPS_BETWEEN_LOOKS, self.total_steps // looks))
 
     @property
     def num_looks(self) -> int:
@@ -224,7 +232,6 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         clock = self.clock
-        observed = self.observer is not None and (self.is_finished or self.observer.is_due(clock.epoch))
         looks = self.step // self._look_interval
         before = max(0, self.step - self.steps_per_epoch) // self._look_interval
         # Not where an observer looks: a look moves the chains, and the film must not change the training.
@@ -232,6 +239,9 @@ class Trainer:
         found = (self._guarded(lambda: self.objective.look(clock)) if due else None) or {}
         if found and len(self.held_out):
             found |= self.objective.validate(self.held_out.to(self.objective.device), found, clock)
+        if "held_out" in found:
+            self.stopping.look(found["held_out"], self.average.values, clock)
+        observed = self.observer is not None and (self.is_finished or self.observer.is_due(clock.epoch))
         loss = self.metrics.end_epoch(self.objective, self.clock, self.seconds, found)
         if observed and self.observer is not None:
             if self.is_finished:
@@ -250,8 +260,11 @@ class Trainer:
     # Weights for evaluation -------------------------------------------------------------------------------------------
 
     def averaged_model(self) -> nn.Module:
-        """A copy of the model for evaluation: averaged weights, and what the objective does to make them fit for use."""
-        model = self.average.averaged(self.model)
+        """A copy of the model for evaluation: averaged weights, and what the objective does to make them fit for use.
+
+        With early stopping they are those of the best look, once there was one.
+        """
+        model = self.average.averaged(self.model, self.stopping.weights)
         # Any order but that of the file, where classes may stand together.
         chosen = epoch_permutation(len(self.rows), 0, 0)[:_SETTLING_ROWS].to(self.rows.device)
         rows = self.rows.index_select(0, chosen).to(self.objective.device)
@@ -280,6 +293,7 @@ class Trainer:
             "seconds": self.seconds,
             **self.objective.state_dict(),
             "average": list(self.average.values),
+            "early_stopping": self.stopping.state_dict(),
             "global_random": global_random_state(),
             "monitor": self.metrics.state_dict(),
             "observer": self.observer.state_dict() if self.observer is not None else {},
@@ -290,6 +304,7 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
         self.objective.load_state_dict(state)
         self.average.load(state["average"])
+        self.stopping.load_state_dict(state.get("early_stopping", {}), self.average.values)
         restore_global_random_state(state["global_random"])
         self.metrics.load_state_dict(state["monitor"])
         if self.observer is not None:

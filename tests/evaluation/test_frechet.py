@@ -152,7 +152,8 @@ def test_table_of_few_images():
     pair = torch.tensor([[0.0], [2.0]])
     found = frechet_table(as_features, torch.tensor([[3.0], [7.0]]), {"pair": pair})["pair"]
     assert found.value == pytest.approx(18)
-    assert found.to_dict() == {"value": found.value, "num_images": 2, "num_reference": 2, "stderr": None, "bias": None}
+    sizes = {"num_images": 2, "num_reference": 2, "num_features": 1}
+    assert found.to_dict() == sizes | {"value": found.value, "stderr": None, "bias": None}
     three = frechet_table(as_features, rows(3, 2), {"three": rows(3, 2, 1)})["three"]
     assert math.isfinite(three.stderr)
     for images in (pair[:1], pair[:0], []):

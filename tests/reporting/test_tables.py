@@ -55,6 +55,18 @@ def test_what_was_not_found_says_why():
     assert table.rows == [("it has no labels.",)]
 
 
+def test_fewer_images_than_features_are_told():
+    classifier = {"weights": "abc", "test_accuracy": None}
+    row = {"value": 1.0, "stderr": 0.1, "bias": 0.2, "num_features": 84}
+    told = "covariance of 84 features hasn't full rank"
+    for images, reference, is_told in [(85, 1000, False), (84, 1000, True), (1000, 40, True)]:
+        sets = {"samples": row | {"num_images": images, "num_reference": reference}}
+        (table,) = frechet_tables({"frechet": {"distances": sets, "classifier": classifier}})
+        assert (told in table.note) == is_told
+    (table,) = frechet_tables({"frechet": {"inception": {"samples": row | {"num_images": 9, "num_reference": 99}}}})
+    assert "Of 9 images" in table.note
+
+
 def test_all_tables_are_rectangular():
     for table in evaluation_tables(OLD):
         assert {len(row) for row in table.rows} == {len(table.header)}

@@ -119,7 +119,8 @@ class SamplerWatch:
             self._warn(
                 "overfitting",
                 f"the surrogate of held-out rows has risen from {self._best_held_out:.2f} to {surrogate:.2f} nats "
-                f"(epoch {epoch}): the model begins to learn its training rows by heart; take fewer training.epochs",
+                f"(epoch {epoch}): the model begins to learn its training rows by heart; take fewer training.epochs, or "
+                "training.early_stopping",
             )
 
     def _check_temperature(self, beta: float, error: float, epoch: int) -> None:
