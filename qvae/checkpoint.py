@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from qvae.errors import RunError
-from qvae.files import atomic_write_bytes
+from qvae.files import atomic_write_bytes, read_plain
 from qvae.memory import require_memory
 
 _FORMAT = "qvae-checkpoint"
@@ -72,7 +72,7 @@ _REMEDY = "restore it from a copy, or train anew"
 def _read(path: Path) -> bytes:
     try:
         require_memory(path.stat().st_size if path.exists() else 0, f"reading {path}", _REMEDY)
-        return path.read_bytes()
+        return read_plain(path)
     except FileNotFoundError:
         raise RunError(f"there is no checkpoint {path}; check the path of the run, or train anew.") from None
     except IsADirectoryError:

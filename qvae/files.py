@@ -1,17 +1,23 @@
-"""Files written whole or not at all: a kill at any moment leaves the old file or the new one."""
+"""Files of ours: written whole or not at all, so that a kill leaves the old file or the new one; and links not followed."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
 import secrets
+import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from qvae.errors import RunError
+from qvae.locks import take
 
-_ABANDONED_SECONDS = 60.0  # a temporary file of that age is of a process that was killed
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+_NEW_SECONDS = 1.0  # a temporary file may be made, and not held yet
+_ABANDONED_SECONDS = 60.0  # one of that age is of a process that was killed, where files can't be held
 
 
 def from_user(path: str | Path) -> Path:
@@ -42,6 +48,8 @@ def atomic_write_bytes(path: str | Path, data: bytes, sync: bool = True) -> None
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
         with open(_opened_new(temporary), "wb") as file:
+            with contextlib.suppress(OSError):
+                take(file.fileno())  # which tells those who clear up that somebody is writing
             file.write(data)
             file.flush()
             if sync:
@@ -77,11 +85,85 @@ def reserve(path: Path) -> bool:
 
 
 def clear_abandoned(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder."""
-    for file in folder.glob(".*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - file.lstat().st_mtime > _ABANDONED_SECONDS:
-                file.unlink()
+    """Remove the temporary files that killed processes left in a folder, and in the folders there."""
+    for place in (folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())):
+        for file in place.glob(".*.part"):
+            with contextlib.suppress(OSError):
+                age = time.time() - file.lstat().st_mtime
+                if _TEMPORARY.fullmatch(file.name) and age > _NEW_SECONDS and _is_abandoned(file, age):
+                    file.unlink()
+
+
+def _is_abandoned(file: Path, age: float) -> bool:
+    descriptor = opened_plain(file, os.O_RDWR)
+    try:
+        return take(descriptor)
+    except OSError:
+        return age > _ABANDONED_SECONDS
+    finally:
+        os.close(descriptor)
+
+
+# Links ----------------------------------------------------------------------------------------------------------------
+
+
+def require_plain(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Raise unless all in a folder are files and folders: what a link leads to would be read, shown or overwritten.
+
+    Args:
+        folder: it may be a link itself, as its user named it, and needn't be there.
+        names: in it, to look at these alone, and what is below them.
+
+    Raises:
+        RunError: something is a link, a pipe or a device.
+    """
+    for name in names if names is not None else os.listdir(folder) if folder.is_dir() else ():
+        _require_plain(os.path.join(folder, name))
+        for above, folders, files in os.walk(os.path.join(folder, name)):
+            for entry in (*folders, *files):
+                _require_plain(os.path.join(above, entry))
+
+
+def _require_plain(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # gone meanwhile, as temporary files are
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            what = "a link" if stat.S_ISLNK(mode) else "no file, but a device or pipe"
+            raise RunError(f"{path} is {what}; such a folder holds its files themselves: remove it, or put a copy there.")
+
+
+def opened_plain(file: Path, flags: int = os.O_RDONLY) -> int:
+    """The descriptor of a file of ours, be it a stranger's: no link is followed, and no pipe waited for.
+
+    Raises:
+        OSError: it can't be opened, or is a link, a folder, a pipe or a device.
+    """
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if os.path.islink(file):  # also where the system can't be told not to follow
+        raise OSError(errno.ELOOP, "it is a link, which isn't followed", str(file))
+    descriptor = os.open(file, flags, 0o666)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(file))
+    raise OSError(errno.EINVAL, "it is no file, but a device or pipe", str(file))
+
+
+def read_plain(file: Path, most: int = -1) -> bytes:
+    """The bytes of a file of ours, no more than ``most``; raises as :func:`opened_plain` does."""
+    with open(opened_plain(file), "rb") as stream:
+        return stream.read(most)
+
+
+def append_text(file: Path, text: str) -> None:
+    """Add to a file of ours, which is made if it isn't there; raises as :func:`opened_plain` does."""
+    with open(opened_plain(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+# Parts of the above ---------------------------------------------------------------------------------------------------
 
 
 def _opened_new(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def require_memory(num_bytes: float, what: str, remedy: str, error: type[QvaeErr
 @cache
 def total_memory() -> int:
     """Bytes of memory that this process may have: the machine's, or its control group's, if that is less."""
+    if not hasattr(os, "sysconf"):  # Windows, which doesn't kill for it
+        return sys.maxsize
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8"))

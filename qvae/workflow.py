@@ -20,7 +20,7 @@ from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig
 from qvae.errors import ConfigError, RunError, in_a_line
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
-from qvae.files import atomic_write_text, from_here, from_user
+from qvae.files import atomic_write_text, from_here, from_user, require_plain
 from qvae.progress import Progress, Sturdy, is_interactive
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
@@ -220,6 +220,7 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progr
         return PriorSamples(run.prior_spins(count), run.samples_warning)
 
     with writing(run.path):
+        require_plain(run.path)
         found = evaluate_model(run.model, run.dataset, settings or run.config.evaluation, draw, Sturdy.around(progress))
         _write_evaluation(run, found.to_dict())
         return found
@@ -233,6 +234,7 @@ def report(run: Run, progress: Progress | None = None) -> Path:
     """
     progress = Sturdy.around(progress)
     with writing(run.path):
+        require_plain(run.path)
         found = evaluated(run)
         started = time.perf_counter()
         with progress.work("drawing pictures") as tell:

@@ -157,7 +157,7 @@ def test_no_permission_to_read(tmp_path, monkeypatch):
     def refuse(*args):  # a file's mode would not stop root
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    monkeypatch.setattr("qvae.files.os.open", refuse)
     with pytest.raises(RunError, match="can't be read: Permission denied"):
         load_checkpoint(tmp_path / "c")
 

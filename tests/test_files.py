@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from qvae.errors import RunError
-from qvae.files import atomic_write_bytes, atomic_write_text, clear_abandoned, from_here, from_user, reserve
+from qvae.files import (
+    append_text,
+    atomic_write_bytes,
+    atomic_write_text,
+    clear_abandoned,
+    from_here,
+    from_user,
+    read_plain,
+    reserve,
+)
+from qvae.locks import take
 
 
 def test_writes_and_replaces(tmp_path):
@@ -110,11 +120,55 @@ def test_each_write_has_a_temporary_file_of_its_own(tmp_path, monkeypatch):
 
 
 def test_what_killed_writes_left_is_cleared_but_not_what_is_being_written(tmp_path):
-    for name, age in ((".a.json.0f.part", 1000), (".b.json.1e.part", 0), ("mine.part", 1000)):
+    kept = [f".b.json.{'1' * 12}.part", f".c.json.{'2' * 12}.part", ".mine.part", "mine.part"]
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    for name in (f".a.json.{'0' * 12}.part", f"figures/.a.png.{'0' * 12}.part", *kept):
         (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    clear_abandoned(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".b.json.1e.part", "mine.part"]
+        if name != kept[0]:
+            os.utime(tmp_path / name, (time.time() - 10,) * 2)
+    with open(tmp_path / kept[1], "r+b") as file:
+        assert take(file.fileno())
+        clear_abandoned(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [*kept[:3], "figures", "link", "mine.part"]
+    assert not os.listdir(tmp_path / "figures")
+
+
+def test_a_write_holds_its_temporary_file(tmp_path, monkeypatch):
+    """So that it isn't cleared, however long it takes."""
+
+    def clear(descriptor):
+        os.utime(descriptor, (time.time() - 10,) * 2)
+        clear_abandoned(tmp_path)
+
+    monkeypatch.setattr("qvae.files.os.fsync", clear)
+    monkeypatch.setattr("qvae.files._sync_folder", lambda folder: None)
+    atomic_write_text(tmp_path / "a.json", "x")
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_no_link_is_read_or_added_to_and_no_pipe_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "made")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", "dangling"):
+        for work in (read_plain, lambda file: append_text(file, "more")):
+            with pytest.raises(OSError):
+                work(tmp_path / name)
+    with monkeypatch.context() as patch:
+        patch.setattr("qvae.files.os.path.islink", lambda file: False)  # as if it had come to be a moment later
+        with pytest.raises(OSError):
+            read_plain(tmp_path / "link")
+    monkeypatch.delattr("os.O_NOFOLLOW")
+    with pytest.raises(OSError, match="it is a link"):
+        read_plain(tmp_path / "link")
+    with pytest.raises(IsADirectoryError):
+        read_plain(tmp_path)
+    append_text(tmp_path / "mine", ", too")
+    assert read_plain(tmp_path / "mine") == b"mine, too"
+    assert read_plain(tmp_path / "mine", 4) == b"mine"
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_place_is_reserved_once(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qvae.errors import SamplerError
-from qvae.files import atomic_write_text
+from qvae.files import append_text, atomic_write_text
 from qvae.sampling.metering import Fault, nanoseconds
 from qvae_backends.dwave_solver import Answer, Solver, Submission
 
@@ -89,8 +89,7 @@ class RecordingSolver:
 
     def _write(self, row: dict[str, Any]) -> None:
         try:
-            with open(self._file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_text(self._file, json.dumps(row) + "\n")
         except OSError as error:
             raise SamplerError(f"the recording {self._file} can't be written: {error.strerror}.") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qvae.errors import RunError
-from qvae.files import atomic_write_bytes, from_user, reserve
+from qvae.files import atomic_write_bytes, from_user, require_plain, reserve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,6 @@ def new_files(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Pat
 
 def _places(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
     from qvae.runs.folder import FIGURES
-    from qvae.runs.lock import refuse_links
 
     if out is not None and not from_user(out).is_dir():
         file = from_user(out)
@@ -52,7 +51,7 @@ def _places(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]
         yield arrays, arrays.with_suffix(".png")
         return
     if out is None:
-        refuse_links(run.path)
+        require_plain(run.path)
     folder, pictures = (from_user(out),) * 2 if out is not None else (run.path, run.path / FIGURES)
     for number in itertools.count(1):
         numbered = name if number == 1 else f"{name}-{number}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import zipfile
@@ -25,8 +26,8 @@ def require_file(path: Path) -> None:
         raise DataError(f"{path} is no file, but a device or pipe; name a file.")
 
 
-def opened_image(file: Path) -> Image.Image:
-    """A PNG, JPEG or GIF, decoded.
+def opened_image(file: Path, content: bytes | None = None) -> Image.Image:
+    """A PNG, JPEG or GIF, decoded; of one that was read already, the ``content``.
 
     Raises:
         DataError: it is none, is damaged, or would be too large.
@@ -34,7 +35,7 @@ def opened_image(file: Path) -> Image.Image:
     require_file(file)
     try:
         # Of the other formats some are read by other programs, and none is wanted.
-        image = Image.open(file, formats=("PNG", "JPEG", "GIF"))
+        image = Image.open(file if content is None else io.BytesIO(content), formats=("PNG", "JPEG", "GIF"))
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise DataError(f"{file} has {width:,} x {height:,} pixels, more than {MOST_PIXELS:,}; make it smaller.")

@@ -82,7 +82,7 @@ def _read_shipped(key: str, dataset: Dataset) -> FeatureClassifier | None:
 def _read(path: Path, key: str, dataset: Dataset, source: Literal["shipped", "cached"]) -> FeatureClassifier | None:
     """The classifier in a file; None if there is no file, or if it is damaged or of another data set."""
     try:
-        state = load_checkpoint(path)
+        state = load_checkpoint(path.resolve())  # installed packages may be links
     except RunError:
         return None
     if state.get("key") != key:

@@ -16,9 +16,9 @@ import torch
 import qvae
 from qvae.config.schema import BackendSpec
 from qvae.errors import CapabilityError
-from qvae.files import atomic_write_text
+from qvae.files import atomic_write_text, read_plain
 from qvae.measuring.accuracy import finite_or_none
-from qvae.measuring.folder import PIECES, RESULTS, benchmark_folder
+from qvae.measuring.folder import PIECES, RESULTS, TRUTH, benchmark_folder
 from qvae.measuring.machine import environment
 from qvae.measuring.problems import Problem
 from qvae.measuring.samplers import measure_sampler
@@ -105,7 +105,7 @@ def run_benchmark(
             truth = cached_truth(
                 hamiltonian,
                 problem.fingerprint,
-                folder / "truth",
+                folder / TRUTH,
                 reference_seconds,
                 seed,
                 lambda share, label=problem.spec: advance(f"{label}: truth", share),  # type: ignore[misc]
@@ -163,7 +163,7 @@ def _piece(
     digest = hashlib.sha256(json.dumps([problem.fingerprint, spec.label], sort_keys=True).encode()).hexdigest()[:16]
     file = folder / f"{digest}.json"
     with contextlib.suppress(OSError, ValueError):
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = json.loads(read_plain(file))
         if kept["key"] == key and kept["result"]["status"] != "failed":
             return kept["result"]
     result = {**identity, **_outcome(problem, spec, truth, settings, progress)}

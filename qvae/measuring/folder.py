@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qvae.errors import RunError
-from qvae.files import from_user
+from qvae.files import from_user, read_plain, require_plain
 from qvae.runs.lock import writing
 
 RESULTS = "results.json"
 PIECES = "pieces"
+TRUTH = "truth"
+TRAININGS = "trainings"
 _REPLACED = (RESULTS, "report.html", "figures")
 
 
@@ -21,7 +23,8 @@ def benchmark_folder(out: Path) -> Iterator[Path]:
     """The folder, absolute, made if it isn't there, and held while the block measures.
 
     Raises:
-        RunError: it can't be made, another process writes there, or it holds somebody else's files under names of ours.
+        RunError: it can't be made, another process writes there, or it holds links, or somebody else's
+            files, under names of ours.
     """
     folder = from_user(out)
     try:
@@ -29,6 +32,7 @@ def benchmark_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise RunError(f"the folder {out} can't be made: {error.strerror}; choose another --out.") from error
     with writing(folder):
+        require_plain(folder, (*_REPLACED, PIECES, TRUTH, TRAININGS))
         there = [name for name in _REPLACED if (folder / name).exists()]
         if there and not _is_of_a_benchmark(folder):
             raise RunError(f"{out} holds a {there[0]} that is not of a benchmark; choose another --out.")
@@ -38,7 +42,7 @@ def benchmark_folder(out: Path) -> Iterator[Path]:
 
 def _is_of_a_benchmark(folder: Path) -> bool:
     try:
-        found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        found = json.loads(read_plain(folder / RESULTS))
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and {"schema", "qvae", "settings"} <= set(found)

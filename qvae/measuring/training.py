@@ -26,9 +26,9 @@ from qvae.config.schema import BackendSpec, Config
 from qvae.errors import QvaeError, RunError
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
 from qvae.evaluation.rows import evaluation_rows
-from qvae.files import atomic_write_text
+from qvae.files import atomic_write_text, read_plain
 from qvae.measuring.figures import time_split, training_curves
-from qvae.measuring.folder import PIECES, RESULTS, benchmark_folder
+from qvae.measuring.folder import PIECES, RESULTS, TRAININGS, benchmark_folder
 from qvae.measuring.machine import environment
 from qvae.progress import Report
 from qvae.reporting.figures import save_figure
@@ -133,10 +133,10 @@ def _piece(
     name = re.sub(r"[^\w.=-]+", "_", spec.label)
     file = out / PIECES / f"{name}.json"
     with contextlib.suppress(OSError, ValueError):
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = json.loads(read_plain(file))
         if kept["key"] == key and kept["result"]["status"] != "failed":
             return kept["result"]
-    folder = out / "trainings" / name
+    folder = out / TRAININGS / name
     _clear(folder)
     folder.mkdir(parents=True)
     try:
@@ -178,7 +178,7 @@ def _train_apart(config: Config, folder: Path, seconds: float, progress: Callabl
     file = folder / _OUTCOME
     if not file.exists():
         raise RunError(f"the process that trained ended with code {process.exitcode}")
-    outcome = json.loads(file.read_text(encoding="utf-8"))
+    outcome = json.loads(read_plain(file))
     if "error" in outcome:
         raise RunError(outcome["error"])
     return outcome

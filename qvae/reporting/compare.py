@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from qvae.config.schema import Config
-from qvae.data.opened import opened_image
 from qvae.files import atomic_write_text
 from qvae.reporting.figures import save_figure, side_by_side
-from qvae.reporting.page import Picture, Section, Table, render_page
+from qvae.reporting.page import Picture, Section, Table, opened_picture, render_page
 from qvae.reporting.pictures import drawings
 from qvae.reporting.report import evaluated, row_noun, subtitle
 from qvae.reporting.tables import data_preparation, likelihood_name, with_error
@@ -149,5 +148,5 @@ def _picture_file(run: Run, name: str) -> Path | None:
 
 
 def _read_picture(file: Path) -> np.ndarray:
-    with opened_image(file) as picture:
+    with opened_picture(file) as picture:
         return np.asarray(picture.convert("RGB"))

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
 from qvae.data.opened import opened_image
+from qvae.runs.records import file_bytes
 
 _WIDE = 1400  # pixels; narrower pictures stand two to a row
 _KINDS = {".png": "image/png", ".gif": "image/gif"}
@@ -45,13 +48,22 @@ class Picture:
     @property
     def uri(self) -> str:
         """The image itself, as a data URI."""
-        return f"data:{_KINDS[self.file.suffix]};base64,{base64.b64encode(self.file.read_bytes()).decode()}"
+        return f"data:{_KINDS[self.file.suffix]};base64,{base64.b64encode(file_bytes(self.file)).decode()}"
 
     @property
     def is_wide(self) -> bool:
         """Whether it needs the whole width of the page."""
-        with opened_image(self.file) as image:
+        with opened_picture(self.file) as image:
             return image.width > _WIDE
+
+
+def opened_picture(file: Path) -> Image.Image:
+    """A picture of a run, decoded.
+
+    Raises:
+        RunError, DataError: it can't be read, or is too large to be one.
+    """
+    return opened_image(file, file_bytes(file))
 
 
 @dataclass

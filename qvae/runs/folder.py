@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +13,7 @@ from typing import Any
 from qvae.config.load import dump_config, load_config
 from qvae.config.schema import Config
 from qvae.errors import QvaeError, RunError
-from qvae.files import atomic_write_text, from_here, from_user
+from qvae.files import atomic_write_text, from_here, from_user, require_plain
 from qvae.runs.lock import LOCK, writing
 from qvae.runs.records import Epoch, file_bytes, parse_record
 from qvae.trust import remember, remembered
@@ -82,7 +80,7 @@ def _require_free(folder: Path) -> None:
     here = from_here(folder)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{here} is a file, so no run can be written there; choose another --out.")
-    _require_plain(folder)
+    require_plain(folder)
     if (folder / CHECKPOINT).exists() or (folder / MODEL).exists():
         raise RunError(f"{here} already holds a run; add --resume to continue it, or choose another --out.")
     if folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()) and not _was_begun(folder):
@@ -92,9 +90,9 @@ def _require_free(folder: Path) -> None:
 def _was_begun(folder: Path) -> bool:
     """Whether a folder is that of a run which ended before its first checkpoint: both files are there as a run writes them."""
     try:
-        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        environment = json.loads(file_bytes(folder / ENVIRONMENT))
         file = folder / CONFIG
-        is_ours = not file.exists() or file.read_text(encoding="utf-8") == dump_config(load_config(file))
+        is_ours = not file.exists() or file_bytes(file).decode() == dump_config(load_config(file))
     except (OSError, ValueError, QvaeError):
         return False
     return is_ours and isinstance(environment, dict) and "qvae" in environment
@@ -119,21 +117,8 @@ def existing_run(path: str | Path) -> Path:
         raise RunError(f"there is no folder {path}; `qvae train` prints where its run folder is.")
     if not (folder / CONFIG).is_file():
         raise RunError(f"{path} is not a run folder: it holds no {CONFIG}; `qvae train` prints where its run folder is.")
-    _require_plain(folder)
+    require_plain(folder)
     return folder
-
-
-def _require_plain(folder: Path) -> None:
-    """Raise unless all in a folder are files and folders: what a link leads to would be read, shown or overwritten."""
-    for above, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            mode = os.lstat(os.path.join(above, name)).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                what = "a link" if stat.S_ISLNK(mode) else "no file, but a device or pipe"
-                raise RunError(
-                    f"{os.path.join(above, name)} is {what}; a run folder holds its files themselves: remove it, or put a "
-                    "copy in its place."
-                )
 
 
 def run_config(folder: Path, overrides: Iterable[str] = (), trust: Iterable[str] = ()) -> Config:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qvae.errors import RunError
+from qvae.files import read_plain
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
@@ -169,12 +170,12 @@ def file_bytes(file: Path) -> bytes:
         RunError: it can't be read, or is larger than such a file can be.
     """
     try:
-        size = file.stat().st_size
-        if size > _MOST_BYTES:
-            raise RunError(f"{file} holds {size / 1e6:,.0f} MB, which is more than such a file can be; remove it.")
-        return file.read_bytes()
+        content = read_plain(file, _MOST_BYTES + 1)
     except OSError as error:
         raise RunError(f"{file} can't be read: {error.strerror or error}.") from None
+    if len(content) > _MOST_BYTES:
+        raise RunError(f"{file} holds more than {_MOST_BYTES / 1e6:,.0f} MB, as no such file does; remove it.")
+    return content
 
 
 def _first_fault(error: ValueError) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from qvae.errors import BudgetExhausted, RunError
-from qvae.files import atomic_write_text
+from qvae.errors import BudgetExhausted
+from qvae.files import atomic_write_text, read_plain
+from qvae.locks import held
 
 T = TypeVar("T")
 
@@ -184,7 +184,7 @@ class Meter:
     def _book(self, seconds: float, is_new: bool = False) -> None:
         """Add to what was spent, here and in the run folder; what ``is_new`` must be covered."""
         folder = self._folder if self._folder is not None and self._folder.is_dir() else None
-        with contextlib.nullcontext() if folder is None else _locked(folder, self.ledger):
+        with contextlib.nullcontext() if folder is None else held(folder / f".{self.ledger}.lock", wait=True):
             found = self._books()
             self.seconds = float(found.get("qpu_seconds", self.seconds))
             if is_new:
@@ -219,26 +219,6 @@ def _is_amount(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Alone with a file of the run folder, among processes too where the system has such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    file = folder / f".{name}.lock"
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise RunError(f"{file} can't be opened: {error.strerror}; remove it, or allow writing to its folder.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def write_json(file: Path, content: dict[str, Any], sync: bool = False) -> None:
     """Whole or not at all; unlike checkpoints it isn't waited for until the disk has it, unless ``sync`` says so.
 
@@ -251,7 +231,7 @@ def write_json(file: Path, content: dict[str, Any], sync: bool = False) -> None:
 def read_json(file: Path) -> dict[str, Any]:
     """A file that a sampler wrote into a run folder; empty where there is none, or it was damaged."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_plain(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

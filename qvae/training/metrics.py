@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qvae.errors import QvaeError
+from qvae.files import append_text
 from qvae.progress import Progress
 from qvae.training.objective import Clock, Objective
 
@@ -89,8 +90,7 @@ class Metrics:
 
     def _write(self, row: Mapping[str, float | None]) -> None:
         if self._file is not None:
-            with open(self._file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_text(self._file, json.dumps(row) + "\n")
         if self._writer_class is not None:
             self._writer = self._writer or self._writer_class(self._tensorboard)
             for key, value in row.items():

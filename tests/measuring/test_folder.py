@@ -56,10 +56,11 @@ def test_runs_in_the_folder_are_left_alone(small_run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["results.json", "report.html", "figures"])
 def test_files_of_somebody_else_are_not_replaced(tmp_path, name, monkeypatch):
     nothing_trains(monkeypatch)
+    (tmp_path / "mine").symlink_to(tmp_path)  # which a benchmark doesn't touch
     (tmp_path / name).write_text("[]")
     with pytest.raises(RunError, match=f"holds a {name} that is not of a benchmark"):
         benchmark_training(load_config("digits"), [BackendSpec(name="gibbs")], 1.0, tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["mine", name])
 
 
 def test_a_folder_of_a_benchmark_goes_on_and_has_one_writer(tmp_path, monkeypatch):

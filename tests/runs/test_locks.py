@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 import qvae
-from qvae import workflow
+from qvae import locks, workflow
 from qvae.config.load import dump_config
 from qvae.errors import RunError
-from qvae.runs import lock
 from qvae.runs.folder import latest_run, new_folder
 from qvae.runs.lock import LOCK, writing
 
@@ -75,9 +74,9 @@ def test_another_thread_is_another_writer(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="has other locks")
 def test_where_the_system_has_no_locks_the_file_is_one(tmp_path, monkeypatch, holder):
     def refuse(*arguments):
-        raise OSError(lock._NO_SUCH_LOCKS[0], "no locks available")
+        raise OSError(locks._NO_SUCH_LOCKS[0], "no locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with pytest.raises(RunError, match=f"process {holder.pid} on"), writing(tmp_path):
         pass
     holder.kill()
