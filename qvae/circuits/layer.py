@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import Executor
+from qvae.circuits.gradients import GradientEstimator, estimated_expectations, gradient_estimator
 from qvae.circuits.paulis import pauli_sums
 from qvae.circuits.registry import load_executor
 from qvae.errors import CircuitError
@@ -26,12 +27,14 @@ class CircuitLayer(nn.Module):
         circuit: whose first ``num_inputs`` parameters are x, and the others w.
         observables: K sums of Pauli strings; None is <Z> of each qubit, from qubit 0.
         executor: what runs it; None is ``statevector``.
+        gradient: ``parameter-shift``, ``spsa``, or an estimator made with options; None is the executor's own gradient, and
+            the parameter-shift rule where it has none.
 
     Attributes:
         weight: (W,), radians, uniform in 0..2 pi at the start (torch's global generator).
 
     Raises:
-        CircuitError: an observable isn't of this circuit.
+        CircuitError: an observable isn't of this circuit, or no gradient has this name.
         ExecutorError: the executor takes fewer qubits.
 
     >>> from qvae.circuits.circuit import Affine, Circuit, Gate
@@ -41,11 +44,20 @@ class CircuitLayer(nn.Module):
     torch.Size([5, 1])
     """
 
-    def __init__(self, circuit: Circuit, observables: Sequence[Any] | None = None, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        circuit: Circuit,
+        observables: Sequence[Any] | None = None,
+        executor: Executor | None = None,
+        gradient: str | GradientEstimator | None = None,
+    ) -> None:
         super().__init__()
         self.circuit = circuit
         self.observables = pauli_sums(_each_z(circuit.num_qubits) if observables is None else observables, circuit.num_qubits)
         self.executor = load_executor("statevector") if executor is None else executor
+        if gradient is None and not self.executor.capabilities.differentiable:
+            gradient = "parameter-shift"
+        self.gradient = None if gradient is None else gradient_estimator(gradient)
         self.weight = nn.Parameter(2 * torch.pi * torch.rand(circuit.num_weights))
 
     @classmethod
@@ -56,6 +68,7 @@ class CircuitLayer(nn.Module):
         weights: Iterable[Parameter],
         observables: Sequence[Any] | None = None,
         executor: Executor | None = None,
+        gradient: str | GradientEstimator | None = None,
     ) -> CircuitLayer:
         """The layer of a Qiskit circuit.
 
@@ -65,11 +78,12 @@ class CircuitLayer(nn.Module):
             weights: the others, in the order of ``weight``.
             observables: K, as ``SparsePauliOp``; None is <Z> of each qubit.
             executor: what runs it; None is ``statevector``.
+            gradient: as of the class.
 
         Raises:
             CircuitError: as :meth:`Circuit.from_qiskit`, or an observable isn't of this circuit.
         """
-        return cls(Circuit.from_qiskit(circuit, inputs, weights), observables, executor)
+        return cls(Circuit.from_qiskit(circuit, inputs, weights), observables, executor, gradient)
 
     def forward(self, x: Tensor) -> Tensor:
         """Expectations (B, K) at inputs x (B, I), in the dtype of the weights.
@@ -78,7 +92,10 @@ class CircuitLayer(nn.Module):
             CircuitError: x isn't of this circuit.
             ExecutorError: the executor failed.
         """
-        return self.executor.expectations(self.circuit, self._inputs(x), self.observables, self.weight)
+        values = self._inputs(x)
+        if self.gradient is None:
+            return self.executor.expectations(self.circuit, values, self.observables, self.weight)
+        return estimated_expectations(self.executor, self.gradient, self.circuit, values, self.observables, self.weight)
 
     @torch.no_grad()
     def sample(self, x: Tensor, shots: int) -> Tensor:
