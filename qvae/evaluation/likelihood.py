@@ -21,6 +21,7 @@ from qvae.models.qvae import QVAE
 
 _GAP_DRAWS = 200  # at half a minute for 256 spins; their spread is then a few percent of the gap
 _FEW_BATCHES = 50  # of which two, for a measurement, would be a sizeable part
+_UNCERTAIN = 0.1  # nats in log p(z) of some latent, from which on a user is told
 _ROWS = 4096  # latents decoded at once: their pixels stay in the cache of a small machine
 
 
@@ -193,4 +194,10 @@ def prior_log_partition(hamiltonian: IsingHamiltonian, chains: int, temperatures
         steps = max(2, temperatures // 4)
         return path_integral_log_partition(hamiltonian, chains=chains, temperatures=steps, seed=seed)
     exact = exact_distribution(hamiltonian)
-    return LogPartition(exact.log_z, exact.error, exact.method, {})
+    details = {}
+    if exact.rare_error > _UNCERTAIN:
+        details["warning"] = (
+            f"log p(z) of the rarest latents may be off by {exact.rare_error:.2g} nats: fields and couplings are too strong "
+            "for the exact method at this number of spins"
+        )
+    return LogPartition(exact.log_z, exact.error, exact.method, details)

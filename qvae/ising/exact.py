@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,8 @@ MAX_QUANTUM_SPINS = 14
 
 _TROTTER_SLICES = (4, 8, 12, 16, 24, 32, 48, 64)
 _TROTTER_ERROR = 1e-6  # at which no finer product is taken
-_SMALLEST = 1e-290  # what is left of a float64 below this has lost digits
+_RARE_ERROR = 1e-3  # of log p of any state, at which neither
+_RANGE = 600.0  # nats that a float64 holds, with room for products
 _FACTOR_SPINS = 5  # matrices of 2^5 states: larger ones cost more arithmetic, smaller ones more passes over memory
 
 
@@ -39,6 +41,7 @@ class ExactDistribution:
         transverse: <sigma^x_i>, (n,).
         error: estimated, of ``probabilities`` in total variation and of ``log_z``, whichever is larger; 0 where there is none
             but rounding. It is of the whole: a rare state may be off by more than this share of itself.
+        rare_error: estimated, of ``log_probabilities`` of the state that is worst off; infinite where one may be lost.
     """
 
     graph: Graph
@@ -47,6 +50,7 @@ class ExactDistribution:
     method: str
     transverse: Tensor
     error: float = 0.0
+    rare_error: float = 0.0
 
     @cached_property
     def probabilities(self) -> Tensor:
@@ -86,7 +90,8 @@ def exact_distribution(hamiltonian: IsingHamiltonian) -> ExactDistribution:
     Without a transverse field by enumeration. With one by :func:`~qvae.ising.exponential.log_exponential` up to
     ``MAX_EXPONENTIAL_SPINS`` spins, which gives the rarest states to as many digits as the likely ones, and beyond by
     second-order Trotter products on all basis states, extrapolated to infinitely many slices until two extrapolations in a row
-    are closer than 1e-6 in total variation and log Z; ``error`` is their distance.
+    are closer than 1e-6 in total variation and log Z, and than 1e-3 in log p of every state; ``error`` and ``rare_error`` are
+    their distances. In fields of tens of k_B T 64 slices may not be enough for the rarest states.
 
     Raises:
         ValueError: there are more than ``MAX_ENUMERATION_SPINS`` spins, or more than ``MAX_QUANTUM_SPINS`` with a
@@ -184,16 +189,19 @@ def _extrapolated(hamiltonian: IsingHamiltonian, energies: Tensor) -> ExactDistr
     for count in range(1, len(_TROTTER_SLICES) + 1):
         slices = _TROTTER_SLICES[:count]
         weight, moments = _trotter(energies - lowest, hamiltonian.gamma, slices[-1])
-        weights.append(weight.clamp(min=_SMALLEST).log())
-        transverse.append(moments / weight.sum())
-        before, log_p = log_p, _richardson(slices, weights).where(weight > _SMALLEST, weights[-1])
-        error = _distance(log_p, before)
+        weights.append(weight)
+        transverse.append(moments / torch.logsumexp(weight, 0).exp())
+        before, log_p = log_p, _richardson(slices, weights)
+        log_p = log_p.where(log_p.isfinite(), weight)
+        error, rare_error = _distance(log_p, before), _largest_step(log_p, before)
         # The expansion in 1/P has not begun yet while a slice still sees energies far above 1.
         has_begun = local_field <= 2 * slices[-1]
-        if count > 2 and has_begun and error < _TROTTER_ERROR:
+        if count > 2 and has_begun and error < _TROTTER_ERROR and rare_error < _RARE_ERROR:
             break
     if not has_begun:
-        error = max(error, _distance(log_p, weights[-1]))
+        error, rare_error = max(error, _distance(log_p, weight)), max(rare_error, _largest_step(log_p, weight))
+    if _loses_paths(energies - lowest, hamiltonian.gamma):
+        rare_error = math.inf
     log_z = torch.logsumexp(log_p, 0)
     return ExactDistribution(
         hamiltonian.graph,
@@ -202,34 +210,48 @@ def _extrapolated(hamiltonian: IsingHamiltonian, energies: Tensor) -> ExactDistr
         f"Trotter products of {slices[0]} to {slices[-1]} slices on 2^{hamiltonian.num_spins} states, extrapolated",
         _richardson(slices, transverse),
         error,
+        rare_error,
     )
 
 
 def _trotter(energies: Tensor, gamma: Tensor, slices: int) -> tuple[Tensor, Tensor]:
-    """<z|S^P|z>, (2**n,), and Tr S^P sigma^x_i, (n,), of S = exp(-E/2P) exp(sum_i gamma_i (sigma^x_i - 1) / P) exp(-E/2P).
+    """log <z|S^P|z>, (2**n,), and Tr S^P sigma^x_i, (n,), of S = exp(-E/2P) exp(sum_i gamma_i (sigma^x_i - 1) / P) exp(-E/2P).
 
     S is symmetric: the first is the squared length of S^(P/2)|z>, and so a sum of positive terms. Basis states z are the
-    columns of a matrix, as many at a time as a processor's cache holds.
+    columns of a matrix, as many at a time as a processor's cache holds. Where energies are far apart each column is divided by
+    its largest entry after every step, so that rare states keep their digits; -inf is one that even a step of loses.
     """
     size, n = len(energies), len(gamma)
     columns = min(size, max(1, (2**19 if energies.device.type == "cpu" else 2**25) // size))
     whole = torch.exp(-energies / slices).unsqueeze(1)
     half = whole.sqrt()
+    is_wide = float(energies.max()) > _RANGE
     cuts = [*range(0, n, _FACTOR_SPINS), n]
     factors = [_rotation(gamma[low:high] / slices) for low, high in itertools.pairwise(cuts)]
-    weights, transverse = torch.empty_like(energies), torch.zeros_like(gamma)
+    log_weights, transverse = torch.empty_like(energies), torch.zeros_like(gamma)
     for first in range(0, size, columns):
         here = torch.arange(first, first + columns, device=energies.device)
         psi = energies.new_zeros(size, columns)
         psi[here, here - first] = half[here, 0]
+        log_scale = energies.new_zeros(columns)
         for step in range(slices // 2):
             for low, factor in zip(cuts, factors, strict=False):
                 # Rows are numbers of states: the bits of the spins low, low + 1, ... are an axis of their own.
                 psi = torch.matmul(factor, psi.view(-1, len(factor), 2**low * columns)).view(size, columns)
             psi *= whole if step < slices // 2 - 1 else half
-        weights[here] = psi.square().sum(0)
-        transverse += _transverse(psi).sum(1)
-    return weights, transverse
+            if is_wide:
+                largest = psi.amax(0).clamp(min=1e-300)
+                psi /= largest
+                log_scale += largest.log()
+        log_weights[here] = psi.square().sum(0).log() + 2 * log_scale
+        transverse += (_transverse(psi) * torch.exp(2 * log_scale)).sum(1)
+    return log_weights, transverse
+
+
+def _loses_paths(energies: Tensor, gamma: Tensor) -> bool:
+    """Whether a state that is reached by tiny fields alone may count for more than what a float64 holds of it."""
+    flips = (gamma[gamma > 0] / _TROTTER_SLICES[-1]).clamp(max=1).log().sum()
+    return float(energies.max()) > 2 * _RANGE and float(flips) < -_RANGE
 
 
 def _rotation(angles: Tensor) -> Tensor:
@@ -252,6 +274,11 @@ def _richardson(slices: Sequence[int], values: Sequence[Tensor]) -> Tensor:
                 weight *= a**2 / (a**2 - b**2)
         total += weight * value
     return total
+
+
+def _largest_step(log_p: Tensor, log_q: Tensor) -> float:
+    """Between the log p of any state; infinite where there is none."""
+    return float((log_p - log_q).abs().nan_to_num(math.inf).max())
 
 
 def _distance(log_p: Tensor, log_q: Tensor) -> float:

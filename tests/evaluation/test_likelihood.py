@@ -9,6 +9,7 @@ from support import model_of
 from qvae.config.schema import ModelConfig
 from qvae.evaluation import likelihood
 from qvae.evaluation.likelihood import evaluate_likelihood, expected_seconds, prior_log_partition
+from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.qvae import QVAE
 
 BITS = 6
@@ -146,3 +147,10 @@ def test_the_time_of_a_likelihood_is_that_of_its_first_batch_times_the_batches(m
     assert expected_seconds(model, images, log_z, 4096 // 2) == 2.0 * 100 / 2
     assert expected_seconds(model, images, log_z, 4096 // 50) == 0.0
     assert evaluate_likelihood(model, images, log_z, 4096 // 2) == before
+
+
+def test_rare_latents_of_which_the_exact_method_knows_little_are_told(monkeypatch):
+    monkeypatch.setattr("qvae.ising.exact.MAX_EXPONENTIAL_SPINS", 0)
+    strong = IsingHamiltonian([200.0, 200.0], [], [], 0.01)
+    assert "rarest latents may be off by" in prior_log_partition(strong, 10, 10, 0).details["warning"]
+    assert prior_log_partition(IsingHamiltonian([2.0, 2.0], [], [], 0.01), 10, 10, 0).details == {}

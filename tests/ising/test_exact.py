@@ -231,3 +231,25 @@ def test_nothing_is_differentiated(random_hamiltonian) -> None:
     hamiltonian = random_hamiltonian(complete(3))
     hamiltonian.h.requires_grad_()
     assert not exact_distribution(hamiltonian).probabilities.requires_grad
+
+
+# Of the rarest states more digits are lost the stronger fields are, which is said; none is clamped.
+RARE = [(6, 12.0, 1e-4, 1e-4), (5, 70.0, 1e-12, 0.1), (4, 120.0, 0.0, 0.5), (4, 200.0, 1e-20, 10.0)]
+
+
+@pytest.mark.parametrize(("n", "h", "gamma", "allowed"), RARE)
+def test_trotter_products_keep_rare_states_and_say_how_well(n: int, h: float, gamma: float, allowed: float) -> None:
+    gammas = torch.tensor([1e-3, *(n - 1) * [gamma]], dtype=torch.float64)
+    hamiltonian = IsingHamiltonian(torch.full((n,), h, dtype=torch.float64), [], [], gammas)
+    expected = exact_distribution(hamiltonian)  # of the exponential, whose entries keep their digits
+    found = exact_module._extrapolated(hamiltonian, exact_module.basis_energies(hamiltonian))
+    off = float((found.log_probabilities - expected.log_probabilities).abs().max())
+    assert off < found.rare_error < allowed
+    assert found.error < 1e-6
+    assert expected.rare_error == 0
+
+
+def test_what_trotter_products_may_lose_of_rare_states_is_said() -> None:
+    h, gamma = (torch.full((4,), value, dtype=torch.float64) for value in (400.0, 1e-90))
+    hamiltonian = IsingHamiltonian(h, [], [], gamma)
+    assert exact_module._extrapolated(hamiltonian, exact_module.basis_energies(hamiltonian)).rare_error == math.inf
