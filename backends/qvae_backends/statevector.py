@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
-from qvae.circuits.gates import gate_matrix
-from qvae.circuits.paulis import PauliSum, support
+from qvae.circuits.paulis import PauliSum
+from qvae.errors import ExecutorError
+from qvae.memory import require_memory, total_memory
+from qvae_backends.statevector_fusion import GatherStep, plan
+from qvae_backends.statevector_measured import Measurement
+from qvae_backends.statevector_states import Program
 
+_KEPT = 16  # circuits whose tables are kept: of 20 qubits they take some hundred MB
+_AT_ONCE = 2**20  # amplitudes that stay in a CPU's cache from step to step; four times as many take three times as long each
+_STORED = 0.25  # part of the memory that the states of all steps may take, before gradients are found without them
 
 class StatevectorExecutor(SeededExecutor):
-    """Applies gate by gate to the states of all rows at once, B * 2**n amplitudes; gradients keep those after every gate.
+    """Runs the states of many rows at once, in few passes to which the circuit's gates are fused.
 
-    States are complex64 or complex128 as values are float32 or float64, on their device. Expectations are exact, and
-    differentiable by autograd; bits are drawn from the exact probabilities.
+    States are complex64 or complex128 as values are float32 or float64, on their device. Expectations and probabilities are
+    exact, and differentiable by autograd; where the states of all steps would take too much memory, gradients run the circuit
+    backwards instead (once differentiable then). Bits are drawn from the exact probabilities.
 
     Args:
         seed: of the generator that draws bits, on the device of the values.
@@ -25,15 +34,22 @@ class StatevectorExecutor(SeededExecutor):
 
     capabilities = ExecutorCapabilities(max_qubits=24, exact=True, differentiable=True)
 
-    def _expectations(self, circuit: Circuit, values: Tensor, observables: list[PauliSum]) -> Tensor:
-        states = final_states(circuit, values)
-        means = {label: _mean(label, states, values) for terms in observables for label, _ in terms}
-        zero = values.new_zeros(len(values))
-        return torch.stack([sum((weight * means[label] for label, weight in terms), zero) for terms in observables], dim=1)
+    def _weighted_expectations(
+        self, circuit: Circuit, values: Tensor, weights: Tensor | None, observables: list[PauliSum]
+    ) -> Tensor:
+        num_rows = len(values)
+        values, weights = _parted(values, weights)
+        program = _program(circuit, values.shape[1], values.dtype, values.device)
+        measurement = _measurement(program, tuple(map(tuple, observables)), values.dtype, values.device)
+        found = _of_rows(program, values, weights, measurement.last, measurement)
+        return found.expand(num_rows, -1)
 
     def _probabilities(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
-        rows = values if weights is None else torch.cat([values, weights.to(values).expand(len(values), -1)], dim=1)
-        return final_states(circuit, rows).flatten(1).abs().square()
+        num_rows = len(values)
+        values, weights = _parted(values, weights)
+        program = _program(circuit, values.shape[1], values.dtype, values.device)
+        found = _of_rows(program, values, weights, len(program.plan.steps), lambda states: _squared(program, states))
+        return found.expand(num_rows, -1)
 
     @torch.no_grad()
     def _sample(self, circuit: Circuit, values: Tensor, shots: int) -> Tensor:
@@ -42,28 +58,63 @@ class StatevectorExecutor(SeededExecutor):
         return (drawn.unsqueeze(-1) >> torch.arange(circuit.num_qubits, device=values.device) & 1).to(torch.int8)
 
 
-def final_states(circuit: Circuit, values: Tensor) -> Tensor:
-    """The circuit's state for every row of values (B, P), (B, 2, ..., 2), with an axis for each qubit, the last for qubit 0."""
-    states = torch.zeros(len(values), 2**circuit.num_qubits, dtype=values.dtype.to_complex(), device=values.device)
-    states[:, 0] = 1
-    states = states.view(-1, *[2] * circuit.num_qubits)
-    for gate in circuit.gates:
-        states = _applied(gate.matrix(values), gate.qubits, states)
-    return states
+def final_states(circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The circuit's state for every row of values, (B, 2**n), little-endian."""
+    num_rows = len(values)
+    values, weights = _parted(values, weights)
+    program = _program(circuit, values.shape[1], values.dtype, values.device)
+    found = _of_rows(program, values, weights, len(program.plan.steps), lambda states: _in_order(program, states).T)
+    return found.expand(num_rows, -1)
 
 
-def _applied(matrix: Tensor, qubits: Sequence[int], states: Tensor) -> Tensor:
-    """A gate's matrix, or one for each row, on these qubits of the states."""
-    axes = [states.ndim - 1 - qubit for qubit in reversed(qubits)]  # the gate's first qubit is its lowest bit, hence last
-    ends = list(range(-len(qubits), 0))
-    moved = states.movedim(axes, ends)
-    turned = moved.reshape(len(states), -1, 2 ** len(qubits)) @ matrix.mT
-    return turned.view(moved.shape).movedim(ends, axes)
+def _parted(values: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What differs from row to row, (B, I), and what doesn't: nothing does in a single row, or where there is nothing."""
+    weights = values.new_zeros(0) if weights is None else weights.to(values)
+    if len(values) == 1 or values.shape[1] == 0:
+        return values[:1, :0], torch.cat([values[0], weights])
+    return values, weights
 
 
-def _mean(label: str, states: Tensor, values: Tensor) -> Tensor:
-    """<P> of a Pauli string, real, (B,)."""
-    reached = states
-    for qubit, letter in support(label):
-        reached = _applied(gate_matrix(letter.lower(), [], like=values), [qubit], reached)
-    return (states.conj() * reached).real.flatten(1).sum(1)
+def _of_rows(
+    program: Program, values: Tensor, weights: Tensor, last: int, measured: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """What is measured of the states before step ``last``, for all rows, a few at a time."""
+    at_once = max(1, _AT_ONCE >> program.num_qubits)
+    size = 2 * values.element_size() << program.num_qubits
+    stored = len(values) * (last + 3) * size
+    tables = 16 * sum(isinstance(step, GatherStep) for step in program.plan.steps) << program.num_qubits
+    needed = 6 * min(at_once, len(values)) * size + tables
+    what = f"a circuit of {program.num_qubits} qubits"
+    require_memory(needed, what, "take fewer qubits", ExecutorError)
+    matrices = program.matrices(weights)
+    stores = stored < _STORED * total_memory()
+    parts = [measured(program(rows, weights, matrices, last, stores)) for rows in values.split(at_once)]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _squared(program: Program, states: Tensor) -> Tensor:
+    return torch.view_as_real(_in_order(program, states)).square().sum(2).T
+
+
+def _in_order(program: Program, states: Tensor) -> Tensor:
+    """States (2**n, W) whose qubit q is bit q."""
+    place = program.plan.place
+    if place == sorted(place):
+        return states
+    indices = torch.arange(len(states), device=states.device)
+    index = torch.zeros_like(indices)
+    for qubit, bit in enumerate(place):
+        index |= (indices >> qubit & 1) << bit
+    return states.index_select(0, index)
+
+
+@lru_cache(_KEPT)
+def _program(circuit: Circuit, num_by_row: int, dtype: torch.dtype, device: torch.device) -> Program:
+    return Program(plan(circuit, num_by_row), num_by_row, torch.zeros((), dtype=dtype, device=device))
+
+
+@lru_cache(_KEPT)
+def _measurement(
+    program: Program, observables: tuple[tuple[tuple[str, float], ...], ...], dtype: torch.dtype, device: torch.device
+) -> Measurement:
+    return Measurement([list(terms) for terms in observables], program.plan, torch.zeros((), dtype=dtype, device=device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -81,6 +81,7 @@ class Circuit:
     gates: Sequence[Gate]
     num_parameters: int = 0
     num_inputs: int = 0
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         if self.num_qubits < 1:
@@ -93,6 +94,15 @@ class Circuit:
             gates.append(Gate(name, tuple(qubits), tuple(numbers)))
             self._check(gates[-1])
         object.__setattr__(self, "gates", tuple(gates))
+        # Plans are looked up by circuit in every call, and gates are many.
+        object.__setattr__(self, "_hash", hash((self.num_qubits, self.gates, self.num_parameters, self.num_inputs)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made anew: hashes of text differ from process to process."""
+        return Circuit, (self.num_qubits, self.gates, self.num_parameters, self.num_inputs)
 
     def _check(self, gate: Gate) -> None:
         if gate.name not in GATES:

@@ -18,11 +18,13 @@ class GateKind:
         num_qubits: k.
         num_angles: a.
         matrix: from a real tensors of one shape to (..., 2**k, 2**k), complex; the first qubit is the lowest bit of an index.
+        letters: of a rotation exp(-i theta P / 2): those of the Pauli string P, the last on the first qubit; else "".
     """
 
     num_qubits: int
     num_angles: int
     matrix: Callable[..., Tensor]
+    letters: str = ""
 
 
 def gate_matrix(name: str, angles: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -80,16 +82,26 @@ def _controlled(kind: GateKind) -> GateKind:
 
 def _rotation(letters: str) -> GateKind:
     """exp(-i theta P / 2), where the last letter of P acts on the first qubit, as in Qiskit's labels."""
-    generator = _PAULIS[letters[0]]
-    for letter in letters[1:]:
-        generator = torch.kron(generator, _PAULIS[letter])
+    generator = pauli_matrix(letters)
 
     def matrix(theta: Tensor) -> Tensor:
         half = (theta / 2)[..., None, None]
         pauli = generator.to(theta.device, theta.dtype.to_complex())
         return half.cos() * torch.eye(len(pauli)).to(pauli) - 1j * half.sin() * pauli
 
-    return GateKind(len(letters), 1, matrix)
+    return GateKind(len(letters), 1, matrix, letters)
+
+
+def pauli_matrix(letters: str) -> Tensor:
+    """Of a Pauli string, complex128, (2**k, 2**k); the last letter acts on the lowest bit.
+
+    >>> pauli_matrix("ZI").diagonal().real.tolist()
+    [1.0, 1.0, -1.0, -1.0]
+    """
+    matrix = _PAULIS[letters[0]]
+    for letter in letters[1:]:
+        matrix = torch.kron(matrix, _PAULIS[letter])
+    return matrix
 
 
 def _exchange(first: int, second: int) -> GateKind:

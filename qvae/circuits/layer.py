@@ -92,7 +92,12 @@ class CircuitLayer(nn.Module):
             CircuitError: x isn't of this circuit.
             ExecutorError: the executor failed.
         """
-        values = self._inputs(x)
+        run = self._expectations
+        if torch.compiler.is_compiling():
+            run = torch.compiler.disable(run)  # a compiler would take the planning of the circuit for a part of the network
+        return run(self._inputs(x))
+
+    def _expectations(self, values: Tensor) -> Tensor:
         if self.gradient is None:
             return self.executor.expectations(self.circuit, values, self.observables, self.weight)
         return estimated_expectations(self.executor, self.gradient, self.circuit, values, self.observables, self.weight)

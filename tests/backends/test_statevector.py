@@ -40,7 +40,7 @@ def test_states_and_expectations_are_qiskit_s(dtype, tolerance):
     info = pytest.importorskip("qiskit.quantum_info", reason="Qiskit is not installed")
     for seed in range(3):
         circuit, values = random_circuit(seed=seed), random_values(4, dtype)
-        states = final_states(circuit, values).flatten(1)
+        states = final_states(circuit, values)
         operators = [info.SparsePauliOp.from_list(terms) for terms in OBSERVABLES]
         found = StatevectorExecutor().expectations(circuit, values, operators)
         assert found.dtype == dtype

@@ -1,0 +1,291 @@
+"""Fusion: a circuit's gates become few passes over its states, each on a run of neighbouring bits.
+
+A state's index has n bits, and ``place[q]`` is the bit of qubit q. The plan of a circuit is a product state, then steps of
+three kinds: a matrix on bits low, ..., low + k - 1; phases on all amplitudes; and a permutation of all amplitudes. Gates that
+follow inputs are phases between fixed changes of basis.
+
+The steps are chosen one by one: of all that could come next, the one that takes in most gates for its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from qvae.circuits.circuit import Circuit, Gate
+from qvae.circuits.gates import gate_matrix
+from qvae_backends.statevector_items import Item, Term, has_form, is_permutation, items_of, terms_of
+
+# Milliseconds of a step on 2^16 amplitudes in complex64 and one thread, by the number of a matrix's bits; they need to be
+# right relative to each other only.
+_MATRIX = (0.0, 0.05, 0.05, 0.07, 0.11, 0.19, 0.35)
+_ITEM = (0.0, 0.001, 0.001, 0.001, 0.001, 0.005, 0.04)  # of taking an item into a matrix, whatever the states' size
+_GATHER, _PHASES, _CALL = 0.03, 0.08, 0.04
+_AMPLITUDES, _ROWS = 2**16, 64
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Of the product state: a run of gates on every qubit, (), where there is none, then phases."""
+
+    gates: tuple[tuple[Gate, ...], ...]
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class MatrixStep:
+    """Gates on bits low, ..., low + size - 1; the qubits of the items are counted from ``low``."""
+
+    low: int
+    size: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class PhaseStep:
+    """Phases on all amplitudes; the qubits of the terms are bits. ``by_row`` where they follow inputs."""
+
+    terms: tuple[Term, ...]
+    by_row: bool
+
+
+@dataclass(frozen=True)
+class GatherStep:
+    """New amplitude b is old amplitude index[b]."""
+
+    index: Tensor
+
+
+Step = MatrixStep | PhaseStep | GatherStep
+
+
+@dataclass
+class Plan:
+    """How a circuit is run.
+
+    Attributes:
+        num_qubits: n.
+        stages: of the product state, whose qubit q is bit q.
+        steps: in their order.
+        place: the bit of each qubit at the end.
+    """
+
+    num_qubits: int
+    stages: list[Stage]
+    steps: list[Step] = field(default_factory=list)
+    place: list[int] = field(default_factory=list)
+
+
+def plan(circuit: Circuit, num_by_row: int) -> Plan:
+    """The steps of a circuit whose first ``num_by_row`` parameters differ from row to row."""
+    stages, items = _product_state(circuit.num_qubits, list(items_of(circuit, num_by_row)))
+    return _Planner(Plan(circuit.num_qubits, stages, place=list(range(circuit.num_qubits)))).planned(items)
+
+
+def _product_state(num_qubits: int, items: list[Item]) -> tuple[list[Stage], list[Item]]:
+    """What happens to each qubit before it meets another one, in stages; and all later items."""
+    first: list[list[Item]] = [[] for _ in range(num_qubits)]
+    met: set[int] = set()
+    later = []
+    for item in items:
+        if len(item.qubits) == 1 and item.qubits[0] not in met:
+            first[item.qubits[0]].append(item)
+        else:
+            met.update(item.qubits)
+            later.append(item)
+    stages = []
+    while any(first):
+        gates = tuple(own.pop(0).gates if own and own[0].term is None else () for own in first)
+        terms: list[Term] = []
+        for own in first:
+            while own and own[0].term is not None:
+                terms.extend(terms_of(own.pop(0)))
+        stages.append(Stage(gates, tuple(terms)))
+    return stages, later
+
+
+# Steps ----------------------------------------------------------------------------------------------------------------
+
+
+class _Choice(NamedTuple):
+    """A step that could come next: how much it takes in for its cost, the numbers of the items, and what makes it."""
+
+    score: float
+    taken: list[int]
+    emit: Callable[[list[Item]], None]
+
+
+class _Planner:
+    """Chooses steps until no item is left."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.unit = _AMPLITUDES / (_ROWS * 2**plan.num_qubits)  # what doesn't grow with the states weighs more in small ones
+        self.call = _CALL * self.unit
+
+    def planned(self, items: list[Item]) -> Plan:
+        while items:
+            best = max(self._choices(items), key=lambda choice: choice.score)
+            best.emit([items[number] for number in best.taken])
+            taken = set(best.taken)
+            items = [item for number, item in enumerate(items) if number not in taken]
+        self.plan.steps = self._merged(self.plan.steps)
+        return self.plan
+
+    def _choices(self, items: list[Item]) -> Iterator[_Choice]:
+        yield from self._matrices(items)
+        taken = closure(items, is_permutation)
+        if taken:
+            yield _Choice(len(taken) / (_GATHER + self.call), taken, self._gather)
+        taken = closure(items, lambda item: has_form(item, "diagonal"))
+        if taken:
+            yield _Choice(len(taken) / (_PHASES + self.call), taken, self._phases)
+
+    def _matrices(self, items: list[Item]) -> Iterator[_Choice]:
+        """A matrix on any run of neighbouring bits, or on any other qubits after a permutation of bits."""
+        number = self.plan.num_qubits
+        for size in range(1, min(number, len(_MATRIX) - 1) + 1):
+            for low in range(number - size + 1):
+                window = {qubit for qubit, bit in enumerate(self.plan.place) if low <= bit < low + size}
+                taken = closure(items, partial(_fits, window))
+                if taken:
+                    yield _Choice(self._score(len(taken), size, 0.0), taken, partial(self._matrix, low))
+        for size in range(2, min(number, len(_MATRIX) - 1)):
+            qubits = _grown(items, size)
+            bits = sorted(self.plan.place[qubit] for qubit in qubits)
+            if len(bits) < 2 or all(b - a == 1 for a, b in pairwise(bits)):
+                continue
+            taken = closure(items, partial(_fits, qubits))
+            score = self._score(len(taken), len(bits), _GATHER + self.call)
+            yield _Choice(score, taken, partial(self._far_matrix, qubits))
+
+    def _score(self, taken: int, size: int, more: float) -> float:
+        return taken / (self._cost(size, taken) + more)
+
+    def _cost(self, size: int, items: int) -> float:
+        """Of a matrix on so many bits, made of so many items."""
+        return _MATRIX[size] + self.call + items * _ITEM[size] * self.unit
+
+    # What each choice does --------------------------------------------------------------------------------------------
+
+    def _matrix(self, low: int, items: list[Item]) -> None:
+        moved = tuple(self._on_bits(item, low) for item in items)
+        bits = [bit for item in moved for bit in item.qubits]
+        first, last = min(bits), max(bits)
+        shrunk = tuple(_shifted(item, first) for item in moved)
+        self.plan.steps.append(MatrixStep(low + first, last - first + 1, shrunk))
+
+    def _far_matrix(self, qubits: set[int], items: list[Item]) -> None:
+        place, number = self.plan.place, self.plan.num_qubits
+        order = sorted(range(number), key=lambda qubit: (qubit in qubits, place[qubit]))
+        indices, source = torch.arange(2**number), torch.zeros(2**number, dtype=torch.int64)
+        for bit, qubit in enumerate(order):
+            source |= (indices >> bit & 1) << place[qubit]
+        self._add_gather(source)
+        for bit, qubit in enumerate(order):
+            place[qubit] = bit
+        self._matrix(number - len(qubits), items)
+
+    def _gather(self, items: list[Item]) -> None:
+        self._add_gather(permutation([gate for item in items for gate in item.gates], self.plan.place))
+
+    def _add_gather(self, source: Tensor) -> None:
+        steps = self.plan.steps
+        if steps and isinstance(steps[-1], GatherStep):
+            source = steps.pop().index[source]  # type: ignore[union-attr]
+        steps.append(GatherStep(source))
+
+    def _phases(self, items: list[Item]) -> None:
+        for by_row in (False, True):
+            chosen = [self._on_bits(item, 0) for item in items if (item.term is not None) == by_row]
+            terms = tuple(term for item in chosen for term in terms_of(item))
+            if terms:
+                self.plan.steps.append(PhaseStep(terms, by_row))
+
+    def _on_bits(self, item: Item, low: int) -> Item:
+        """With bits, counted from ``low``, in place of qubits."""
+        return _renumbered(item, lambda qubit: self.plan.place[qubit] - low)
+
+    def _merged(self, steps: Sequence[Step]) -> list[Step]:
+        """Neighbouring matrices on neighbouring bits made one where that costs less."""
+        done: list[Step] = []
+        for step in steps:
+            while done and isinstance(step, MatrixStep) and isinstance(last := done[-1], MatrixStep):
+                low, high = min(last.low, step.low), max(last.low + last.size, step.low + step.size)
+                touch = last.low <= step.low + step.size and step.low <= last.low + last.size
+                apart = self._cost(last.size, len(last.items)) + self._cost(step.size, len(step.items))
+                together = len(last.items) + len(step.items)
+                if not touch or high - low >= len(_MATRIX) or self._cost(high - low, together) > apart:
+                    break
+                parts = ((done.pop(), last.low - low), (step, step.low - low))
+                items = tuple(_shifted(item, -shift) for part, shift in parts for item in part.items)  # type: ignore[union-attr]
+                step = MatrixStep(low, high - low, items)
+            done.append(step)
+        return done
+
+
+def permutation(gates: Iterable[Gate], place: Sequence[int]) -> Tensor:
+    """Of gates that permute basis states, where qubit q is bit place[q]: amplitude b afterwards was amplitude index[b]."""
+    indices = torch.arange(2 ** len(place))
+    source = indices
+    for gate in gates:
+        came_from = gate_matrix(gate.name, [], like=torch.zeros(())).real.argmax(1)  # of each local basis state
+        bits = [place[qubit] for qubit in gate.qubits]
+        local = torch.zeros_like(indices)
+        for number, bit in enumerate(bits):
+            local |= (indices >> bit & 1) << number
+        old, before = came_from[local], indices & ~sum(1 << bit for bit in bits)
+        for number, bit in enumerate(bits):
+            before |= (old >> number & 1) << bit
+        source = source[before]
+    return source
+
+
+def _fits(qubits: set[int], item: Item) -> bool:
+    return item.term is None and qubits.issuperset(item.qubits)
+
+
+def closure(items: list[Item], wanted: Callable[[Item], bool]) -> list[int]:
+    """Numbers of the wanted items that can come before all others: no unwanted one stands before them on their qubits."""
+    blocked: set[int] = set()
+    taken = []
+    for number, item in enumerate(items):
+        if blocked.isdisjoint(item.qubits) and wanted(item):
+            taken.append(number)
+        else:
+            blocked.update(item.qubits)
+    return taken
+
+
+def _grown(items: list[Item], size: int) -> set[int]:
+    """Up to ``size`` qubits that the next gates of several qubits bring together."""
+    qubits: set[int] = set()
+    blocked: set[int] = set()
+    for item in items:
+        together = qubits.union(item.qubits)
+        joins = not qubits or not qubits.isdisjoint(item.qubits)
+        if item.term is None and blocked.isdisjoint(item.qubits) and len(together) <= size and (joins or len(item.qubits) == 1):
+            if len(item.qubits) > 1:
+                qubits = together
+        else:
+            blocked.update(item.qubits)
+    return qubits
+
+
+def _renumbered(item: Item, number: Callable[[int], int]) -> Item:
+    def new(qubits: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(number(qubit) for qubit in qubits)
+
+    gates = tuple(gate._replace(qubits=new(gate.qubits)) for gate in item.gates)
+    term = None if item.term is None else item.term._replace(qubits=new(item.term.qubits))
+    return Item(new(item.qubits), gates, term)
+
+
+def _shifted(item: Item, by: int) -> Item:
+    return _renumbered(item, lambda qubit: qubit - by)

@@ -1,0 +1,117 @@
+"""Expectations of Pauli sums on batches of state vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qvae.circuits.paulis import PauliSum, support
+from qvae_backends.statevector_fusion import GatherStep, Plan
+
+
+class Measurement:
+    """<O_k> of states (2**n, W) at the end of a plan, real, (W, K).
+
+    Strings of Z alone need the probabilities only, so that a permutation of basis states just before the measurement needn't
+    be made: on most of them, as of CNOTs, it turns strings into strings.
+
+    Args:
+        observables: K Pauli sums.
+        plan: of the circuit.
+        like: gives device and real dtype.
+
+    Attributes:
+        last: number of the plan's steps that come before the measurement.
+    """
+
+    def __init__(self, observables: Sequence[PauliSum], plan: Plan, like: Tensor) -> None:
+        labels = list(dict.fromkeys(label for terms in observables for label, _ in terms))
+        masks = {label: _masks(label, plan.place) for label in labels}
+        self.last, signs = len(plan.steps), dict.fromkeys(labels, 1)
+        if plan.steps and isinstance(plan.steps[-1], GatherStep) and not any(flips for flips, _ in masks.values()):
+            before = {label: _before(mask, plan.steps[-1].index) for label, (_, mask) in masks.items()}
+            if all(before.values()):
+                self.last -= 1
+                masks = {label: (0, found[0]) for label, found in before.items() if found}
+                signs = {label: found[1] for label, found in before.items() if found}
+        self._parts = []
+        order = []
+        for flips in dict.fromkeys(flips for flips, _ in masks.values()):
+            own = [label for label in labels if masks[label][0] == flips]
+            order += own
+            self._parts.append(_Strings(flips, [masks[label][1] for label in own], [signs[label] for label in own], plan, like))
+        coefficients = like.new_zeros(len(observables), len(labels))
+        for row, terms in zip(coefficients, observables, strict=True):
+            for label, weight in terms:
+                row[order.index(label)] += weight
+        self._coefficients = coefficients
+
+    def __call__(self, states: Tensor) -> Tensor:
+        found = [part(states) for part in self._parts]
+        return (self._coefficients @ (torch.cat(found) if len(found) > 1 else found[0])).T
+
+
+class _Strings:
+    """Pauli strings that flip the same bits, (T, W)."""
+
+    def __init__(self, flips: int, masks: list[int], signs: list[int], plan: Plan, like: Tensor) -> None:
+        number, lower = plan.num_qubits, plan.num_qubits // 2
+        indices = torch.arange(2**number)
+        self._flipped = (indices ^ flips).to(like.device) if flips else None
+        # P|c> = i^y (-1)^(mask . c) |c ^ flips>, with y letters Y: of conj(psi_b) psi_(b ^ flips) the real or imaginary part.
+        turns = torch.tensor([(flips & mask).bit_count() % 4 for mask in masks])
+        self._imaginary = (turns % 2 == 1).to(like.device)
+        factors = like.new_tensor(signs) * like.new_tensor([1.0, -1.0, -1.0, 1.0])[turns]
+        odd = [(flips & mask).bit_count() % 2 for mask in masks]
+        factors = factors * like.new_tensor([1 - 2 * bit for bit in odd])
+        low = [mask % 2**lower for mask in masks]
+        kinds = list(dict.fromkeys(low))
+        self._low = _signs(kinds, lower, like)
+        self._kind = torch.tensor([kinds.index(mask) for mask in low], device=like.device)
+        self._high = (_signs([mask >> lower for mask in masks], number - lower, like).T * factors).unsqueeze(2)
+
+    def __call__(self, states: Tensor) -> Tensor:
+        if self._flipped is None:
+            return self._sums(torch.view_as_real(states).square().sum(2))
+        product = states.conj() * states.index_select(0, self._flipped)
+        if not self._imaginary.any():
+            return self._sums(product.real)
+        return torch.where(self._imaginary.unsqueeze(1), self._sums(product.imag), self._sums(product.real))
+
+    def _sums(self, numbers: Tensor) -> Tensor:
+        """Sums over all basis states with each string's signs, low bits first."""
+        rows = numbers.reshape(self._high.shape[0], self._low.shape[1], -1)
+        partial = torch.matmul(self._low, rows)
+        return (partial.index_select(1, self._kind) * self._high).sum(0)
+
+
+def _masks(label: str, place: Sequence[int]) -> tuple[int, int]:
+    """Bits that a string flips (X or Y), and bits to which it gives signs (Z or Y)."""
+    letters = [(place[qubit], letter) for qubit, letter in support(label)]
+    return sum(1 << bit for bit, letter in letters if letter != "Z"), sum(1 << bit for bit, letter in letters if letter != "X")
+
+
+def _before(mask: int, index: Tensor) -> tuple[int, int] | None:
+    """The string of Z, with its sign, before a permutation that is ``mask`` after it; None where it is no string."""
+    came_to = index.argsort()
+    parity = _parity(came_to & mask)
+    origin = int(parity[0])
+    bits = range(len(index).bit_length() - 1)
+    found = sum(1 << bit for bit in bits if int(parity[1 << bit]) != origin)
+    if not torch.equal(_parity(torch.arange(len(index)) & found) ^ origin, parity):
+        return None
+    return found, 1 - 2 * origin
+
+
+def _parity(numbers: Tensor) -> Tensor:
+    for shift in (32, 16, 8, 4, 2, 1):
+        numbers = numbers ^ numbers >> shift
+    return numbers & 1
+
+
+def _signs(masks: Sequence[int], bits: int, like: Tensor) -> Tensor:
+    """(-1)^(mask . b), (masks, 2**bits)."""
+    indices = torch.arange(2**bits)
+    return (1 - 2 * torch.stack([_parity(indices & mask) for mask in masks])).to(like)

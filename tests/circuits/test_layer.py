@@ -1,0 +1,144 @@
+"""The circuit layer as an ordinary module: parameters, precision, pickling and torch's function transforms."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.func import functional_call, grad, jacfwd, jacrev, vmap
+
+import qvae
+from qvae.circuits.circuit import Affine, Circuit, Gate
+from qvae.circuits.executor import Executor
+from qvae.errors import CircuitError, ExecutorError
+
+CIRCUIT = Circuit(
+    3,
+    [
+        *(Gate("ry", (qubit,), (Affine(qubit, 2.0),)) for qubit in range(3)),
+        *(Gate("rx", (qubit,), (Affine(3 + qubit),)) for qubit in range(3)),
+        *(Gate("cx", (qubit, (qubit + 1) % 3)) for qubit in range(3)),
+        Gate("rxx", (0, 2), (Affine(6),)),
+        Gate("rz", (1,), (Affine(0),)),
+        *(Gate("ry", (qubit,), (Affine(7 + qubit),)) for qubit in range(3)),
+    ],
+    num_parameters=10,
+    num_inputs=3,
+)
+
+
+@pytest.fixture
+def layer():
+    torch.manual_seed(0)
+    return qvae.CircuitLayer(CIRCUIT).double()
+
+
+@pytest.fixture
+def x():
+    return torch.rand(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def of_weight(layer, x):
+    return lambda weight: functional_call(layer, {"weight": weight}, (x,))
+
+
+def test_one_parameter_holds_all_weights(layer, x):
+    assert [(name, value.shape) for name, value in layer.named_parameters()] == [("weight", (7,))]
+    assert layer(x).shape == (4, 3)
+    assert list(layer.state_dict()) == ["weight"]
+    assert repr(layer) == "CircuitLayer(3 qubits, 14 gates, 3 inputs, 7 weights, 3 observables, statevector)"
+
+
+def test_z_of_each_qubit_is_measured_unless_told_otherwise():
+    up = Circuit(3, [Gate("x", (1,))])
+    assert qvae.CircuitLayer(up)(torch.zeros(1, 0)).tolist() == [[1, -1, 1]]
+    assert qvae.CircuitLayer(up, [[("IZI", 2.0)]])(torch.zeros(1, 0)).tolist() == [[-2]]
+
+
+def test_gradients_of_first_and_second_order(layer, x):
+    both = (layer.weight, x.clone().requires_grad_())
+    assert torch.autograd.gradcheck(lambda w, x: functional_call(layer, {"weight": w}, (x,)), both)
+    assert torch.autograd.gradgradcheck(of_weight(layer, x[:1]), (layer.weight,))
+
+
+def test_function_transforms(layer, x):
+    weight = layer.weight.detach()
+    expected = torch.autograd.functional.jacobian(of_weight(layer, x), weight)
+    for transform in (jacrev, jacfwd):
+        assert torch.allclose(transform(of_weight(layer, x))(weight), expected, atol=1e-12)
+    assert torch.allclose(vmap(lambda row: layer(row[None])[0])(x), layer(x), atol=1e-12)
+    by_row = vmap(lambda row: grad(lambda w: of_weight(layer, row[None])(w).sum())(weight))(x)
+    assert torch.allclose(by_row, expected.sum(1), atol=1e-12)
+
+
+def test_compiled(layer, x):
+    compiled = torch.compile(layer, backend="aot_eager")
+    assert torch.allclose(compiled(x), layer(x), atol=1e-12)
+    (found,) = torch.autograd.grad(compiled(x).sum(), layer.weight)
+    assert torch.allclose(found, torch.autograd.grad(layer(x).sum(), layer.weight)[0], atol=1e-12)
+
+
+def test_copies_and_precision(layer, x):
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(twin(x), layer(x))
+    single = copy.deepcopy(layer).float()
+    assert single(x).dtype == torch.float32
+    assert (single(x) - layer(x)).abs().max() < 1e-5
+
+
+def test_bits_follow_the_probabilities(layer, x):
+    layer.executor = qvae.load_executor("statevector", seed=3)
+    exact = layer.probabilities(x).detach()
+    assert torch.allclose(exact.sum(1), torch.ones(4, dtype=torch.float64))
+    signs = 1 - 2 * (torch.arange(8)[:, None] >> torch.arange(3) & 1).double()
+    assert torch.allclose(exact @ signs, layer(x), atol=1e-12)
+    bits = layer.sample(x, 4000)
+    assert bits.shape == (4, 4000, 3)
+    found = (bits.long() << torch.arange(3)).sum(-1)
+    shares = torch.stack([row.bincount(minlength=8) for row in found]) / 4000
+    assert ((shares - exact).abs() < 5 * (exact * (1 - exact) / 4000).sqrt() + 1e-9).all()
+
+
+def test_from_qiskit_takes_parameters_in_the_order_given():
+    qiskit = pytest.importorskip("qiskit", reason="Qiskit is not installed")
+    from qiskit.circuit import Parameter, ParameterVector
+    from qiskit.quantum_info import SparsePauliOp, Statevector
+
+    z, a, inputs = Parameter("z"), Parameter("a"), ParameterVector("x", 2)
+    circuit = qiskit.QuantumCircuit(2)
+    circuit.ry(inputs[0], 0)
+    circuit.rx(2 * inputs[1] + 0.1, 1)
+    circuit.cx(0, 1)
+    circuit.rz(z, 0)
+    circuit.crx(a, 1, 0)
+    observables = [SparsePauliOp("IZ"), SparsePauliOp(["ZZ", "XY"], [0.5, 2.0])]
+    layer = qvae.CircuitLayer.from_qiskit(circuit, inputs=inputs, weights=[z, a], observables=observables).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.4, 1.1], dtype=torch.float64))
+    x = torch.tensor([[0.3, 0.7], [1.0, -2.0]], dtype=torch.float64)
+    for row, found in zip(x.tolist(), layer(x).tolist(), strict=True):
+        state = Statevector(circuit.assign_parameters({inputs[0]: row[0], inputs[1]: row[1], z: 0.4, a: 1.1}))
+        assert found == pytest.approx([state.expectation_value(one).real for one in observables], abs=1e-12)
+    for wrong, words in (
+        ({"inputs": inputs, "weights": [z]}, "parameter a is neither among inputs nor weights"),
+        ({"inputs": inputs, "weights": [z, a, z]}, "named twice"),
+    ):
+        with pytest.raises(CircuitError, match=words):
+            qvae.CircuitLayer.from_qiskit(circuit, **wrong)
+
+
+def test_wrong_input_is_told(layer):
+    for wrong, words in ((torch.zeros(4, 2), r"of shape \(4, 2\)"), (torch.zeros(3), r"shape \(3,\)"), ([1], "a list")):
+        with pytest.raises(CircuitError, match=f"the layer's input is .*{words}.*it must be a tensor \\(batch, 3\\)"):
+            layer(wrong)
+
+
+def test_an_executor_that_measures_shots_knows_no_probabilities(layer, x):
+    class Coins(Executor):
+        def _sample(self, circuit, values, shots):
+            return torch.zeros(len(values), shots, circuit.num_qubits, dtype=torch.int8)
+
+    layer.executor = Coins()
+    assert layer.sample(x, 5).shape == (4, 5, 3)
+    with pytest.raises(ExecutorError, match="knows no exact probabilities; take one that does, as statevector"):
+        layer.probabilities(x)
