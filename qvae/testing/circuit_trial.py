@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,19 @@ class CircuitTrial:
         before = problem.values.clone()
         found = self.executor.expectations(problem.circuit, problem.values, problem.observables)
         require(torch.equal(before, problem.values), "expectations changed the values")
+        return self._compared(problem, found)
+
+    def weights(self) -> str:
+        """Parameters that all rows share may be given once, beside the others."""
+        problem = circuit_problems()[-1]
+        values = problem.values.clone()
+        values[:, 2:] = values[0, 2:]
+        found = self.executor.expectations(problem.circuit, values[:, :2], problem.observables, values[0, 2:])
+        bits = self.executor.sample(problem.circuit, values[:, :2], 5, values[0, 2:])
+        require(bits.shape == (len(values), 5, problem.circuit.num_qubits), f"bits have shape {tuple(bits.shape)}")
+        return self._compared(replace(problem, values=values), found)
+
+    def _compared(self, problem: CircuitProblem, found: Tensor) -> str:
         error = (found.cpu() - problem.expectations()).abs()
         weights = torch.tensor([sum(abs(weight) for _, weight in terms) for terms in problem.observables])
         if self.executor.capabilities.noisy:

@@ -47,7 +47,8 @@ def run_executor_checks(executor: Checkable, /, *, num_samples: int = 4000, **op
     """
     subject = Subject(EXECUTORS, Executor, executor, options, draw=lambda one: one.sample(coins(), torch.zeros(2, 1), 50))
     problems = circuit_problems()
-    labels = sum(len(problem.values) * len(terms) for problem in problems for terms in problem.observables)
+    tried = [*problems, problems[-1]]  # the last one once more, with weights beside values
+    labels = sum(len(problem.values) * len(terms) for problem in tried for terms in problem.observables)
     distributions = sum(len(problem.values) for problem in problems)
     trial = CircuitTrial(subject.make(seed=1), num_samples, math.log((2 * labels + distributions) / FALSE_ALARM))
     yield run_check("qubit q is column q", trial.bit_order)
@@ -56,6 +57,7 @@ def run_executor_checks(executor: Checkable, /, *, num_samples: int = 4000, **op
     for problem in problems:
         yield run_check(f"distribution, {problem.name}", trial.distribution, problem)
     for name, check in (
+        ("weights beside values", trial.weights),
         ("no parameters, several rows", trial.no_parameters),
         ("any number of rows and shots", trial.any_number),
         ("fresh randomness in every call and row", trial.fresh_randomness),

@@ -17,7 +17,7 @@ class Shots(StatevectorExecutor):
     """Right, but from shots."""
 
     capabilities = ExecutorCapabilities()
-    _expectations = Executor._expectations
+    _weighted_expectations = Executor._weighted_expectations
 
 
 class BigEndian(Shots):
@@ -64,28 +64,33 @@ class Unseeded(Shots):
 
 
 class WrongGradient(StatevectorExecutor):
-    def _expectations(self, circuit, values, observables):
-        return super()._expectations(circuit, 1.001 * values - 0.001 * values.detach(), observables)
+    def _weighted_expectations(self, circuit, values, weights, observables):
+        return super()._weighted_expectations(circuit, 1.001 * values - 0.001 * values.detach(), weights, observables)
 
 
 class SinglePrecision(StatevectorExecutor):
-    def _expectations(self, circuit, values, observables):
-        return super()._expectations(circuit, values.float(), observables).to(values.dtype)
+    def _weighted_expectations(self, circuit, values, weights, observables):
+        return super()._weighted_expectations(circuit, values.float(), weights, observables).to(values.dtype)
 
 
 class NoLimit(StatevectorExecutor):
     capabilities = ExecutorCapabilities(max_qubits=4, exact=True, differentiable=True)
 
-    def _check(self, circuit, values):
+    def _check(self, circuit, values, weights):
         pass
 
 
 class OtherSign(StatevectorExecutor):
     """Y of the other sign."""
 
-    def _expectations(self, circuit, values, observables):
+    def _weighted_expectations(self, circuit, values, weights, observables):
         flipped = [[(label, weight * (-1) ** label.count("Y")) for label, weight in terms] for terms in observables]
-        return super()._expectations(circuit, values, flipped)
+        return super()._weighted_expectations(circuit, values, weights, flipped)
+
+
+class ForgetsWeights(StatevectorExecutor):
+    def _weighted_expectations(self, circuit, values, weights, observables):
+        return super()._weighted_expectations(circuit, values, None if weights is None else 0 * weights, observables)
 
 
 class Spins(Shots):
@@ -107,6 +112,7 @@ class Spins(Shots):
         (SinglePrecision, {"expectations, single qubits"}),
         (NoLimit, {"refusal of more qubits than it can take", "refusal of values of another circuit"}),
         (OtherSign, {"expectations, single qubits", "gradients"}),
+        (ForgetsWeights, {"weights beside values"}),
         (Spins, {"qubit q is column q", "distribution, single qubits"}),
     ],
 )
@@ -147,6 +153,7 @@ def test_every_gate_is_tried():
     assert {gate.name for problem in circuit_problems() for gate in problem.circuit.gates} == set(GATES)
     # Every circuit tells all of its qubits apart: no two of them could be exchanged unseen.
     for problem in circuit_problems():
-        probabilities = final_states(problem.circuit, problem.values).abs().square()
-        for axis in range(1, problem.circuit.num_qubits):
+        number = problem.circuit.num_qubits
+        probabilities = final_states(problem.circuit, problem.values).abs().square().view(-1, *[2] * number)
+        for axis in range(1, number):
             assert (probabilities - probabilities.transpose(axis, axis + 1)).abs().max() > 0.01
