@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import qvae
 from qvae.checkpoint import load_checkpoint
 from qvae.config.load import dump_config, load_config
 from qvae.config.paths import settled
-from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig
+from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig, SamplerConfig
 from qvae.errors import ConfigError, RunError, in_a_line
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
@@ -45,6 +45,7 @@ from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_data, require_same_model
 from qvae.runs.states import shape_of
 from qvae.sampling.abilities import Metered
+from qvae.sampling.sampler import LatentSampler
 from qvae.training.threads import threads_for
 from qvae.training.trainer import Trainer
 from qvae.trust import remember
@@ -57,6 +58,8 @@ def train(
     out: str | Path | None = None,
     progress: Progress | None = None,
     data: Any = None,
+    sampler: LatentSampler | None = None,
+    observers: Iterable[Callable[[Any, Mapping[str, Any]], object]] = (),
 ) -> Run:
     """Train a model, evaluate it and leave a run folder.
 
@@ -68,6 +71,10 @@ def train(
         data: from memory in place of those of ``config``: a :class:`~qvae.data.Dataset`, training data as
             :func:`~qvae.data.dataset_from_arrays` takes them, or a dict of its arguments. The folder doesn't
             keep them.
+        sampler: an object in place of the one that ``config`` names. The folder can't keep it either: ``config.yaml`` says
+            ``memory`` and its class, and it must be given again. What it has in ``state_dict`` is kept. It isn't closed.
+        observers: functions of the model as it trains, to be left as it is, and of the last epoch's figures, as they stand in
+            ``metrics.jsonl``; called at the end of every epoch, outside of the training's clock.
 
     Raises:
         ConfigError, DataError, SamplerError, RunError: something is wrong with what was asked for, found before training.
@@ -75,11 +82,14 @@ def train(
     """
     progress = Sturdy.around(progress)
     config = _settled(config if isinstance(config, Config) else load_config(config), data)
+    if sampler is not None:
+        config.sampler = SamplerConfig.of(sampler)
     if out is not None and is_interactive() and (free := numbered(from_user(out))) != from_user(out):
         progress.say(f"{out} holds a run already; this one goes to {from_here(free)}")
         out = free
     with new_folder(out, config) as folder:
         parts = assemble(folder, config, progress, data)
+        parts.trainer.observers = list(observers)
         if isinstance(parts.objective.sampler, Metered):
             parts.objective.sampler.begin()
         for remark in (*parts.dataset.remarks, *remarks_on_size(parts.trainer)):
@@ -97,6 +107,8 @@ def resume(
     progress: Progress | None = None,
     data: Any = None,
     trust: Iterable[str] = (),
+    sampler: LatentSampler | None = None,
+    observers: Iterable[Callable[[Any, Mapping[str, Any]], object]] = (),
 ) -> Run:
     """Continue a run from its checkpoint; without interruption it would have ended with the same weights.
 
@@ -106,6 +118,8 @@ def resume(
         progress: told what is going on; None prints lines in a notebook or at a prompt, and is silent in a script.
         data: of a run on data from memory, as they were given to :func:`train`.
         trust: of what the run's samplers name, as in :func:`load_run`.
+        sampler: the object of a run that was trained with one, or another one from here on.
+        observers: as in :func:`train`; a run doesn't keep them.
 
     Raises:
         ConfigError: ``overrides`` change what a run can't change on its way.
@@ -116,6 +130,8 @@ def resume(
     overrides = list(overrides)
     with writing(path):
         before, config = run_config(path), settled(run_config(path, overrides, trust))
+        if sampler is not None:
+            config.sampler = SamplerConfig.of(sampler)
         if _fixed(config) != _fixed(before):
             raise ConfigError(
                 f"the model, the binarization, training.seed, training.batch_size and training.validation of the run in {path} "
@@ -123,6 +139,7 @@ def resume(
             )
         parts = _resumed_parts(path, config, before, progress, data)
         trainer = parts.trainer
+        trainer.observers = list(observers)
         if trainer.is_finished and (path / EVALUATION).exists():
             parts.close(progress.warn)
             longer = "for more epochs: --set training.epochs=NUMBER"
@@ -132,7 +149,7 @@ def resume(
                 f"{from_here(path)} is finished, at step {trainer.step} of {trainer.total_steps}; for a longer training ask "
                 f"{longer}"
             )
-            return _with_report(load_run(path, data=data, trust=trust), progress)
+            return _with_report(load_run(path, data=data, trust=trust, sampler=sampler), progress)
         keep_metrics_until(path, trainer.step)
         if config != before:
             atomic_write_text(path / CONFIG, dump_config(config))
@@ -148,7 +165,7 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     shape, _, edges = shape_of(state, path / CHECKPOINT)
     parts = assemble(path, config, progress, data, edges)
-    if config.sampler != before.sampler:
+    if config.sampler.label != before.sampler.label:
         state["sampler"] = {}
     try:
         require_same_data(parts.dataset, shape, state.get("data"), path)
@@ -279,7 +296,7 @@ def _fit_and_evaluate(folder: Path, config: Config, parts: Parts, progress: Prog
             trainer.fit()
     finally:
         parts.close(progress.warn)
-    run = load_run(folder, trust=words)
+    run = load_run(folder, trust=words, sampler=config.sampler.given)
     run.dataset = parts.dataset
     if run.evaluation is None:
         evaluate(run, progress=progress)

@@ -32,7 +32,7 @@ class Section(BaseModel):
 DATA_SETS = ("digits", "mnist", "fashion-mnist")
 DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
 MEMORY = "memory"
-"""The name of data that were given from memory, and that nobody but their owner can load again."""
+"""The name of data, or of a sampler, that were given from memory, and that nobody but their owner can load again."""
 
 
 class DataConfig(Section):
@@ -234,6 +234,19 @@ class SamplerConfig(BackendSpec):
     """A sampler and its options."""
 
     name: str = "gibbs"
+    _given: Any = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, sampler: Any) -> SamplerConfig:
+        """That of a sampler object, which no file can hold: it says of which class it is."""
+        spec = cls(name=MEMORY, options={"class": type(sampler).__name__})
+        spec._given = sampler
+        return spec
+
+    @property
+    def given(self) -> Any:
+        """The object; None where a name says which, or the object was given to another process."""
+        return self._given
 
 
 class GenerationConfig(Section):

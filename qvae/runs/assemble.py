@@ -196,7 +196,7 @@ def needed_words(config: Config, folder: Path) -> set[str]:
     """All that the samplers of a run need the user's word for."""
     fallback = config.training.fallback
     chosen = (config.sampler, config.generation.sampler, fallback and SamplerConfig(name=fallback))
-    return {need.text for spec in chosen if spec for need in SAMPLERS.needs(spec, folder)}
+    return {need.text for spec in chosen if spec and spec.name != MEMORY for need in SAMPLERS.needs(spec, folder)}
 
 
 def save_run(folder: Path, config: Config, data: str, trainer: Trainer) -> None:

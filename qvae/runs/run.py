@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.paths import settled
-from qvae.config.schema import Config, ModelConfig
+from qvae.config.schema import Config, ModelConfig, SamplerConfig
 from qvae.data.dataset import Dataset, same_shape
 from qvae.data.fingerprint import are_the_same, fingerprint
 from qvae.errors import ConfigError, DataError, RunError, SamplerError
@@ -191,7 +191,11 @@ class Run:
 
 
 def load_run(
-    path: str | Path, overrides: Iterable[str] = (), data: Any = None, trust: Iterable[str] = ()
+    path: str | Path,
+    overrides: Iterable[str] = (),
+    data: Any = None,
+    trust: Iterable[str] = (),
+    sampler: LatentSampler | None = None,
 ) -> Run:
     """Open a run folder; the data isn't needed, no pickle is read, and a run from CUDA opens on the CPU where there is none.
 
@@ -201,6 +205,7 @@ def load_run(
         data: of a run that was trained on data from memory, as they were given to :func:`qvae.train`.
         trust: of what its samplers name, the import paths, addresses and files outside of it that may be used, as in
             :func:`~qvae.config.load.load_config`; they are remembered for this folder.
+        sampler: an object, of a run that was trained with one, or in place of the run's own.
 
     Raises:
         RunError: it isn't a run, or its model is missing, damaged, or of another configuration.
@@ -208,6 +213,8 @@ def load_run(
     """
     folder, overrides = existing_run(path), list(overrides)
     config = settled(run_config(folder, overrides, trust))
+    if sampler is not None:
+        config.sampler = SamplerConfig.of(sampler)
     # A run is looked at, whosever it is: that fetches nothing.
     config.data.download = config.data.download and any(text.startswith("data.download") for text in overrides)
     if not (folder / MODEL).exists():

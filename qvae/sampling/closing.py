@@ -19,7 +19,9 @@ class Closable(Protocol):
 
 
 def close(used: Closable, warn: Callable[[str], None] = _log.warning) -> None:
-    """Close ``used``, and have ``warn`` told if that fails in any way; unless it is given, the log is."""
+    """Close ``used``, unless it is its user's own, and have ``warn`` told if that fails; unless it is given, the log is."""
+    if getattr(used, "is_lent", False):
+        return
     try:
         used.close()
     except (Exception, SystemExit) as error:

@@ -198,6 +198,8 @@ class LatentSampler(ABC):
     name: str = ""
     """The name under which the registry found it; set by :func:`qvae.load_sampler`."""
     capabilities: Capabilities = Capabilities()
+    is_lent: bool = False
+    """Whether its user made it and closes it."""
 
     @abstractmethod
     def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:

@@ -31,6 +31,7 @@ class Metrics:
 
     Attributes:
         warnings: what was said, as ``kind: text``.
+        row: figures of the last epoch, as they were written.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Metrics:
     ) -> None:
         self.progress = Progress() if progress is None else progress
         self.warnings: list[str] = []
+        self.row: dict[str, float | None] = {}
         self._file = file
         self._totals: Tensor | None = None
         self._steps = 0
@@ -79,6 +81,7 @@ class Metrics:
             row: dict[str, float | None] = {"epoch": clock.epoch, "step": clock.step, "seconds": round(seconds, 3)}
             figures = objective.epoch_figures(means, found, clock)
             row |= {key: value if math.isfinite(value) else None for key, value in figures.items()}
+            self.row = row
             self._write(row)
             self._latest |= {key: row[key] for key in ("epoch", *objective.shown) if key in row}
         return self._loss(objective)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -77,6 +78,9 @@ class Trainer:
         save: called with the trainer every ``checkpoint_seconds``, at the end, and where a training is cut short.
         observer: called at the end of the epochs that it asks for.
 
+    Attributes:
+        observers: functions of the model and the last epoch's figures, called at the end of every epoch.
+
     Everything random comes from generators whose state is in :meth:`state_dict`: a run that is saved, loaded and
     continued ends, on the CPU, with the same bits as one that was never interrupted. All that depends on the clock is decided
     in one place, :meth:`_judge`, so that several processes could share the verdict of one of them.
@@ -102,6 +106,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.average = WeightAverage(objective.parameters(), config.average_decay)
         self.stopping = EarlyStopping(config.early_stopping, config.kl_warmup)
+        self.observers: list[Callable[[Any, Mapping[str, Any]], object]] = []
         self._resumed_at = self._saved_at = self._reported_at = 0.0
         self._budget_is_spent = False
 
@@ -246,15 +251,21 @@ class Trainer:
         if observed and self.observer is not None:
             if self.is_finished:
                 self._save()  # before anything is drawn
-            self._observe(self.observer, clock.epoch, loss)
+            observer = self.observer
+            trouble = f"the model couldn't be looked at in epoch {clock.epoch}"
+            self._observe("observer", trouble, lambda: observer.observe(self.model, clock.epoch, loss))
+        for function in self.observers:
+            name = getattr(function, "__name__", type(function).__name__)
+            trouble = f"the observer {name} failed in epoch {clock.epoch}"
+            self._observe(f"observer {name}", trouble, partial(function, self.model, dict(self.metrics.row)))
 
-    def _observe(self, observer: Observer, epoch: int, loss: str) -> None:
-        """Have the observer look; whatever goes wrong there costs its view, and not the training."""
+    def _observe(self, kind: str, trouble: str, look: Callable[[], object]) -> None:
+        """Have an observer look; whatever goes wrong there costs its view and a warning, and not the training."""
         with self._clock_stopped():
             try:
-                observer.observe(self.model, epoch, loss)
+                look()
             except Exception as error:
-                self.metrics.warn("observer", f"the model couldn't be looked at in epoch {epoch} ({in_a_line(error)})")
+                self.metrics.warn(kind, f"{trouble} ({in_a_line(error)})")
                 self.model.train()
 
     # Weights for evaluation -------------------------------------------------------------------------------------------
