@@ -1,4 +1,4 @@
-"""Aer, or whatever Qiskit sampler or backend the user names: found, transpiled for, and run."""
+"""Aer, or whatever Qiskit sampler, estimator or backend the user names: found, transpiled for, and run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from qvae.trust import Code
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
-    from qiskit.primitives import BaseSamplerV2
+    from qiskit.primitives import BaseEstimatorV2, BaseSamplerV2
     from qiskit.providers import BackendV2
 
 # Importing Qiskit takes a second, which listing the backends needn't; but it must see that one is missing.
@@ -43,19 +43,21 @@ ImportPath = Annotated[Any, Code((*DOCUMENTED, IBM))]
 
 
 class QiskitDevice:
-    """Runs Qiskit's circuits through a Qiskit sampler (``BaseSamplerV2``), transpiled for its backend.
+    """Runs Qiskit's circuits through a Qiskit sampler or estimator, transpiled for its backend.
 
     Args:
-        backend: None for Aer's sampler; or a ``BaseSamplerV2`` or ``BackendV2``, or the import path "package.module:name" of
-            one, of its class, or of a function that makes one; or "ibm:NAME", a device of the account that
-            qiskit-ibm-runtime has saved. A class or function with a parameter ``seed`` that makes samplers is called in every
-            run with a fresh one; a sampler object is used as it is, so one with a fixed seed repeats itself.
+        backend: None for Aer's sampler; or a ``BaseSamplerV2``, ``BaseEstimatorV2`` or ``BackendV2``, or the import path
+            "package.module:name" of one, of its class, or of a function that makes one; or "ibm:NAME", a device of the
+            account that qiskit-ibm-runtime has saved. A class or function with a parameter ``seed`` that makes primitives is
+            called in every run with a fresh one; an object is used as it is, so one with a fixed seed repeats itself. Bits
+            are drawn beside an estimator by a sampler of its backend, where it tells that.
         noise_model: of Aer: a ``NoiseModel``, or a ``BackendV2`` whose noise, gates and couplings are imitated, or the import
             path of either, of its class, or of a function that makes one.
 
     Attributes:
         name: of the backend, in words.
         num_qubits: the most it takes; None where it doesn't say.
+        estimates: whether an estimator was named, for :meth:`estimate`.
         noisy: whether gates or readout may go wrong; taken for granted of all but Qiskit's own exact simulators.
         repeats_rows: whether one run of several rows of values draws the same random numbers for each of them, as Qiskit's own
             ``StatevectorSampler`` does, which starts each from its seed.
@@ -66,10 +68,13 @@ class QiskitDevice:
     """
 
     def __init__(self, backend: Any = None, noise_model: Any = None) -> None:
-        from qiskit.primitives import BaseSamplerV2, StatevectorSampler
+        from qiskit.primitives import BaseEstimatorV2, BaseSamplerV2, StatevectorEstimator, StatevectorSampler
         from qiskit.providers import BackendV2
         from qiskit_aer import AerSimulator
 
+        self._sampler: Callable[[int], BaseSamplerV2] | None = None
+        self._estimator: Callable[[int], BaseEstimatorV2] | None = None
+        self._target: BackendV2 | None = None
         if backend is None:
             self.name = "aer"
             made: Any = _aer_simulator(noise_model)
@@ -80,13 +85,19 @@ class QiskitDevice:
             made = _ibm_backend(backend.removeprefix(IBM))
         else:
             self.name = backend if isinstance(backend, str) else type(backend).__name__
-            make = _maker("backend", backend, (BaseSamplerV2, BackendV2))
+            make = _maker("backend", backend, (BaseSamplerV2, BaseEstimatorV2, BackendV2))
             made = make(0)
             if isinstance(made, BaseSamplerV2):
-                self._sampler, self._target = make, _backend_of(made)
-        if isinstance(made, BackendV2):
-            self._sampler, self._target = _sampler_maker(made), made
-        self.repeats_rows = isinstance(self._sampler(0), StatevectorSampler)
+                self._sampler = make
+            elif isinstance(made, BaseEstimatorV2):
+                self._estimator = make
+        self._target = made if isinstance(made, BackendV2) else _backend_of(made)
+        if self._sampler is None and self._target is not None:
+            self._sampler = _sampler_maker(self._target)
+        elif isinstance(made, StatevectorEstimator):
+            self._sampler = lambda seed: StatevectorSampler(seed=seed)
+        self.estimates = self._estimator is not None
+        self.repeats_rows = self._sampler is not None and isinstance(self._sampler(0), StatevectorSampler)
         self.noisy = not self.repeats_rows
         if isinstance(self._target, AerSimulator):
             self.noisy = self._target.options.noise_model is not None
@@ -98,18 +109,25 @@ class QiskitDevice:
         Raises:
             ExecutorError: it has more qubits than the backend, or than hang together there.
         """
-        from qiskit.transpiler import generate_preset_pass_manager
-        from qiskit.transpiler.exceptions import TranspilerError
-
         if self.num_qubits is not None and circuit.num_qubits > self.num_qubits:
             raise ExecutorError(
                 f"the circuit needs {circuit.num_qubits} qubits, but backend {self.name!r} has {self.num_qubits}; "
                 "take a larger one or fewer qubits."
             )
+        return self._passed(circuit, optimization_level=1)
+
+    def translated(self, circuit: QuantumCircuit) -> QuantumCircuit:
+        """A circuit on the backend's own qubits in its gates, none moved and none left out."""
+        return self._passed(circuit, optimization_level=0, initial_layout=list(range(circuit.num_qubits)))
+
+    def _passed(self, circuit: QuantumCircuit, **settings: Any) -> QuantumCircuit:
+        from qiskit.transpiler import generate_preset_pass_manager
+        from qiskit.transpiler.exceptions import TranspilerError
+
         # Layout and routing are drawn at random: with a fixed seed a resumed run has the same circuit.
         target = {} if self._target is None else {"backend": self._target}
         try:
-            return generate_preset_pass_manager(optimization_level=1, seed_transpiler=0, **target).run(circuit)
+            return generate_preset_pass_manager(seed_transpiler=0, **target, **settings).run(circuit)
         except TranspilerError as error:
             raise ExecutorError(
                 f"the circuit of {circuit.num_qubits} qubits finds no place on backend {self.name!r}, whose couplings may be "
@@ -123,17 +141,60 @@ class QiskitDevice:
             bool, (shots, bits) or (B, shots, bits); column i is bit i of the circuit's first register.
 
         Raises:
-            ExecutorError: the backend failed, or returned another number of shots.
+            ExecutorError: the backend failed, or returned another number of shots, or it gives no bits.
         """
+        return self.run_together([(circuit, values, shots)], seed)[0]
+
+    def run_together(self, runs: Sequence[tuple[QuantumCircuit, np.ndarray, int]], seed: int) -> list[np.ndarray]:
+        """Several of :meth:`run` in one call of the sampler."""
+        if self._sampler is None:
+            raise ExecutorError(
+                f"backend {self.name!r} is an estimator that names no backend, and gives no bits; name a sampler or a backend."
+            )
         try:
-            result = self._sampler(seed).run([(circuit, values)], shots=shots).result()[0]
-            bits: np.ndarray = result.data[circuit.cregs[0].name].to_bool_array(order="little")
+            results = self._sampler(seed).run(runs).result()
+            found = [
+                result.data[circuit.cregs[0].name].to_bool_array(order="little")
+                for result, (circuit, _, _) in zip(results, runs, strict=True)
+            ]
         except Exception as error:
             # A provider may fail in any way.
             raise ExecutorError(f"backend {self.name!r} failed to run the circuit: {_described(error)}.") from None
-        if bits.shape != (*np.shape(values)[:-1], shots, circuit.num_clbits):
-            raise ExecutorError(f"backend {self.name!r} returned {bits.shape[-2]} shots where {shots} were asked for.")
-        return bits
+        for bits, (circuit, values, shots) in zip(found, runs, strict=True):
+            if bits.shape != (*np.shape(values)[:-1], shots, circuit.num_clbits):
+                raise ExecutorError(f"backend {self.name!r} returned {bits.shape[-2]} shots where {shots} were asked for.")
+        return found
+
+    def estimate(
+        self, circuit: QuantumCircuit, values: np.ndarray, labels: Sequence[str], shots: int, seed: int
+    ) -> np.ndarray:
+        """Means of Pauli strings at B rows of parameters (B, P), in one call of the estimator.
+
+        Args:
+            circuit: transpiled, without measurements.
+            values: as the circuit lists its parameters.
+            labels: L strings, of the circuit before it was transpiled.
+            shots: hence a standard error of 1 / sqrt(shots) at most.
+            seed: of the estimator, where it takes one.
+
+        Returns:
+            (B, L).
+
+        Raises:
+            ExecutorError: the backend failed.
+        """
+        from qiskit.quantum_info import SparsePauliOp
+
+        assert self._estimator is not None
+        observables = [SparsePauliOp(label).apply_layout(circuit.layout) for label in labels]
+        # Rows without parameters are no rows for Qiskit.
+        runs = [(circuit, observables, values[:, None])] if values.shape[1] else [(circuit, observables)] * len(values)
+        try:
+            results = self._estimator(seed).run(runs, precision=shots**-0.5).result()
+            return np.concatenate([np.reshape(result.data.evs, (-1, len(labels))) for result in results])
+        except Exception as error:
+            # A provider may fail in any way.
+            raise ExecutorError(f"backend {self.name!r} failed to run the circuit: {_described(error)}.") from None
 
 
 def _aer_simulator(noise_model: Any) -> BackendV2:
@@ -185,19 +246,19 @@ def _sampler_maker(backend: BackendV2) -> Callable[[int], BaseSamplerV2]:
     return lambda seed: BackendSamplerV2(backend=backend, options={"seed_simulator": seed})
 
 
-def _backend_of(sampler: BaseSamplerV2) -> BackendV2 | None:
-    """What a sampler runs on, so that circuits can be transpiled for it; None where it doesn't say."""
+def _backend_of(primitive: BaseSamplerV2 | BaseEstimatorV2) -> BackendV2 | None:
+    """What it runs on, so that circuits can be transpiled for it; None where it doesn't say."""
     from qiskit.providers import BackendV2
 
     for attribute in ("backend", "_backend"):  # a property, a method, or Aer's private one
-        found = getattr(sampler, attribute, None)
+        found = getattr(primitive, attribute, None)
         found = found() if inspect.ismethod(found) else found
         if isinstance(found, BackendV2):
             return found
     return None
 
 
-def _maker(option: str, value: Any, kinds: tuple[type, type]) -> Callable[[int], Any]:
+def _maker(option: str, value: Any, kinds: tuple[type, ...]) -> Callable[[int], Any]:
     """A function from seeds to objects of one of these kinds, of what the user named.
 
     Raises:

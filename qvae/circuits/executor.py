@@ -144,15 +144,19 @@ class Executor(ABC):
         raise NotImplementedError
 
     def _expectations(self, circuit: Circuit, values: Tensor, observables: list[PauliSum]) -> Tensor:
-        """What :meth:`expectations` returns for all parameters (B, P): here from ``shots`` samples in each of a few bases."""
-        groups = measured_together(label for terms in observables for label, _ in terms)
-        means = {}
-        for basis, labels in groups.items():
-            bits = self.sample(circuit.then(basis_change(basis)), values, self.shots)
-            means.update({label: string_mean(label, bits) for label in labels})
+        """What :meth:`expectations` returns for all parameters (B, P): here sums of what each Pauli string has as its mean."""
+        means = self._string_means(circuit, values, list(dict.fromkeys(label for terms in observables for label, _ in terms)))
         zero = torch.zeros(len(values), dtype=torch.float64, device=values.device)
         found = [sum((weight * means[label] for label, weight in terms), zero) for terms in observables]
         return torch.stack(found, dim=1).to(values.dtype)
+
+    def _string_means(self, circuit: Circuit, values: Tensor, labels: list[str]) -> dict[str, Tensor]:
+        """<P> of each of these Pauli strings, (B,), float64: here from ``shots`` samples in each of a few bases."""
+        means = {}
+        for basis, members in measured_together(labels).items():
+            bits = self.sample(circuit.then(basis_change(basis)), values, self.shots)
+            means.update({label: string_mean(label, bits) for label in members})
+        return means
 
     def state_dict(self) -> dict[str, Any]:
         """Random number generators and the like, as tensors and plain values that JSON can hold."""

@@ -26,7 +26,16 @@ def coupled():
     return GenericBackendV2(4, coupling_map=[(0, 1), (1, 2), (2, 3)], seed=1)
 
 
-@pytest.mark.parametrize("backend", [AerSimulator(n_qubits=12), "qiskit.primitives:StatevectorSampler", coupled()], ids=str)
+@pytest.mark.parametrize(
+    "backend",
+    [
+        AerSimulator(n_qubits=12),
+        coupled(),
+        "qiskit.primitives:StatevectorSampler",
+        "qiskit.primitives:StatevectorEstimator",
+    ],
+    ids=str,
+)
 def test_conformance(backend):
     check_executor("qiskit", num_samples=1000, backend=backend)
 
@@ -59,6 +68,25 @@ def test_controlled_rotations_of_parameters(name):
     assert found.tolist() == [[1], [-1]]
 
 
+def test_all_rows_and_bases_are_one_call(monkeypatch):
+    executor = load_executor("qiskit", seed=0, shots=200)
+    run, counted = executor._device.run_together, []
+    monkeypatch.setattr(executor._device, "run_together", lambda *arguments: counted.append(1) or run(*arguments))
+    observables = [[("ZI", 1.0)], [("IX", 1.0), ("YY", 0.5)], [("ZZ", 1.0)]]
+    executor.expectations(COINS, torch.zeros(5, 1), observables)
+    assert len(counted) == 1
+
+
+def test_the_mean_of_an_identity_is_known():
+    for backend in (None, "qiskit.primitives:StatevectorEstimator"):
+        found = load_executor("qiskit", backend=backend).expectations(COINS, torch.zeros(2, 1), [[("II", 0.5)], [("IZ", 0.0)]])
+        assert found[:, 0].tolist() == [0.5, 0.5]
+
+
+def test_aer_is_its_name_too():
+    assert not load_executor("aer", shots=3).capabilities.noisy
+
+
 def test_a_circuit_is_transpiled_once(monkeypatch):
     executor = load_executor("qiskit", seed=0)
     transpiled, counted = executor._device.transpiled, []
@@ -87,7 +115,8 @@ def test_copies_connect_anew():
 
 
 def test_options_are_registered():
-    assert list(executor_options("qiskit")) == ["backend", "noise_model", "shots", "seed"]
+    names = ["backend", "noise_model", "shots", "readout_mitigation", "zero_noise_scales", "seed"]
+    assert list(executor_options("qiskit")) == names
     assert load_executor("qiskit", shots=77).shots == 77
 
 

@@ -12,11 +12,18 @@ pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
 
 from qiskit import QuantumCircuit
 from qiskit.circuit import ParameterVector
-from qiskit.primitives import BackendSamplerV2, StatevectorSampler
+from qiskit.primitives import (
+    BackendEstimatorV2,
+    BackendSamplerV2,
+    BaseEstimatorV2,
+    StatevectorEstimator,
+    StatevectorSampler,
+)
 from qiskit.providers.basic_provider import BasicSimulator
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError
+from qiskit_aer.primitives import EstimatorV2 as AerEstimator
 from qvae_backends.qiskit_device import QiskitDevice
 
 TOKEN = "Zx9-fakefakefakefakefakefakefakefake_0123456"
@@ -173,6 +180,42 @@ def test_the_noise_of_a_backend(named):
     assert 0 < (bits != [True, False, False]).any(1).mean() < 0.2
 
 
+def test_several_circuits_run_together_with_fresh_randomness():
+    """As many shots as each is to have, and other bits for equal circuits."""
+    for backend in (None, GenericBackendV2(3)):
+        device = QiskitDevice(backend)
+        coins = device.transpiled(fair_coins())
+        runs = [(coins, np.zeros(0), 60), (coins, np.zeros(0), 60), (device.transpiled(turned()), ROWS, 7)]
+        first, second, turns = device.run_together(runs, seed=0)
+        assert (first.shape, turns.shape) == ((60, 3), (2, 7, 3))
+        assert not np.array_equal(first, second)
+
+
+def test_estimators_have_layouts_undone():
+    """Means of Z on each of three qubits that stand elsewhere on the backend, and are in different states."""
+    circuit = QuantumCircuit(3)
+    circuit.x(2)
+    circuit.rx(ParameterVector("theta", 1)[0], 1)
+    for estimator in (BackendEstimatorV2(backend=coupled()), StatevectorEstimator(), AerEstimator()):
+        device = QiskitDevice(estimator)
+        assert device.estimates
+        transpiled = device.transpiled(circuit)
+        found = device.estimate(transpiled, np.array([[0.0], [np.pi]]), ["IIZ", "IZI", "ZII"], 2000, seed=0)
+        assert found.round().tolist() == [[1, 1, -1], [1, -1, -1]]
+
+
+def test_an_estimator_without_a_backend_gives_no_bits():
+    class Own(BaseEstimatorV2):
+        def run(self, pubs, *, precision=None):
+            raise RuntimeError("job lost")
+
+    device = QiskitDevice(Own())
+    with pytest.raises(ExecutorError, match="backend 'Own' is an estimator that names no backend, and gives no bits; name a"):
+        device.run(first_qubit_up(), [], 5, seed=0)
+    with pytest.raises(ExecutorError, match="backend 'Own' failed to run the circuit: RuntimeError: job lost"):
+        device.estimate(QuantumCircuit(1), np.zeros((1, 0)), ["Z"], 100, seed=0)
+
+
 def test_a_sampler_s_backend_is_transpiled_for():
     device = QiskitDevice(BackendSamplerV2(backend=coupled()))
     assert device.num_qubits == 6
@@ -238,12 +281,12 @@ def assert_silent(caught):
         ({"backend": "aer"}, ValueError, "backend is 'aer'; it must be an import path such as .*, or 'ibm:NAME'"),
         ({"backend": "no_such_package.x:y"}, ExecutorError, "needs the module no_such_package, .*pip install no-such-package"),
         ({"backend": "qiskit_aer:Aerr"}, ExecutorError, "the module qiskit_aer has no Aerr; check the path"),
-        ({"backend": 7}, ValueError, "the object of type int set as backend is not a BaseSamplerV2 or a BackendV2"),
+        ({"backend": 7}, ValueError, "of type int set as backend is not a BaseSamplerV2 or a BaseEstimatorV2 or a BackendV2"),
         ({"backend": "math:pi"}, ValueError, "backend 'math:pi' is not .* but of type float"),
         (
             {"backend": "things:wrong"},
             ExecutorError,
-            "made an object of type list; it must make a BaseSamplerV2 or a BackendV2",
+            "made an object of type list; it must make a BaseSamplerV2 or a BaseEstimatorV2 or a BackendV2",
         ),
         ({"backend": "things:fails"}, ExecutorError, "failed when called without arguments \\(OSError: no device .* all\\)"),
         ({"noise_model": "qiskit:QuantumCircuit"}, ValueError, "is not a NoiseModel or .* the class QuantumCircuit"),
@@ -289,7 +332,7 @@ def test_a_run_that_fails_gives_no_token_away():
 def test_missing_shots_are_noticed():
     class Stingy(StatevectorSampler):
         def run(self, pubs, *, shots=None):
-            return super().run(pubs, shots=shots - 1)
+            return super().run([(circuit, values, wanted - 1) for circuit, values, wanted in pubs])
 
     with pytest.raises(ExecutorError, match="'Stingy' returned 4 shots where 5 were asked for"):
         QiskitDevice(Stingy()).run(first_qubit_up(), [], 5, seed=0)
