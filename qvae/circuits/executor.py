@@ -125,9 +125,10 @@ class Executor(ABC):
         if not self.capabilities.exact:
             raise ExecutorError(f"executor {self.label!r} knows no exact probabilities; take one that does, as statevector.")
         self._refuse_gradients(values, weights)
-        return self._asked(
-            self._probabilities, (circuit, values, weights), (len(values), 2**circuit.num_qubits), values.dtype
-        )
+        shape = (len(values), 2**circuit.num_qubits)
+        if len(values) == 0:
+            return values.new_zeros(shape)
+        return self._asked(self._probabilities, (circuit, values, weights), shape, values.dtype)
 
     @abstractmethod
     def _sample(self, circuit: Circuit, values: Tensor, shots: int) -> Tensor:

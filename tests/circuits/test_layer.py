@@ -127,6 +127,13 @@ def test_from_qiskit_takes_parameters_in_the_order_given():
             qvae.CircuitLayer.from_qiskit(circuit, **wrong)
 
 
+def test_no_rows_give_none(layer):
+    none = torch.zeros(0, 3, dtype=torch.float64)
+    assert layer(none).shape == (0, 3)
+    assert layer.probabilities(none).shape == (0, 8)
+    assert layer.sample(none, 5).shape == (0, 5, 3)
+
+
 def test_wrong_input_is_told(layer):
     for wrong, words in ((torch.zeros(4, 2), r"of shape \(4, 2\)"), (torch.zeros(3), r"shape \(3,\)"), ([1], "a list")):
         with pytest.raises(CircuitError, match=f"the layer's input is .*{words}.*it must be a tensor \\(batch, 3\\)"):
