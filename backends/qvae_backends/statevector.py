@@ -44,27 +44,18 @@ class StatevectorExecutor(SeededExecutor):
         found = _of_rows(program, values, weights, measurement.last, measurement)
         return found.expand(num_rows, -1)
 
-    def _probabilities(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
+    def _amplitudes(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
         num_rows = len(values)
         values, weights = _parted(values, weights)
         program = _program(circuit, values.shape[1], values.dtype, values.device)
-        found = _of_rows(program, values, weights, len(program.plan.steps), lambda states: _squared(program, states))
+        found = _of_rows(program, values, weights, len(program.plan.steps), lambda states: _in_order(program, states).T)
         return found.expand(num_rows, -1)
 
     @torch.no_grad()
     def _sample(self, circuit: Circuit, values: Tensor, shots: int) -> Tensor:
-        probabilities = self._probabilities(circuit, values, None).double()
+        probabilities = self._amplitudes(circuit, values, None).abs().double().square()
         drawn = torch.multinomial(probabilities, shots, replacement=True, generator=self.generator(values.device))
         return (drawn.unsqueeze(-1) >> torch.arange(circuit.num_qubits, device=values.device) & 1).to(torch.int8)
-
-
-def final_states(circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The circuit's state for every row of values, (B, 2**n), little-endian."""
-    num_rows = len(values)
-    values, weights = _parted(values, weights)
-    program = _program(circuit, values.shape[1], values.dtype, values.device)
-    found = _of_rows(program, values, weights, len(program.plan.steps), lambda states: _in_order(program, states).T)
-    return found.expand(num_rows, -1)
 
 
 def _parted(values: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -90,10 +81,6 @@ def _of_rows(
     stores = stored < _STORED * total_memory()
     parts = [measured(program(rows, weights, matrices, last, stores)) for rows in values.split(at_once)]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-
-def _squared(program: Program, states: Tensor) -> Tensor:
-    return torch.view_as_real(_in_order(program, states)).square().sum(2).T
 
 
 def _in_order(program: Program, states: Tensor) -> Tensor:

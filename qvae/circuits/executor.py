@@ -109,8 +109,8 @@ class Executor(ABC):
         shape = (len(values), shots, circuit.num_qubits)
         return self._asked(self._sample, (circuit, _joined(values, weights).detach(), shots), shape, torch.int8)
 
-    def probabilities(self, circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Of all basis states, exact: (B, 2**n) in the dtype of ``values``; entry b is that of the bits of b, little-endian.
+    def amplitudes(self, circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Of all basis states, exact: (B, 2**n), complex in the precision of ``values``; entry b is that of the bits of b.
 
         Args:
             circuit: of P parameters.
@@ -119,16 +119,20 @@ class Executor(ABC):
 
         Raises:
             CircuitError: values are not of this circuit.
-            ExecutorError: the executor measures shots and knows no probabilities, or as :meth:`expectations`.
+            ExecutorError: the executor measures shots and knows no amplitudes, or as :meth:`expectations`.
         """
         self._check(circuit, values, weights)
         if not self.capabilities.exact:
             raise ExecutorError(f"executor {self.label!r} knows no exact probabilities; take one that does, as statevector.")
         self._refuse_gradients(values, weights)
-        shape = (len(values), 2**circuit.num_qubits)
+        shape, dtype = (len(values), 2**circuit.num_qubits), values.dtype.to_complex()
         if len(values) == 0:
-            return values.new_zeros(shape)
-        return self._asked(self._probabilities, (circuit, values, weights), shape, values.dtype)
+            return values.new_zeros(shape, dtype=dtype)
+        return self._asked(self._amplitudes, (circuit, values, weights), shape, dtype)
+
+    def probabilities(self, circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Of all basis states, exact: (B, 2**n), in the dtype of ``values``; arguments and errors as of :meth:`amplitudes`."""
+        return torch.view_as_real(self.amplitudes(circuit, values, weights)).square().sum(2)
 
     @abstractmethod
     def _sample(self, circuit: Circuit, values: Tensor, shots: int) -> Tensor:
@@ -140,8 +144,8 @@ class Executor(ABC):
         """What :meth:`expectations` returns; for executors that gain from knowing which parameters all rows share."""
         return self._expectations(circuit, _joined(values, weights), observables)
 
-    def _probabilities(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
-        """What :meth:`probabilities` returns, of an exact executor."""
+    def _amplitudes(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
+        """What :meth:`amplitudes` returns, of an exact executor."""
         raise NotImplementedError
 
     def _expectations(self, circuit: Circuit, values: Tensor, observables: list[PauliSum]) -> Tensor:

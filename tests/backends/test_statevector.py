@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from qvae_backends.statevector import StatevectorExecutor, final_states
+from qvae_backends.statevector import StatevectorExecutor
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.gates import GATES
@@ -40,7 +40,7 @@ def test_states_and_expectations_are_qiskit_s(dtype, tolerance):
     info = pytest.importorskip("qiskit.quantum_info", reason="Qiskit is not installed")
     for seed in range(3):
         circuit, values = random_circuit(seed=seed), random_values(4, dtype)
-        states = final_states(circuit, values)
+        states = StatevectorExecutor().amplitudes(circuit, values)
         operators = [info.SparsePauliOp.from_list(terms) for terms in OBSERVABLES]
         found = StatevectorExecutor().expectations(circuit, values, operators)
         assert found.dtype == dtype
@@ -66,7 +66,7 @@ def test_bits_follow_the_probabilities():
     circuit, values, shots = random_circuit(num_qubits=4), random_values(3), 20_000
     bits = StatevectorExecutor(seed=0).sample(circuit, values, shots)
     assert (bits.shape, bits.dtype) == ((3, shots, 4), torch.int8)
-    exact = final_states(circuit, values).flatten(1).abs().square()
+    exact = StatevectorExecutor().amplitudes(circuit, values).flatten(1).abs().square()
     drawn = (bits.long() << torch.arange(4)).sum(-1)
     found = torch.stack([row.bincount(minlength=16) / shots for row in drawn])
     # By McDiarmid's bound: fails once in 1e6 times.

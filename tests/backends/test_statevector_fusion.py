@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from qvae_backends import statevector
-from qvae_backends.statevector import StatevectorExecutor, final_states
+from qvae_backends.statevector import StatevectorExecutor
 from qvae_backends.statevector_fusion import GatherStep, MatrixStep, PhaseStep, permutation, plan
 from qvae_backends.statevector_states import Adjoint
 
@@ -107,7 +107,7 @@ def test_rows_are_run_a_few_at_a_time(monkeypatch):
     whole = StatevectorExecutor().expectations(circuit, values, observables(4))
     monkeypatch.setattr(statevector, "_AT_ONCE", 3 * 2**4)
     assert torch.allclose(StatevectorExecutor().expectations(circuit, values, observables(4)), whole, atol=1e-14)
-    assert final_states(circuit, values).shape == (11, 16)
+    assert StatevectorExecutor().amplitudes(circuit, values).shape == (11, 16)
 
 
 def test_a_circuit_without_inputs_runs_once_for_all_rows():

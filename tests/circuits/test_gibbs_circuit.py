@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from qvae_backends.statevector import final_states
+from qvae_backends.statevector import StatevectorExecutor
 
 from qvae.circuits.gibbs_ansatz import GibbsAnsatz
 from qvae.circuits.gibbs_circuit import gibbs_circuit
@@ -14,7 +14,7 @@ from qvae.ising.graphs import Graph
 def test_the_circuit_is_the_ansatz(graph):
     ansatz = GibbsAnsatz(graph)
     angles = torch.randn(ansatz.num_angles, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    prepared = final_states(gibbs_circuit(ansatz), angles.unsqueeze(0)).flatten()
+    prepared = StatevectorExecutor().amplitudes(gibbs_circuit(ansatz), angles.unsqueeze(0)).flatten()
     overlap = torch.vdot(prepared, ansatz.state(angles).flatten().to(torch.complex128))
     assert abs(overlap) == pytest.approx(1, abs=1e-10)
     # Qubits 0..n-1, which are the spins, are the low bits of an index.
