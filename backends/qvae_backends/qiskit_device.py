@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.primitives import BaseEstimatorV2, BaseSamplerV2
     from qiskit.providers import BackendV2
+    from qiskit.transpiler import PassManager
 
 # Importing Qiskit takes a second, which listing the backends needn't; but it must see that one is missing.
 for _module in ("qiskit_aer", "qiskit"):
@@ -96,6 +98,7 @@ class QiskitDevice:
             self._sampler = _sampler_maker(self._target)
         elif isinstance(made, StatevectorEstimator):
             self._sampler = lambda seed: StatevectorSampler(seed=seed)
+        self._passes = lru_cache(self._pass_manager)
         self.estimates = self._estimator is not None
         self.repeats_rows = self._sampler is not None and isinstance(self._sampler(0), StatevectorSampler)
         self.noisy = not self.repeats_rows
@@ -114,25 +117,31 @@ class QiskitDevice:
                 f"the circuit needs {circuit.num_qubits} qubits, but backend {self.name!r} has {self.num_qubits}; "
                 "take a larger one or fewer qubits."
             )
-        return self._passed(circuit, optimization_level=1)
+        return self._passed(circuit, level=1)
 
     def translated(self, circuit: QuantumCircuit) -> QuantumCircuit:
         """A circuit on the backend's own qubits in its gates, none moved and none left out."""
-        return self._passed(circuit, optimization_level=0, initial_layout=list(range(circuit.num_qubits)))
+        return self._passed(circuit, level=0, on_qubits=circuit.num_qubits)
 
-    def _passed(self, circuit: QuantumCircuit, **settings: Any) -> QuantumCircuit:
-        from qiskit.transpiler import generate_preset_pass_manager
+    def _passed(self, circuit: QuantumCircuit, level: int, on_qubits: int | None = None) -> QuantumCircuit:
         from qiskit.transpiler.exceptions import TranspilerError
 
-        # Layout and routing are drawn at random: with a fixed seed a resumed run has the same circuit.
-        target = {} if self._target is None else {"backend": self._target}
         try:
-            return generate_preset_pass_manager(seed_transpiler=0, **target, **settings).run(circuit)
+            return self._passes(level, on_qubits).run(circuit)
         except TranspilerError as error:
             raise ExecutorError(
                 f"the circuit of {circuit.num_qubits} qubits finds no place on backend {self.name!r}, whose couplings may be "
                 f"in pieces ({_described(error)}); take another backend or fewer qubits."
             ) from None
+
+    def _pass_manager(self, level: int, on_qubits: int | None) -> PassManager:
+        """Made once: that takes a second for Aer, which puts its list of gates together at each of 150 looks at it."""
+        from qiskit.transpiler import generate_preset_pass_manager
+
+        target = {} if self._target is None else {"backend": self._target}
+        layout = None if on_qubits is None else list(range(on_qubits))
+        # Layout and routing are drawn at random: with a fixed seed a resumed run has the same circuit.
+        return generate_preset_pass_manager(level, initial_layout=layout, seed_transpiler=0, **target)
 
     def run(self, circuit: QuantumCircuit, values: np.ndarray, shots: int, seed: int) -> np.ndarray:
         """Measure ``shots`` times at these values of the parameters, as the circuit lists them: (P,), or (B, P) for B of them.
