@@ -11,7 +11,7 @@ import numpy as np
 from methods import Bench, Method, Ours, Run, Theirs
 from problems import Problem, Truth
 from protocol import PeerError, Timer
-from trainer_overhead import handwritten_rounds, trainer_rounds
+from trainer_overhead import TURN, handwritten_step, trainer_of
 
 import qvae
 from qvae.ising import graphs
@@ -22,6 +22,7 @@ Row = dict[str, Any]
 
 _LONG = 3.0  # CPU seconds of a call that is made once; in a curve, where neighbours tell the spread, a sixth of it
 _IMAGES, _BATCH, _CHAINS, _SWEEPS = 20_480, 256, 256, 5
+_STEPS = 40  # of a training in its turn
 
 
 def compare(
@@ -160,9 +161,10 @@ def train(bench: Bench, references: Path) -> Row:
     settings += ["model.network.decoder_hidden=null"]  # as deep as the encoder, as the plugin's networks are
     config = qvae.load_config("mnist", [*settings, "training.device=cpu"])
     bf16 = use_bfloat16(config.training.precision, choose_device("cpu"))
-    ours = _timed(trainer_rounds(config, 40), 40)
+    trainer, step = trainer_of(config), handwritten_step(config)
+    ours = _timed(lambda: trainer.timed(_STEPS // TURN), _STEPS)
     rows: list[Row] = []
-    by_hand = _timed(handwritten_rounds(config, 40), 40)
+    by_hand = _timed(lambda: [step() for _ in range(_STEPS)], _STEPS)
     loops: list[tuple[str, Callable[[], dict[str, float]]]] = [("hand-written loop", by_hand)]
     for bits, precision in ((True, "bfloat16"), (False, "float32")):
         if bits and not bf16:
@@ -188,7 +190,7 @@ def train(bench: Bench, references: Path) -> Row:
     return head | {"rows": [first, *rows]}
 
 
-def _timed(work: Callable[[], float], steps: int) -> Callable[[], dict[str, float]]:
+def _timed(work: Callable[[], object], steps: int) -> Callable[[], dict[str, float]]:
     def measured() -> dict[str, float]:
         with Timer() as timer:
             work()

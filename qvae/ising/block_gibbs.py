@@ -17,6 +17,7 @@ _DENSE_SPINS = 64  # up to here a dense matrix is as quick as a sparse one, what
 _ROUNDED_SPINS = 96  # of a colour, on average: from here on products in bfloat16 are quicker
 _CPU_BITS, _GPU_BITS = 2**18, 2**28  # of the chains that are updated together: a processor's cache holds them
 _FEWEST_CHAINS = 64  # below it, rows are too short for the processor's vectors
+_MIDDLE = torch.tensor(0.5 + 2.0**-24, dtype=torch.float32)  # on the processor: of no dimension, it fits every device
 _REFRESH = 8  # sweeps after which the mean error of rounded couplings is measured again
 
 
@@ -59,6 +60,9 @@ class Uniforms:
         chains: columns of each draw.
         generator: on ``device``.
         device: of the numbers.
+
+    Attributes:
+        place: of the numbers, which each draw fills anew, (rows, chains), float32.
     """
 
     def __init__(self, rows: int, chains: int, generator: torch.Generator, device: torch.device) -> None:
@@ -66,14 +70,14 @@ class Uniforms:
         self._words = torch.empty((rows * chains + 3) // 4, dtype=torch.int64, device=device)
         self._integers = self._words.view(torch.int16)[: rows * chains].view(rows, chains)
         self._shared = torch.empty(1, chains, dtype=torch.float32, device=device)
-        self._uniform = torch.empty(rows, chains, dtype=torch.float32, device=device)
+        self.place = torch.empty(rows, chains, dtype=torch.float32, device=device)
 
     def draw(self) -> Tensor:
-        """New numbers, (rows, chains), float32, in the place of those before."""
+        """Fill :attr:`place` with new numbers, and return it."""
         self._words.random_(-(2**63), None, generator=self._generator)
         # r has a sign: -2^15 becomes 0. Every step is exact in float32.
-        self._shared.random_(0, 128, generator=self._generator).mul_(2.0**-23).add_(0.5 + 2.0**-24)
-        return torch.add(self._shared, self._uniform.copy_(self._integers), alpha=2.0**-16, out=self._uniform)
+        shared = torch.add(_MIDDLE, self._shared.random_(0, 128, generator=self._generator), alpha=2.0**-23)
+        return torch.add(shared, self.place.copy_(self._integers), alpha=2.0**-16, out=self.place)
 
 
 class BlockGibbs:
@@ -135,7 +139,8 @@ class BlockGibbs:
         doubled = torch.cat([J, J])
         n = self.graph.num_spins
         sums = doubled.new_zeros(n).index_add_(0, self._rows, doubled)
-        self._bias = (2.0 * sums - 2.0 * h[self.order]).unsqueeze(1)
+        bias = sums.sub_(h if self._is_sorted else h[self.order]).mul_(2.0).unsqueeze(1)
+        self._biases = [bias[b.start : b.stop] for b in self._blocks]
         self._all_down = J.sum() - h.sum()
         if self.graph.bipartite_sizes is not None and self._is_sorted:
             matrix = -4.0 * J.view(self.graph.bipartite_sizes)
@@ -189,13 +194,16 @@ class BlockGibbs:
         With ``base`` (n, 1), logits of independent bits in row order, beta leads from those to the Hamiltonian: the
         distribution is then proportional to base^(1-beta) exp(-beta E).
         """
-        return self._between(self._field(state, block), block, beta, base)
+        return self._between(self._field(self._neighbours(state, block), block), block, beta, base)
 
-    def _field(self, state: Tensor, block: int) -> Tensor:
+    def _neighbours(self, state: Tensor, block: int) -> Tensor:
         b = self._blocks[block]
-        bias, neighbours = self._bias[b.start : b.stop], state[b.low : b.high]
-        if b.low == b.high:
-            return bias.repeat(1, state.shape[1])
+        return state[b.low : b.high]
+
+    def _field(self, neighbours: Tensor, block: int) -> Tensor:
+        bias = self._biases[block]
+        if self._blocks[block].low == self._blocks[block].high:
+            return bias.repeat(1, neighbours.shape[1])
         if self._dense:
             return torch.addmm(bias, self._weights[block], neighbours)
         # Sums of weighted rows, gathered without a copy: two to three times as quick as torch's product with a CSR matrix.
@@ -213,7 +221,8 @@ class BlockGibbs:
         energies = self._all_down.repeat(state.shape[1])
         for block in range(self.num_blocks):
             rows = self.rows(block)
-            energies.sub_(self._field(state, block).add_(self._bias[rows]).mul_(state[rows]).sum(0), alpha=0.5)
+            field = self._field(self._neighbours(state, block), block)
+            energies.sub_(field.add_(self._biases[block]).mul_(state[rows]).sum(0), alpha=0.5)
         return energies
 
     def _between(self, field: Tensor, block: int, beta: float | Tensor, base: Tensor | None) -> Tensor:
@@ -261,19 +270,21 @@ class BlockGibbs:
     ) -> None:
         uniforms = Uniforms(state.shape[0], state.shape[1], generator, state.device)
         rounded = _RoundedProducts(self, state) if state.dtype == torch.bfloat16 else None
+        # Views are made once: in every update they would cost as much as the comparison of a small block.
+        drawn = uniforms.place
+        views = [(block, state[self.rows(block)], self._neighbours(state, block), drawn[self.rows(block)]) for block in blocks]
         for number in range(num_sweeps):
             if rounded is not None and number % _REFRESH == 0:
                 rounded.refresh()
-            uniform = uniforms.draw()
-            for block in blocks:
-                rows = self.rows(block)
-                field = self._field(state, block) if rounded is None else rounded.field(block)
+            uniforms.draw()
+            for block, own, neighbours, uniform in views:
+                field = self._field(neighbours, block) if rounded is None else rounded.field(block)
                 p = self._between(field, block, beta, base).sigmoid_()
                 if rounded is None:
-                    torch.lt(uniform[rows], p, out=state[rows])
+                    torch.lt(uniform, p, out=own)
                 else:
                     # Comparing into another type is slower than comparing and converting.
-                    state[rows].copy_(torch.lt(uniform[rows], p, out=p))
+                    own.copy_(torch.lt(uniform, p, out=p))
 
     def means(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Conditional spin means given the other blocks, (n, chains) in row order, and the rows' spins likewise.
@@ -283,10 +294,10 @@ class BlockGibbs:
         """
         spins = 2 * state - 1
         conditional = torch.empty_like(state)
-        for index, b in enumerate(self._blocks):
-            # tanh(x/2), which torch computes several times as fast this way.
-            conditional[b.start : b.stop] = torch.sigmoid(self.logits(state, index)).mul_(2).sub_(1)
-        return conditional, spins
+        for block in range(self.num_blocks):
+            torch.sigmoid(self.logits(state, block), out=conditional[self.rows(block)])
+        # tanh(x/2), which torch computes several times as fast this way.
+        return conditional.mul_(2).sub_(1), spins
 
 
 class _RoundedProducts:
@@ -304,8 +315,9 @@ class _RoundedProducts:
         """Take off what rounding the couplings does to the logits, on average over the chains as they are now."""
         means = self._state.float().mean(1, keepdim=True)
         self._biases = []
-        for b, exact, rounded in zip(self._gibbs._blocks, self._gibbs._weights, self._weights, strict=True):
-            self._biases.append(self._gibbs._bias[b.start : b.stop] + (exact - rounded) @ means[b.low : b.high])
+        g = self._gibbs
+        for b, bias, exact, rounded in zip(g._blocks, g._biases, g._weights, self._weights, strict=True):
+            self._biases.append(bias + (exact - rounded) @ means[b.low : b.high])
 
     def field(self, block: int) -> Tensor:
         """(size, chains), float32, valid until the next call."""

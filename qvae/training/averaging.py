@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
@@ -26,7 +25,7 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Take in the weights after ``step`` steps."""
         # Early weights are far from good ones.
-        get_ema_multi_avg_fn(min(self._decay, step / (step + 10)))(self.values, self._parameters, step)
+        torch._foreach_lerp_(self.values, self._parameters, 1 - min(self._decay, step / (step + 10)))
 
     @torch.no_grad()
     def averaged(self, model: nn.Module, values: list[Tensor] | None = None) -> nn.Module:

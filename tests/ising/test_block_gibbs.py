@@ -177,7 +177,7 @@ def test_rounding_does_not_shift_the_logits_of_a_large_rbm(random_hamiltonian) -
         # A logit may be off by the rounding of its product; its mean over the chains may not.
         assert float(found.square().mean().sqrt()) < 2e-2
         assert float(found.mean(1).abs().max()) < 2e-3
-        rounded._biases[block] = gibbs._bias[gibbs.rows(block)]
+        rounded._biases[block] = gibbs._biases[block]
         plain = rounded.field(block) - exact
         assert float(plain.mean(1).square().mean()) > 30 * float(found.mean(1).square().mean())
 

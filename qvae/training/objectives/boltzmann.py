@@ -119,7 +119,7 @@ class BoltzmannObjective(Objective):
     def _backward(self, x: Tensor, weight: float) -> Surrogate:
         """Gradients of the surrogate of prepared rows (B, D), log Z included."""
         hamiltonian = self.model.prior.hamiltonian()
-        call = None if self.is_exact else self._submit(hamiltonian.detach())
+        call = None if self.is_exact else self._submit(hamiltonian)
         self.optimizer.zero_grad()
         terms = surrogate(self.model, x, self.generator, self.bf16, self.is_exact)
         loss = terms.loss(weight)
@@ -134,7 +134,7 @@ class BoltzmannObjective(Objective):
             self.live = self.watch.live
             if self.is_remote:  # others are heard at the next look: what they say may wait for the device
                 self.watch.heed(moments.advice)
-            loss = loss + weight * negative_phase(hamiltonian, moments)
+            loss = torch.add(loss, negative_phase(hamiltonian, moments), alpha=weight)
         self._laps.lap("ms_negative_phase")
         if loss.requires_grad:
             loss.backward()
@@ -145,6 +145,7 @@ class BoltzmannObjective(Objective):
     def _submit(self, hamiltonian: IsingHamiltonian) -> Callable[[], Moments]:
         """Ask for the negative phase; a remote sampler has begun when this returns, others begin when they are called."""
         if isinstance(self.sampler, Remote):
+            hamiltonian = hamiltonian.detach()
             samples = self.sampler.submit(hamiltonian, self.config.chains)
             return lambda: Moments.conditional(samples.result(), hamiltonian)
         return lambda: self.sampler.moments(hamiltonian, self.config.chains)

@@ -19,6 +19,7 @@ from qvae.training.objective import Clock
 
 _OF_CALLS = ("device_beta", "device_beta_stderr", "chain_break_fraction", "clipped")  # of a sampler's info, averaged
 _OF_CIRCUITS = ("qubits", "depth", "two_qubit_gates", "fidelity", "free_energy_gap")  # of those that have a circuit
+_AVERAGED = frozenset(_OF_CALLS + _OF_CIRCUITS)
 _STUCK_LOOKS = 3  # in a row with stuck chains, after which a user is told
 _SLOW_SHARE, _SLOW_MILLISECONDS = 0.9, 20.0  # of a step, from which on a user is told that the sampler takes them
 _RISE = 0.5  # nats above its best, from which on held-out rows are said to get worse
@@ -42,12 +43,12 @@ class SamplerWatch:
 
     def record_call(self, info: Mapping[str, Any]) -> None:
         """Add what a call measured and cost."""
-        for key in _OF_CALLS + _OF_CIRCUITS:
-            if isinstance(info.get(key), numbers.Real):  # a backend's own may be anything
-                self._calls.setdefault(key, []).append(info[key])
-        if "qpu_seconds" in info:
-            self._calls.setdefault("qpu_seconds_per_call", []).append(info["qpu_seconds"])
-            self._qpu_seconds += info["qpu_seconds"]
+        for key, value in info.items():
+            if key == "qpu_seconds":
+                self._calls.setdefault("qpu_seconds_per_call", []).append(value)
+                self._qpu_seconds += value
+            elif key in _AVERAGED and isinstance(value, numbers.Real):  # a backend's own may be anything
+                self._calls.setdefault(key, []).append(value)
 
     def heed(self, advice: Sequence[Advice]) -> None:
         """Hand on what the maker of samples says about trouble."""

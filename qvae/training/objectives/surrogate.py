@@ -30,7 +30,7 @@ class Surrogate:
     def loss(self, kl_weight: float = 1.0) -> Tensor:
         """mean of -log p(x|zeta) + kl_weight (E_q[E] - H(q)); the gradient of log Z is that of
         :func:`~qvae.models.prior.negative_phase`."""
-        return (kl_weight * (self.energy - self.entropy) - self.log_likelihood).mean()
+        return -torch.sub(self.log_likelihood, self.energy - self.entropy, alpha=kl_weight).mean()
 
 
 def surrogate(
