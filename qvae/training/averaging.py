@@ -18,7 +18,8 @@ class WeightAverage:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
-        self._names, self._parameters, self._decay = list(parameters), list(parameters.values()), decay
+        self._names, self._decay = list(parameters), decay
+        self._parameters: list[Tensor] = list(parameters.values())
         self.values = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()

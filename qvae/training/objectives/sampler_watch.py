@@ -48,7 +48,7 @@ class SamplerWatch:
                 self._calls.setdefault("qpu_seconds_per_call", []).append(value)
                 self._qpu_seconds += value
             elif key in _AVERAGED and isinstance(value, numbers.Real):  # a backend's own may be anything
-                self._calls.setdefault(key, []).append(value)
+                self._calls.setdefault(key, []).append(float(value))
 
     def heed(self, advice: Sequence[Advice]) -> None:
         """Hand on what the maker of samples says about trouble."""
