@@ -67,7 +67,7 @@ class ParameterShift(GradientEstimator):
         wanted: range,
     ) -> Tensor:
         """See :meth:`GradientEstimator.gradients`; exact up to the executor's own errors."""
-        freed = _with_free_angles(circuit)
+        freed = free_angles(circuit)
         found = values.new_zeros(len(values), circuit.num_parameters)
         terms = [
             (column, shift, coefficient * affine.scale, affine.index)
@@ -86,7 +86,7 @@ class ParameterShift(GradientEstimator):
         return found[:, wanted.start : wanted.stop]
 
 
-class _Freed(NamedTuple):
+class FreedCircuit(NamedTuple):
     """A circuit in which each angle that follows a parameter is one itself.
 
     Attributes:
@@ -101,7 +101,8 @@ class _Freed(NamedTuple):
 
 
 @lru_cache(_CIRCUITS)
-def _with_free_angles(circuit: Circuit) -> _Freed:
+def free_angles(circuit: Circuit) -> FreedCircuit:
+    """The circuit with a parameter of its own for each angle that follows one."""
     gates: list[Gate] = []
     followed: list[Affine] = []
     rules: list[list[Shift]] = []
@@ -115,4 +116,4 @@ def _with_free_angles(circuit: Circuit) -> _Freed:
             else:
                 angles.append(angle)
         gates.append(gate._replace(angles=tuple(angles)))
-    return _Freed(Circuit(circuit.num_qubits, gates, num_parameters=len(followed)), followed, rules)
+    return FreedCircuit(Circuit(circuit.num_qubits, gates, num_parameters=len(followed)), followed, rules)

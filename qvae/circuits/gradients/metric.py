@@ -1,0 +1,123 @@
+"""The Fubini-Study metric of a circuit's weights, from amplitudes or from measured overlaps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.func import jacfwd
+
+from qvae.circuits.circuit import Affine, Circuit, Gate
+from qvae.circuits.executor import Executor
+from qvae.circuits.gradients.parameter_shift import free_angles
+from qvae.circuits.inverse import inverse
+
+
+def fubini_study(
+    executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor, blocks: Tensor | None = None
+) -> Tensor:
+    """F_ij = Re(<d_i psi|d_j psi> - <d_i psi|psi><psi|d_j psi>) of the weights, its mean over the rows of values, (W, W).
+
+    An exact executor gives it from amplitudes and their derivatives; another one from overlaps, which it measures in its
+    shots (4 to 16 circuits for each pair of angles, all of a row in one call).
+
+    Args:
+        executor: that runs the circuit.
+        circuit: of I inputs and W weights.
+        values: inputs, (B, I), B of 1 or more.
+        weights: (W,).
+        blocks: numbers (W,), where elements between weights of different numbers are left out, as 0; None keeps all.
+
+    Raises:
+        CircuitError, ExecutorError: as :meth:`Executor.expectations`.
+    """
+    values, weights = values.detach(), weights.detach()
+    blocks = torch.zeros(len(weights), dtype=torch.int64) if blocks is None else blocks
+    if executor.capabilities.exact:
+        found = _from_amplitudes(executor, circuit, values, weights)
+    else:
+        found = torch.stack([_from_overlaps(executor, circuit, row, weights, blocks.tolist()) for row in values]).mean(0)
+    return found * (blocks.unsqueeze(0) == blocks.unsqueeze(1)).to(found)
+
+
+def levels(circuit: Circuit) -> Tensor:
+    """Which layer of gates each weight first acts in, (W,): the blocks of Stokes et al. 2020 (arXiv:1909.02108)."""
+    depth = [0] * circuit.num_qubits
+    found = [0] * circuit.num_weights
+    for gate in reversed(circuit.gates):
+        level = 1 + max(depth[qubit] for qubit in gate.qubits)
+        for qubit in gate.qubits:
+            depth[qubit] = level
+        for angle in gate.angles:
+            if isinstance(angle, Affine) and angle.index >= circuit.num_inputs:
+                found[angle.index - circuit.num_inputs] = level
+    return torch.tensor(found)
+
+
+def _from_amplitudes(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor) -> Tensor:
+    def amplitudes(weights: Tensor) -> tuple[Tensor, Tensor]:
+        found = torch.view_as_real(executor.amplitudes(circuit, values, weights))
+        return found, found
+
+    slopes, states = jacfwd(amplitudes, has_aux=True)(weights)
+    slopes = torch.view_as_complex(slopes.movedim(2, 3).contiguous())  # (B, 2**n, W)
+    states = torch.view_as_complex(states)
+    along = torch.einsum("bsi,bs->bi", slopes.conj(), states)
+    curved = torch.einsum("bsi,bsj->ij", slopes.conj(), slopes) - along.T @ along.conj()
+    return curved.real / len(values)
+
+
+def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: Tensor, blocks: list[int]) -> Tensor:
+    """-1/2 of the second derivatives of |<psi(w)|psi(w + d)>|^2 by d at 0: Mari et al. 2021 (arXiv:2008.06517), section V.
+
+    The overlap is the probability of 0...0 after the circuit at w + d and the inverse of the circuit at w; every angle of it
+    has its shift rule, so that shifts of pairs of angles give the second derivatives.
+    """
+    freed = free_angles(circuit)
+    block = {
+        column: blocks[angle.index - circuit.num_inputs]
+        for column, angle in enumerate(freed.angles)
+        if angle.index >= circuit.num_inputs
+    }
+    own = list(block)
+    parameters = torch.cat([row, weights])
+    angles = torch.stack([parameters[angle.index] * angle.scale + angle.offset for angle in freed.angles])
+    number = len(angles)
+    there = freed.circuit.gates
+    back = [_after(gate, number) for gate in inverse(freed.circuit).gates]
+    overlap = Circuit(circuit.num_qubits, [*there, *back], num_parameters=2 * number)
+    terms = [
+        (first, second, a.shift, b.shift, a.coefficient * b.coefficient)
+        for position, first in enumerate(own)
+        for second in own[: position + 1]
+        if block[first] == block[second]
+        for a in freed.rules[first]
+        for b in freed.rules[second]
+    ]
+    rows = angles.repeat(len(terms), 2)
+    for index, (first, second, by_first, by_second, _) in enumerate(terms):
+        rows[index, first] += by_first
+        rows[index, second] += by_second
+    found = _return_probability(executor, overlap, rows)
+    curvature = weights.new_zeros(number, number)
+    for (first, second, _, _, coefficient), probability in zip(terms, found, strict=True):
+        curvature[first, second] -= coefficient * probability / 2
+    curvature = curvature.tril() + curvature.tril(-1).T
+    chain = weights.new_zeros(number, len(weights))
+    for column in own:
+        angle = freed.angles[column]
+        chain[column, angle.index - circuit.num_inputs] = angle.scale
+    return chain.T @ curvature @ chain
+
+
+def _after(gate: Gate, number: int) -> Gate:
+    """A gate that follows parameters from ``number`` on in place of those from 0 on."""
+    angles = tuple(replace(angle, index=angle.index + number) if isinstance(angle, Affine) else angle for angle in gate.angles)
+    return gate._replace(angles=angles)
+
+
+def _return_probability(executor: Executor, circuit: Circuit, values: Tensor) -> Tensor:
+    """Of all bits 0, in the executor's shots, (B,)."""
+    bits = executor.sample(circuit, values, executor.shots)
+    return (bits == 0).all(2).to(values.dtype).mean(1)
