@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qvae.circuits.drawing import Symbol, affine_text, angle_text, gate_symbol, in_columns, text_drawing
 from qvae.circuits.gates import GATES, gate_matrix
-from qvae.errors import CircuitError, nearest
+from qvae.errors import CircuitError, install_line, nearest
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -161,8 +161,15 @@ class Circuit:
         return f"<Circuit: {sizes}>"
 
     def to_qiskit(self) -> QuantumCircuit:
-        """The same circuit for Qiskit, without measurements; parameter i is element i of a ``ParameterVector``, theta."""
-        from qiskit import QuantumCircuit
+        """The same circuit for Qiskit, without measurements; parameter i is element i of a ``ParameterVector``, theta.
+
+        Raises:
+            CircuitError: Qiskit isn't installed.
+        """
+        try:
+            from qiskit import QuantumCircuit
+        except ImportError:
+            raise CircuitError(f"Qiskit isn't installed, of which a circuit is wanted: {install_line('qiskit')}.") from None
         from qiskit.circuit import ParameterVector
         from qiskit.circuit.library import get_standard_gate_name_mapping
 
@@ -189,9 +196,11 @@ class Circuit:
             weights: the others, in their order; without both, all parameters, as in ``circuit.parameters``.
 
         Raises:
-            CircuitError: an operation is no unitary gate, as a measurement; an angle is not linear in one parameter; or a
-                parameter of the circuit is neither input nor weight, or named twice.
+            CircuitError: it is no Qiskit circuit; an operation is no unitary gate, as a measurement; an angle is not linear
+                in one parameter; or a parameter of the circuit is neither input nor weight, or named twice.
         """
+        if not hasattr(circuit, "find_bit"):
+            raise CircuitError(f"from_qiskit was given a {type(circuit).__name__}; it takes a QuantumCircuit of Qiskit.")
         data = list(inputs or ())
         rest = [parameter for parameter in circuit.parameters if parameter not in data] if weights is None else list(weights)
         numbers = {parameter: index for index, parameter in enumerate([*data, *rest])}
@@ -219,7 +228,7 @@ def _gates(circuit: QuantumCircuit, qubits: Sequence[int], numbers: dict[Paramet
     from qiskit.circuit.library import get_standard_gate_name_mapping
 
     standard = get_standard_gate_name_mapping()
-    for instruction in circuit.data:
+    for place, instruction in enumerate(circuit.data):
         operation = instruction.operation
         on = tuple(qubits[circuit.find_bit(qubit).index] for qubit in instruction.qubits)
         name = operation.name
@@ -230,11 +239,10 @@ def _gates(circuit: QuantumCircuit, qubits: Sequence[int], numbers: dict[Paramet
         elif not instruction.clbits and getattr(operation, "definition", None) is not None:
             yield from _gates(operation.definition, on, numbers)
         else:
-            remedy = (
-                "call remove_final_measurements() first"
-                if name == "measure"
-                else "leave it out, or transpile to standard gates"
-            )
+            remedy = "leave it out, or transpile to standard gates"
+            if name == "measure":
+                follows = any(instruction.qubits[0] in later.qubits for later in circuit.data[place + 1 :])
+                remedy = "gates follow it: leave it out" if follows else "call remove_final_measurements() first"
             raise CircuitError(f"the circuit has the operation {name!r}, which is not made of unitary gates; {remedy}.")
 
 

@@ -64,7 +64,7 @@ def _executor_cells(able: Any) -> tuple[str, ...]:
     return (
         _limit(able.max_qubits),
         "exact" if able.exact else "from shots",
-        "in torch" if able.differentiable else "no",
+        "in torch" if able.differentiable else "by shifts",
         "yes" if able.noisy else "no",
         "remote" if able.remote else "here",
     )

@@ -146,6 +146,17 @@ def test_a_backend_that_is_too_small_or_fails():
         load_executor("qiskit", backend=Broken()).sample(COINS, torch.zeros(1, 1), 1)
 
 
+def test_couplings_in_pieces_are_told_before_anything_runs():
+    pieces = GenericBackendV2(4, coupling_map=[(0, 1), (1, 0), (2, 3), (3, 2)], seed=1)
+    entangled = Circuit(3, [Gate("h", (0,)), Gate("cx", (0, 1)), Gate("cx", (1, 2))])
+    executor = load_executor("qiskit", backend=pieces)
+    executor._device._sampler = None
+    message = "the circuit of 3 qubits finds no place on backend 'GenericBackendV2', whose couplings may be in pieces"
+    for observables in ([[("ZZZ", 1.0)]], [[("XXX", 1.0)], [("ZZZ", 1.0)]]):
+        with pytest.raises(ExecutorError, match=message):
+            executor.expectations(entangled, torch.zeros(2, 0), observables)
+
+
 def test_without_qiskit(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "qiskit_aer" else real(name, *rest))

@@ -1,6 +1,7 @@
 """The description of circuits: what it refuses, and its way to Qiskit and back."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -128,6 +129,18 @@ def test_gates_outside_the_table_become_their_definitions(qiskit):
     assert overlap(ours, circuit.assign_parameters([0.3])) == pytest.approx(1)
 
 
+def test_what_is_no_circuit_is_refused():
+    for wrong in ("bell", Circuit(2, BELL)):
+        with pytest.raises(CircuitError, match=f"from_qiskit was given a {type(wrong).__name__}; it takes a QuantumCircuit"):
+            Circuit.from_qiskit(wrong)
+
+
+def test_without_qiskit(monkeypatch):
+    monkeypatch.setitem(sys.modules, "qiskit", None)
+    with pytest.raises(CircuitError, match=r"Qiskit isn't installed, of which a circuit is wanted: pip install"):
+        Circuit(2, BELL).to_qiskit()
+
+
 def test_what_is_no_unitary_circuit_is_refused(qiskit):
     from qiskit.circuit import Parameter
 
@@ -136,6 +149,10 @@ def test_what_is_no_unitary_circuit_is_refused(qiskit):
         (
             lambda c: c.measure(0, 0),
             "the operation 'measure', which is not made of unitary gates; call remove_final_measurements",
+        ),
+        (
+            lambda c: (c.measure(0, 0), c.h(0)),
+            "the operation 'measure', which is not made of unitary gates; gates follow it: leave it out",
         ),
         (lambda c: c.reset(0), "the operation 'reset', which is not made of unitary gates"),
         (lambda c: c.initialize([1, 0], 0), "the operation 'reset'"),
