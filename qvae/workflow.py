@@ -145,15 +145,12 @@ def resume(
             longer = "for more epochs: --set training.epochs=NUMBER"
             if trainer.stopping.has_ended:
                 longer = "for more patience: --set training.early_stopping=NUMBER (null: to the end)"
-            progress.say(
-                f"{from_here(path)} is finished, at step {trainer.step} of {trainer.total_steps}; for a longer training ask "
-                f"{longer}"
-            )
+            progress.say(f"{from_here(path)} is finished, at {_place(trainer)}; for a longer training ask {longer}")
             return _with_report(load_run(path, data=data, trust=trust, sampler=sampler), progress)
         keep_metrics_until(path, trainer.step)
         if config != before:
             atomic_write_text(path / CONFIG, dump_config(config))
-        progress.say(f"resuming {from_here(path)} at step {trainer.step} of {trainer.total_steps}")
+        progress.say(f"resuming {from_here(path)} at {_place(trainer)}")
         return _fit_and_evaluate(path, config, parts, progress)
 
 
@@ -320,6 +317,14 @@ def remarks_on_size(trainer: Trainer) -> list[str]:
         return []
     seen = "" if len(trainer.held_out) else "; --set training.validation=0.1 shows overfitting, which is likely"
     return [f"{rows:,} training rows make {steps} step{'s' * (steps > 1)} an epoch, so figures of one epoch are rough{seen}"]
+
+
+def _place(trainer: Trainer) -> str:
+    """Where a training stands, in words."""
+    if trainer.step > trainer.total_steps:
+        asked = f"the {trainer.total_steps} that training.epochs={trainer.config.epochs} asks for"
+        return f"step {trainer.step}, which is beyond {asked}, and steps that are made stay made"
+    return f"step {trainer.step} of {trainer.total_steps}"
 
 
 def _fixed(config: Config) -> tuple[Any, ...]:

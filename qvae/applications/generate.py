@@ -41,7 +41,7 @@ def generate(
     """
     from qvae.applications.files import new_files, write_arrays
     from qvae.reporting.figures import save_figure
-    from qvae.reporting.pictures import samples_figure
+    from qvae.reporting.pictures import is_of_images, reachable_data, samples_figure
 
     if num < 1:
         raise ConfigError(f"num is {num}; it must be 1 or more.")
@@ -60,6 +60,8 @@ def generate(
         if label is not None:
             said.append(_classified(run, images, label))
         files.append(save_figure(samples_figure(run, images, sampler), picture))
+        if not is_of_images(run) and reachable_data(run) is None:
+            said.append("the run's data aren't within reach, so the picture shows no test rows beside what was generated")
     return Outcome(files, said)
 
 

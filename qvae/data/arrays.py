@@ -25,6 +25,7 @@ from qvae.errors import DataError, nearest
 Binarize = Literal["dynamic", "fixed", "threshold"]
 Layout = Literal["auto", "nchw", "nhwc"]
 
+_SMALLEST_SIDE = 8  # of images that come as flat rows: fewer numbers are rather a table
 _SHARE_OF_MEMORY = 4  # a .npy file that would fill a quarter of it stays on the disk
 
 # An encrypted part is a RuntimeError, one packed in a way that this Python lacks a NotImplementedError, and a header that is
@@ -60,8 +61,8 @@ def dataset_from_arrays(
     which stay on the disk: only rows that are used are read, and what is written to the file later is seen.
 
     As bits, floats are grey levels in [0, 1], integers 0..255 (or bits, if none is above 1), booleans bits. Flat rows of
-    D numbers are square images where D is a square number above 1 and the features have no names. Without ``test``, a tenth of
-    the rows, chosen by a fixed seed, is held out; of a memory map the last tenth.
+    D numbers are square images where D is a square number from 64 on and features have no names. Without ``test``, a tenth
+    of the rows, chosen by a fixed seed, is held out; of a memory map the last tenth.
 
     Args:
         train: rows to train on.
@@ -111,6 +112,9 @@ def _from_arrays(
     numbers = {part: Numbers.of(array, f"{name}: {part}", kind, feature_names) for part, array in arrays.items()}
     rows = {part: _rows(array, layout, f"{name}: {part}", feature_names) for part, array in arrays.items()}
     levels, remarks = scale(kind, list(numbers.values()), rows["train"].ndim >= 3)
+    if arrays["train"].ndim == 2 and rows["train"].ndim == 3:
+        pixels, side = arrays["train"].shape[1], rows["train"].shape[1]
+        remarks += (f"{name}: rows of {pixels} numbers are taken for images of {side}x{side}; with names they are a table's.",)
     if _is_ambiguous(arrays["train"]) and layout == "auto":
         remarks += (f"{name}: images of {arrays['train'].shape[1:]} are read as (C, H, W); data.layout=nhwc reads (H, W, C).",)
     train, train_labels = rows["train"], _labels(labels["train"], len(rows["train"]), f"{name}: train_labels")
@@ -128,7 +132,7 @@ def _rows(array: np.ndarray, layout: Layout, where: str, feature_names: tuple[st
     """The same numbers as (N, D), (N, H, W) or (N, C, H, W)."""
     if array.ndim == 2:
         side = math.isqrt(array.shape[1])
-        is_square = side > 1 and side * side == array.shape[1] and feature_names is None
+        is_square = side >= _SMALLEST_SIDE and side * side == array.shape[1] and feature_names is None
         return array.reshape(-1, side, side) if is_square else array
     if array.ndim == 4:
         first = array.shape[1] in (1, 3) and layout != "nhwc"

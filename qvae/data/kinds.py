@@ -234,6 +234,8 @@ def make_dataset(
     """
     require_fit(split, name)
     in_place = is_mapped(split.train) or is_mapped(split.test)
+    if kind == "reals" and levels is None:
+        remarks += _constant_features(split.train, name, feature_names)
     binarization: Binarization = "none"
     if kind == "bits":
         binarization = "fixed-seed" if binarize == "fixed" else binarize
@@ -265,6 +267,20 @@ def make_dataset(
         feature_names,
         None if kind == "counts" or (kind == "bits" and not in_place) else levels,
         remarks,
+    )
+
+
+def _constant_features(rows: np.ndarray, name: str, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """A remark on features that never vary, whose density is that of the smallest variance there may be."""
+    ends = [(piece.min(0), piece.max(0)) for piece in chunks(rows)]
+    low, high = np.min([end[0] for end in ends], 0).reshape(-1), np.max([end[1] for end in ends], 0).reshape(-1)
+    constant = np.nonzero(low == high)[0]
+    if not len(constant):
+        return ()
+    first = names[constant[0]] if names is not None else f"number {constant[0]}"
+    return (
+        f"{name}: {len(constant):,} of {low.size:,} features never vary (the first is {first}); to fit them without error "
+        "raises the likelihood and tells nothing, and under model.variance=shared narrows the others: leave them out.",
     )
 
 

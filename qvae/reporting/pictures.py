@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from qvae.config.schema import EvaluationConfig
-from qvae.errors import QvaeError, SamplerError, in_a_line
+from qvae.data.dataset import Dataset
+from qvae.errors import DataError, QvaeError, SamplerError, in_a_line
 from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.latents import ALIVE, unit_information
 from qvae.evaluation.rows import code_means, evaluation_rows
@@ -129,12 +130,17 @@ def _film_bytes(seen: Mapping[str, Any], views: Views) -> bytes:
 
 
 def samples_figure(run: Run, samples: np.ndarray, sampler: str | None = None) -> Figure:
-    """Generated rows (N, *shape), with the name of the sampler that drew them; a table's beside those of its test rows."""
+    """Generated rows (N, *shape), with the name of the sampler that drew them; a table's beside its test rows, if it has some.
+
+    The data needn't be within reach.
+    """
     title = f"decoded from the prior, sampler: {sampler or (run.config.generation.sampler or run.config.sampler).name}"
     if is_of_images(run):
         return figures.image_grid(_as_grey(run, samples[:_SHOWN]), title=title)
-    sets = {"data": _test_values(run, len(samples)), "samples": samples.reshape(len(samples), -1)}
-    return table_figures.marginals(sets, _column_names(run), f"means of p(x|z), {title}")
+    has_data = reachable_data(run) is not None
+    sets = {"data": _test_values(run, len(samples))} if has_data else {}
+    sets["samples"] = samples.reshape(len(samples), -1)
+    return table_figures.marginals(sets, _column_names(run) if has_data else None, f"means of p(x|z), {title}")
 
 
 def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
@@ -148,8 +154,24 @@ def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.
     return table_figures.marginals(sets, _column_names(run), "test rows, and the mean of p(x|z) at their codes")
 
 
+def reachable_data(run: Run) -> Dataset | None:
+    """The run's data; None where they were in memory, have moved or have changed."""
+    try:
+        return run.dataset
+    except DataError:
+        return None
+
+
 def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
-    return GreyScale.of(run.dataset)(torch.from_numpy(images)).numpy()
+    """Grey levels on the scale of the data; without them bits are what they are, and others go from the least to the most."""
+    dataset = reachable_data(run)
+    if dataset is not None:
+        scale = GreyScale.of(dataset)
+    elif run.model.likelihood.kind == "bits":
+        scale = GreyScale(0.0, 1.0)
+    else:
+        scale = GreyScale(float(images.min()), float(images.max()) + 1e-9)
+    return scale(torch.from_numpy(images)).numpy()
 
 
 def _test_values(run: Run, count: int) -> np.ndarray:

@@ -68,7 +68,8 @@ def test_types_of_values(values, expected):
 
 @pytest.mark.parametrize(
     ("shape", "image_shape"),
-    [((10, 9), (3, 3)), ((10, 10), (10,)), ((10, 4, 6), (4, 6)), ((10, 4, 6, 3), (3, 4, 6)), ((10, 4, 6, 1), (4, 6)),
+    [((10, 64), (8, 8)), ((10, 49), (49,)), ((10, 65), (65,)), ((10, 4, 6), (4, 6)),
+     ((10, 4, 6, 3), (3, 4, 6)), ((10, 4, 6, 1), (4, 6)),
      ((10, 3, 4, 6), (3, 4, 6)), ((10, 1, 4, 6), (4, 6))],
 )  # fmt: skip
 def test_shapes_of_images(shape, image_shape):
@@ -213,7 +214,7 @@ def test_feature_names_make_a_table_of_an_array():
     dataset = dataset_from_arrays(np.full((20, 9), 0.5), feature_names=names)
     assert dataset.shape == (9,)
     assert dataset.feature_names == tuple(names)
-    assert dataset_from_arrays(np.full((20, 9), 0.5)).shape == (3, 3)
+    assert dataset_from_arrays(np.full((20, 81), 0.5)).shape == (9, 9)
     with pytest.raises(DataError, match=r"train has 9 feature names, but its shape is \(20, 8\)"):
         dataset_from_arrays(np.zeros((20, 8)), feature_names=names)
     with pytest.raises(DataError, match="in row 5 of column 'f2'"):

@@ -147,6 +147,22 @@ def test_what_is_lost_or_guessed_is_said():
     assert "poisson and negative-binomial take counts" in remark
     assert dataset_from_arrays(GREY).remarks == ()
     assert load_data(DataConfig()).remarks == ()
+    (remark,) = dataset_from_arrays(RNG.random((20, 64))).remarks
+    assert "64 numbers are taken for images of 8x8" in remark
+    assert dataset_from_arrays(RNG.random((20, 64)), feature_names=[f"x{i}" for i in range(64)]).remarks == ()
+    for columns in (15, 16, 65):
+        table = dataset_from_arrays(RNG.random((20, columns)))
+        assert (table.remarks, table.shape) == ((), (columns,))
+
+
+def test_columns_that_never_vary_are_told_under_a_density():
+    table = RNG.normal(size=(40, 5))
+    assert dataset_from_arrays(table, kind="reals").remarks == ()
+    table[:, [1, 3]] = 7.5, 0.0
+    (remark,) = dataset_from_arrays(table, kind="reals", feature_names=list("abcde")).remarks
+    assert "2 of 5 features never vary (the first is b)" in remark
+    dark = BYTES * (np.arange(BYTES.shape[-1]) > 0)
+    assert dataset_from_arrays(dark, kind="reals").remarks == ()  # noise makes grey levels vary
 
 
 def test_only_bits_are_binarized():

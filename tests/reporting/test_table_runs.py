@@ -78,3 +78,12 @@ def test_draws_have_the_mean_that_is_decoded(finished):
     error = (drawn.var(0) / 4000).sqrt()
     assert ((drawn.mean(0) - means.mean(0)).abs() < 5 * error).all()
     assert (drawn.std(0) > 2 * means.std(0)).all()
+
+
+def test_a_table_from_memory_is_generated_from_where_its_data_are_not(table, tmp_path, command):
+    settings = ["training.epochs=1", "evaluation.num_generated=0", "evaluation.probes=false", "evaluation.tsne_every=0"]
+    run = qvae.train(qvae.load_config("digits", [*SETTINGS, *settings]), tmp_path / "memory", data=table)
+    code, out, err = command("generate", run.path, "--num", 30)
+    assert (code, err) == (0, "")
+    assert "the picture shows no test rows" in " ".join(out.split())
+    assert (run.path / "figures" / "generated.png").exists()

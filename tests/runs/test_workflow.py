@@ -103,3 +103,15 @@ def test_a_plan_of_a_local_sampler_tells_the_time_and_leaves_nothing(tmp_path, m
     monkeypatch.chdir(tmp_path)
     assert "ms a step" in workflow.plan(config())["time of the training"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_asked_for_less_than_it_has_done_says_so(small_run):
+    said = []
+
+    class Listener(workflow.Progress):
+        def say(self, text):
+            said.append(text)
+
+    workflow.resume(small_run, ["training.epochs=1"], Listener())
+    assert "at step 15, which is beyond the 5 that training.epochs=1 asks for" in said[0]
+    assert "of 5" not in said[0]
