@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
 _CIRCUITS = 64  # transpiled ones that are kept
+_SHOTS = 2**22  # in one call: Aer holds each as a text, and IBM takes ten million in a job
 _CONTROLLED = ["cp", "crx", "cry", "crz", "cu", "cu1", "cu3"]
 _CALIBRATION = 10  # times as many shots as of a circuit: readout is calibrated once, and its error stays in all that follows
 
 
 class QiskitExecutor(SeededExecutor):
-    """Measures circuits through a Qiskit sampler or estimator, transpiled once for its backend; all rows and bases in a call.
+    """Measures circuits through a Qiskit sampler or estimator, transpiled once for its backend; rows and bases in one call.
 
     Mitigation is of expectations, and costs more shots for the same statistical error; bits are always as they are read.
 
@@ -140,7 +141,12 @@ class QiskitExecutor(SeededExecutor):
         return means
 
     def _bits(self, circuits: list[QuantumCircuit], values: Tensor, shots: int) -> list[Tensor]:
-        """What each transpiled circuit is read as for every row, int8, (B, shots, n): in one call, if fresh numbers come so."""
+        """What each transpiled circuit is read as for every row, int8, (B, shots, n); in one call, or few if rows are many."""
+        rows = max(1, _SHOTS // (shots * len(circuits)))
+        read = [self._bits_of_a_call(circuits, some, shots) for some in values.split(rows)]
+        return [torch.cat(parts) for parts in zip(*read, strict=True)]
+
+    def _bits_of_a_call(self, circuits: list[QuantumCircuit], values: Tensor, shots: int) -> list[Tensor]:
         runs: list[tuple[QuantumCircuit, np.ndarray, int]] = []
         for circuit in circuits:
             rows = _rows(circuit, values)

@@ -77,6 +77,19 @@ def test_all_rows_and_bases_are_one_call(monkeypatch):
     assert len(counted) == 1
 
 
+def test_many_rows_are_a_few_calls(monkeypatch):
+    """Each with fresh random numbers, and rows in their order."""
+    monkeypatch.setattr("qvae_backends.qiskit._SHOTS", 100)
+    executor = load_executor("qiskit", seed=0)
+    run, sizes = executor._device.run_together, []
+    monkeypatch.setattr(executor._device, "run_together", lambda runs, seed: sizes.append(len(runs[0][1])) or run(runs, seed))
+    values = torch.tensor([[0.0], [torch.pi], [0.0], [torch.pi], [torch.pi]])
+    bits = executor.sample(COINS, values, 50)
+    assert sizes == [2, 2, 1]
+    assert (bits[:, :, 1] == torch.tensor([0, 1, 0, 1, 1])[:, None]).all()
+    assert not torch.equal(bits[1], bits[3])
+
+
 def test_the_mean_of_an_identity_is_known():
     for backend in (None, "qiskit.primitives:StatevectorEstimator"):
         found = load_executor("qiskit", backend=backend).expectations(COINS, torch.zeros(2, 1), [[("II", 0.5)], [("IZ", 0.0)]])
