@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.executor import Executor
+from qvae.circuits.gradients import ParameterShift
 from qvae.circuits.paulis import PauliSum
 from qvae.errors import CircuitError, ExecutorError
 from qvae.testing.circuit_problems import CircuitProblem, circuit_problems, coins
@@ -134,12 +135,25 @@ class CircuitTrial:
             self._require_refusal(ExecutorError, problem.circuit, values, problem.observables)
             return "it has none, and says so"
         (found,) = torch.autograd.grad(self.executor.expectations(problem.circuit, values, problem.observables).sum(), values)
-        step, error = 1e-5, 0.0
-        for column in range(values.shape[1]):
-            shift = step * torch.eye(values.shape[1], dtype=torch.float64)[column]
-            up, down = (problem.expectations(problem.values + sign * shift).sum(1) for sign in (1, -1))
-            error = max(error, float((found[:, column] - (up - down) / (2 * step)).abs().max()))
+        error = float((found - _differences(problem)).abs().max())
         require(error < 1e-7, f"gradients are off by {error:.1e}")
+        return f"largest error {error:.1e}"
+
+    def shifted_gradients(self) -> str:
+        """The parameter-shift rule finds the exact ones, as far as the shots can tell."""
+        problem = circuit_problems()[0]
+        able = self.executor.capabilities
+        dual = torch.ones(len(problem.values), len(problem.observables), dtype=torch.float64)
+        every = range(problem.circuit.num_parameters)
+        shift = ParameterShift()
+        found = shift.gradients(self.executor, problem.circuit, problem.values, problem.observables, dual, every)
+        error = float((found - _differences(problem)).abs().max())
+        if able.noisy:
+            raise Skipped(f"form right; it is noisy, largest error {error:.3f}")
+        # The rule is half the difference of two sums, so the errors of both add up to that of one.
+        weight = sum(abs(weight) for terms in problem.observables for _, weight in terms)
+        allowed = 1e-7 if able.exact else weight * math.sqrt(2 * self.log_level / self.executor.shots)
+        require(error <= allowed, f"gradients by shifts are off by {error:.1e}, where {allowed:.1e} is allowed")
         return f"largest error {error:.1e}"
 
     def cuda(self) -> str:
@@ -203,3 +217,13 @@ class CircuitTrial:
                 continue
             wanted = ", with gradients" if values.requires_grad else ""
             raise AssertionError(f"{name} took values of shape {tuple(values.shape)} for {circuit.num_qubits} qubits{wanted}")
+
+
+def _differences(problem: CircuitProblem) -> Tensor:
+    """Derivatives of the sum of all expectations by every parameter, (B, P), from small steps."""
+    step = 1e-5
+    columns = []
+    for shift in step * torch.eye(problem.values.shape[1], dtype=torch.float64):
+        up, down = (problem.expectations(problem.values + sign * shift).sum(1) for sign in (1, -1))
+        columns.append((up - down) / (2 * step))
+    return torch.stack(columns, dim=1)

@@ -47,7 +47,8 @@ def run_executor_checks(executor: Checkable, /, *, num_samples: int = 4000, **op
     """
     subject = Subject(EXECUTORS, Executor, executor, options, draw=lambda one: one.sample(coins(), torch.zeros(2, 1), 50))
     problems = circuit_problems()
-    tried = [*problems, problems[-1]]  # the last one once more, with weights beside values
+    # The last one once more, with weights beside values, and the first with its angle shifted up and down.
+    tried = [*problems, problems[-1], problems[0], problems[0]]
     labels = sum(len(problem.values) * len(terms) for problem in tried for terms in problem.observables)
     distributions = sum(len(problem.values) for problem in problems)
     trial = CircuitTrial(subject.make(seed=1), num_samples, math.log((2 * labels + distributions) / FALSE_ALARM))
@@ -63,6 +64,7 @@ def run_executor_checks(executor: Checkable, /, *, num_samples: int = 4000, **op
         ("fresh randomness in every call and row", trial.fresh_randomness),
         ("float32 and float64", trial.precisions),
         ("gradients", trial.gradients),
+        ("gradients by shifts", trial.shifted_gradients),
         ("CUDA values", trial.cuda),
         ("refusal of more qubits than it can take", trial.too_many_qubits),
         ("refusal of values of another circuit", trial.wrong_values),

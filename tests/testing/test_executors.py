@@ -93,6 +93,11 @@ class ForgetsWeights(StatevectorExecutor):
         return super()._weighted_expectations(circuit, values, None if weights is None else 0 * weights, observables)
 
 
+class NoLargeAngles(Shots):
+    def _sample(self, circuit, values, shots):
+        return super()._sample(circuit, values.clamp(max=3), shots)
+
+
 class Spins(Shots):
     def _sample(self, circuit, values, shots):
         return 2 * super()._sample(circuit, values, shots) - 1
@@ -113,6 +118,7 @@ class Spins(Shots):
         (NoLimit, {"refusal of more qubits than it can take", "refusal of values of another circuit"}),
         (OtherSign, {"expectations, single qubits", "gradients"}),
         (ForgetsWeights, {"weights beside values"}),
+        (NoLargeAngles, {"gradients by shifts"}),
         (Spins, {"qubit q is column q", "distribution, single qubits"}),
     ],
 )
