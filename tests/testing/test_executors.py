@@ -95,7 +95,7 @@ class ForgetsWeights(StatevectorExecutor):
 
 class NoLargeAngles(Shots):
     def _sample(self, circuit, values, shots):
-        return super()._sample(circuit, values.clamp(max=3), shots)
+        return super()._sample(circuit, values.clamp(-2.5, 2.5), shots)
 
 
 class Spins(Shots):
