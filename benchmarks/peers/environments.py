@@ -52,12 +52,17 @@ class Peer:
         return python
 
 
-PEERS = {
-    peer.name: peer
-    for peer in (
-        Peer("dwave-samplers", "worker_dwave_samplers.py"),
-        Peer("dwave-pytorch-plugin", "worker_plugin.py"),
-        Peer("rbms", "worker_rbms.py"),
-        Peer("openjij", "worker_openjij.py"),
-    )
-}
+SAMPLERS = (
+    Peer("dwave-samplers", "worker_dwave_samplers.py"),
+    Peer("dwave-pytorch-plugin", "worker_plugin.py"),
+    Peer("rbms", "worker_rbms.py"),
+    Peer("openjij", "worker_openjij.py"),
+)
+CIRCUITS = (
+    Peer("tensorcircuit-ng", "worker_tensorcircuit.py"),
+    Peer("pennylane", "worker_pennylane.py"),
+    Peer("pyqtorch", "worker_pyqtorch.py"),
+    Peer("torchquantum-ng", "worker_torchquantum.py"),
+    Peer("deepquantum", "worker_deepquantum.py"),
+)
+PEERS = {peer.name: peer for peer in (*SAMPLERS, *CIRCUITS)}

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 Row = dict[str, Any]
-START, END = "<!-- peers -->", "<!-- /peers -->"
 _BUDGETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
@@ -47,8 +46,8 @@ def markdown(results: Row) -> str:
     return "\n\n".join(parts)
 
 
-def write_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the two marks in a file.
+def write_between_markers(path: Path, name: str, text: str) -> None:
+    """Replace what stands in a file between the two marks of this name.
 
     Raises:
         SystemExit: the marks aren't there, once each and in order.
@@ -56,16 +55,17 @@ def write_between_markers(path: Path, text: str) -> None:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder) / "README.md"
-    ...     _ = file.write_text(f"# A\\n{START}\\nold\\n{END}\\nend")
-    ...     write_between_markers(file, "new")
+    ...     _ = file.write_text("# A\\n<!-- peers -->\\nold\\n<!-- /peers -->\\nend")
+    ...     write_between_markers(file, "peers", "new")
     ...     file.read_text().split()
     ['#', 'A', '<!--', 'peers', '-->', 'new', '<!--', '/peers', '-->', 'end']
     """
-    before, start, rest = path.read_text().partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end or START in rest:
-        raise SystemExit(f"{path} has no place for the tables; put a line {START} and after it a line {END} there.")
-    path.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}")
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, start, rest = path.read_text().partition(first)
+    _, end, after = rest.partition(last)
+    if not start or not end or first in rest:
+        raise SystemExit(f"{path} has no place for the tables; put a line {first} and after it a line {last} there.")
+    path.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}")
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def write_between_markers(path: Path, text: str) -> None:
 def _comparison(table: Row) -> str:
     head = f"**{table['problem']}**, {table['samples']:,} chains, {table['sweeps']} sweeps."
     rows = [[row["label"], *_cells(row, _ms(row), _ratio(row), *_errors(row))] for row in table["rows"]]
-    return _with_table(f"{head} {_reference(table)}", ["sampler", "CPU, ms", "ratio", "means", "correlations"], rows)
+    return with_table(f"{head} {_reference(table)}", ["sampler", "CPU, ms", "ratio", "means", "correlations"], rows)
 
 
 def _sweeps(found: Row, part: Row) -> str:
@@ -90,7 +90,7 @@ def _sweeps(found: Row, part: Row) -> str:
         if reached and base and reached is not base:
             last += f", ratio {reached['cpu'] / base['cpu']:.1f}"
         rows.append([label, *(by_sweeps.get(number, "-") for number in numbers), last])
-    return _with_table(head, ["sampler", *(str(number) for number in numbers), "equal error"], _with_faults(rows, found))
+    return with_table(head, ["sampler", *(str(number) for number in numbers), "equal error"], _with_faults(rows, found))
 
 
 def _budgets(found: Row) -> str:
@@ -105,7 +105,7 @@ def _budgets(found: Row) -> str:
     for label, errors in best.items():
         cells = ["-" if e is None else f"**{e:.4f}**" if e == low else f"{e:.4f}" for e, low in zip(errors, least, strict=True)]
         rows.append([label, *cells])
-    return _with_table(head, ["sampler", *(f"{budget:g} s" for budget in _BUDGETS)], _with_faults(rows, found))
+    return with_table(head, ["sampler", *(f"{budget:g} s" for budget in _BUDGETS)], _with_faults(rows, found))
 
 
 def _training(part: Row) -> str:
@@ -114,7 +114,7 @@ def _training(part: Row) -> str:
     rows = [
         [row["label"], *_cells(row, _ms(row), f"{row.get('images_per_second', 0):,.0f}", _ratio(row))] for row in part["rows"]
     ]
-    return _with_table(head, ["step", "CPU, ms", "images/s", "ratio"], rows)
+    return with_table(head, ["step", "CPU, ms", "images/s", "ratio"], rows)
 
 
 def _reference(table: Row) -> str:
@@ -144,13 +144,15 @@ def _ratio(row: Row) -> str:
     if "ratio" not in row:
         return ""
     middle, least, most = row["ratio"]
-    return "1" if least == most == 1 else f"{_times(middle)} ({_times(least)} to {_times(most)})"
+    return "1" if least == most == 1 else f"{times(middle)} ({times(least)} to {times(most)})"
 
 
-def _times(ratio: float) -> str:
+def times(ratio: float) -> str:
+    """A ratio with two digits."""
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
-def _with_table(text: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def with_table(text: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A paragraph and a table of markdown."""
     lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join([text, "", *lines])

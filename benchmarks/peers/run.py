@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 sys.path.insert(1, str(HERE.parent))  # of trainer_overhead.py, the hand-written loop
 
 import torch  # noqa: E402
-from environments import PEERS  # noqa: E402
+from environments import SAMPLERS  # noqa: E402
 from measure import compare, curves, first_sweeps, train  # noqa: E402
 from methods import (  # noqa: E402
     ANNEALED,
@@ -97,7 +97,8 @@ PARTS = {"rbm": rbm, "sparse": sparse, "quantum": quantum, "priors": priors, "tr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", nargs="+", choices=PEERS, default=list(PEERS), help="default: all")
+    names = [peer.name for peer in SAMPLERS]
+    parser.add_argument("--peer", nargs="+", choices=names, default=names, help="default: all")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--environments", type=Path, default=HERE / ".environments")
@@ -120,7 +121,7 @@ def main() -> None:
     if options.out is not None:
         options.out.write_text(json.dumps(results, indent=1) + "\n")
     if options.write:
-        write_between_markers(HERE.parent / "README.md", text)
+        write_between_markers(HERE.parent / "README.md", "peers", text)
 
 
 if __name__ == "__main__":
