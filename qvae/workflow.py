@@ -179,11 +179,12 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
 def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dict[str, Any]:
     """What a training would take: steps, what the sampler must do, and its QPU seconds where it has such a price.
 
-    Everything is put together as for :func:`train`, with its errors; nothing is spent or written. With a local sampler three
-    steps are made and timed.
+    Everything is put together as for :func:`train`, with its errors; nothing is spent or written. Without a token for a
+    quantum annealer it is planned on the ideal graph of its family, which is said. With a local sampler three steps are made
+    and timed.
     """
     config = _settled(config, data)
-    parts = assemble(choose_folder(out, config), config, data=data)
+    parts = assemble(choose_folder(out, config), config, data=data, is_rehearsal=True)
     trainer, sampler = parts.trainer, parts.objective.sampler
     hamiltonian = parts.objective.model.prior.frozen()
     try:

@@ -25,6 +25,7 @@ from qvae.sampling.metering import Fault, Meter, nanoseconds
 from qvae.sampling.sampler import Capabilities, Samples, SeededSampler
 from qvae.seeding import Seed
 from qvae.trust import Address, Output
+from qvae_backends.dwave_ideal import connect
 from qvae_backends.dwave_parameters import (
     access_seconds,
     check_parameters,
@@ -36,7 +37,7 @@ from qvae_backends.dwave_parameters import (
 )
 from qvae_backends.dwave_placement import Placement, flux_biases, native_graph, placed
 from qvae_backends.dwave_recording import RecordedSolver, RecordingSolver
-from qvae_backends.dwave_solver import Answer, LeapSolver, Solver, Submission
+from qvae_backends.dwave_solver import Answer, Solver, Submission
 from qvae_backends.dwave_temperature import Temperature, temperature_advice
 
 # Importing the client takes two seconds, which listing the samplers needn't; but it must see that it is missing.
@@ -307,7 +308,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
         if self._line is None:
             if self._is_closed:
                 raise SamplerError(f"sampler {self.label!r} is closed; make a new one.")
-            line: Solver = RecordedSolver(self.replay) if self.replay is not None else LeapSolver(self._settings, self.timeout)
+            line = connect(self._settings, self.timeout, self.replay, self.is_rehearsal)
             try:
                 check_parameters(self._parameters, line.structure)
                 if self.record is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from qvae.errors import SamplerError
 from qvae.sampling.metering import Fault
 
+_NO_TOKEN = "there is no D-Wave API token"
 _REQUEST_SECONDS = 30.0  # for one answer of the server to one request
 
 
@@ -83,6 +84,10 @@ class Solver(Protocol):
 # The annealer ---------------------------------------------------------------------------------------------------------
 
 
+class NoToken(SamplerError):
+    """There is no token, or none that the client finds."""
+
+
 class LeapSolver:
     """A solver of D-Wave's service through its own client, which finds the token in the environment or in its own file.
 
@@ -102,7 +107,8 @@ class LeapSolver:
         try:
             self._connect()
         except Exception as error:
-            raise SamplerError(_no_connection(error, settings)) from None
+            text = _no_connection(error, settings)
+            raise (NoToken if text.startswith(_NO_TOKEN) else SamplerError)(text) from None
 
     def _connect(self) -> None:
         from dwave.cloud.solver import StructuredSolver
@@ -300,7 +306,7 @@ def _no_connection(error: Exception, settings: dict[str, Any]) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ValueError) and "token" in text.lower():
         return (
-            "there is no D-Wave API token: run `dwave setup --auth`, or `export DWAVE_API_TOKEN=...` (the token is shown in "
+            f"{_NO_TOKEN}: run `dwave setup --auth`, or `export DWAVE_API_TOKEN=...` (the token is shown in "
             "Leap); to train without an annealer, take `--sampler gibbs`."
         )
     fault = _fault(error)

@@ -70,7 +70,12 @@ class Parts:
 
 
 def assemble(
-    folder: Path, config: Config, progress: Progress | None = None, data: Any = None, edges: Tensor | None = None
+    folder: Path,
+    config: Config,
+    progress: Progress | None = None,
+    data: Any = None,
+    edges: Tensor | None = None,
+    is_rehearsal: bool = False,
 ) -> Parts:
     """Everything that ``config`` says; whatever doesn't fit is found here, before anything is written.
 
@@ -80,6 +85,7 @@ def assemble(
         progress: watches the training.
         data: from memory, as in :func:`make_dataset`.
         edges: of a native graph, (m, 2), where the run has one already; else the sampler's hardware gives it.
+        is_rehearsal: only to be planned with.
 
     Raises:
         ConfigError, DataError, SamplerError: something can't be had, or doesn't fit to something else.
@@ -88,6 +94,8 @@ def assemble(
     require_sizes(config, math.prod(dataset.shape), dataset.levels if dataset.kind == "categories" else None)
     torch.manual_seed(config.training.seed)
     sampler = make_sampler(config.sampler, config, folder, purpose=1)
+    if isinstance(sampler, Metered):
+        sampler.is_rehearsal = is_rehearsal
     latent = config.model.latent
     if latent.graph == "native" and edges is None:
         edges = native_graph(sampler, latent.num_spins).edges
@@ -98,6 +106,8 @@ def assemble(
     generating = None
     if config.generation.sampler is not None:
         generating = generation_sampler(config, folder)
+        if isinstance(generating, Metered):
+            generating.is_rehearsal = is_rehearsal
         generating.check(model.prior.frozen())
     if config.evaluation.inception_weights is not None:
         check_inception(config.evaluation.inception_weights)

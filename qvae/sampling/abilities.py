@@ -39,6 +39,8 @@ class Metered(KeepsFiles):
     """
 
     meter: Meter
+    is_rehearsal: bool = False
+    """Only plans will be asked for: what has no access to its hardware may plan on an ideal one, and say so."""
 
     @abstractmethod
     def price(self, hamiltonian: IsingHamiltonian, num_samples: int) -> float:

@@ -540,6 +540,20 @@ def test_without_a_token_one_sentence(server, command, monkeypatch):
     assert err.count("\n") == 1
 
 
+FAMILIES = [(None, "zephyr"), ("Advantage_system6.4", "pegasus"), ("DW_2000Q_6", "chimera")]
+
+
+@pytest.mark.parametrize(("solver", "family"), FAMILIES)
+def test_a_dry_run_without_a_token_is_planned_on_an_ideal_graph(solver, family, server, command, monkeypatch):
+    monkeypatch.delenv("DWAVE_API_TOKEN")
+    named = [] if solver is None else [f"sampler.options.solver={solver}"]
+    small = [*RUN, "model.latent.graph=native", "model.latent.sizes=[12]", "sampler.options.annealing_time=50", *named]
+    code, out, err = command("train", "digits", "--dry-run", *sets(small))
+    assert (code, err) == (0, "")
+    assert f"ideal {family} graph" in " ".join(out.split())
+    assert "QPU seconds of the training" in out
+
+
 def test_the_token_is_written_nowhere(server, command, tmp_path, caplog):
     caplog.set_level("DEBUG")
     settings = sets([*RUN, f"sampler.options.record={tmp_path / 'recording.jsonl'}"])
