@@ -41,6 +41,25 @@ def fubini_study(
     return found * (blocks.unsqueeze(0) == blocks.unsqueeze(1)).to(found)
 
 
+def overlap(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor, others: Tensor) -> Tensor:
+    """|<psi(x, w)|psi(x, v)>|^2 at weights w and v (W,), for every row x of values (B, I), (B,).
+
+    An exact executor gives it from amplitudes; another one measures how often v's circuit and the inverse of w's lead back to
+    0...0, in its shots.
+
+    Raises:
+        CircuitError, ExecutorError: as :meth:`Executor.expectations`.
+    """
+    if executor.capabilities.exact:
+        states = (executor.amplitudes(circuit, values, own) for own in (weights, others))
+        product = next(states).conj() * next(states)
+        return product.sum(1).abs().square()
+    inputs, number = circuit.num_inputs, circuit.num_weights
+    back = [_after(gate, number, inputs) for gate in inverse(circuit).gates]
+    there_and_back = Circuit(circuit.num_qubits, [*circuit.gates, *back], inputs + 2 * number, inputs)
+    return _return_probability(executor, there_and_back, values, torch.cat([others, weights]))
+
+
 def levels(circuit: Circuit) -> Tensor:
     """Which layer of gates each weight first acts in, (W,): the blocks of Stokes et al. 2020 (arXiv:1909.02108)."""
     depth = [0] * circuit.num_qubits
@@ -111,13 +130,16 @@ def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: T
     return chain.T @ curvature @ chain
 
 
-def _after(gate: Gate, number: int) -> Gate:
-    """A gate that follows parameters from ``number`` on in place of those from 0 on."""
-    angles = tuple(replace(angle, index=angle.index + number) if isinstance(angle, Affine) else angle for angle in gate.angles)
+def _after(gate: Gate, number: int, first: int = 0) -> Gate:
+    """A gate whose parameters from ``first`` on are later ones, by ``number``."""
+    angles = tuple(
+        replace(angle, index=angle.index + number) if isinstance(angle, Affine) and angle.index >= first else angle
+        for angle in gate.angles
+    )
     return gate._replace(angles=angles)
 
 
-def _return_probability(executor: Executor, circuit: Circuit, values: Tensor) -> Tensor:
+def _return_probability(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:
     """Of all bits 0, in the executor's shots, (B,)."""
-    bits = executor.sample(circuit, values, executor.shots)
+    bits = executor.sample(circuit, values, executor.shots, weights)
     return (bits == 0).all(2).to(values.dtype).mean(1)

@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from qvae.training.optimizers.natural_gradient import QuantumNaturalGradient
+from qvae.training.optimizers.qnspsa import QNSPSA
+from qvae.training.optimizers.rotosolve import Rotosolve
+from qvae.training.optimizers.spsa import SPSA
 
-__all__ = ["QuantumNaturalGradient"]
+__all__ = ["QNSPSA", "SPSA", "QuantumNaturalGradient", "Rotosolve"]

@@ -1,0 +1,98 @@
+"""Simultaneous perturbation: two evaluations of the loss a step, however many parameters there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qvae.seeding import Seed, Seeded
+
+
+class SPSA(torch.optim.Optimizer):
+    """theta <- theta - a_k (L(theta + c_k D) - L(theta - c_k D)) / (2 c_k) D, with D of +1 and -1 at random.
+
+    a_k = lr / (k + 1 + stability)^0.602 and c_k = step / (k + 1)^0.101 in step k, from 0: Spall 1998 (Johns Hopkins APL Technical
+    Digest 19, 482), whose advice is a ``stability`` of about a tenth of all steps. No gradients are needed, so that any
+    executor will do, shots and noise included.
+
+    Args:
+        params: of any model.
+        lr: a.
+        step: c, in the parameters' units; larger than the noise of the loss over its slope.
+        stability: A, steps.
+        blocking: None, or how much a step may raise the loss before it is taken back, which costs one evaluation more.
+        seed: of D; None draws one.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 0.1,
+        step: float = 0.1,
+        stability: float = 0.0,
+        blocking: float | None = None,
+        seed: Seed = None,
+    ) -> None:
+        if not (lr > 0 and step > 0 and stability >= 0):
+            raise ValueError(f"lr is {lr}, step {step}, stability {stability}; they must be above 0, stability at least 0")
+        super().__init__(params, {"lr": lr, "step": step, "stability": stability})
+        self._random, self._blocking, self.steps = Seeded(seed), blocking, 0
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        """One step; ``closure`` gives the loss, of the same data in each of its calls. Returns the mean of both losses."""
+        group = self.param_groups[0]
+        size = group["step"] / (self.steps + 1) ** 0.101
+        rate = group["lr"] / (self.steps + 1 + group["stability"]) ** 0.602
+        parameters = [parameter for each in self.param_groups for parameter in each["params"]]
+        directions = [self._signs(parameter) for parameter in parameters]
+        with moved(parameters, directions, size):
+            up = closure()
+        with moved(parameters, directions, -size):
+            down = closure()
+        slope = (up - down) / (2 * size)
+        before = [parameter.clone() for parameter in parameters]
+        torch._foreach_add_(parameters, [-rate * slope * direction for direction in directions])
+        self.steps += 1
+        loss = (up + down) / 2
+        if self._blocking is not None and closure() > loss + self._blocking:
+            torch._foreach_copy_(parameters, before)
+        return loss
+
+    def _signs(self, parameter: Tensor) -> Tensor:
+        return random_signs(parameter, self._random.generator(parameter.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings, steps, and the generator's state."""
+        return super().state_dict() | {"steps": self.steps, "random": self._random.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        state = dict(state_dict)
+        self.steps = state.pop("steps")
+        self._random.load_state_dict(state.pop("random"))
+        super().load_state_dict(state)
+
+
+@contextmanager
+def moved(parameters: list[Tensor], directions: list[Tensor], size: float) -> Iterator[None]:
+    """Parameters a step along the directions, and back to their very bits."""
+    before = [parameter.clone() for parameter in parameters]
+    torch._foreach_add_(parameters, directions, alpha=size)
+    try:
+        yield
+    finally:
+        torch._foreach_copy_(parameters, before)
+
+
+def random_signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    """+1 and -1, each with probability 1/2, in the shape and type of ``like``."""
+    bits = torch.randint(0, 2, like.shape, generator=generator, device=like.device)
+    return (2 * bits - 1).to(like)

@@ -1,0 +1,162 @@
+"""Optimizers that ask for values of the loss alone: closed forms, unbiasedness over many draws, and states that travel."""
+
+import copy
+import io
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from qvae_backends.statevector import StatevectorExecutor
+from torch import nn
+
+import qvae
+from qvae.circuits.circuit import Affine, Circuit, Gate
+from qvae.circuits.executor import Executor, ExecutorCapabilities
+from qvae.circuits.gradients.metric import fubini_study, overlap
+from qvae.training.optimizers import QNSPSA, SPSA, Rotosolve
+
+CIRCUIT = Circuit(
+    2,
+    [
+        Gate("ry", (0,), (Affine(0),)),
+        Gate("ry", (1,), (Affine(1),)),
+        Gate("cx", (0, 1)),
+        Gate("rx", (0,), (Affine(2),)),
+        Gate("ry", (1,), (Affine(3),)),
+    ],
+    num_parameters=4,
+)
+ENERGY = [[("ZZ", 1.0), ("XI", 0.7), ("IX", 0.7)]]
+NONE = torch.zeros(1, 0, dtype=torch.float64)
+
+
+def ansatz():
+    layer = qvae.CircuitLayer(CIRCUIT, ENERGY).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.4, 1.0, 0.2, -0.6], dtype=torch.float64))
+    return layer
+
+
+def test_spsa_draws_the_gradient_in_the_mean():
+    layer, rate, draws = ansatz(), 1e-3, 3000
+    start = layer.weight.detach().clone()
+    (gradient,) = torch.autograd.grad(layer(NONE).sum(), layer.weight)
+    optimizer = SPSA(layer.parameters(), lr=rate, step=1e-3, seed=0)
+    found = []
+    for _ in range(draws):
+        optimizer.steps = 0
+        optimizer.step(lambda: layer(NONE).sum())
+        found.append((start - layer.weight.detach()) / rate)
+        with torch.no_grad():
+            layer.weight.copy_(start)
+    found = torch.stack(found)
+    error = found.std(0) / math.sqrt(draws)
+    assert ((found.mean(0) - gradient).abs() < 5 * error + 1e-4).all()
+    # Of a linear loss each draw is the gradient plus all others' parts with random signs.
+    assert found.var(0).sum() == pytest.approx(float((len(gradient) - 1) * gradient.square().sum()), rel=0.15)
+
+
+def test_spsa_s_gains_are_spall_s():
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = SPSA([weight], lr=0.3, step=0.2, stability=5, seed=1)
+    moves = []
+    for _ in range(3):
+        before = float(weight.detach())
+        optimizer.step(lambda: weight.sum())
+        moves.append(before - float(weight.detach()))
+    assert moves == pytest.approx([0.3 / (k + 1 + 5) ** 0.602 for k in range(3)])
+
+
+def test_blocking_takes_back_what_raises_the_loss():
+    weight = nn.Parameter(torch.tensor([0.01], dtype=torch.float64))
+    optimizer = SPSA([weight], lr=100.0, step=0.1, blocking=0.0, seed=0)
+    optimizer.step(lambda: weight.square().sum())
+    assert weight.item() == 0.01
+
+
+def test_rotosolve_finds_each_angle_s_minimum_and_the_ground_state():
+    layer = ansatz()
+    optimizer = Rotosolve(layer.parameters())
+    one = Rotosolve([layer.weight])
+
+    @torch.no_grad()
+    def loss():
+        return layer(NONE).sum()
+
+    first = one._solve(layer.weight.data[:1].view(-1)[0], loss)
+    grid = []
+    with torch.no_grad():
+        best = layer.weight.clone()
+        for angle in torch.linspace(-math.pi, math.pi, 721):
+            layer.weight[0] = angle
+            grid.append(float(loss()))
+        layer.weight.copy_(best)
+    assert float(first) == pytest.approx(float(loss()), abs=1e-12)
+    assert float(loss()) <= min(grid) + 1e-12
+    values = [float(optimizer.step(loss)) for _ in range(30)]
+    assert max(after - before for before, after in pairwise(values)) < 1e-12
+    x, z, i = (torch.tensor(rows, dtype=torch.float64) for rows in ([[0, 1], [1, 0]], [[1, 0], [0, -1]], [[1, 0], [0, 1]]))
+    dense = torch.kron(z, z) + 0.7 * (torch.kron(x, i) + torch.kron(i, x))
+    assert values[-1] == pytest.approx(float(torch.linalg.eigvalsh(dense)[0]), abs=0.05)
+
+
+def test_qnspsa_draws_the_metric_in_the_mean():
+    layer = ansatz()
+    optimizer = QNSPSA(layer, step=0.01, seed=0)
+    exact = fubini_study(StatevectorExecutor(), CIRCUIT, NONE, layer.weight)
+    found = torch.stack([optimizer.estimated_metric() for _ in range(2000)])
+    error = found.std(0) / math.sqrt(len(found))
+    assert ((found.mean(0) - exact).abs() < 5 * error + 1e-3).all()
+
+
+def test_qnspsa_goes_down_and_its_state_goes_on():
+    def run(layer, optimizer, steps):
+        return [float(optimizer.step(lambda: layer(NONE).sum())) for _ in range(steps)]
+
+    layer = ansatz()
+    optimizer = QNSPSA(layer, lr=0.05, blocking=0.5, seed=3)
+    losses = run(layer, optimizer, 40)
+    assert losses[-1] < losses[0] - 0.5
+    weight, stored = layer.weight.detach().clone(), io.BytesIO()
+    torch.save(optimizer.state_dict(), stored)
+    expected = run(layer, optimizer, 5)
+    again = ansatz()
+    with torch.no_grad():
+        again.weight.copy_(weight)
+    resumed = QNSPSA(again, lr=0.05, blocking=0.5, seed=4)
+    resumed.load_state_dict(torch.load(io.BytesIO(stored.getvalue())))
+    assert run(again, resumed, 5) == expected
+
+
+def test_spsa_s_state_goes_on():
+    layer = ansatz()
+    optimizer = SPSA(layer.parameters(), seed=5)
+    optimizer.step(lambda: layer(NONE).sum())
+    again = copy.deepcopy(layer)
+    resumed = SPSA(again.parameters(), seed=6)
+    resumed.load_state_dict(optimizer.state_dict())
+    for one, own in ((layer, optimizer), (again, resumed)):
+        own.step(lambda one=one: one(NONE).sum())
+    assert torch.equal(layer.weight, again.weight)
+
+
+def test_overlaps_are_measured_as_they_are():
+    class Shots(StatevectorExecutor):
+        capabilities = ExecutorCapabilities()
+        shots = 20_000
+        _weighted_expectations = Executor._weighted_expectations
+
+    circuit = Circuit(2, [Gate("rx", (0,), (Affine(0),)), Gate("cry", (0, 1), (Affine(1),)), Gate("s", (1,))], 2, 1)
+    values = torch.tensor([[0.8], [2.0]], dtype=torch.float64)
+    here, there = (torch.tensor([angle], dtype=torch.float64) for angle in (0.3, 1.7))
+    exact = overlap(StatevectorExecutor(), circuit, values, here, there)
+    assert 0.2 < exact.min() < exact.max() < 0.999
+    measured = overlap(Shots(seed=0), circuit, values, here, there)
+    assert ((measured - exact).abs() < 5 * (exact * (1 - exact) / 20_000).sqrt()).all()
+
+
+@pytest.mark.parametrize("make", [lambda: SPSA([nn.Parameter(torch.zeros(1))], lr=0), lambda: QNSPSA(ansatz(), damping=0)])
+def test_numbers_out_of_range_are_refused(make):
+    with pytest.raises(ValueError, match="must be above 0"):
+        make()
