@@ -15,9 +15,9 @@ from qvae.seeding import Seed, Seeded
 class SPSA(torch.optim.Optimizer):
     """theta <- theta - a_k (L(theta + c_k D) - L(theta - c_k D)) / (2 c_k) D, with D of +1 and -1 at random.
 
-    a_k = lr / (k + 1 + stability)^0.602 and c_k = step / (k + 1)^0.101 in step k, from 0: Spall 1998 (Johns Hopkins APL Technical
-    Digest 19, 482), whose advice is a ``stability`` of about a tenth of all steps. No gradients are needed, so that any
-    executor will do, shots and noise included.
+    a_k = lr / (k + 1 + stability)^0.602 and c_k = step / (k + 1)^0.101 in step k, from 0: Spall 1998 (Johns Hopkins APL
+    Technical Digest 19, 482), whose advice is a ``stability`` of about a tenth of all steps. No gradients are needed, so that
+    any executor will do, shots and noise included.
 
     Args:
         params: of any model.
