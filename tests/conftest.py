@@ -1,5 +1,6 @@
 """A small run, trained once a session, and the command line called in this process."""
 
+import base64
 import os
 import shutil
 import sys
@@ -21,6 +22,11 @@ SMALL = [
 ]
 
 
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A finished run folder; take ``small_run`` to change it."""
@@ -37,6 +43,18 @@ def settings_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def pictures_of_one_pixel(request, monkeypatch):
+    """Figures are made everywhere, but rendered, which is most of the time of a small run, only where tests are about them."""
+    if "reporting" not in request.path.parts:
+        from matplotlib.figure import Figure
+
+        def savefig(figure, file, **how):
+            file.write(PIXEL)
+
+        monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

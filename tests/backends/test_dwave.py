@@ -292,7 +292,7 @@ _FINAL = {"401", "403", "404", "retired", "offline", "quota"}
 
 @pytest.mark.parametrize(("kind", "stage"), [(kind, stage) for kind in FAULTS for stage in FAULTS[kind] if stage != "solvers"])
 def test_faults_that_pass_are_waited_for_and_others_said(annealer, server, kind, stage):
-    sampler = annealer(timeout=1.0)
+    sampler = annealer(timeout=1.0, retries=1)
     hamiltonian = problem(graphs.edge_list([(0, 1)], 2))
     sampler.check(hamiltonian)
     server.fail_next(kind, stage=stage)

@@ -357,7 +357,8 @@ def test_a_repeat_goes_to_the_solver_of_before(annealer, server, monkeypatch):
 
 def test_a_native_run_whose_qubit_has_died_says_so(server, tmp_path, monkeypatch):
     everything = len(server.definition["properties"]["qubits"])
-    config = qvae.load_config("digits", [*RUN, "training.epochs=1", f"model.latent.sizes=[{everything}]"])
+    quick = ["training.epochs=1", "evaluation.log_z_chains=2", "evaluation.log_z_temperatures=2"]
+    config = qvae.load_config("digits", [*RUN, *quick, f"model.latent.sizes=[{everything}]"])
     run = qvae.train(config, tmp_path / "run")
     dead = json.loads((run.path / "embedding.json").read_text())["chains"][0][0]
     definition = copy.deepcopy(server.definition)
