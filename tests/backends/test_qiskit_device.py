@@ -196,6 +196,7 @@ def test_estimators_have_layouts_undone():
     circuit = QuantumCircuit(3)
     circuit.x(2)
     circuit.rx(ParameterVector("theta", 1)[0], 1)
+    circuit.cz(0, [1, 2])  # qubit 0 must be between the others
     for estimator in (BackendEstimatorV2(backend=coupled()), StatevectorEstimator(), AerEstimator()):
         device = QiskitDevice(estimator)
         assert device.estimates
