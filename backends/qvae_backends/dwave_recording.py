@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +30,24 @@ class RecordingSolver:
         position: how many submissions the run has made. A new file may begin anywhere; one that is there goes on, if it is of
             this run so far.
         spent: seconds that the run has spent so far.
+        own: the recordings that the run has begun, by their ``id``; None where it keeps no books, and is known by ``position``.
 
     Raises:
         SamplerError: the file is no recording, of another solver or run, or can't be written.
     """
 
-    def __init__(self, solver: Solver, file: Path, position: int, spent: float) -> None:
+    def __init__(self, solver: Solver, file: Path, position: int, spent: float, own: Collection[str] | None = None) -> None:
         self._solver, self._file, self.structure = solver, file, solver.structure
         self._lost = 0.0
         if not file.exists():
-            first = {"format": _FORMAT, "version": _VERSION, "start": position, "seconds": spent}
+            first = {"format": _FORMAT, "version": _VERSION, "start": position, "seconds": spent, "id": secrets.token_hex(8)}
             self._write(first | {"solver": _description(self.structure)})
         header, rows = _read_recording(file)
-        self._start = int(header["start"])
-        is_another = header["solver"]["identity"] != _description(self.structure)["identity"]
-        if is_another or not self._start <= position <= self._start + len(rows) or (rows and not position):
+        self._start, self.id = int(header["start"]), header.get("id")
+        # A kill may have come between an answer and its entry in the books, so that a position of 0 says nothing.
+        is_own = position > 0 if own is None or self.id is None else self.id in own
+        is_another = header["solver"]["identity"] != _description(self.structure)["identity"] or (rows and not is_own)
+        if is_another or not self._start <= position <= self._start + len(rows):
             raise SamplerError(f"{file} is the recording of another run; name a new file in sampler.options.record.")
 
     @property

@@ -261,6 +261,37 @@ def test_a_recording_with_a_budget_can_be_played_after_a_kill(server, tmp_path, 
     assert second.metrics[-1]["step"] == first.metrics[-1]["step"]
 
 
+def test_a_kill_between_the_first_answer_and_its_entry_in_the_books(server, tmp_path, monkeypatch):
+    """Found by `benchmarks/kills.py`: the books say that nothing was answered, and the recording says one."""
+    recording = tmp_path / "recording.jsonl"
+    config = qvae.load_config("digits", [*RUN, f"sampler.options.record={recording}"])
+    answer = RecordingSolver.answer
+
+    def killed(solver, submission):
+        answer(solver, submission)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordingSolver, "answer", killed)
+        with pytest.raises(Killed):
+            qvae.train(config, tmp_path / "a")
+    with pytest.raises(SamplerError, match="the recording of another run"):
+        qvae.train(config, tmp_path / "b")
+    first = qvae.train(config, tmp_path / "a")
+    second = qvae.train(qvae.load_config("digits", [*RUN, f"sampler.options.replay={recording}"]), tmp_path / "c")
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_a_run_does_not_go_on_with_another_s_recording(server, tmp_path):
+    one, other = (f"sampler.options.record={tmp_path / name}" for name in ("one.jsonl", "other.jsonl"))
+    qvae.train(qvae.load_config("digits", [*RUN, one]), tmp_path / "a")
+    qvae.train(qvae.load_config("digits", [*RUN, other, "training.epochs=1"]), tmp_path / "b")
+    before = (tmp_path / "one.jsonl").read_bytes()
+    with pytest.raises(SamplerError, match="the recording of another run"):
+        resume(tmp_path / "b", ["training.epochs=2", one])
+    assert (tmp_path / "one.jsonl").read_bytes() == before
+
+
 def test_a_replay_goes_on_after_a_kill(server, tmp_path, monkeypatch):
     recording, budget = tmp_path / "recording.jsonl", ["training.epochs=50", "sampler.options.max_qpu_seconds=0.4"]
     first = qvae.train(qvae.load_config("digits", [*RUN, *budget, f"sampler.options.record={recording}"]), tmp_path / "a")
