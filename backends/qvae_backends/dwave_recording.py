@@ -44,10 +44,11 @@ class RecordingSolver:
             self._write(first | {"solver": _description(self.structure)})
         header, rows = _read_recording(file)
         self._start, self.id = int(header["start"]), header.get("id")
-        # A kill may have come between an answer and its entry in the books, so that a position of 0 says nothing.
-        is_own = position > 0 if own is None or self.id is None else self.id in own
-        is_another = header["solver"]["identity"] != _description(self.structure)["identity"] or (rows and not is_own)
-        if is_another or not self._start <= position <= self._start + len(rows):
+        is_own = position > 0 and self._start <= position <= self._start + len(rows)
+        if rows and own is not None and self.id is not None:
+            is_own = self.id in own  # where a kill came between an answer and its entry in the books, positions say nothing
+        is_another = header["solver"]["identity"] != _description(self.structure)["identity"]
+        if is_another or not (is_own or (not rows and position == self._start)):
             raise SamplerError(f"{file} is the recording of another run; name a new file in sampler.options.record.")
 
     @property

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -116,30 +117,38 @@ class LeapSolver:
 
         _keep_tokens_out_of_logs()
         request_seconds = min(_REQUEST_SECONDS, self._timeout)
-        self._sampler = DWaveSampler(
-            **self._settings,
-            # A solver that is named may be any; else the client takes the annealer with the most qubits.
-            **({"client": "base"} if "solver" in self._settings else {}),
-            request_timeout=request_seconds,
-            http_retry_total=2,
-            # The server must answer a long poll before the request counts as failed.
-            poll_wait_time=int(min(5, request_seconds / 2)),
-            poll_pause=0.05,
-            polling_timeout=self._timeout,
-            # A solver that went away must not be found in a cache.
-            cache_enabled=False,
-        )
-        self.structure = self._sampler.solver
+        sampler = DWaveSampler.__new__(DWaveSampler)  # whose client is known even where it fails on its way
+        try:
+            DWaveSampler.__init__(
+                sampler,
+                **self._settings,
+                # A solver that is named may be any; else the client takes the annealer with the most qubits.
+                **({"client": "base"} if "solver" in self._settings else {}),
+                request_timeout=request_seconds,
+                http_retry_total=2,
+                # The server must answer a long poll before the request counts as failed.
+                poll_wait_time=int(min(5, request_seconds / 2)),
+                poll_pause=0.05,
+                polling_timeout=self._timeout,
+                # A solver that went away must not be found in a cache.
+                cache_enabled=False,
+            )
+        finally:
+            if hasattr(sampler, "client"):
+                # One that nobody closes would keep the 17 threads of its client.
+                self._release = weakref.finalize(self, _close, sampler.client)
+                self._release.atexit = False
+        self.structure = sampler.solver
         if not isinstance(self.structure, StructuredSolver):
             name, kind = self.structure.name, type(self.structure).__name__
-            self._disconnect()
+            self._release()
             raise SamplerError(
                 f"solver {name!r} is a {kind}, which searches for one best answer and draws no samples; name an annealer with "
                 "--set sampler.options.solver=NAME, or leave the option out."
             )
         self.structure.return_matrix = True
         if self._identity not in (None, self.structure.identity):
-            self._disconnect()
+            self._release()
             raise SamplerError(
                 f"the working graph of solver {self.structure.name} has changed since it was connected, and what was placed on "
                 "it must be placed anew"
@@ -147,10 +156,6 @@ class LeapSolver:
         # A client that is made anew must not choose anew.
         self._identity, self._settings = self.structure.identity, self._settings | {"solver": self.structure.name}
         self._is_suspect = False
-
-    def _disconnect(self) -> None:
-        """In the background, since a client that has lost count of its jobs waits for them without end."""
-        threading.Thread(target=partial(self._sampler.client.close, wait=False), daemon=True).start()
 
     @property
     def source(self) -> str:
@@ -164,7 +169,7 @@ class LeapSolver:
         future = None
         try:
             if self._is_suspect:
-                self._disconnect()
+                self._release()
                 self._connect()
             future = self.structure.sample_ising(
                 dict(zip(submission.qubits.tolist(), submission.fields.tolist(), strict=True)),
@@ -192,7 +197,12 @@ class LeapSolver:
 
     def close(self) -> None:
         """Close the client."""
-        self._disconnect()
+        self._release()
+
+
+def _close(client: Any) -> None:
+    """In the background, since a client that has lost count of its jobs waits for them without end."""
+    threading.Thread(target=partial(client.close, wait=False), daemon=True).start()
 
 
 def _decoded(future: Any, submission: Submission) -> Answer:

@@ -23,6 +23,7 @@ from qvae.models.qvae import QVAE
 from qvae.progress import Report
 from qvae.runs.assemble import make_dataset, make_model
 from qvae.runs.run import load_run
+from qvae.sampling.closing import close
 from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler, pair_moments
 from qvae.training.objectives.boltzmann import BoltzmannObjective
@@ -141,9 +142,11 @@ def _prior(
         raise ConfigError(f"{str(error).rstrip('.')}; or give the folder of a run.") from error
     sampler = _training_sampler(config, model)
     quick = config.training.model_copy(update={"max_seconds": seconds, "epochs": 10**6, "tensorboard": False})
-    trainer = Trainer(BoltzmannObjective(model, dataset.prepare, quick, sampler), dataset, quick)
-    trainer.fit()
-    sampler.close()
+    try:
+        trainer = Trainer(BoltzmannObjective(model, dataset.prepare, quick, sampler), dataset, quick)
+        trainer.fit()
+    finally:
+        close(sampler)
     text = f"a prior trained with {source} for {trainer.seconds:.0f} s ({trainer.step} steps)"
     warning = "this prior was trained for a moment; one trained to the end is harder to sample: give its run folder"
     return cast(QVAE, trainer.averaged_model()), config, dataset, text, [warning]

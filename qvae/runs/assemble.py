@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -92,8 +93,29 @@ def assemble(
     """
     dataset = make_dataset(config, data)
     require_sizes(config, math.prod(dataset.shape), dataset.levels if dataset.kind == "categories" else None)
+    with ExitStack() as made:  # samplers, which are closed where something doesn't fit
+        parts = _assembled(made, folder, config, progress, dataset, edges, is_rehearsal)
+        made.pop_all()
+    return parts
+
+
+def _assembled(
+    made: ExitStack,
+    folder: Path,
+    config: Config,
+    progress: Progress | None,
+    dataset: Dataset,
+    edges: Tensor | None,
+    is_rehearsal: bool,
+) -> Parts:
+    """The parts; each sampler is left to ``made`` as soon as there is one."""
+
+    def kept(sampler: LatentSampler) -> LatentSampler:
+        made.callback(close, sampler)
+        return sampler
+
     torch.manual_seed(config.training.seed)
-    sampler = make_sampler(config.sampler, config, folder, purpose=1)
+    sampler = kept(make_sampler(config.sampler, config, folder, purpose=1))
     if isinstance(sampler, Metered):
         sampler.is_rehearsal = is_rehearsal
     latent = config.model.latent
@@ -102,10 +124,10 @@ def assemble(
     model = make_model(config.model, Statistics.of(dataset), edges)
     fallback = None
     if config.training.fallback is not None:
-        fallback = make_sampler(SamplerConfig(name=config.training.fallback), config, folder, purpose=3)
+        fallback = kept(make_sampler(SamplerConfig(name=config.training.fallback), config, folder, purpose=3))
     generating = None
     if config.generation.sampler is not None:
-        generating = generation_sampler(config, folder)
+        generating = kept(generation_sampler(config, folder))
         if isinstance(generating, Metered):
             generating.is_rehearsal = is_rehearsal
         generating.check(model.prior.frozen())

@@ -282,6 +282,32 @@ def test_a_kill_between_the_first_answer_and_its_entry_in_the_books(server, tmp_
     assert torch.equal(weights(first), weights(second))
 
 
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_two_kills_one_soon_after_the_other(server, tmp_path, monkeypatch, is_answered):
+    """Found by `benchmarks/kills.py`: the second comes before the books know that the run has gone back to its checkpoint."""
+    recording = tmp_path / "recording.jsonl"
+    config = qvae.load_config("digits", [*RUN, f"sampler.options.record={recording}"])
+    answer, calls = RecordingSolver.answer, []
+
+    def killed(solver, submission):
+        calls.append(submission)
+        if len(calls) not in (12, 13):
+            return answer(solver, submission)
+        if len(calls) == 12 or is_answered:
+            answer(solver, submission)
+        raise Killed
+
+    monkeypatch.setattr(Trainer, "_end_epoch", _saving_end_epoch(Trainer._save))
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordingSolver, "answer", killed)
+        for work in (lambda: qvae.train(config, tmp_path / "a"), lambda: resume(tmp_path / "a")):
+            with pytest.raises(Killed):
+                work()
+    first = resume(tmp_path / "a")
+    second = qvae.train(qvae.load_config("digits", [*RUN, f"sampler.options.replay={recording}"]), tmp_path / "b")
+    assert torch.equal(weights(first), weights(second))
+
+
 def test_a_run_does_not_go_on_with_another_s_recording(server, tmp_path):
     one, other = (f"sampler.options.record={tmp_path / name}" for name in ("one.jsonl", "other.jsonl"))
     qvae.train(qvae.load_config("digits", [*RUN, one]), tmp_path / "a")

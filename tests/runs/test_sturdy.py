@@ -221,6 +221,35 @@ def test_a_sampler_that_hangs_is_interrupted_by_one_more_ctrl_c(tmp_path):
     assert qvae.load_run(tmp_path / "run").training_state["step"] == before > 0
 
 
+HANGS_IN_C = HANGS.replace("time.sleep(60)", """
+            import ctypes
+            lock, library = ctypes.create_string_buffer(256), ctypes.CDLL(None)
+            library.pthread_mutex_lock(lock)
+            library.pthread_mutex_lock(lock)  # for ever
+""")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="knows how a mutex begins there")
+def test_a_sampler_that_hangs_in_c_is_ended_by_a_third_ctrl_c(tmp_path):
+    (tmp_path / "hanging.py").write_text(HANGS_IN_C)
+    settings = [*LONG, "training.checkpoint_seconds=0.0001"]
+    process = started(tmp_path, *settings, "sampler.name=hanging:Hangs")
+    while process.stdout.readline() != "hangs\n":
+        assert process.poll() is None, process.stderr.read()
+    before = qvae.load_run(tmp_path / "run").training_state["step"]
+    for words in ("2 times more ends the process", "once more ends the process"):
+        process.send_signal(signal.SIGINT)
+        while words not in (line := process.stdout.readline()):
+            assert line, process.stderr.read()
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert qvae.load_run(tmp_path / "run").training_state["step"] == before > 0
+    workflow.resume(tmp_path / "run", ["sampler.name=gibbs", "training.epochs=5"])
+
+
 def test_the_trainer_tells_a_reader_that_left_from_an_interrupt(tmp_path):
     display = Sturdy(Broken("work", BrokenPipeError()))
     with pytest.raises(BrokenPipeError):
