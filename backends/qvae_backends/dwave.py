@@ -312,10 +312,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
             try:
                 check_parameters(self._parameters, line.structure)
                 if self.record is not None:
-                    own = None if self.folder is None else self.meter.read().get("recordings", {})
-                    line = RecordingSolver(line, self.record, self.meter.calls, self.meter.seconds, own)
-                    if line.id is not None:
-                        self.meter.notes["recordings"] = {line.id: str(self.record)}
+                    line = RecordingSolver(line, self.record, self.meter)
                 elif self.replay is not None:
                     self._rewind(line)
             except BaseException:

@@ -6,7 +6,6 @@ import base64
 import json
 import secrets
 import zlib
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,13 @@ import numpy as np
 
 from qvae.errors import SamplerError
 from qvae.files import append_text, atomic_write_text
-from qvae.sampling.metering import Fault, nanoseconds
+from qvae.memory import require_memory
+from qvae.sampling.metering import Fault, Meter, is_amount, nanoseconds
 from qvae_backends.dwave_solver import Answer, Solver, Submission
 
 _FORMAT, _VERSION = "qvae-annealer-recording", 1
+_BOOKS = "recordings"  # the section of the books that names those which a run has begun
+_UNPACKED = 4  # times its size, read and parsed
 _ROUNDING = 1e-3  # coefficients may differ so much from the recorded ones: another processor rounds differently
 
 
@@ -27,29 +29,31 @@ class RecordingSolver:
     Args:
         solver: that answers.
         file: where to.
-        position: how many submissions the run has made. A new file may begin anywhere; one that is there goes on, if it is of
-            this run so far.
-        spent: seconds that the run has spent so far.
-        own: the recordings that the run has begun, by their ``id``; None where it keeps no books, and is known by ``position``.
+        meter: of the run, which says how many submissions it has made. A new file may begin anywhere; one that is there goes on
+            if the run's books name it, or, where it keeps none, if it has that many.
 
     Raises:
         SamplerError: the file is no recording, of another solver or run, or can't be written.
     """
 
-    def __init__(self, solver: Solver, file: Path, position: int, spent: float, own: Collection[str] | None = None) -> None:
+    def __init__(self, solver: Solver, file: Path, meter: Meter) -> None:
         self._solver, self._file, self.structure = solver, file, solver.structure
         self._lost = 0.0
         if not file.exists():
-            first = {"format": _FORMAT, "version": _VERSION, "start": position, "seconds": spent, "id": secrets.token_hex(8)}
+            first = {"format": _FORMAT, "version": _VERSION, "start": meter.calls, "seconds": meter.seconds}
+            first["id"] = secrets.token_hex(8)
             self._write(first | {"solver": _description(self.structure)})
         header, rows = _read_recording(file)
-        self._start, self.id = int(header["start"]), header.get("id")
-        is_own = position > 0 and self._start <= position <= self._start + len(rows)
-        if rows and own is not None and self.id is not None:
-            is_own = self.id in own  # where a kill came between an answer and its entry in the books, positions say nothing
-        is_another = header["solver"]["identity"] != _description(self.structure)["identity"]
-        if is_another or not (is_own or (not rows and position == self._start)):
+        self._start, name = int(header["start"]), header.get("id")
+        is_own = meter.calls > 0 and self._start <= meter.calls <= self._start + len(rows)
+        if rows and meter.folder is not None and name is not None:
+            # Where a kill came between an answer and its entry in the books, their number says nothing.
+            is_own = name in meter.read().get(_BOOKS, {})
+        is_another = header["solver"].get("identity") != _description(self.structure)["identity"]
+        if is_another or not (is_own or (not rows and meter.calls == self._start)):
             raise SamplerError(f"{file} is the recording of another run; name a new file in sampler.options.record.")
+        if name is not None:
+            meter.notes[_BOOKS] = {name: str(file)}
 
     @property
     def source(self) -> str:
@@ -206,6 +210,8 @@ def _read_recording(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if file.exists() and not file.is_file():
         raise SamplerError(f"the recording {file} can't be read: it is no file; name a file.")
     try:
+        if file.exists():
+            require_memory(_UNPACKED * file.stat().st_size, f"reading {file}", "make a shorter one", SamplerError)
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
@@ -213,13 +219,30 @@ def _read_recording(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     rows = []
     for position, line in enumerate(lines):
         try:
-            rows.append(json.loads(line))
+            rows.append(_row(line, is_first=not position))
         except (ValueError, RecursionError):
+            if not position:
+                raise SamplerError(f"{file} is no recording of an annealer that this version can read.") from None
             if position < len(lines) - 1:
                 raise SamplerError(f"the recording {file} is damaged in line {position + 1}.") from None
-    if not rows or not isinstance(rows[0], dict) or rows[0].get("format") != _FORMAT or rows[0].get("version") != _VERSION:
+    if not rows:
         raise SamplerError(f"{file} is no recording of an annealer that this version can read.")
     return rows[0], rows[1:]
+
+
+def _row(line: str, is_first: bool) -> dict[str, Any]:
+    """A line of a recording; raises a ValueError of one that is none, whose parts are looked at when they are used."""
+    row = json.loads(line)
+    if not isinstance(row, dict) or not is_amount(row.get("seconds", 0.0)):
+        raise ValueError("no mapping")
+    if is_first:
+        start, is_known = row.get("start"), row.get("format") == _FORMAT and row.get("version") == _VERSION
+        good = is_known and isinstance(start, int) and is_amount(start) and isinstance(row.get("solver"), dict)
+    else:
+        good = is_amount(row.get("qpu_seconds"))
+    if not good:
+        raise ValueError("not the parts of a recording")
+    return row
 
 
 def _seconds(header: dict[str, Any], rows: list[dict[str, Any]]) -> float:

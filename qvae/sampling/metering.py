@@ -61,6 +61,7 @@ class Meter:
         own_seconds: spent by this sampler.
         calls: answered so far, of the run folder.
         kept_back: seconds of the budget that are left for later.
+        folder: of the run, which keeps the ledger; None keeps none.
         notes: what else the ledger keeps, sections of named values; those of other samplers stay.
 
     A ledger that can't be what a meter wrote counts as spent, until its user deletes it: nobody knows what it said.
@@ -84,7 +85,7 @@ class Meter:
         self.seconds = self.own_seconds = self.kept_back = 0.0
         self.calls = 0
         self.notes: dict[str, dict[str, Any]] = {}
-        self._folder: Path | None = None
+        self.folder: Path | None = None
 
     @property
     def share(self) -> float:
@@ -98,7 +99,7 @@ class Meter:
 
     def attach(self, folder: Path) -> None:
         """Take the run folder's books, its budget too unless there is one."""
-        self._folder = folder
+        self.folder = folder
         found = self.read()
         self.seconds = max(self.seconds, found.get("qpu_seconds", 0.0))
         self.calls = max(self.calls, found.get("submissions", 0))
@@ -118,11 +119,11 @@ class Meter:
         Raises:
             BudgetExhausted: there is one that no meter can have written.
         """
-        file = None if self._folder is None else self._folder / self.ledger
+        file = None if self.folder is None else self.folder / self.ledger
         if file is None or not (file.exists() or file.is_symlink()):
             return {}
         found = read_json(file)
-        are_right = [_is_amount(value) if key in _AMOUNTS else isinstance(value, dict) for key, value in found.items()]
+        are_right = [is_amount(value) if key in _AMOUNTS else isinstance(value, dict) for key, value in found.items()]
         if "qpu_seconds" not in found or not all(are_right):
             raise BudgetExhausted(
                 f"the ledger {file} is damaged, so nobody knows what is spent: see in your account what may be spent still, "
@@ -152,7 +153,7 @@ class Meter:
             BudgetExhausted: the budget doesn't cover ``price``; nothing was asked.
             Fault: the last one; its ``attempts`` are counted.
         """
-        if not _is_amount(price):
+        if not is_amount(price):
             raise Fault(f"its price is said to be {price} s", helps_to_repeat=False)
         price = nanoseconds(price)
         pause = self.retry_seconds
@@ -160,7 +161,7 @@ class Meter:
             self._book(price, is_new=True)
             try:
                 answer, seconds = work()
-                if not _is_amount(seconds):
+                if not is_amount(seconds):
                     raise Fault(f"the answer says that it took {seconds} s", helps_to_repeat=False, has_run=True)
             except Fault as fault:
                 if not fault.has_run:
@@ -183,7 +184,7 @@ class Meter:
 
     def _book(self, seconds: float, is_new: bool = False) -> None:
         """Add to what was spent, here and in the run folder; what ``is_new`` must be covered."""
-        folder = self._folder if self._folder is not None and self._folder.is_dir() else None
+        folder = self.folder if self.folder is not None and self.folder.is_dir() else None
         with contextlib.nullcontext() if folder is None else held(folder / f".{self.ledger}.lock", wait=True):
             found = self._books()
             self.seconds = float(found.get("qpu_seconds", self.seconds))
@@ -214,7 +215,7 @@ def nanoseconds(seconds: float) -> float:
     return round(seconds, 9)
 
 
-def _is_amount(value: Any) -> bool:
+def is_amount(value: Any) -> bool:
     """Whether this is a number, finite and not negative."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
