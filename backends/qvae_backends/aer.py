@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from pydantic import Field
 
+from qvae.circuits.circuit import Circuit
 from qvae.circuits.gibbs_ansatz import (
     ExactGibbsState,
     GibbsAnsatz,
@@ -118,6 +119,10 @@ class AerSampler(SeededSampler):
     def _moments(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Moments:
         """Moments of all shots; ``info`` as from :meth:`sample`."""
         return Moments.from_samples(self._measured(hamiltonian, num_samples), hamiltonian)
+
+    def circuit(self, hamiltonian: IsingHamiltonian) -> Circuit:
+        """The ansatz for a Hamiltonian on this graph, in standard gates."""
+        return gibbs_circuit(GibbsAnsatz(hamiltonian.graph.to("cpu"), self.layers))
 
     def _measured(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """All shots of one call."""

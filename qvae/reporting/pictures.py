@@ -25,6 +25,7 @@ from qvae.files import atomic_write_bytes
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.qvae import QVAE
 from qvae.reporting import figures, table_figures
+from qvae.reporting.sampler_circuit import DRAWN_GATES, sampler_circuit_figure
 from qvae.runs.assemble import PICTURED
 from qvae.runs.folder import FIGURES, FILM
 from qvae.runs.run import Run
@@ -44,12 +45,12 @@ class Drawing:
     Attributes:
         title: above it in the report.
         caption: what it means.
-        draw: makes it from what is to be seen of a run.
+        draw: makes it from what is to be seen of a run; None where there is nothing of the kind.
     """
 
     title: str
     caption: str
-    draw: Callable[[Views], Figure]
+    draw: Callable[[Views], Figure | None]
 
 
 def drawings(run: Run) -> dict[str, Drawing]:
@@ -266,6 +267,10 @@ def _energies(views: Views) -> Figure:
     return figures.energy_histogram(prior, encoded, row_noun(views.run))
 
 
+def _circuit(views: Views) -> Figure | None:
+    return sampler_circuit_figure(views.run, views.hamiltonian)
+
+
 def _units(views: Views) -> Figure:
     return figures.unit_use(unit_information(views.means), ALIVE)
 
@@ -346,6 +351,12 @@ _OF_ANY_DATA = {
         "Where the two don't overlap, the prior puts its mass elsewhere than the encoder: the negative phase went wrong, or "
         "the training isn't done.",
         _energies,
+    ),
+    "circuit": Drawing(
+        "The circuit of the negative phase",
+        f"Before it is transpiled for its backend; w0, w1, ... are the angles that follow the prior. Of a circuit with more "
+        f"gates the first {DRAWN_GATES} are drawn.",
+        _circuit,
     ),
     "couplings": Drawing("The prior", "Couplings and fields of the Boltzmann machine, in the sign of dimod.", _couplings),
     "units": Drawing("Use of the latent units", "A unit at 0 is switched off; one at log 2 is a full bit.", _units),

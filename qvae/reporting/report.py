@@ -104,7 +104,11 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
             tables=latent_tables(found, noun),
             pictures=[*pictures("map"), *films, *pictures("units")],
         ),
-        Section("Prior and negative phase", tables=circuit_tables(run.metrics), pictures=pictures("energies", "couplings")),
+        Section(
+            "Prior and negative phase",
+            tables=circuit_tables(run.metrics),
+            pictures=pictures("circuit", "energies", "couplings"),
+        ),
         Section(
             "Training",
             tables=[time_table(run.metrics, found, seen["seconds"] if seen.get("epochs") else None)],

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+import qvae
 from qvae.errors import CapabilityError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
@@ -268,3 +269,18 @@ def test_without_qiskit(monkeypatch):
         monkeypatch.delitem(sys.modules, f"qvae_backends.{module}")
     with pytest.raises(SamplerError, match="sampler 'aer' needs the module qiskit_aer, which isn't installed: pip install"):
         load_sampler("aer")
+
+
+def test_a_report_shows_the_circuit_and_how_good_it_was_where_gradients_are_exact_too(tmp_path):
+    settings = [
+        "sampler.name=aer", "model.latent.graph=complete", "model.latent.sizes=[3]", "model.latent.gamma=0.5",
+        "model.network.hidden=[8]", "training.prior_gradient=exact", "training.epochs=1", "training.chains=50",
+        "evaluation.importance_samples=2", "evaluation.num_test=10", "evaluation.num_generated=0", "evaluation.probes=false",
+        "evaluation.tsne_every=0", "generation.sampler={name: exact}",
+    ]  # fmt: skip
+    run = qvae.train(qvae.load_config("digits", settings), tmp_path / "run")
+    assert (run.path / "figures" / "circuit.png").exists()
+    html = (run.path / "report.html").read_text()
+    assert "The circuit of the negative phase" in html
+    assert "fidelity to the exact Gibbs state" in html
+    assert load_sampler("aer", layers=1).circuit(run.model.prior.frozen()).num_qubits == 6
