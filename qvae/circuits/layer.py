@@ -52,6 +52,9 @@ class CircuitLayer(nn.Module):
         gradient: str | GradientEstimator | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(circuit, Circuit):
+            kind = type(circuit).__name__
+            raise CircuitError(f"the circuit is a {kind}; make a Circuit of it, or a layer by CircuitLayer.from_qiskit.")
         self.circuit = circuit
         self.observables = pauli_sums(_each_z(circuit.num_qubits) if observables is None else observables, circuit.num_qubits)
         self.executor = load_executor("statevector") if executor is None else executor

@@ -134,6 +134,11 @@ def test_no_rows_give_none(layer):
     assert layer.sample(none, 5).shape == (0, 5, 3)
 
 
+def test_another_library_s_circuit_is_told():
+    with pytest.raises(CircuitError, match="the circuit is a list; make a Circuit of it, or a layer by CircuitLayer.from_qiskit"):
+        qvae.CircuitLayer([])
+
+
 def test_wrong_input_is_told(layer):
     for wrong, words in ((torch.zeros(4, 2), r"of shape \(4, 2\)"), (torch.zeros(3), r"shape \(3,\)"), ([1], "a list")):
         with pytest.raises(CircuitError, match=f"the layer's input is .*{words}.*it must be a tensor \\(batch, 3\\)"):
