@@ -23,10 +23,13 @@ def sampler_circuit_figure(run: Run, hamiltonian: IsingHamiltonian) -> Figure | 
     """The circuit on which the negative phase was measured; None where the sampler has none.
 
     Raises:
-        SamplerError: the sampler can't be had here.
+        SamplerError: the sampler can't be had here, or a file names it and its user hasn't said a word for it.
     """
     spec = run.config.sampler
-    if spec.name == MEMORY or not issubclass(SAMPLERS.find(spec.name), PreparesByCircuit):
+    if spec.name == MEMORY:
+        return None
+    SAMPLERS.require_words(spec, run.config.trust, run.path)  # before a class that a file names is imported
+    if not issubclass(SAMPLERS.find(spec.name), PreparesByCircuit):
         return None
     sampler = make_sampler(spec, run.config, run.path, purpose=1)
     assert isinstance(sampler, PreparesByCircuit)
