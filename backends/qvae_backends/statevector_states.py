@@ -207,11 +207,7 @@ class MatrixProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(matrix: Tensor, states: Tensor) -> Tensor:
-        if len(states) == 1:
-            return (matrix @ states[0]).unsqueeze(0)
-        if states.shape[2] == 1:
-            return (states[:, :, 0] @ matrix.T).unsqueeze(2)
-        return torch.bmm(matrix.expand(len(states), -1, -1), states)
+        return _product(matrix, states)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -227,10 +223,19 @@ class MatrixProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dual: Tensor) -> tuple[Tensor, Tensor]:
         matrix, states = ctx.saved_tensors
-        back = MatrixProduct.apply(matrix.mH.resolve_conj().contiguous(), dual)
+        # Plain products: what they copy in a second derivative costs less than a Function in every first one.
+        back = _product(matrix.mH.resolve_conj(), dual)
         if len(states) == 1:
             return dual[0] @ states[0].mH, back
         return torch.bmm(dual, states.mH).sum(0), back
+
+
+def _product(matrix: Tensor, states: Tensor) -> Tensor:
+    if len(states) == 1:
+        return (matrix @ states[0]).unsqueeze(0)
+    if states.shape[2] == 1:
+        return (states[:, :, 0] @ matrix.T).unsqueeze(2)
+    return torch.bmm(matrix.expand(len(states), -1, -1), states)
 
 
 class Gather(torch.autograd.Function):
@@ -254,8 +259,7 @@ class Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dual: Tensor) -> tuple[Tensor, None, None]:
-        index, inverse = ctx.saved_tensors
-        return Gather.apply(dual, inverse, index), None, None
+        return dual.index_select(0, ctx.saved_tensors[1]), None, None
 
 
 class Adjoint(torch.autograd.Function):
