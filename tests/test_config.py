@@ -292,3 +292,11 @@ def test_numbers_that_yaml_reads_otherwise_than_people_are_refused(value, taken_
     config = load_config(None, [f"data.root='{value}'"])
     (tmp_path / "dump.yaml").write_text(dump_config(config))
     assert load_config(tmp_path / "dump.yaml").data.root == value
+
+
+def test_options_stay_with_the_sampler_that_they_were_written_for():
+    keys = {"sampler": {"name": "gibbs", "options": {"sweeps": 20}}}
+    assert load_config(keys, ["sampler.name=exact"]).sampler.options == {}
+    assert load_config(keys, ["sampler.name=gibbs"]).sampler.options == {"sweeps": 20}
+    assert load_config(keys, ["sampler.name=exact", "sampler.options.seed=3"]).sampler.options == {"seed": 3}
+    assert load_config({"sampler": {"options": {"sweeps": 20}}}, ["sampler.name=exact"]).sampler.options == {}

@@ -30,3 +30,9 @@ def test_a_tie_is_drawn(chains):
     assert set(spins[:, 2].tolist()) == {-1, 1}
     assert abs(spins[:, 2].mean()) < 5 / 1000**0.5
     assert (spins[:, :2] == 1).all()
+
+
+def test_couplings_are_clipped_to_what_either_sign_of_them_can_have(chains):
+    """A spin reversal turns a coupling's sign after it was clipped; ranges reach further down than up."""
+    assert chains.clip_couplings(np.array([-1.7, 1.7]), [-2.0, 1.0]).tolist() == [-1.0, 1.0]
+    assert chains.clip_fields(np.array([-20.0, 20.0, 9.0]), [-4.0, 4.0]).tolist() == [-12.0, 4.0, 8.0]

@@ -1,6 +1,8 @@
 """The command line as a user types it: what it prints, where it writes, and how it fails."""
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -260,3 +262,13 @@ def test_every_public_name_exists():
     assert set(qvae.__all__) | {"__version__"} == set(dir(qvae))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = qvae.nothing
+
+
+def test_a_disk_that_fails_is_told_in_a_sentence_with_exit_code_2(command, monkeypatch):
+    def fails(*arguments, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+
+    monkeypatch.setattr("qvae.cli.main.make_app", lambda: fails)
+    code, out, err = command("train")
+    assert (code, out) == (2, "")
+    assert err == f"qvae: metrics.jsonl: {os.strerror(errno.ENOSPC)}; free some space or choose another folder.\n"

@@ -219,3 +219,13 @@ def test_feature_names_make_a_table_of_an_array():
         dataset_from_arrays(np.zeros((20, 8)), feature_names=names)
     with pytest.raises(DataError, match="in row 5 of column 'f2'"):
         dataset_from_arrays(np.where(np.arange(180).reshape(20, 9) == 38, np.nan, 0.5), feature_names=names)
+
+
+def test_rows_that_are_held_out_are_from_everywhere_in_a_sorted_file():
+    rows = np.linspace(0, 1, 200).reshape(200, 1)
+    held_out = dataset_from_arrays(rows, feature_names=["x"])
+    places = (199 * held_out.values(held_out.test)).round().flatten().tolist()
+    assert len(set(places)) == 20
+    assert min(places) < 50
+    assert 50 < sorted(places)[10] < 150
+    assert sorted(places) != list(range(180, 200))

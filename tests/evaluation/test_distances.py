@@ -95,3 +95,20 @@ def test_what_is_compared_and_with_what(cache, quick):
         "samples of the prior": (30, 50),
         "independent bits, same decoder (factorized prior)": (30, 50),
     }
+
+
+def test_independent_bits_have_each_the_mean_of_its_code():
+    dataset = images("bits")
+    torch.manual_seed(0)
+    latent = {"latent": {"sizes": [3, 3]}, "network": {"hidden": [8]}}
+    model = make_model(ModelConfig.model_validate(latent), Statistics.of(dataset)).eval()
+    with torch.no_grad():
+        model.posterior.levels[0].bias.copy_(torch.tensor([-6.0, 6.0, 0.0, -1.0, 1.0, 3.0]))
+    model.decode_bits = lambda bits, generator: bits
+    count = 4000
+    sets = module._image_sets(model, dataset, EvaluationConfig(num_generated=count), lambda n: PriorSamples(torch.ones(n, 6)))
+    bits = torch.cat(list(sets["independent bits, same decoder (factorized prior)"][1]()))
+    means = model.code_means(dataset.prepare(dataset.train.flatten(1), torch.Generator().manual_seed(0))).mean(0)
+    assert bits.shape == (count, 6)
+    assert ((bits.mean(0) - means).abs() < 5 * 0.5 / count**0.5 + 0.02).all()  # binarization is drawn anew
+    assert float(means.max() - means.min()) > 0.8

@@ -348,3 +348,11 @@ def test_conditional_moments_agree_with_plain_ones_and_scatter_less(graph):
         plain, conditional = (torch.stack([getattr(moments, name) for moments in part]) for part in parts)
         assert float((getattr(whole[0], name) - getattr(whole[1], name)).abs().max()) < 5 / 8000**0.5
         assert float(conditional.var(0).mean()) < 0.8 * float(plain.var(0).mean())
+
+
+def test_in_a_transverse_field_moments_stay_averages_of_the_samples():
+    hamiltonian = IsingHamiltonian([0.5, -0.2], [(0, 1)], [-1.0], gamma=0.7)
+    samples = Samples(torch.tensor([[1, 1], [-1, 1], [-1, -1]], dtype=torch.int8))
+    plain, conditional = Moments.from_samples(samples, hamiltonian), Moments.conditional(samples, hamiltonian)
+    assert torch.equal(conditional.spins, plain.spins)
+    assert torch.equal(conditional.pairs, plain.pairs)
