@@ -8,6 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -91,11 +92,13 @@ def dataset_from_arrays(
     frames = {f"{name}: {part}": found for part, found in columns.items() if found is not None}
     if len(frames) == len(given):
         feature_names = feature_names or tuple(next(iter(frames.values())))
-        arrays = dict(zip(given, tables.to_numbers(frames, kind), strict=True))
+        coded, categories = tables.to_numbers(frames, kind)
+        arrays = dict(zip(given, coded, strict=True))
     else:
         arrays = {part: to_array(data, f"{name}: {part}") for part, data in given.items()}
+        categories = {}
     names = None if feature_names is None else tuple(feature_names)
-    return _from_arrays(arrays, labels, name, kind, binarize, names, layout)
+    return replace(_from_arrays(arrays, labels, name, kind, binarize, names, layout), category_names=categories)
 
 
 def _from_arrays(

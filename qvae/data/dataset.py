@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class Dataset:
         feature_names: of the columns of a table.
         levels: of ``categories``, how many there are. Of ``reals``, stored numbers are grey levels 0..levels-1, or real
             numbers if None. Of ``bits``, stored numbers are grey levels, too, or 15-bit codes of them if None.
+        category_names: of the columns that held text, in the order of their numbers, by the names of the columns.
         remarks: sentences on how the data were taken that its user should read.
     """
 
@@ -53,6 +55,7 @@ class Dataset:
     feature_names: tuple[str, ...] | None = None
     levels: int | None = None
     remarks: tuple[str, ...] = ()
+    category_names: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -17,8 +17,8 @@ Columns = dict[str, np.ndarray]
 """Values of each column, (N,): numbers, or objects such as texts."""
 
 
-def to_numbers(frames: dict[str, Columns], kind: Kind) -> list[np.ndarray]:
-    """An array (N, D) of each table.
+def to_numbers(frames: dict[str, Columns], kind: Kind) -> tuple[list[np.ndarray], dict[str, tuple[str, ...]]]:
+    """An array (N, D) of each table, and the categories of the columns that hold text, in the order of their numbers.
 
     Text is taken for ``categories`` alone, as the positions of its values in sorted order, the same in all tables.
 
@@ -42,16 +42,19 @@ def to_numbers(frames: dict[str, Columns], kind: Kind) -> list[np.ndarray]:
         if odd:
             raise DataError(f"{first_where} and {where} must have the same columns; only one has {', '.join(odd)}.")
     coded: dict[str, list[np.ndarray]] = {where: [] for where in frames}
+    names: dict[str, tuple[str, ...]] = {}
     for name in first:
         parts = {where: _plain(columns[name], f"column {name!r} of {where}") for where, columns in frames.items()}
         categories: list[str] = []
         if kind == "categories":
             categories = sorted({value for part in parts.values() if part.dtype == object for value in part})
+        if categories:
+            names[name] = tuple(categories)
         for where, part in parts.items():
             if part.dtype == object:
                 part = _positions(part, categories) if categories else _refuse_text(part, f"column {name!r} of {where}")
             coded[where].append(part)
-    return [np.column_stack(parts) for parts in coded.values()]
+    return [np.column_stack(parts) for parts in coded.values()], names
 
 
 def to_labels(column: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:

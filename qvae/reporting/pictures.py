@@ -138,10 +138,10 @@ def samples_figure(run: Run, samples: np.ndarray, sampler: str | None = None) ->
     title = f"decoded from the prior, sampler: {sampler or (run.config.generation.sampler or run.config.sampler).name}"
     if is_of_images(run):
         return figures.image_grid(_as_grey(run, samples[:_SHOWN]), title=title)
-    has_data = reachable_data(run) is not None
-    sets = {"data": _test_values(run, len(samples))} if has_data else {}
-    sets["samples"] = samples.reshape(len(samples), -1)
-    return table_figures.marginals(sets, _column_names(run) if has_data else None, f"means of p(x|z), {title}")
+    rows, title = samples.reshape(len(samples), -1), f"means of p(x|z), {title}"
+    if reachable_data(run) is None:
+        return table_figures.marginals({"samples": rows}, None, title)
+    return _columns_figure(run, {"data": _test_values(run, len(samples)), "samples": rows}, title)
 
 
 def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
@@ -152,7 +152,11 @@ def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.
         return figures.reconstruction_pairs(above, below, title)
     sets = {"data": originals, "reconstructions": reconstructions}
     sets = {label: rows.reshape(len(rows), -1) for label, rows in sets.items()}
-    return table_figures.marginals(sets, _column_names(run), "test rows, and the mean of p(x|z) at their codes")
+    return _columns_figure(run, sets, "test rows, and the mean of p(x|z) at their codes")
+
+
+def _columns_figure(run: Run, sets: Mapping[str, np.ndarray], title: str) -> Figure:
+    return table_figures.marginals(sets, run.dataset.feature_names, title, run.dataset.category_names)
 
 
 def reachable_data(run: Run) -> Dataset | None:
@@ -177,10 +181,6 @@ def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
 
 def _test_values(run: Run, count: int) -> np.ndarray:
     return run.dataset.values(run.dataset.test[:count].flatten(1)).numpy()
-
-
-def _column_names(run: Run) -> tuple[str, ...] | None:
-    return run.dataset.feature_names
 
 
 @dataclass
@@ -332,11 +332,11 @@ def _change_of_flips(model: QVAE, code: Tensor) -> Tensor:
 
 
 def _marginals(views: Views) -> Figure:
-    return table_figures.marginals(views.tables, _column_names(views.run), "distribution of each column")
+    return _columns_figure(views.run, views.tables, "distribution of each column")
 
 
 def _correlations(views: Views) -> Figure:
-    return table_figures.correlations(views.tables, _column_names(views.run), "correlations of the columns")
+    return table_figures.correlations(views.tables, views.run.dataset.feature_names, "correlations of the columns")
 
 
 _LOSSES = Drawing(

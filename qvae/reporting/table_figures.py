@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.figure import Figure
 
 _COLUMNS = 12  # in one figure; of more nobody reads the names
 _BINS = 40
+_WORDS = 8  # of categories that are named under an axis
 _WHOLE = 30  # whole numbers over a smaller range have a bin each
 
 
-def marginals(sets: Mapping[str, np.ndarray], names: Sequence[str] | None = None, title: str = "") -> Figure:
+def marginals(
+    sets: Mapping[str, np.ndarray],
+    names: Sequence[str] | None = None,
+    title: str = "",
+    categories: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Figure:
     """Histograms of the first columns of some tables, laid over each other.
 
     Args:
         sets: tables (N, D) by what they are; the first one gives the bins, those beyond its values fall into the last ones.
         names: of the columns; None numbers them.
         title: above all.
+        categories: what the numbers 0, 1, ... of a column stand for, by its name.
     """
     first = next(iter(sets.values()))
     shown = _labels(first.shape[1], names)
@@ -33,6 +41,9 @@ def marginals(sets: Mapping[str, np.ndarray], names: Sequence[str] | None = None
             axes.hist(values, bins=edges.tolist(), density=True, histtype="step", linewidth=1.4, label=label)
         axes.set_title(name, fontsize=9)
         axes.set_yticks([])
+        words = categories.get(names[column], ()) if names is not None else ()
+        if 0 < len(words) <= _WORDS:
+            axes.set_xticks(range(len(words)), [_shortened(word) for word in words], rotation=30, ha="right", fontsize=7)
         axes.spines[["top", "right", "left"]].set_visible(False)
     for axes in grid[len(shown) :]:
         axes.set_axis_off()
@@ -71,7 +82,11 @@ def _labels(columns: int, names: Sequence[str] | None) -> list[str]:
     """Names of the columns that are shown, shortened."""
     names = names or [f"column {number}" for number in range(columns)]
     # Names of many columns often begin alike and differ at the end.
-    return [name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}" for name in names[:_COLUMNS]]
+    return list(map(_shortened, names[:_COLUMNS]))
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}"
 
 
 def _title(title: str, shown: int, columns: int) -> str:

@@ -83,6 +83,7 @@ def test_counts_in_a_table_stay_counts(table):
 def test_text_is_coded_in_sorted_order_for_categories(table):
     dataset = load(table(city=CITY, size=AGE % 5, open=np.where(AGE > 50, "yes", "no")), "categories")
     assert dataset.levels == 5
+    assert dict(dataset.category_names) == {"city": tuple(sorted(set(CITY))), "open": ("no", "yes")}
     rows = torch.cat([dataset.train, dataset.test])
     assert torch.bincount(rows[:, 0]).tolist() == [10, 10, 10]
     assert sorted(rows[:, 2].tolist()) == sorted((AGE > 50).astype(int).tolist())

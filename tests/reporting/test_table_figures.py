@@ -85,3 +85,12 @@ def test_correlations_are_pearson_s():
     assert np.isnan(table_figures.correlation_matrix(table)[2]).all()  # and no warning
     shown = table_figures.correlations({"data": table}).axes[0].get_images()[0].get_array()
     assert np.allclose(np.asarray(shown)[:2, :2], found[:2, :2])
+
+
+def test_categories_stand_by_their_names_under_the_axes():
+    drawn = {"data": np.array([[0, 1.5], [1, 2.5], [2, 0.5]])}
+    figure = table_figures.marginals(drawn, ["city", "size"], "", {"city": ("Aarau", "Bern", "Chur")})
+    city, size = figure.axes[:2]
+    assert [text.get_text() for text in city.get_xticklabels()] == ["Aarau", "Bern", "Chur"]
+    assert city.get_xticks().tolist() == [0, 1, 2]
+    assert "Bern" not in [text.get_text() for text in size.get_xticklabels()]
