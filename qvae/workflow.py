@@ -21,6 +21,8 @@ from qvae.errors import ConfigError, RunError, in_a_line
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
 from qvae.files import atomic_write_text, from_here, from_user, require_plain
+from qvae.models.prior import boltzmann_prior
+from qvae.models.vqvae import VQVAE
 from qvae.progress import Progress, Sturdy, is_interactive
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
@@ -77,7 +79,8 @@ def train(
             ``metrics.jsonl``; called at the end of every epoch, outside of the training's clock.
 
     Raises:
-        ConfigError, DataError, SamplerError, RunError: something is wrong with what was asked for, found before training.
+        ConfigError, DataError, SamplerError, ExecutorError, RunError: something is wrong with what was asked for, found before
+            training.
         TrainingDiverged: the surrogate is no longer finite.
     """
     progress = Sturdy.around(progress)
@@ -90,8 +93,8 @@ def train(
     with new_folder(out, config) as folder:
         parts = assemble(folder, config, progress, data)
         parts.trainer.observers = list(observers)
-        if isinstance(parts.objective.sampler, Metered):
-            parts.objective.sampler.begin()
+        if isinstance(parts.sampler, Metered):
+            parts.sampler.begin()
         for remark in (*parts.dataset.remarks, *remarks_on_size(parts.trainer)):
             progress.say(remark)
         (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
@@ -162,8 +165,9 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     shape, _, edges = shape_of(state, path / CHECKPOINT)
     parts = assemble(path, config, progress, data, edges)
-    if config.sampler.label != before.sampler.label:
-        state["sampler"] = {}
+    for backend in ("sampler", "executor"):
+        if getattr(config, backend).label != getattr(before, backend).label:
+            state[backend] = {}
     try:
         require_same_data(parts.dataset, shape, state.get("data"), path)
         parts.trainer.load_state_dict(upgraded(state, config.model.latent))
@@ -180,30 +184,33 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
     """What a training would take: steps, what the sampler must do, and its QPU seconds where it has such a price.
 
     Everything is put together as for :func:`train`, with its errors; nothing is spent or written. Without a token for a
-    quantum annealer it is planned on the ideal graph of its family, which is said. With a local sampler three steps are made
+    quantum annealer it is planned on the ideal graph of its family, which is said. With local backends three steps are made
     and timed.
     """
     config = _settled(config, data)
     parts = assemble(choose_folder(out, config), config, data=data, is_rehearsal=True)
-    trainer, sampler = parts.trainer, parts.objective.sampler
-    hamiltonian = parts.objective.model.prior.frozen()
+    trainer, sampler, model = parts.trainer, parts.sampler, parts.objective.model
+    call: dict[str, Any] = {}
+    at_end: dict[str, Any] = {}
+    found: dict[str, Any] = {"circuit": model.circuit.extra_repr()} if isinstance(model, VQVAE) else {}
     try:
-        call = sampler.plan(hamiltonian, config.training.chains) if isinstance(sampler, Metered) else {}
-        last = parts.generating or sampler
-        at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
+        if sampler is not None:
+            hamiltonian = boltzmann_prior(model).frozen()
+            found |= {"latent spins": hamiltonian.num_spins, "couplings": hamiltonian.graph.num_edges}
+            call = sampler.plan(hamiltonian, config.training.chains) if isinstance(sampler, Metered) else {}
+            last = parts.generating or sampler
+            at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
         step = None
-        if not (sampler.capabilities.remote or isinstance(sampler, Metered)):
+        if not (parts.objective.is_remote or isinstance(sampler, Metered)):
             with threads_for(parts.objective.model, parts.objective.device, config.training.batch_size, lambda text: None):
                 step = trainer.seconds_of_step()
     finally:
         parts.close(lambda text: None)
     seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""
-    found: dict[str, Any] = {
-        "latent spins": hamiltonian.num_spins,
-        "couplings": hamiltonian.graph.num_edges,
-        "training": f"{trainer.total_steps:,} steps and {trainer.num_looks} looks at the sampler{seconds}",
-        "samples in a step": config.training.chains,
-    }
+    looks = "" if sampler is None else f" and {trainer.num_looks} looks at the sampler"
+    found["training"] = f"{trainer.total_steps:,} steps{looks}{seconds}"
+    if sampler is not None:
+        found["samples in a step"] = config.training.chains
     if step is not None:
         whole = min(step * trainer.total_steps, config.training.max_seconds or float("inf"))
         found["time of the training"] = f"about {whole:,.0f} s here, at {1e3 * step:.1f} ms a step; evaluation comes on top"
@@ -232,7 +239,7 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progr
     """
 
     def draw(count: int) -> PriorSamples:
-        return PriorSamples(run.prior_spins(count), run.samples_warning)
+        return PriorSamples(run.prior_codes(count), run.samples_warning)
 
     with writing(run.path):
         require_plain(run.path)

@@ -4,8 +4,10 @@ import torch
 
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
+from qvae.models.vqvae import VQVAE
 
 
 def model_of(config, mean):
     """The model of a configuration, for data of this mean."""
-    return QVAE.from_config(config, Statistics(mean, torch.ones_like(mean)))
+    kind = VQVAE if config.has_circuit else QVAE
+    return kind.from_config(config, Statistics(mean, torch.ones_like(mean)))

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from qvae.config.latent import LatentConfig
 from qvae.config.load import dump_config, load_config, parse_assignments, shipped_configs
-from qvae.config.schema import Config, LatentConfig
+from qvae.config.schema import Config
 from qvae.errors import ConfigError
 
 CONFIGS = resources.files("qvae") / "configs"
@@ -260,7 +261,7 @@ def test_a_file_wins_over_a_shipped_name_but_a_folder_does_not(tmp_path, monkeyp
 
 @pytest.mark.parametrize("source", ["digit", "digits.yml", Path("some/where.yaml"), "", "x" * 5000])
 def test_a_source_that_is_not_there(source):
-    with pytest.raises(ConfigError, match=r"there is no configuration .*digits, digits-quantum, mnist, .*or a path"):
+    with pytest.raises(ConfigError, match=r"there is no configuration .*digits-quantum, digits-vqvae, mnist, .*or a path"):
         load_config(source)
 
 

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from qvae.applications.circuits import running_on
 from qvae.applications.outcome import Outcome
 from qvae.errors import ConfigError, DataError, nearest
 
@@ -24,6 +25,7 @@ def generate(
     run: Run,
     num: Annotated[int, "How many images."] = 64,
     sampler: Annotated[str | None, "Another sampler than the run's own."] = None,
+    executor: Annotated[str | None, "Another executor of a circuit than the run's own."] = None,
     label: Annotated[int | None, "Steer towards one class, by bias fields on the latent spins."] = None,
     strength: Annotated[float, "Of those fields; 1 is right for uncoupled spins."] = 0.5,
     seed: Annotated[int | None, "The same seed gives the same images; a fresh one is drawn and said."] = None,
@@ -37,7 +39,8 @@ def generate(
         ConfigError: a number is out of range.
         DataError: there is no class of this label.
         RunError: ``out`` is there already.
-        SamplerError: the sampler can't be had or fails.
+        SamplerError: the sampler can't be had or fails, or the model has no use for one, or no prior.
+        ExecutorError: the executor can't be had or fails, or the model has no circuit.
     """
     from qvae.applications.files import new_files, write_arrays
     from qvae.reporting.figures import save_figure
@@ -55,18 +58,24 @@ def generate(
         said.append(f"the seed is {seed}; for the same images again: --seed {seed}")
     with new_files(run, "generated", out) as (arrays, picture):
         bias = None if label is None else strength * class_fields(run, label)
-        images = generated(run, num, sampler, bias, seed)
+        images = generated(run, num, sampler, bias, seed, executor)
         files = [write_arrays(arrays, images=images)]
         if label is not None:
             said.append(_classified(run, images, label))
-        files.append(save_figure(samples_figure(run, images, sampler), picture))
+        by = ", ".join(f"{kind} {name}" for kind, name in (("executor", executor), ("sampler", sampler)) if name)
+        files.append(save_figure(samples_figure(run, images, by or None), picture))
         if not is_of_images(run) and reachable_data(run) is None:
             said.append("the run's data aren't within reach, so the picture shows no test rows beside what was generated")
     return Outcome(files, said)
 
 
 def generated(
-    run: Run, num: int, sampler: str | None = None, bias: Tensor | None = None, seed: int | None = None
+    run: Run,
+    num: int,
+    sampler: str | None = None,
+    bias: Tensor | None = None,
+    seed: int | None = None,
+    executor: str | None = None,
 ) -> np.ndarray:
     """Means of p(x|z) for samples z of the prior, (num, *shape).
 
@@ -75,7 +84,8 @@ def generated(
         num: how many.
         sampler: a registered name; None is the run's own for generation.
         bias: fields (n,) added to the prior's, as those of :func:`class_fields`.
-        seed: of the sampler and of what is drawn after it; None is the run's own.
+        seed: of the backends and of what is drawn after them; None is the run's own.
+        executor: of the circuit, a registered name; None is the run's own.
     """
     import torch
 
@@ -84,11 +94,14 @@ def generated(
 
     require_memory(4 * num * math.prod(run.model.shape), f"num={num}", "ask for fewer", ConfigError)
     generator = torch.Generator(run.device).manual_seed(run.config.evaluation.seed if seed is None else seed)
-    chosen = run.sampler(sampler, seed)
+    needs_sampler = run.config.model.has_boltzmann_prior or sampler is not None
+    chosen = run.sampler(sampler, seed) if needs_sampler else None
     try:
-        return run.model.generate(num, chosen, generator, bias).cpu().numpy()
+        with running_on(run, executor, seed) as model:
+            return model.generate(num, chosen, generator, bias).cpu().numpy()
     finally:
-        close(chosen)
+        if chosen is not None:
+            close(chosen)
 
 
 def class_fields(run: Run, label: int) -> Tensor:
@@ -98,12 +111,15 @@ def class_fields(run: Run, label: int) -> Tensor:
     h_i = atanh(m_i) - atanh(m_i of the class). Couplings pull, too, so that a part of these fields may be enough.
 
     Raises:
+        CapabilityError: the model has no Boltzmann prior, hence no fields.
         DataError: the training rows have no labels, or none of this class.
     """
     import torch
 
     from qvae.evaluation.rows import code_means, prepared, training_rows
+    from qvae.models.prior import boltzmann_prior
 
+    boltzmann_prior(run.model)
     labels = run.dataset.train_labels
     if labels is None:
         raise DataError(f"{run.dataset.name} has no labels of its training rows, so none can be asked for; leave --label out.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from qvae.applications.circuits import running_on
 from qvae.applications.outcome import Outcome
 from qvae.errors import ConfigError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def reconstruct(
     run: Run,
     num: Annotated[int, "How many test images."] = 64,
+    executor: Annotated[str | None, "Another executor of a circuit than the run's own."] = None,
     out: Annotated[Path | None, "An .npz or a folder; reconstructed.npz (-2, -3 ...) in the run's."] = None,
 ) -> Outcome:
     """Test images beside their reconstructions: an .npz and a picture.
@@ -26,6 +28,7 @@ def reconstruct(
     Raises:
         ConfigError: ``num`` is out of range.
         DataError: the run's data can't be found.
+        ExecutorError: the executor can't be had or fails, or the model has no circuit.
         RunError: ``out`` is there already.
     """
     from qvae.applications.files import new_files, write_arrays
@@ -35,19 +38,26 @@ def reconstruct(
     if num < 1:
         raise ConfigError(f"num is {num}; it must be 1 or more.")
     with new_files(run, "reconstructed", out) as (arrays, picture):
-        originals, found = reconstructed(run, num)
+        originals, found = reconstructed(run, num, executor)
         files = [write_arrays(arrays, originals=originals, reconstructions=found)]
         files.append(save_figure(reconstructions_figure(run, originals, found), picture))
     return Outcome(files)
 
 
-def reconstructed(run: Run, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first test rows as the networks see them, and their reconstructions, both (num, *shape)."""
+def reconstructed(run: Run, num: int, executor: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The first test rows as the networks see them, and their reconstructions, both (num, *shape).
+
+    Args:
+        run: with the model.
+        num: how many.
+        executor: of the circuit, a registered name; None is the run's own.
+    """
     import torch
 
     from qvae.evaluation.rows import evaluation_rows
 
     settings = run.config.evaluation
     rows = evaluation_rows(run.dataset, settings, num).to(run.device)
-    found = run.model.reconstruct(rows, torch.Generator(run.device).manual_seed(settings.seed))
+    with running_on(run, executor) as model:
+        found = model.reconstruct(rows, torch.Generator(run.device).manual_seed(settings.seed))
     return rows.unflatten(1, run.model.shape).cpu().numpy(), found.cpu().numpy()

@@ -84,6 +84,7 @@ _EXECUTORS = _Kind(
     "qvae.testing:run_executor_checks",
     ("qubits", "accuracy", "gradients", "noise", "runs"),
     _executor_cells,
+    "On the command line: --executor {name} --set executor.options.{option}=VALUE",
 )
 
 

@@ -34,6 +34,7 @@ def train(
     config: ConfigName = None,
     model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
     sampler: Annotated[str | None, typer.Option(help="The sampler of the negative phase, NAME[:OPTION=VALUE,...].")] = None,
+    executor: Annotated[str | None, typer.Option(help="The executor of a model's circuit, NAME[:OPTION=VALUE,...].")] = None,
     overrides: Set = None,
     trust: Trust = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/... if left out.")] = None,
@@ -48,7 +49,9 @@ def train(
 
     console = make_console()
     progress = Sturdy(ConsoleProgress(console))
-    settings = [*(_sampler_settings(sampler) if sampler else []), *(overrides or [])]
+    backends = {"sampler": sampler, "executor": executor}
+    settings = [line for section, text in backends.items() if text for line in _backend_settings(section, text)]
+    settings += overrides or []
     if dry_run:
         if resume:
             raise ConfigError("--dry-run is of a new run; leave --resume out.")
@@ -69,7 +72,7 @@ def train(
     else:
         chosen = load_config(config, settings, model, trust or [])
         with new_folder(out, chosen) as folder:
-            progress.say(f"training on {chosen.data.name} with sampler {chosen.sampler.name}")
+            progress.say(f"training on {chosen.data.name} with {chosen.trained_by}")
             finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
     print_evaluation(console, finished)
     path = from_here(finished.path)
@@ -78,12 +81,13 @@ def train(
         console.print(f"report: {path / REPORT}", style="bold", soft_wrap=True)
 
 
-def _sampler_settings(text: str) -> list[str]:
-    """``NAME[:OPTION=VALUE,...]`` as overrides of a configuration."""
+def _backend_settings(section: str, text: str) -> list[str]:
+    """``NAME[:OPTION=VALUE,...]`` as overrides of a section of a configuration."""
     from qvae.config.load import parse_backend
 
     spec = parse_backend(text)
-    return [f"sampler.name={spec.name}", *(f"sampler.options.{key}={json.dumps(value)}" for key, value in spec.options.items())]
+    options = (f"{section}.options.{key}={json.dumps(value)}" for key, value in spec.options.items())
+    return [f"{section}.name={spec.name}", *options]
 
 
 def _resumable(progress: Progress, work: Callable[[], Run], folder: Path) -> Run:

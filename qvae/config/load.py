@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from qvae.config.messages import in_our_words, is_of_another_branch, short
-from qvae.config.schema import DATA_ENDINGS, BackendSpec, Config, ModelConfig, SamplerConfig
+from qvae.config.schema import DATA_ENDINGS, BackendSpec, Config, ExecutorConfig, ModelConfig, SamplerConfig
 from qvae.errors import ConfigError, nearest
 from qvae.trust import Trust, texts
 
@@ -34,7 +34,7 @@ def load_config(
         source: a YAML file, the name of a shipped configuration, or nested keys; None for the shipped `digits`.
         overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
         model: a kind of model, at its own settings for the shipped ``source``, as in ``digits-<kind>.yaml``, where there are
-            some, and else at its defaults, with the source's ``model`` section left out; None is the source's own.
+            some, and else at its defaults, with the source's ``model`` section and backends left out; None is the source's own.
         trust: of what a file says, the import paths, addresses and files to write that its samplers may use, each the very
             text; those in ``overrides`` need not be repeated. What comes from Python or is shipped is trusted.
 
@@ -48,8 +48,7 @@ def load_config(
     origin, tree = _read(source) if model is None else _read_for_model(source, model)
     assignments = [_Assignment.parse(text) for text in overrides]
     for assignment in assignments:
-        if assignment.keys == ("sampler", "name"):
-            _forget_options_of_another_sampler(tree, assignment.value)
+        _forget_options_of_another_backend(tree, assignment)
         assignment.apply_to(tree)
     try:
         # JSON's strict mode takes no text for a number and no 1 for true, but takes lists for tuples.
@@ -85,15 +84,19 @@ def _read_for_model(source: str | Path | Mapping[str, Any] | None, kind: str) ->
     origin, tree = _read(source)
     section = tree.get("model")
     if not isinstance(section, dict) or section.get("kind", model_kinds()[0]) != kind:
-        tree["model"] = {"kind": kind}  # the other keys are of another kind
+        tree["model"] = {"kind": kind}  # the other keys are of another kind, and so are those of its backends
+        tree = {key: value for key, value in tree.items() if key not in ("sampler", "executor", "generation")}
     return origin, tree
 
 
-def _forget_options_of_another_sampler(tree: dict[str, Any], name: Any) -> None:
-    """Options belong to the sampler they were written for: a change of hardware is one word, not an error."""
-    section = tree.get("sampler")
-    if isinstance(section, dict) and section.get("name", SamplerConfig().name) != name:
-        section.pop("options", None)
+def _forget_options_of_another_backend(tree: dict[str, Any], assignment: _Assignment) -> None:
+    """Options belong to the backend they were written for: a change of hardware is one word, not an error."""
+    for key, default in (("sampler", SamplerConfig()), ("executor", ExecutorConfig())):
+        section = tree.get(key)
+        if assignment.keys != (key, "name") or not isinstance(section, dict):
+            continue
+        if section.get("name", default.name) != assignment.value:
+            section.pop("options", None)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from qvae.config.schema import Config, Section
+from qvae.config.schema import Config
+from qvae.config.section import Section
 from qvae.errors import nearest
 
 _TYPES = {
@@ -38,7 +39,7 @@ def in_our_words(error: ErrorDetails, origin_of: Callable[[tuple[str, ...]], str
     if kind == "extra_forbidden":
         return f"{path} is no key of the configuration; {_similar_keys(keys)} ({origin})."
     if kind == "literal_error" and field is not None:
-        remedy = nearest(str(error["input"]), get_args(field.annotation))
+        remedy = nearest(str(error["input"]), _literals(field.annotation))
     elif kind in _RANGES:
         remedy = f"it must be {_RANGES[kind].format(**context)}"
     elif kind in _TYPES:
@@ -71,6 +72,12 @@ def _section_of(field: FieldInfo | None) -> type[Section] | None:
         if isinstance(kind, type) and issubclass(kind, Section):
             return kind
     return None
+
+
+def _literals(annotation: Any) -> list[str]:
+    """Texts that a key of a few texts may be, one that may be null included."""
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    return [text for part in inner for text in ([part] if isinstance(part, str) else _literals(part))]
 
 
 def is_of_another_branch(error: ErrorDetails) -> bool:

@@ -15,8 +15,8 @@ def settled(config: Config) -> Config:
         config.data.root = _path(config.data.root)
     if config.data.is_path:
         config.data.name = _path(config.data.name)
-    for chosen in (config.sampler, config.generation.sampler):
-        for option in ("record", "replay"):  # files, whatever the sampler
+    for chosen in (config.sampler, config.generation.sampler, config.executor):
+        for option in ("record", "replay"):  # files, whatever the backend
             if chosen is not None and isinstance(chosen.options.get(option), str):
                 chosen.options[option] = _path(chosen.options[option])
     if config.evaluation.inception_weights is not None:

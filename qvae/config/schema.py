@@ -9,25 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from qvae.config.circuit import CircuitConfig, DiscreteConfig, completed
+from qvae.config.latent import LatentConfig
 from qvae.config.names import LIKELIHOODS
+from qvae.config.network import NetworkConfig
+from qvae.config.section import Positive, Section, Seed
 from qvae.errors import nearest
 from qvae.trust import OWN, Trust
-
-Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors.
-
-    A validator of one key says in its ValueError what the value must be; a validator of a whole section begins with the
-    key at fault, so that :func:`~qvae.config.load.load_config` can put the section's path before it.
-    """
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
-
 
 DATA_SETS = ("digits", "mnist", "fashion-mnist")
 DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
@@ -86,70 +76,6 @@ class DataConfig(Section):
         return "threshold" if self.name == "digits" else "dynamic"
 
 
-class LatentConfig(Section):
-    """The graph of the latent Boltzmann machine and its transverse field."""
-
-    graph: Literal["rbm", "complete", "chimera", "pegasus", "zephyr", "native", "edges"] = "rbm"
-    """native: working qubits of the sampler's own hardware, which the run then keeps"""
-    sizes: list[Positive] = [32, 32]
-    """rbm: its layers; complete, native, edges: [spins]; chimera: [m], [m, n], [m, n, t]; pegasus: [m]; zephyr: [m], [m, t]"""
-    edges: list[tuple[int, int]] = []
-    """for graph: edges; none at all makes the factorized prior"""
-    gamma: Annotated[float, Field(ge=0)] | list[Annotated[float, Field(ge=0)]] = 0.0
-    """transverse field: one number, or one for each spin"""
-    train_gamma: bool = False
-    """learn gamma, too, each spin's own; needs training.prior_gradient: exact"""
-
-    @model_validator(mode="after")
-    def _sizes_edges_and_gamma_fit(self) -> LatentConfig:
-        fewest, most, meaning = _SIZES[self.graph]
-        if not fewest <= len(self.sizes) <= most:
-            raise ValueError(f"sizes is {self.sizes}; graph {self.graph!r} takes {meaning}")
-        if self.graph == "pegasus" and self.sizes[0] < 2:
-            raise ValueError(f"sizes is {self.sizes}; a Pegasus graph begins at [2]")
-        if self.edges and self.graph != "edges":
-            raise ValueError(f"edges is given, but graph {self.graph!r} has its own; drop them or set graph to 'edges'")
-        if isinstance(self.gamma, list) and len(self.gamma) != self.num_spins:
-            spins = f"one for each of {self.num_spins} spins"
-            raise ValueError(f"gamma holds {len(self.gamma)} numbers; give one number, or {spins}")
-        self._check_edges()
-        return self
-
-    def _check_edges(self) -> None:
-        seen = set()
-        for position, (i, j) in enumerate(self.edges):
-            low, high = min(i, j), max(i, j)
-            if low < 0 or high >= self.sizes[0]:
-                raise ValueError(f"edges[{position}] is [{i}, {j}]; spins are numbered 0 to {self.sizes[0] - 1}")
-            if i == j or (low, high) in seen:
-                raise ValueError(f"edges[{position}] is [{i}, {j}]; it must join two spins, and each pair only once")
-            seen.add((low, high))
-
-    @property
-    def num_spins(self) -> int:
-        """Number of latent spins that the graph has."""
-        if self.graph == "chimera":
-            m, n, t = [*self.sizes, *[self.sizes[0], 4][len(self.sizes) - 1 :]]
-            return 2 * m * n * t
-        if self.graph == "pegasus":
-            return 8 * (3 * self.sizes[0] - 1) * (self.sizes[0] - 1)
-        if self.graph == "zephyr":
-            m, t = [*self.sizes, 4][:2]
-            return 4 * t * m * (2 * m + 1)
-        return sum(self.sizes)
-
-
-_SIZES = {
-    "rbm": (2, 2, "two numbers, the spins of its layers, such as [32, 32]"),
-    "complete": (1, 1, "one number of spins, such as [16]"),
-    "chimera": (1, 3, "one to three numbers: [m], [m, n] or [m, n, t]"),
-    "pegasus": (1, 1, "one number: [m]"),
-    "zephyr": (1, 2, "one or two numbers: [m] or [m, t]"),
-    "native": (1, 1, "one number of spins, such as [256]"),
-    "edges": (1, 1, "one number of spins, such as [16]"),
-}
-
-
 class PosteriorConfig(Section):
     """The approximating posterior q(z|x)."""
 
@@ -167,28 +93,14 @@ class RelaxationConfig(Section):
     """inverse width of the exponentials of the other two"""
 
 
-class NetworkConfig(Section):
-    """Encoder and decoder."""
-
-    kind: Literal["mlp", "conv"] = "mlp"
-    hidden: list[Positive] = [256, 256]
-    """mlp: widths of the hidden layers; conv: channels of the stride-2 layers; from the image to the latents"""
-    decoder_hidden: list[Positive] | None = None
-    """the decoder's, from the latents to the image; None takes those of ``hidden`` backwards"""
-    batch_norm: bool = True
-
-    @model_validator(mode="after")
-    def _convolutions_have_layers(self) -> NetworkConfig:
-        for key in ("hidden", "decoder_hidden"):
-            if self.kind == "conv" and getattr(self, key) == []:
-                raise ValueError(f"{key} is empty; conv needs the channels of one layer or more")
-        return self
-
-
 class ModelConfig(Section):
     """The variational autoencoder."""
 
-    kind: Literal["qvae"] = "qvae"
+    kind: Literal["qvae", "vqvae"] = "qvae"
+    """qvae: latent bits with a Boltzmann prior; vqvae: a variational circuit between encoder and decoder"""
+    variant: Literal["variational", "discrete", "deterministic"] | None = None
+    """of vqvae: variational, its default, has Gaussian latents that become angles; the latents of discrete are the measured
+    bits; deterministic is an autoencoder"""
     likelihood: str = "bernoulli"
     """what data are, given the decoder's output: bernoulli | gaussian | poisson | negative-binomial | categorical"""
     variance: Literal["shared", "features"] = "shared"
@@ -197,6 +109,15 @@ class ModelConfig(Section):
     posterior: PosteriorConfig = PosteriorConfig()
     relaxation: RelaxationConfig = RelaxationConfig()
     network: NetworkConfig = NetworkConfig()
+    circuit: CircuitConfig | None = None
+    """of vqvae"""
+    discrete: DiscreteConfig | None = None
+    """of vqvae's variant discrete"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _vqvae_is_complete(cls, keys: Any) -> Any:
+        return completed(keys) if isinstance(keys, dict) and keys.get("kind") == "vqvae" else keys
 
     @field_validator("likelihood")
     @classmethod
@@ -211,6 +132,48 @@ class ModelConfig(Section):
         if levels > spins:
             raise ValueError(f"posterior.levels is {levels}; it must be at most {spins}, the number of latent spins")
         return self
+
+    @model_validator(mode="after")
+    def _keys_are_of_this_kind(self) -> ModelConfig:
+        what = f"{self.kind}, {self.variant}" if self.has_circuit else self.kind
+        foreign = {
+            "variant": self.variant is not None and not self.has_circuit,
+            "circuit": self.circuit is not None and not self.has_circuit,
+            "discrete": self.discrete is not None and self.variant != "discrete",
+            "latent": self.latent != LatentConfig() and not self.has_boltzmann_prior,
+            "posterior": self.posterior != PosteriorConfig() and self.has_circuit,
+            "relaxation": self.relaxation != RelaxationConfig() and not self.is_relaxed,
+        }
+        wrong = next((key for key, is_foreign in foreign.items() if is_foreign), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} is set, but isn't of a model of kind {what}; leave it out, or choose another kind")
+        if self.discrete is not None and self.circuit is not None:
+            self._check_prior_of_bits(self.discrete.prior, self.circuit.qubits)
+        return self
+
+    def _check_prior_of_bits(self, prior: str, qubits: int) -> None:
+        if self.latent.num_spins != qubits:
+            spins = f"latent has {self.latent.num_spins} spins"
+            raise ValueError(f"{spins}; a discrete vqvae needs {qubits}, one for each qubit of model.circuit")
+        if prior != "boltzmann" and self.latent != LatentConfig(graph="edges", sizes=[qubits]):
+            raise ValueError(f"latent is set, but model.discrete.prior is {prior}; set that to boltzmann, or leave latent out")
+        if self.is_relaxed and self.relaxation.kind != "gumbel":
+            raise ValueError(f"relaxation.kind is {self.relaxation.kind}; a vqvae takes gumbel")
+
+    @property
+    def has_circuit(self) -> bool:
+        """Whether an executor has something to run."""
+        return self.kind == "vqvae"
+
+    @property
+    def has_boltzmann_prior(self) -> bool:
+        """Whether a sampler has something to draw."""
+        return self.kind == "qvae" or self.variant == "discrete"
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether latent bits are smoothed in training."""
+        return self.kind == "qvae" or (self.discrete is not None and self.discrete.gradient == "relaxed")
 
 
 class BackendSpec(Section):
@@ -249,6 +212,12 @@ class SamplerConfig(BackendSpec):
         return self._given
 
 
+class ExecutorConfig(BackendSpec):
+    """An executor of circuits and its options."""
+
+    name: str = "statevector"
+
+
 class GenerationConfig(Section):
     """What draws latents when the model generates."""
 
@@ -281,6 +250,10 @@ class TrainingConfig(Section):
     """of the networks; auto is bfloat16 where the machine multiplies it natively"""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     prior_learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    circuit_learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    """of the angles that are a circuit's weights"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """of the networks, decoupled as in AdamW"""
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """steps over which the learning rates rise from zero"""
@@ -342,6 +315,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     sampler: SamplerConfig = SamplerConfig()
+    executor: ExecutorConfig = ExecutorConfig()
     generation: GenerationConfig = GenerationConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -357,6 +331,20 @@ class Config(Section):
         copy = self.model_copy()
         copy._trust = self._trust.and_(words)
         return copy
+
+    @property
+    def trained_by(self) -> str:
+        """The backends of a training, for titles: such as ``sampler gibbs``."""
+        return self._backends(self.sampler)
+
+    @property
+    def drawn_by(self) -> str:
+        """The backends of what is generated."""
+        return self._backends(self.generation.sampler or self.sampler)
+
+    def _backends(self, sampler: SamplerConfig) -> str:
+        used = [f"executor {self.executor.name}"] * self.model.has_circuit
+        return ", ".join([*used, *[f"sampler {sampler.name}"] * self.model.has_boltzmann_prior])
 
     @model_validator(mode="after")
     def _prior_can_be_trained(self) -> Config:
@@ -375,4 +363,24 @@ class Config(Section):
                 f"training.early_stopping is {self.training.early_stopping}, but with model.latent.gamma above 0 the "
                 "surrogate isn't known; set training.prior_gradient to exact (10 spins at most), or early_stopping to null"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _backends_have_work(self) -> Config:
+        model, default = self.model, TrainingConfig()
+        what = f"model.kind is {model.kind}" + (f", variant {model.variant}" if model.variant else "")
+        if not model.has_circuit:
+            changed = self.training.circuit_learning_rate != default.circuit_learning_rate
+            foreign = {"executor": self.executor != ExecutorConfig(), "training.circuit_learning_rate": changed}
+            lacks = "no circuit"
+        elif not model.has_boltzmann_prior:
+            keys = ("prior_learning_rate", "prior_gradient", "chains", "fallback")
+            foreign = {f"training.{key}": getattr(self.training, key) != getattr(default, key) for key in keys}
+            foreign |= {"sampler": self.sampler != SamplerConfig(), "generation.sampler": self.generation.sampler is not None}
+            lacks = "no Boltzmann prior"
+        else:
+            return self
+        wrong = next((key for key, is_foreign in foreign.items() if is_foreign), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} is set, but {what}, which has {lacks}; leave it out, or choose another kind")
         return self

@@ -18,7 +18,7 @@ from qvae.evaluation.frechet import FrechetDistance, frechet_table
 from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.inception import inception_table
 from qvae.evaluation.rows import AT_ONCE, code_means, device_of, prepared, training_rows, values_in_batches
-from qvae.models.qvae import QVAE
+from qvae.models.autoencoder import Autoencoder
 from qvae.progress import Progress, counter
 
 _SAMPLES = "samples of the prior"
@@ -29,11 +29,11 @@ class PriorSamples:
     """Samples of a prior and what is known to be wrong with them.
 
     Attributes:
-        spins: -1 and +1, (N, n).
+        codes: as the decoder takes them, (N, n).
         warning: a clause; None if nothing is known to be wrong.
     """
 
-    spins: Tensor
+    codes: Tensor
     warning: str | None = None
 
 
@@ -75,9 +75,9 @@ class FrechetDistances:
 
 
 def frechet_distances(
-    model: QVAE, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress
+    model: Autoencoder, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress
 ) -> FrechetDistances:
-    """Distances from the test images: of training images (the floor), reconstructions, samples, independent bits.
+    """Distances from the test images: of training images (the floor), reconstructions, samples, and independent bits.
 
     On the features of a small classifier of the data set, which needs labels, and, where their weights are given, on
     Inception's. What can't be found says why.
@@ -115,7 +115,7 @@ def frechet_distances(
 
 
 def _image_sets(
-    model: QVAE, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior
+    model: Autoencoder, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior
 ) -> dict[str, tuple[int, Callable[[], Iterator[Tensor]]]]:
     """What is compared: how many, and a function that makes them in batches (B, *shape) when they are asked for."""
     count, seed, device = settings.num_generated, settings.seed, device_of(model)
@@ -126,12 +126,12 @@ def _image_sets(
     def decoded(batches: Callable[[torch.Generator], Iterator[Tensor]]) -> Callable[[], Iterator[Tensor]]:
         def images() -> Iterator[Tensor]:
             generator = torch.Generator(device).manual_seed(seed)
-            return (scale(model.decode_bits(bits, generator)) for bits in batches(generator))
+            return (scale(model.decode_codes(bits, generator)) for bits in batches(generator))
 
         return images
 
     def samples(generator: torch.Generator) -> Iterator[Tensor]:
-        return (((1 + batch) / 2).to(model.prior.h) for batch in draw(count).spins.split(AT_ONCE))
+        return iter(draw(count).codes.split(AT_ONCE))
 
     def independent(generator: torch.Generator) -> Iterator[Tensor]:
         """The best factorized prior for this encoder: each bit with its mean over training images."""
@@ -139,9 +139,11 @@ def _image_sets(
         sizes = [len(batch) for batch in torch.arange(count).split(AT_ONCE)]
         return (torch.bernoulli(means.expand(size, -1), generator=generator) for size in sizes)
 
-    return {
+    sets = {
         "training images (the floor)": (len(places), lambda: map(scale, values_in_batches(dataset, dataset.train[places]))),
         "reconstructions": (len(test), decoded(lambda g: (model.encode(batch.to(device), g) for batch in test.split(AT_ONCE)))),
         _SAMPLES: (count, decoded(samples)),
-        "independent bits, same decoder (factorized prior)": (count, decoded(independent)),
     }
+    if model.latents_are_bits:
+        sets["independent bits, same decoder (factorized prior)"] = (count, decoded(independent))
+    return sets

@@ -8,15 +8,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from qvae.config.schema import EvaluationConfig
 from qvae.data.dataset import Dataset
 from qvae.errors import QvaeError, in_a_line
 from qvae.evaluation.distances import DrawPrior, FrechetDistances, frechet_distances
 from qvae.evaluation.inception import check_inception
 from qvae.evaluation.latents import LatentUse, latent_use
-from qvae.evaluation.likelihood import LikelihoodEstimate, evaluate_likelihood, expected_seconds, prior_log_partition
+from qvae.evaluation.likelihood import (
+    LikelihoodEstimate,
+    ReconstructionEstimate,
+    evaluate_likelihood,
+    evaluate_reconstruction,
+    expected_seconds,
+    prior_log_partition,
+)
 from qvae.evaluation.rows import device_of, evaluation_rows
-from qvae.models.qvae import QVAE
+from qvae.models.autoencoder import Autoencoder
+from qvae.models.prior import BoltzmannPrior
 from qvae.progress import Progress, counter
 
 _LONG_SECONDS = 30.0  # of a likelihood, which a user is told of beforehand
@@ -27,7 +37,7 @@ class Evaluation:
     """What ``evaluation.json`` holds.
 
     Attributes:
-        likelihood: ELBO, log-likelihood and log Z, in nats per row.
+        likelihood: ELBO, log-likelihood and log Z, in nats per row; of an autoencoder, its reconstructions' log-probability.
         likelihood_name: of p(x|z), which they are of.
         is_density: p(x|z) is a density of real data, whose likelihoods can't be compared with those of bits or counts.
         num_features: of a row: pixels, or columns of a table.
@@ -40,7 +50,7 @@ class Evaluation:
         seconds: of each part.
     """
 
-    likelihood: LikelihoodEstimate
+    likelihood: LikelihoodEstimate | ReconstructionEstimate
     likelihood_name: str
     is_density: bool
     num_features: int
@@ -56,7 +66,8 @@ class Evaluation:
         """Plain values under the keys of ``evaluation.json``; those of a density stand there per feature, too."""
         found = self.likelihood.to_dict() | {"likelihood": self.likelihood_name, "num_features": self.num_features}
         if self.is_density:
-            found |= {f"{key}_per_feature": found[key] / self.num_features for key in ("elbo", "log_likelihood")}
+            keys = [key for key in ("elbo", "log_likelihood") if key in found]
+            found |= {f"{key}_per_feature": found[key] / self.num_features for key in keys}
         return found | {
             "binarization": self.binarization,
             "test_images_are_all": self.test_images_are_all,
@@ -69,7 +80,7 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: QVAE, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress | None = None
+    model: Autoencoder, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress | None = None
 ) -> Evaluation:
     """Likelihood, Frechet distances and what the latents hold, on the test rows.
 
@@ -89,13 +100,7 @@ def evaluate_model(
     rows = evaluation_rows(dataset, settings).to(device_of(model))
     seconds: dict[str, float] = {}
     with _timed(seconds, "likelihood"):
-        with progress.work("log Z of the prior"):
-            hamiltonian = model.prior.frozen()
-            log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
-        _announce(expected_seconds(model, rows, log_z, settings.importance_samples), len(rows), settings, progress)
-        with progress.work("likelihood") as report:
-            advance = counter(report, len(rows))
-            likelihood = evaluate_likelihood(model, rows, log_z, settings.importance_samples, settings.seed, advance)
+        likelihood, log_z_details = _likelihood(model, rows, settings, progress)
     with _timed(seconds, "frechet"):
         frechet = _distances(model, dataset, settings, draw, progress)
     with _timed(seconds, "latents"), progress.work("what the latents hold") as report:
@@ -107,7 +112,7 @@ def evaluate_model(
         num_features=rows.shape[1],
         binarization=dataset.binarization,
         test_images_are_all=len(rows) == len(dataset.test),
-        log_z_details=log_z.details,
+        log_z_details=log_z_details,
         evaluation_seed=settings.seed,
         frechet=frechet,
         latents=latents,
@@ -115,8 +120,24 @@ def evaluate_model(
     )
 
 
+def _likelihood(
+    model: Autoencoder, rows: Tensor, settings: EvaluationConfig, progress: Progress
+) -> tuple[LikelihoodEstimate | ReconstructionEstimate, dict[str, Any]]:
+    """The likelihood of prepared rows (N, D), and what the method of log Z has to say of itself."""
+    if model.prior is None:
+        return evaluate_reconstruction(model, rows, settings.seed), {}
+    with progress.work("log Z of the prior"):
+        hamiltonian = model.prior.frozen() if isinstance(model.prior, BoltzmannPrior) else None
+        log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
+    _announce(expected_seconds(model, rows, log_z, settings.importance_samples), len(rows), settings, progress)
+    with progress.work("likelihood") as report:
+        advance = counter(report, len(rows))
+        found = evaluate_likelihood(model, rows, log_z, settings.importance_samples, settings.seed, advance)
+    return found, log_z.details
+
+
 def _distances(
-    model: QVAE, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress
+    model: Autoencoder, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress
 ) -> FrechetDistances:
     """The distances, or why there are none: the likelihood stands without them."""
     try:
@@ -129,7 +150,7 @@ def _distances(
 
 
 def _latents(
-    model: QVAE, dataset: Dataset, settings: EvaluationConfig, progress: Progress, advance: Callable[[float], None]
+    model: Autoencoder, dataset: Dataset, settings: EvaluationConfig, progress: Progress, advance: Callable[[float], None]
 ) -> LatentUse:
     """What the latents hold, without probes where these fail."""
     try:

@@ -12,8 +12,8 @@ import numpy as np
 
 from qvae.config.schema import EvaluationConfig
 from qvae.data.dataset import Dataset
-from qvae.evaluation.rows import code_means, evaluation_rows, prepared, short_seed, training_rows
-from qvae.models.qvae import QVAE
+from qvae.evaluation.rows import code_means, code_moments, evaluation_rows, prepared, short_seed, training_rows
+from qvae.models.autoencoder import Autoencoder
 
 ALIVE = 0.01  # nats of information about the image above which a unit counts as used
 _PROBE_ROWS = 5000  # training rows that the probes learn from
@@ -24,16 +24,16 @@ class LatentUse:
     """What the latents of a model hold.
 
     Attributes:
-        units: number of latent bits.
+        units: number of latents.
         alive: how many hold more than ``ALIVE`` nats about the image.
-        information: of all units together, in nats, at most.
+        information: of all units together, in nats, at most; None of latents without noise, where it has no bound.
         probes: accuracies of reading the labels; empty where there are none or they weren't asked for.
         probe_images: that the probes learnt from.
     """
 
     units: int
     alive: int
-    information: float
+    information: float | None
     probes: list[Probe] = field(default_factory=list)
     probe_images: int = 0
 
@@ -51,7 +51,7 @@ class LatentUse:
 
 
 def latent_use(
-    model: QVAE,
+    model: Autoencoder,
     dataset: Dataset,
     settings: EvaluationConfig,
     progress: Callable[[float], None] = lambda share: None,
@@ -66,9 +66,10 @@ def latent_use(
     """
     seed = settings.seed
     test = evaluation_rows(dataset, settings)
-    test_means = code_means(model, test, seed)
-    information = unit_information(test_means)
-    found = LatentUse(len(information), int((information > ALIVE).sum()), float(information.sum()))
+    test_means, variances = code_moments(model, test, seed)
+    information = unit_information(model, test_means, variances)
+    total = float(information.sum())
+    found = LatentUse(len(information), int((information > ALIVE).sum()), total if math.isfinite(total) else None)
     labels, test_labels = dataset.train_labels, dataset.test_labels
     places = training_rows(dataset, _PROBE_ROWS, seed)
     if not settings.probes or labels is None or test_labels is None or len(labels[places].unique()) < 2:
@@ -88,7 +89,28 @@ def latent_use(
     return found
 
 
-def unit_information(means: np.ndarray) -> np.ndarray:
+def unit_information(model: Autoencoder, means: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Mutual information I(x; z_i) of each latent with the rows whose codes have these moments (N, n), in nats, (n,)."""
+    return bit_information(means) if model.latents_are_bits else channel_information(means, variances)
+
+
+def channel_information(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """log sqrt(1 + signal / noise) of each real latent, in nats, (n,): that of a Gaussian channel, which bounds it from above.
+
+    Args:
+        means: of q(u_i|x) of N rows, (N, n), whose variance over rows is the signal.
+        variances: of q(u_i|x), (N, n); where all are 0, a latent that varies at all has no bound.
+
+    >>> channel_information(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.ones((2, 2))).round(3).tolist()
+    [0.347, 0.0]
+    """
+    signal, noise = np.var(means, axis=0, dtype=np.float64), np.mean(variances, axis=0, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        ratio = np.divide(signal, noise, out=np.where(signal > 0, np.inf, 0.0), where=noise > 0)
+    return 0.5 * np.log1p(ratio)
+
+
+def bit_information(means: np.ndarray) -> np.ndarray:
     """Mutual information I(x; z_i) of each latent bit with the image, in nats, (n,).
 
     Args:
@@ -97,7 +119,7 @@ def unit_information(means: np.ndarray) -> np.ndarray:
     It is the entropy of the bit over all images less its mean entropy given one: 0 for a unit that the model has switched
     off, log 2 for one that halves the images and is certain of each.
 
-    >>> unit_information(np.array([[0.0, 0.5], [1.0, 0.5]])).round(3).tolist()
+    >>> bit_information(np.array([[0.0, 0.5], [1.0, 0.5]])).round(3).tolist()
     [0.693, 0.0]
     """
     p = np.asarray(means, dtype=np.float64)

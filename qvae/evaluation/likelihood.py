@@ -1,4 +1,4 @@
-"""The true ELBO and the importance-weighted log-likelihood, with discrete latents and log Z."""
+"""The true ELBO and the importance-weighted log-likelihood, with log Z, and bits that are never relaxed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import log_partition
 from qvae.ising.quantum_partition import path_integral_log_partition
-from qvae.models.qvae import QVAE
+from qvae.models.autoencoder import Autoencoder
+from qvae.models.gaussian import NormalPrior
+from qvae.models.prior import BoltzmannPrior
 
 _GAP_DRAWS = 200  # at half a minute for 256 spins; their spread is then a few percent of the gap
 _FEW_BATCHES = 50  # of which two, for a measurement, would be a sizeable part
@@ -69,7 +71,7 @@ class LikelihoodEstimate:
 
 @torch.no_grad()
 def evaluate_likelihood(
-    model: QVAE,
+    model: Autoencoder,
     images: Tensor,
     log_z: LogPartition,
     importance_samples: int = 100,
@@ -81,7 +83,7 @@ def evaluate_likelihood(
     Args:
         model: in evaluation mode; its latents are bits here, never relaxed.
         images: on the model's device.
-        log_z: of the model's prior, from :func:`prior_log_partition`.
+        log_z: of the model's prior, from :func:`prior_log_partition`; of a normal prior, 0.
         importance_samples: K.
         seed: of the draws from the posterior.
         progress: called with the number of images done since the last call.
@@ -91,9 +93,9 @@ def evaluate_likelihood(
     (:func:`~qvae.ising.diagonal_elements.log_diagonal_element`).
     """
     generator = torch.Generator(images.device).manual_seed(seed)
-    hamiltonian = model.prior.frozen()
+    hamiltonian = _hamiltonian(model)
     table = _log_diagonal_table(hamiltonian)
-    log_prior = _log_prior(hamiltonian, log_z, table)
+    log_prior = _log_prior(model, log_z, table)
     bounds, likelihoods = [], []
     for batch in images.split(max(1, _ROWS // importance_samples)):
         log_weights = _log_weights(model, batch, importance_samples, log_prior, generator)
@@ -113,17 +115,48 @@ def evaluate_likelihood(
         log_z.method,
         len(images),
     )
-    return _with_gap(found, model, images, table, seed) if hamiltonian.is_quantum else found
+    is_quantum = hamiltonian is not None and hamiltonian.is_quantum
+    return _with_gap(found, model, images, table, seed) if is_quantum else found
+
+
+@dataclass
+class ReconstructionEstimate:
+    """What there is of an autoencoder without a prior, in nats per row: no bound of a likelihood.
+
+    Attributes:
+        reconstruction: mean over rows of log p(x|z) at the row's own code.
+        reconstruction_stderr: of the mean over the test rows.
+        num_test: rows used.
+    """
+
+    reconstruction: float
+    reconstruction_stderr: float | None
+    num_test: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in ``evaluation.json``."""
+        return asdict(self)
 
 
 @torch.no_grad()
-def expected_seconds(model: QVAE, images: Tensor, log_z: LogPartition, importance_samples: int) -> float:
+def evaluate_reconstruction(model: Autoencoder, images: Tensor, seed: int = 0) -> ReconstructionEstimate:
+    """log p(x|z) of prepared rows (N, D) at their codes."""
+    generator = torch.Generator(images.device).manual_seed(seed)
+    values = [
+        model.log_likelihood(batch, model.posterior_sample(batch, relaxed=False, generator=generator).latents).double()
+        for batch in images.split(_ROWS)
+    ]
+    mean, error = _mean_and_error(torch.cat(values))
+    return ReconstructionEstimate(mean, None if math.isnan(error) else error, len(images))
+
+
+@torch.no_grad()
+def expected_seconds(model: Autoencoder, images: Tensor, log_z: LogPartition, importance_samples: int) -> float:
     """How long :func:`evaluate_likelihood` will take, from its first batch; 0 where it is done as quickly as measured."""
     at_once = max(1, _ROWS // importance_samples)
     if len(images) < _FEW_BATCHES * at_once:
         return 0.0
-    hamiltonian = model.prior.frozen()
-    log_prior = _log_prior(hamiltonian, log_z, _log_diagonal_table(hamiltonian))
+    log_prior = _log_prior(model, log_z, _log_diagonal_table(_hamiltonian(model)))
     generator = torch.Generator(images.device).manual_seed(0)
     seconds = []
     for _ in range(2):  # the first one warms up
@@ -133,10 +166,13 @@ def expected_seconds(model: QVAE, images: Tensor, log_z: LogPartition, importanc
     return min(seconds) * len(images) / at_once
 
 
-def _with_gap(found: LikelihoodEstimate, model: QVAE, images: Tensor, table: Tensor | None, seed: int) -> LikelihoodEstimate:
+def _with_gap(
+    found: LikelihoodEstimate, model: Autoencoder, images: Tensor, table: Tensor | None, seed: int
+) -> LikelihoodEstimate:
     """The likelihood with Q-ELBO and ELBO told apart by the gap of their priors."""
     generator = torch.Generator(images.device).manual_seed(seed + 1)
-    hamiltonian = model.prior.frozen()
+    hamiltonian = _hamiltonian(model)
+    assert hamiltonian is not None
     if table is None and len(images) > _GAP_DRAWS:
         images = images[torch.linspace(0, len(images) - 1, _GAP_DRAWS).long()]  # files may be sorted by class
     bits = model.encode(images, generator)
@@ -153,7 +189,7 @@ def _with_gap(found: LikelihoodEstimate, model: QVAE, images: Tensor, table: Ten
 
 
 def _log_weights(
-    model: QVAE, images: Tensor, draws: int, log_prior: Callable[[Tensor], Tensor], generator: torch.Generator
+    model: Autoencoder, images: Tensor, draws: int, log_prior: Callable[[Tensor], Tensor], generator: torch.Generator
 ) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x) for ``draws`` z of each image, (B, draws), float64."""
     code = model.posterior_sample(images, relaxed=False, generator=generator, draws=draws)
@@ -161,16 +197,26 @@ def _log_weights(
     return log_weights.unflatten(0, (len(images), draws))
 
 
-def _log_prior(hamiltonian: IsingHamiltonian, log_z: LogPartition, table: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """log p(z) of bits (B, n), float64: from the table of all states, or -E(s) - log Z, a bound in a transverse field."""
+def _hamiltonian(model: Autoencoder) -> IsingHamiltonian | None:
+    """Of a Boltzmann prior."""
+    return model.prior.frozen() if isinstance(model.prior, BoltzmannPrior) else None
+
+
+def _log_prior(model: Autoencoder, log_z: LogPartition, table: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """log p(z) of latents (B, n), float64: of bits from the table of all states, or -E(s) - log Z, a bound in a field."""
+    if isinstance(model.prior, NormalPrior):
+        log_density = model.prior.log_prob
+        return lambda latents: log_density(latents.double())
+    hamiltonian = _hamiltonian(model)
+    assert hamiltonian is not None
     if table is None:
         return lambda bits: -hamiltonian.energy(2 * bits - 1).double() - log_z.value
     return lambda bits: table[_state_numbers(bits)] - log_z.value
 
 
-def _log_diagonal_table(hamiltonian: IsingHamiltonian) -> Tensor | None:
+def _log_diagonal_table(hamiltonian: IsingHamiltonian | None) -> Tensor | None:
     """log <s|exp(-H)|s> of every state of a small system with a transverse field; else None."""
-    if not hamiltonian.is_quantum or hamiltonian.num_spins > MAX_QUANTUM_SPINS:
+    if hamiltonian is None or not hamiltonian.is_quantum or hamiltonian.num_spins > MAX_QUANTUM_SPINS:
         return None
     exact = exact_distribution(hamiltonian)
     return (exact.log_probabilities + exact.log_z).to(hamiltonian.h.device)
@@ -186,8 +232,12 @@ def _mean_and_error(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), float(error)
 
 
-def prior_log_partition(hamiltonian: IsingHamiltonian, chains: int, temperatures: int, seed: int) -> LogPartition:
+def prior_log_partition(
+    hamiltonian: IsingHamiltonian | None, chains: int, temperatures: int, seed: int
+) -> LogPartition:
     """log Z of a prior by the best method there is for it; a step of path integrals counts for four temperatures."""
+    if hamiltonian is None:
+        return LogPartition(0.0, 0.0, "the prior is a normalised density")
     if not hamiltonian.is_quantum:
         return log_partition(hamiltonian, chains=chains, temperatures=temperatures, seed=seed)
     if hamiltonian.num_spins > MAX_QUANTUM_SPINS:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qvae.config.schema import EvaluationConfig
 from qvae.data.dataset import Dataset, epoch_permutation, prepare_fixed
-from qvae.models.qvae import QVAE
+from qvae.models.autoencoder import Autoencoder
 
 AT_ONCE = 1000
 """Rows that are encoded or decoded together."""
@@ -46,8 +46,15 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def code_means(model: QVAE, rows: Tensor, seed: int) -> np.ndarray:
-    """q(z=1|x) of prepared rows (N, D), (N, n)."""
+def code_means(model: Autoencoder, rows: Tensor, seed: int) -> np.ndarray:
+    """E_q[z|x] of prepared rows (N, D), (N, n)."""
+    return code_moments(model, rows, seed)[0]
+
+
+def code_moments(model: Autoencoder, rows: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances of q(z|x) of prepared rows (N, D), (N, n) both."""
     device = device_of(model)
     generator = torch.Generator(device).manual_seed(seed)
-    return torch.cat([model.code_means(batch.to(device), generator).cpu() for batch in rows.split(AT_ONCE)]).numpy()
+    moments = [model.code_moments(batch.to(device), generator) for batch in rows.split(AT_ONCE)]
+    means, variances = (torch.cat(parts).cpu().numpy() for parts in zip(*moments, strict=True))
+    return means, variances

@@ -12,7 +12,7 @@ from torch import Tensor
 from qvae.config.schema import EvaluationConfig
 from qvae.data.dataset import Dataset
 from qvae.evaluation.rows import evaluation_rows, short_seed
-from qvae.models.qvae import QVAE
+from qvae.models.autoencoder import Autoencoder
 
 _FILM_ROWS = 1000
 _FRAMES = 60  # a film that has more is thinned to half, so that neither memory nor checkpoint grows with the training
@@ -24,7 +24,7 @@ def tsne_map(codes: np.ndarray, start: np.ndarray | None = None, seed: int = 0) 
     """A map (N, 2) of ``codes`` (N, n) by t-SNE (van der Maaten and Hinton 2008), float32.
 
     Args:
-        codes: q(z=1|x), one row an image; at least 3 rows.
+        codes: means of q(z|x), one row an image; at least 3 rows.
         start: another map of the same images; the new one sets out from there, without the early exaggeration that would
             tear it apart, and is turned and mirrored to lie on it as closely as it can.
         seed: of the embedding.
@@ -75,7 +75,7 @@ class LatentFilm:
         return not self.maps or epoch % self.every == 0
 
     @torch.no_grad()
-    def observe(self, model: QVAE, epoch: int, loss: str) -> None:
+    def observe(self, model: Autoencoder, epoch: int, loss: str) -> None:
         """Map the codes of ``model``, which is left as it was."""
         started = time.perf_counter()
         training = model.training

@@ -21,6 +21,7 @@ from qvae.errors import ConfigError, DataError, nearest
 from qvae.ising import graphs
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.models.prior import boltzmann_prior
 
 DEFAULT_PROBLEMS = (
     "rbm-weak:8x8",
@@ -237,7 +238,7 @@ def _of_path(path: Path) -> tuple[IsingHamiltonian, str]:
         from qvae.runs.run import load_run
 
         run = load_run(path)
-        return run.model.prior.hamiltonian().detach().to("cpu"), f"prior of the run {path}"
+        return boltzmann_prior(run.model).frozen().to("cpu"), f"prior of the run {path}"
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}

@@ -15,11 +15,13 @@ from qvae.config.load import load_config
 from qvae.config.schema import BackendSpec, Config
 from qvae.data.dataset import Dataset, epoch_permutation, prepare_fixed
 from qvae.errors import ConfigError, QvaeError, SamplerError
+from qvae.evaluation.rows import device_of
 from qvae.measuring.candidates import Candidate, judge, settings_to_try, squared_error
 from qvae.measuring.specs import local_samplers, make_seeded
 from qvae.measuring.truth import Truth, find_truth
+from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods.likelihood import Statistics
-from qvae.models.qvae import QVAE
+from qvae.models.prior import boltzmann_prior
 from qvae.progress import Report
 from qvae.runs.assemble import make_dataset, make_model
 from qvae.runs.run import load_run
@@ -96,8 +98,8 @@ def recommend(
 
     tell("the prior")
     model, config, dataset, prior, warnings = _prior(source, _TRAINING_SHARE * seconds, overrides, trust)
-    device, model = model.prior.h.device, model.to("cpu")
-    hamiltonian = model.prior.hamiltonian().detach()
+    device, model = device_of(model), model.to("cpu")
+    hamiltonian = boltzmann_prior(model).frozen()
     tell("the noise of the positive phase")
     left = seconds - (time.perf_counter() - started)
     truth = find_truth(hamiltonian, _TRUTH_SHARE * max(0.0, left), 0, lambda share: tell("the truth"), time.perf_counter)
@@ -122,10 +124,11 @@ def recommend(
 
 def _prior(
     source: str, seconds: float, overrides: Sequence[str], trust: Iterable[str]
-) -> tuple[QVAE, Config, Dataset | None, str, list[str]]:
+) -> tuple[Autoencoder, Config, Dataset | None, str, list[str]]:
     """The model, its configuration and data, and what the prior is, in words."""
     if Path(source).is_dir():
         run = load_run(source, overrides, trust=trust)
+        _require_factorial(run.config)
         SAMPLERS.require_words(run.config.sampler, run.config.trust)
         try:
             return run.model, run.config, run.dataset, f"the trained prior of {source}", []
@@ -133,6 +136,7 @@ def _prior(
             trouble = f"the images can't be read ({str(error).rstrip('.')}), so the prior's own spread stands for theirs"
             return run.model, run.config, None, f"the trained prior of {source}", [trouble]
     config = load_config(source, overrides, trust=trust)
+    _require_factorial(config)
     SAMPLERS.require_words(config.sampler, config.trust)
     dataset = make_dataset(config)
     torch.manual_seed(config.training.seed)
@@ -149,16 +153,21 @@ def _prior(
         close(sampler)
     text = f"a prior trained with {source} for {trainer.seconds:.0f} s ({trainer.step} steps)"
     warning = "this prior was trained for a moment; one trained to the end is harder to sample: give its run folder"
-    return cast(QVAE, trainer.averaged_model()), config, dataset, text, [warning]
+    return cast(Autoencoder, trainer.averaged_model()), config, dataset, text, [warning]
 
 
-def _training_sampler(config: Config, model: QVAE) -> LatentSampler:
+def _require_factorial(config: Config) -> None:
+    if config.model.kind != "qvae":
+        raise ConfigError(f"samplers are recommended for models of kind qvae, and model.kind is {config.model.kind}.")
+
+
+def _training_sampler(config: Config, model: Autoencoder) -> LatentSampler:
     """The configured sampler, or a local one where that is remote: this training is only for measuring."""
     configured = make_seeded(config.sampler, config.training.seed)
     if not configured.capabilities.remote:
         return configured
     configured.close()
-    hamiltonian = model.prior.hamiltonian()
+    hamiltonian = boltzmann_prior(model).frozen()
     for spec in local_samplers()[0]:
         sampler = make_seeded(spec, config.training.seed)
         able = sampler.capabilities
@@ -167,7 +176,7 @@ def _training_sampler(config: Config, model: QVAE) -> LatentSampler:
     raise SamplerError("no local sampler can train this prior; give the folder of a run.")
 
 
-def _allowed_variance(model: QVAE, dataset: Dataset | None, batch_size: int, truth: Truth) -> tuple[float, str]:
+def _allowed_variance(model: Autoencoder, dataset: Dataset | None, batch_size: int, truth: Truth) -> tuple[float, str]:
     """The positive phase's variance, summed over h and J, and what it rests on."""
     if dataset is None:
         spread = (1 - truth.moments.spins**2).sum() + (1 - truth.moments.pairs**2).sum()
@@ -176,7 +185,7 @@ def _allowed_variance(model: QVAE, dataset: Dataset | None, batch_size: int, tru
     images = prepare_fixed(dataset, dataset.train.flatten(1)[rows], 0)
     generator = torch.Generator().manual_seed(0)
     means = torch.cat([2 * model.code_means(batch, generator) - 1 for batch in images.split(1024)]).double()
-    hamiltonian = model.prior.hamiltonian().detach().to("cpu")
+    hamiltonian = boltzmann_prior(model).frozen().to("cpu")
     count = len(means)
     pairs = pair_moments(means, means, hamiltonian) / count
     variance = (means.var(0, correction=0)).sum() + (pair_moments(means**2, means**2, hamiltonian) / count - pairs**2).sum()

@@ -30,6 +30,7 @@ from qvae.files import atomic_write_text, read_plain
 from qvae.measuring.figures import time_split, training_curves
 from qvae.measuring.folder import PIECES, RESULTS, TRAININGS, benchmark_folder
 from qvae.measuring.machine import environment
+from qvae.models.prior import boltzmann_prior
 from qvae.progress import Report
 from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
@@ -275,7 +276,7 @@ def _curve(folder: Path) -> list[dict[str, Any]]:
             dataset = run.dataset
         run.dataset = dataset
         settings = run.config.evaluation.model_copy(update={"num_test": TEST_IMAGES})
-        hamiltonian = run.model.prior.hamiltonian().detach()
+        hamiltonian = boltzmann_prior(run.model).frozen()
         log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
         images = evaluation_rows(run.dataset, settings).to(run.device)
         found = evaluate_likelihood(run.model, images, log_z, IMPORTANCE_SAMPLES, settings.seed).to_dict()

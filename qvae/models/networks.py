@@ -7,7 +7,7 @@ import math
 
 from torch import Tensor, nn
 
-from qvae.config.schema import NetworkConfig
+from qvae.config.network import NetworkConfig
 
 
 class Encoder(nn.Module):

@@ -12,8 +12,8 @@ from qvae.models.relaxation import Relaxation
 
 
 @dataclass
-class Code:
-    """Latents drawn for a batch of images.
+class BernoulliCode:
+    """Latent bits, or their relaxation, drawn for a batch of images.
 
     Attributes:
         logits: of each bit given the levels before it, (B, n).
@@ -26,6 +26,14 @@ class Code:
     def log_prob(self) -> Tensor:
         """log q(z|x) of discrete latents, (B,)."""
         return -F.binary_cross_entropy_with_logits(self.logits, self.latents, reduction="none").sum(-1)
+
+    def means(self) -> Tensor:
+        """q(z_i = 1|x), (B, n)."""
+        return torch.sigmoid(self.logits)
+
+    def variances(self) -> Tensor:
+        """q (1 - q) of each bit, (B, n)."""
+        return torch.sigmoid(self.logits) * torch.sigmoid(-self.logits)
 
     def entropy(self) -> Tensor:
         """Sum over bits of each Bernoulli's entropy in nats, (B,): E[-log q(z|x)] given the levels before."""
@@ -56,7 +64,7 @@ class Posterior(nn.Module):
         relaxation: Relaxation | None,
         generator: torch.Generator | None = None,
         draws: int = 1,
-    ) -> Code:
+    ) -> BernoulliCode:
         """Draw latents level by level: smoothed by ``relaxation``, or bits where it is None.
 
         With several ``draws`` per image the code has B * draws rows, those of one image side by side.
@@ -74,7 +82,7 @@ class Posterior(nn.Module):
                 latents.append(draw_bits(logits[-1], generator))
             else:
                 latents.append(relaxation.sample(logits[-1], generator))
-        return Code(_joined(logits), _joined(latents))
+        return BernoulliCode(_joined(logits), _joined(latents))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

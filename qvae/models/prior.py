@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qvae.config.schema import LatentConfig
+from qvae.config.latent import LatentConfig
+from qvae.errors import CapabilityError
 from qvae.ising import graphs
 from qvae.ising.graphs import Graph, edge_order
 from qvae.ising.hamiltonian import IsingHamiltonian
@@ -66,6 +67,33 @@ class BoltzmannPrior(nn.Module):
         """The Hamiltonian with the parameters as they are, cut off from their gradients: what a sampler is given."""
         return self.hamiltonian().detach()
 
+    @torch.no_grad()
+    def draw(
+        self,
+        num_samples: int,
+        sampler: LatentSampler | None = None,
+        generator: torch.Generator | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """Bits z ~ p(z), as floats, (num_samples, n).
+
+        Args:
+            num_samples: how many.
+            sampler: who draws them.
+            generator: of the choice among samples with unequal weights; None takes torch's global one.
+            bias: fields (n,) added to the prior's.
+
+        Raises:
+            CapabilityError: there is no sampler, or it can't sample this prior.
+        """
+        if sampler is None:
+            raise CapabilityError("a Boltzmann prior is drawn by a sampler, and none was given; load_sampler(NAME) gives one.")
+        hamiltonian = self.frozen()
+        if bias is not None:
+            hamiltonian = hamiltonian.replace(hamiltonian.h + bias)
+        spins = sampler.sample(hamiltonian, num_samples).equal_weights(generator).spins
+        return (1 + spins.to(self.h)) / 2
+
     def get_extra_state(self) -> Tensor:
         """The edges that the couplings belong to, (m, 2): part of the state dict, as ``_extra_state``."""
         return self.graph.edges.clone()
@@ -119,6 +147,19 @@ class BoltzmannPrior(nn.Module):
             return divergence
         log_z = negative_phase(hamiltonian, sampler.moments(hamiltonian.detach(), num_samples))
         return divergence + (log_z - log_z.detach())
+
+
+def boltzmann_prior(model: nn.Module) -> BoltzmannPrior:
+    """The prior of a model, if it is one that samplers draw from.
+
+    Raises:
+        CapabilityError: it is another, or there is none.
+    """
+    prior = getattr(model, "prior", None)
+    if not isinstance(prior, BoltzmannPrior):
+        remedy = "take a qvae, or a vqvae whose variant is discrete"
+        raise CapabilityError(f"this model has no Boltzmann prior, so that samplers have nothing to draw; {remedy}.")
+    return prior
 
 
 def negative_phase(hamiltonian: IsingHamiltonian, moments: Moments) -> Tensor:

@@ -15,7 +15,7 @@ from qvae.reporting.figures import save_figure, side_by_side
 from qvae.reporting.page import Picture, Section, Table, opened_picture, render_page
 from qvae.reporting.pictures import drawings
 from qvae.reporting.report import evaluated, row_noun, subtitle
-from qvae.reporting.tables import data_preparation, likelihood_name, with_error
+from qvae.reporting.tables import data_preparation, is_autoencoder, likelihood_name, with_error
 from qvae.runs.folder import FIGURES
 from qvae.runs.run import Run
 
@@ -88,11 +88,12 @@ def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
 
 def _figures_of_merit(run: Run, found: Mapping[str, Any]) -> dict[str, str]:
     bound = " at least: from a bound of log p(z), so it may lie below the ELBO" if found.get("log_likelihood_is_bound") else ""
-    rows = {
-        "run": subtitle(run),
-        "log-likelihood, nats": with_error(found["log_likelihood"], found["log_likelihood_stderr"]) + bound,
-        "ELBO, nats": with_error(found["elbo"], found["elbo_stderr"]),
-    }
+    rows = {"run": subtitle(run)}
+    if is_autoencoder(found):
+        rows["reconstruction, nats"] = with_error(found["reconstruction"], found["reconstruction_stderr"])
+    else:
+        rows["log-likelihood, nats"] = with_error(found["log_likelihood"], found["log_likelihood_stderr"]) + bound
+        rows["ELBO, nats"] = with_error(found["elbo"], found["elbo_stderr"])
     if "log_likelihood_per_feature" in found:
         rows["log-likelihood per feature, nats"] = f"{found['log_likelihood_per_feature']:.4f}"
     if found.get("q_elbo") is not None:

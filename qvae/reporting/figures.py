@@ -20,9 +20,10 @@ from qvae.files import atomic_write_bytes
 
 _CURVES = (
     ("surrogate", "surrogate loss (not an ELBO)"),
+    ("minus_elbo", "-ELBO, one draw for each row"),
     ("held_out", "the same of held-out rows"),
-    ("reconstruction", "reconstruction  -log p(x|ζ)"),
-    ("kl", "KL part, with a rough log Z"),
+    ("reconstruction", "reconstruction  -log p(x|z)"),
+    ("kl", "KL part"),
 )
 _MATRIX_SPINS = 1024  # above this a matrix of couplings has more entries than pixels, and a histogram says more
 
@@ -42,26 +43,31 @@ def save_figure(figure: Figure, file: Path, dpi: int = 150) -> Path:
 
 
 def loss_curves(rows: Sequence[Mapping[str, Any]], elbo: float | None = None, noun: str = "image") -> Figure:
-    """Surrogate, reconstruction and KL part over epochs, and what the sampler was seen to do.
+    """Loss, reconstruction and KL part over epochs, and what the sampler was seen to do, where there is one.
 
     Args:
         rows: one mapping per epoch, as in ``metrics.jsonl``.
         elbo: the true ELBO at the end, drawn as a point where it is known.
         noun: what a row of the data is.
     """
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    losses, temperature, memory = figure.subplots(1, 3, width_ratios=(5, 3, 3))
+    has_sampler = any("energy" in row for row in rows) or not rows
+    figure = Figure(figsize=(12 if has_sampler else 7, 4.2), layout="constrained")
+    losses, *others = figure.subplots(1, 3, width_ratios=(5, 3, 3)) if has_sampler else [figure.subplots()]
     for key, label in _CURVES:
         epochs, values = _series(rows, key)
-        losses.plot(epochs, values, label=label)
+        if len(epochs):
+            losses.plot(epochs, values, label=label)
     if elbo is not None and rows:
-        losses.plot(rows[-1]["epoch"], -elbo, "k*", markersize=9, label=f"-ELBO at the end, discrete latents: {-elbo:.2f}")
+        losses.plot(rows[-1]["epoch"], -elbo, "k*", markersize=9, label=f"-ELBO at the end, test {noun}s: {-elbo:.2f}")
     losses.set(xlabel="epoch", ylabel=f"nats per {noun}", title="Training")
     # The first epochs fall steeply; without a cut they flatten everything that follows.
     settled = [_series(rows[len(rows) // 20 :], key)[1] for key, _ in _CURVES]
     shown = np.concatenate([*settled, [0.0] if elbo is None else [0.0, -elbo]])
     losses.set_ylim(1.1 * float(shown.min()), 1.1 * float(shown.max()) or 1.0)
     figure.legend(*losses.get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+    if not has_sampler:
+        return _without_frames(figure)
+    temperature, memory = others
     _draw_with_error(temperature, rows, "effective_beta", "by pseudo-likelihood")
     _draw_with_error(temperature, rows, "energy_beta", "by matched energies")
     if len(temperature.containers) > 1:
@@ -225,16 +231,18 @@ def _pixels(figure: Figure, dpi: int) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def unit_use(information: np.ndarray, alive: float) -> Figure:
+def unit_use(information: np.ndarray, alive: float, are_bits: bool = True) -> Figure:
     """Mutual information of each latent unit with the image, (n,) in nats, the largest first; ``alive`` is the threshold."""
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.subplots()
     ordered = np.sort(information)[::-1]
     axes.fill_between(np.arange(len(ordered)) + 0.5, ordered, step="mid", alpha=0.8)
-    axes.axhline(np.log(2), color="grey", linewidth=0.8)
-    axes.text(len(ordered), np.log(2), "log 2 ", ha="right", va="bottom", color="grey", fontsize=8)
+    if are_bits:
+        axes.axhline(np.log(2), color="grey", linewidth=0.8)
+        axes.text(len(ordered), np.log(2), "log 2 ", ha="right", va="bottom", color="grey", fontsize=8)
+    top = 0.75 if are_bits else 1.1 * float(ordered[0]) or 1.0
     count = int((ordered > alive).sum())
-    axes.set(xlabel="latent unit, sorted", ylabel="I(x; z_i) in nats", xlim=(0, len(ordered)), ylim=(0, 0.75))
+    axes.set(xlabel="latent unit, sorted", ylabel="I(x; z_i) in nats", xlim=(0, len(ordered)), ylim=(0, top))
     axes.set_title(f"{count} of {len(ordered)} units carry more than {alive:g} nats", fontsize=10)
     return _without_frames(figure)
 

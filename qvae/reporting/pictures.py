@@ -19,13 +19,14 @@ from qvae.data.dataset import Dataset
 from qvae.errors import DataError, QvaeError, SamplerError, in_a_line
 from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.latents import ALIVE, unit_information
-from qvae.evaluation.rows import code_means, evaluation_rows
+from qvae.evaluation.rows import code_moments, evaluation_rows
 from qvae.evaluation.tsne import tsne_map
 from qvae.files import atomic_write_bytes
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.models.qvae import QVAE
+from qvae.models.prior import BoltzmannPrior, boltzmann_prior
 from qvae.reporting import figures, table_figures
 from qvae.reporting.sampler_circuit import DRAWN_GATES, sampler_circuit_figure
+from qvae.reporting.traversals import traversal_paths
 from qvae.runs.assemble import PICTURED
 from qvae.runs.folder import FIGURES, FILM
 from qvae.runs.run import Run
@@ -34,7 +35,6 @@ _GRID = 64  # images in a grid of the report
 _SHOWN = 400  # images in a grid that was asked for, at most
 _MAP_ROWS = 3000
 _NEIGHBOURS_AMONG = 60_000  # training rows in which the nearest are looked for
-_VISIBLE = 0.4  # of the range from black to white, by which a flip must change some pixel
 _DRAWN = "Test rows beside draws of p(x|z), at their own codes and at samples of the prior"
 
 
@@ -54,8 +54,14 @@ class Drawing:
 
 
 def drawings(run: Run) -> dict[str, Drawing]:
-    """The pictures that suit the data of a run, by the names of their files."""
-    return _OF_IMAGES if is_of_images(run) else _OF_TABLES
+    """The pictures that suit the data and the model of a run, by the names of their files."""
+    model, hidden = run.model, set()
+    if not isinstance(model.prior, BoltzmannPrior):
+        hidden |= {"circuit", "energies", "couplings"}
+    if model.prior is None:
+        hidden |= {"samples", "neighbours", "units"}
+    chosen = _OF_IMAGES if is_of_images(run) else _OF_TABLES
+    return {name: drawing for name, drawing in chosen.items() if name not in hidden}
 
 
 def is_of_images(run: Run) -> bool:
@@ -116,7 +122,7 @@ def _spared(what: str, warn: Callable[[str], None]) -> Iterator[None]:
 
 
 def _drawn(name: str, drawing: Drawing, views: Views) -> Figure | None:
-    if name == "map" and not (views.settings.tsne_every and len(views.means) > 2):
+    if name == "map" and not (views.settings.tsne_every and len(views.moments[0]) > 2):
         return None
     try:
         return drawing.draw(views)
@@ -130,12 +136,12 @@ def _film_bytes(seen: Mapping[str, Any], views: Views) -> bytes:
     return figures.gif(figures.latent_film(maps, titles, views.labels(len(maps[0]))))
 
 
-def samples_figure(run: Run, samples: np.ndarray, sampler: str | None = None) -> Figure:
-    """Generated rows (N, *shape), with the name of the sampler that drew them; a table's beside its test rows, if it has some.
+def samples_figure(run: Run, samples: np.ndarray, by: str | None = None) -> Figure:
+    """Generated rows (N, *shape), with the backends that made them; a table's beside its test rows, if it has some.
 
     The data needn't be within reach.
     """
-    title = f"decoded from the prior, sampler: {sampler or (run.config.generation.sampler or run.config.sampler).name}"
+    title = f"decoded from the prior, {by or run.config.drawn_by}"
     if is_of_images(run):
         return figures.image_grid(_as_grey(run, samples[:_SHOWN]), title=title)
     rows, title = samples.reshape(len(samples), -1), f"means of p(x|z), {title}"
@@ -192,7 +198,7 @@ class Views:
     @cached_property
     def hamiltonian(self) -> IsingHamiltonian:
         """The prior's."""
-        return self.run.model.prior.frozen()
+        return boltzmann_prior(self.run.model).frozen()
 
     @cached_property
     def settings(self) -> EvaluationConfig:
@@ -214,27 +220,27 @@ class Views:
         return evaluation_rows(self.run.dataset, self.settings)
 
     @cached_property
-    def means(self) -> np.ndarray:
-        """q(z=1|x) of the test rows."""
-        return code_means(self.run.model, self.test[: max(_MAP_ROWS, PICTURED)], self.settings.seed)
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Means and variances of q(z|x) of the test rows."""
+        return code_moments(self.run.model, self.test[: max(_MAP_ROWS, PICTURED)], self.settings.seed)
 
     @cached_property
-    def spins(self) -> Tensor:
-        """Samples of the prior, (N, n)."""
-        return self.run.prior_spins(PICTURED, or_fewer=True).to(self.hamiltonian.h)
+    def codes(self) -> Tensor:
+        """Samples of the prior, as the decoder takes them, (N, n)."""
+        return self.run.prior_codes(PICTURED, or_fewer=True)
 
     @cached_property
     def tables(self) -> dict[str, np.ndarray]:
         """Test rows, and draws of p(x|z) at their codes and at samples of the prior, of shape (N, D) each."""
         model, generator = self.run.model, self.fresh_generator()
         rows = self.test[:PICTURED].to(self.run.device)
-        bits = {"reconstructions": model.encode(rows, generator), "samples": (1 + self.spins) / 2}
-        drawn = {label: model.draw(codes, generator).flatten(1).cpu().numpy() for label, codes in bits.items()}
+        both = {"reconstructions": model.encode(rows, generator), "samples": self.codes}
+        drawn = {label: model.draw(codes, generator).flatten(1).cpu().numpy() for label, codes in both.items()}
         return {"data": _test_values(self.run, len(rows)), **drawn}
 
     def samples(self, count: int) -> np.ndarray:
         """Samples of the prior, decoded, (count, *shape)."""
-        return self.run.model.decode_bits((1 + self.spins[:count]) / 2, self.generator).cpu().numpy()
+        return self.run.model.decode_codes(self.codes[:count], self.generator).cpu().numpy()
 
     def reconstructed(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Test rows and their reconstructions, both (count, *shape)."""
@@ -263,7 +269,7 @@ def _couplings(views: Views) -> Figure:
 
 def _energies(views: Views) -> Figure:
     bits = views.run.model.encode(views.test[:PICTURED].to(views.run.device), views.generator)
-    prior, encoded = (views.hamiltonian.energy(spins).cpu().numpy() for spins in (views.spins, 2 * bits - 1))
+    prior, encoded = (views.hamiltonian.energy(spins).cpu().numpy() for spins in (2 * views.codes - 1, 2 * bits - 1))
     return figures.energy_histogram(prior, encoded, row_noun(views.run))
 
 
@@ -272,11 +278,12 @@ def _circuit(views: Views) -> Figure | None:
 
 
 def _units(views: Views) -> Figure:
-    return figures.unit_use(unit_information(views.means), ALIVE)
+    model = views.run.model
+    return figures.unit_use(unit_information(model, *views.moments), ALIVE, are_bits=model.latents_are_bits)
 
 
 def _map(views: Views) -> Figure:
-    points = tsne_map(views.means[:_MAP_ROWS], seed=views.settings.seed)
+    points = tsne_map(views.moments[0][:_MAP_ROWS], seed=views.settings.seed)
     title = f"t-SNE of the codes of {len(points)} test {row_noun(views.run)}s"
     return figures.code_map(points, views.labels(len(points)), title)
 
@@ -307,25 +314,9 @@ def _neighbours(views: Views) -> Figure:
 def _traversals(views: Views) -> Figure:
     model = views.run.model
     codes = model.encode(views.test[:8].to(views.run.device), views.generator)
-    steps = torch.linspace(0, 1, 11, device=codes.device).unsqueeze(1)
-    change = torch.stack([_change_of_flips(model, code) for code in codes])
-    most, image = change.max(0)
-    units = [unit for unit in most.argsort(descending=True).tolist() if most[unit] > _VISIBLE][:4]
-    # One unit from 0 to 1, then all those that differ between two images.
-    ends = [codes[image[unit]].repeat(2, 1) for unit in units]
-    for unit, pair in zip(units, ends, strict=True):
-        pair[:, unit] = torch.tensor([0.0, 1.0])
-    paths = [torch.lerp(start, end, steps) for start, end in ends]
-    paths += [torch.lerp(start, end, steps) for start, end in zip(codes[::2], codes[1::2], strict=False)]
-    names = [f"unit {unit}" for unit in units] + ["two images"] * (len(paths) - len(units))
-    images = model.decode(torch.cat(paths)).unflatten(0, (len(paths), len(steps))).cpu().numpy()
+    paths, names = traversal_paths(model, codes, torch.from_numpy(views.moments[0]))
+    images = model.decode(paths.flatten(0, 1)).unflatten(0, paths.shape[:2]).cpu().numpy()
     return figures.traversals(_as_grey(views.run, images), names, "through the latent space")
-
-
-def _change_of_flips(model: QVAE, code: Tensor) -> Tensor:
-    """By how much the flip of each bit of a code (n,) changes the image: its largest change of a pixel, (n,)."""
-    flipped = torch.where(torch.eye(len(code), device=code.device) > 0, 1 - code, code)
-    return (model.decode(flipped) - model.decode(code[None])).abs().flatten(1).amax(1)
 
 
 # Of tables ------------------------------------------------------------------------------------------------------------
@@ -341,7 +332,7 @@ def _correlations(views: Views) -> Figure:
 
 _LOSSES = Drawing(
     "Training",
-    "The surrogate is what training lowers; it is no likelihood. The sampler's effective inverse temperature should be 1 "
+    "The loss is what training lowers; a surrogate is no likelihood. A sampler's effective inverse temperature should be 1 "
     "within its error bars, and its chains should forget where they were.",
     _losses,
 )
@@ -359,7 +350,11 @@ _OF_ANY_DATA = {
         _circuit,
     ),
     "couplings": Drawing("The prior", "Couplings and fields of the Boltzmann machine, in the sign of dimod.", _couplings),
-    "units": Drawing("Use of the latent units", "A unit at 0 is switched off; one at log 2 is a full bit.", _units),
+    "units": Drawing(
+        "Use of the latent units",
+        "A unit at 0 is switched off; a bit holds log 2 at most, a real number has no such limit.",
+        _units,
+    ),
     "map": Drawing(
         "Latent space",
         "t-SNE keeps neighbours together; distances between far groups and their sizes mean nothing.",
@@ -368,7 +363,7 @@ _OF_ANY_DATA = {
 }
 _OF_IMAGES = {
     "losses": _LOSSES,
-    "reconstructions": Drawing("Reconstructions", "What gets through the latent bits.", _reconstructions),
+    "reconstructions": Drawing("Reconstructions", "What gets through the latents.", _reconstructions),
     "samples": Drawing(
         "Samples",
         "Drawn from the prior by the sampler, smoothed as in training, and decoded: the mean of p(x|z), which for bits is "
@@ -382,8 +377,9 @@ _OF_IMAGES = {
     ),
     "traversals": Drawing(
         "Traversals",
-        "Upper rows: one unit goes from 0 to 1, the others stay as in the one of eight test images that it changes most; units "
-        "that change nothing to be seen are left out. Lower rows: straight from the code of one test image to that of another.",
+        "Upper rows: one unit goes from end to end (a bit from 0 to 1), the others stay as in the one of eight test images "
+        "that it changes most; units that change nothing to be seen are left out. Lower rows: straight from the code of one "
+        "test image to that of another.",
         _traversals,
     ),
     **_OF_ANY_DATA,

@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from qvae.config.load import dump_config
+from qvae.config.schema import ModelConfig
 from qvae.errors import RunError, SamplerError
 from qvae.files import atomic_write_text
+from qvae.models.vqvae import VQVAE
 from qvae.reporting.page import Picture, Section, render_page
 from qvae.reporting.pictures import drawings, row_noun
-from qvae.reporting.tables import circuit_tables, frechet_tables, latent_tables, likelihood_table, time_table
+from qvae.reporting.tables import (
+    circuit_tables,
+    frechet_tables,
+    is_autoencoder,
+    latent_tables,
+    likelihood_table,
+    model_circuit_table,
+    time_table,
+)
 from qvae.runs.folder import FILM, REPORT
 from qvae.runs.run import Run
 
@@ -46,14 +56,22 @@ def evaluated(run: Run) -> dict[str, Any]:
 
 
 def subtitle(run: Run) -> str:
-    """Data, prior, sampler and length of the training, in a line."""
-    latent = run.config.model.latent
-    graph = f"{latent.graph} {'x'.join(map(str, latent.sizes))}"
-    if latent.graph == "edges" and not latent.edges:
-        graph = f"{latent.num_spins} independent bits"
+    """Data, model, backends and length of the training, in a line."""
     metrics = run.metrics
     trained = f", {metrics[-1]['epoch']} epochs in {metrics[-1]['seconds']:.0f} s" if metrics else ""
-    return f"{Path(run.config.data.name).stem}, prior {graph}, sampler {run.config.sampler.name}{trained}"
+    return f"{Path(run.config.data.name).stem}, {_model(run.config.model)}, {run.config.trained_by}{trained}"
+
+
+def _model(config: ModelConfig) -> str:
+    """Circuit and prior, in a line."""
+    latent, parts = config.latent, []
+    if config.circuit is not None:
+        parts.append(f"{config.variant} vqvae, {config.circuit.ansatz} of {config.circuit.qubits} qubits")
+    if config.has_boltzmann_prior:
+        graph = f"{latent.graph} {'x'.join(map(str, latent.sizes))}"
+        is_independent = latent.graph == "edges" and not latent.edges
+        parts.append(f"prior {f'{latent.num_spins} independent bits' if is_independent else graph}")
+    return ", ".join(parts)
 
 
 def _warnings(run: Run, found: Mapping[str, Any]) -> list[str]:
@@ -61,12 +79,23 @@ def _warnings(run: Run, found: Mapping[str, Any]) -> list[str]:
     warnings = [warning.partition(": ")[2] for warning in run.training_state.get("monitor", {}).get("warnings", [])]
     warnings += [text for text in (found["log_z_details"].get("warning"),) if text]
     try:
-        run.prior_spins(1, or_fewer=True)
+        if run.model.prior is not None:
+            run.prior_codes(1, or_fewer=True)
     except SamplerError as error:
         warnings.append(f"no samples were drawn, so there are no pictures and distances of them: {error}")
     if run.samples_warning is not None:
         warnings.append(f"of the samples: {run.samples_warning}.")
     return warnings
+
+
+def _quantum_parts(run: Run, pictures: list[Picture]) -> list[Section]:
+    """The circuit, and a Boltzmann prior with its negative phase."""
+    sections = []
+    if isinstance(run.model, VQVAE):
+        sections.append(Section("Circuit", tables=[model_circuit_table(run.model.circuit)]))
+    if run.config.model.has_boltzmann_prior:
+        sections.append(Section("Prior and negative phase", tables=circuit_tables(run.metrics), pictures=pictures))
+    return sections
 
 
 def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> list[Section]:
@@ -91,7 +120,7 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
         listings["Environment"] = json.dumps(environment, indent=2)
     shown = ("samples", "traversals", "reconstructions", "neighbours", "marginals", "correlations")
     return [
-        Section("Likelihood", tables=[likelihood_table(found, noun)]),
+        Section("Reconstruction" if is_autoencoder(found) else "Likelihood", tables=[likelihood_table(found, noun)]),
         Section("Samples and reconstructions", pictures=pictures(*shown)),
         Section(
             "How far samples are from data",
@@ -104,11 +133,7 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
             tables=latent_tables(found, noun),
             pictures=[*pictures("map"), *films, *pictures("units")],
         ),
-        Section(
-            "Prior and negative phase",
-            tables=circuit_tables(run.metrics),
-            pictures=pictures("circuit", "energies", "couplings"),
-        ),
+        *_quantum_parts(run, pictures("circuit", "energies", "couplings")),
         Section(
             "Training",
             tables=[time_table(run.metrics, found, seen["seconds"] if seen.get("epochs") else None)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qvae.circuits.layer import CircuitLayer
 from qvae.reporting.page import Table
 
 _LIKELIHOODS = {"bernoulli": "Bernoulli", "gaussian": "Gaussian", "poisson": "Poisson"}
@@ -47,12 +48,24 @@ def data_preparation(found: Mapping[str, Any]) -> str:
     return "" if found["binarization"] == "none" else f"{found['binarization']} binarization"
 
 
+def is_autoencoder(found: Mapping[str, Any]) -> bool:
+    """Whether the numbers are of a model without a prior, which has reconstructions and no likelihood."""
+    return found.get("reconstruction") is not None
+
+
 def likelihood_table(found: Mapping[str, Any], noun: str = "image") -> Table:
-    """ELBO, log-likelihood and log Z; those of a density per feature, too."""
+    """ELBO, log-likelihood and log Z, those of a density per feature, too; of an autoencoder its reconstructions."""
+    rows_used = f"{'all ' if found['test_images_are_all'] else 'the first '}{found['num_test']} test {noun}s"
+    how = ", ".join(part for part in (rows_used, likelihood_name(found), data_preparation(found)) if part)
+    note = f"{how[0].upper()}{how[1:]}; ± is the standard error over {noun}s."
+    if is_autoencoder(found):
+        value = with_error(found["reconstruction"], found["reconstruction_stderr"])
+        rows = [("reconstruction log p(x|z)", value, "at each row's own code: no bound of a likelihood, which needs a prior")]
+        return Table((f"nats per {noun}", "value", "how"), rows, note)
     is_bound = found.get("log_likelihood_is_bound")
     bound = ", from a lower bound of log p(z): it may lie below the ELBO, which has log p(z) itself" if is_bound else ""
     rows = [
-        ("ELBO", with_error(found["elbo"], found["elbo_stderr"]), "discrete latents"),
+        ("ELBO", with_error(found["elbo"], found["elbo_stderr"]), "latents drawn from q(z|x), bits never relaxed"),
         (
             "log-likelihood, at least" if is_bound else "log-likelihood",
             with_error(found["log_likelihood"], found["log_likelihood_stderr"]),
@@ -68,10 +81,8 @@ def likelihood_table(found: Mapping[str, Any], noun: str = "image") -> Table:
         per_feature = f"{found['elbo_per_feature']:.4f} and {found['log_likelihood_per_feature']:.4f}"
         rows.insert(-1, ("both, per feature", per_feature, f"divided by {found['num_features']} features"))
         notes = [_DENSITY]
-    rows_used = f"{'all ' if found['test_images_are_all'] else 'the first '}{found['num_test']} test {noun}s"
-    how = ", ".join(part for part in (rows_used, likelihood_name(found), data_preparation(found)) if part)
     others = " (others can't be compared)" if data_preparation(found) else ""
-    notes.insert(0, f"{how[0].upper()}{how[1:]}{others}; ± is the standard error over {noun}s.")
+    notes.insert(0, note.replace(";", f"{others};", 1))
     return Table((f"nats per {noun}", "value", "how"), rows, " ".join(notes))
 
 
@@ -126,7 +137,8 @@ def latent_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table]:
     """How many units are used, and how well labels can be read from them."""
     latents = found["latents"]
     use = f"{latents['alive']} of {latents['units']} units hold more than {latents['alive_threshold']:g} nats about the {noun}"
-    total = f"together at most {latents['information']:.1f} nats"
+    information = latents["information"]
+    total = "without noise, so that there is no limit" if information is None else f"together at most {information:.1f} nats"
     if "probes" not in latents:
         return [Table(("latent units", "alive", "information"), [(str(latents["units"]), str(latents["alive"]), total)])]
     rows = [
@@ -155,11 +167,10 @@ def time_table(metrics: Sequence[Mapping[str, Any]], found: Mapping[str, Any], f
     timed = [row for row in metrics if "ms_forward" in row]
     if timed:
         last = timed[-1]
-        rows += [
-            ("a step: encoder and decoder, forward and backward", f"{last['ms_forward'] + last['ms_backward']:.2f} ms"),
-            ("a step: negative phase", f"{last['ms_negative_phase']:.2f} ms"),
-            ("a step: optimizer and averaging", f"{last['ms_optimizer']:.2f} ms"),
-        ]
+        rows.append(("a step: encoder and decoder, forward and backward", f"{last['ms_forward'] + last['ms_backward']:.2f} ms"))
+        if last.get("ms_negative_phase") is not None:
+            rows.append(("a step: negative phase", f"{last['ms_negative_phase']:.2f} ms"))
+        rows.append(("a step: optimizer and averaging", f"{last['ms_optimizer']:.2f} ms"))
     if metrics:
         last = metrics[-1]
         rows.append(("training", f"{last['seconds']:.1f} s, {last['step']} steps"))
@@ -169,6 +180,20 @@ def time_table(metrics: Sequence[Mapping[str, Any]], found: Mapping[str, Any], f
         rows.append(("latent film, outside the training's clock", f"{film_seconds:.1f} s"))
     rows += [(f"evaluation: {part}", f"{seconds:.1f} s") for part, seconds in found["seconds"].items()]
     return Table(("where the time went", ""), rows, "Parts of a step are medians of every fiftieth step near the end.")
+
+
+def model_circuit_table(layer: CircuitLayer) -> Table:
+    """The circuit that is a part of a model, in figures."""
+    circuit = layer.circuit
+    rows = [
+        ("qubits", str(circuit.num_qubits)),
+        ("gates", str(len(circuit.gates))),
+        ("of them on two qubits or more", str(sum(len(gate.qubits) > 1 for gate in circuit.gates))),
+        ("angles that come from the latents", str(circuit.num_inputs)),
+        ("angles that are learned", str(circuit.num_weights)),
+        ("expectations", str(len(layer.observables))),
+    ]
+    return Table(("the circuit of the model", ""), rows, "Every number above is that of exact amplitudes.")
 
 
 def circuit_tables(metrics: Sequence[Mapping[str, Any]]) -> list[Table]:

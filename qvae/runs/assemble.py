@@ -1,4 +1,4 @@
-"""All parts of a run from its configuration, each made once, on one way down: data, samplers, model, trainer."""
+"""All parts of a run from its configuration, each made once, on one way down: data, backends, model, trainer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qvae.checkpoint import save_checkpoint
+from qvae.circuits.executor import Executor
+from qvae.circuits.registry import EXECUTORS
 from qvae.config.load import parse_backend
-from qvae.config.schema import MEMORY, Config, ModelConfig, SamplerConfig
+from qvae.config.schema import MEMORY, Config, ExecutorConfig, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
 from qvae.data.fingerprint import fingerprint
@@ -26,9 +28,12 @@ from qvae.errors import ConfigError, DataError, nearest
 from qvae.evaluation.inception import check_inception
 from qvae.evaluation.tsne import latent_film
 from qvae.ising.graphs import Graph
+from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods import likelihood_class
 from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.prior import BoltzmannPrior
 from qvae.models.qvae import QVAE
+from qvae.models.vqvae import VQVAE
 from qvae.progress import Progress
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
 from qvae.runs.sizes import require_sizes
@@ -39,9 +44,15 @@ from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.metrics import Metrics
 from qvae.training.objectives.boltzmann import BoltzmannObjective
+from qvae.training.objectives.gaussian import gaussian_surrogate, reconstruction_surrogate
+from qvae.training.objectives.measured import measured_surrogate
+from qvae.training.objectives.surrogate import surrogate
+from qvae.training.objectives.variational import PositivePhase, VariationalObjective
 from qvae.training.trainer import Trainer
 
 _ARGUMENTS = tuple(signature(dataset_from_arrays).parameters)  # by which data from memory can be given
+
+Backend = TypeVar("Backend", LatentSampler, Executor)
 
 PICTURED = 2000
 """Samples of the prior at the end of a run that is evaluated without any: those of its pictures."""
@@ -53,18 +64,23 @@ class Parts:
 
     Attributes:
         dataset: the data.
-        objective: holds the model and the samplers of the training.
+        objective: holds the model and the backends of the training.
         trainer: takes the objective through the data.
         generating: the sampler for generation where it is another than that of the negative phase; else None.
     """
 
     dataset: Dataset
-    objective: BoltzmannObjective
+    objective: VariationalObjective
     trainer: Trainer
     generating: LatentSampler | None
 
+    @property
+    def sampler(self) -> LatentSampler | None:
+        """That of the negative phase, of a model with a Boltzmann prior."""
+        return self.objective.sampler if isinstance(self.objective, BoltzmannObjective) else None
+
     def close(self, warn: Callable[[str], None]) -> None:
-        """Let all samplers go; one that can't costs a warning."""
+        """Let all backends go; one that can't costs a warning."""
         for part in (self.objective, self.generating):
             if part is not None:
                 close(part, warn)
@@ -89,11 +105,11 @@ def assemble(
         is_rehearsal: only to be planned with.
 
     Raises:
-        ConfigError, DataError, SamplerError: something can't be had, or doesn't fit to something else.
+        ConfigError, DataError, SamplerError, ExecutorError: something can't be had, or doesn't fit to something else.
     """
     dataset = make_dataset(config, data)
     require_sizes(config, math.prod(dataset.shape), dataset.levels if dataset.kind == "categories" else None)
-    with ExitStack() as made:  # samplers, which are closed where something doesn't fit
+    with ExitStack() as made:  # backends, which are closed where something doesn't fit
         parts = _assembled(made, folder, config, progress, dataset, edges, is_rehearsal)
         made.pop_all()
     return parts
@@ -108,39 +124,85 @@ def _assembled(
     edges: Tensor | None,
     is_rehearsal: bool,
 ) -> Parts:
-    """The parts; each sampler is left to ``made`` as soon as there is one."""
+    """The parts; each backend is left to ``made`` as soon as there is one."""
 
-    def kept(sampler: LatentSampler) -> LatentSampler:
-        made.callback(close, sampler)
-        return sampler
+    def kept(backend: Backend) -> Backend:
+        made.callback(close, backend)
+        return backend
 
     torch.manual_seed(config.training.seed)
-    sampler = kept(make_sampler(config.sampler, config, folder, purpose=1))
+    sampler = None
+    if config.model.has_boltzmann_prior:
+        sampler = kept(make_sampler(config.sampler, config, folder, purpose=1))
     if isinstance(sampler, Metered):
         sampler.is_rehearsal = is_rehearsal
     latent = config.model.latent
-    if latent.graph == "native" and edges is None:
+    if latent.graph == "native" and edges is None and sampler is not None:
         edges = native_graph(sampler, latent.num_spins).edges
-    model = make_model(config.model, Statistics.of(dataset), edges)
-    fallback = None
-    if config.training.fallback is not None:
-        fallback = kept(make_sampler(SamplerConfig(name=config.training.fallback), config, folder, purpose=3))
-    generating = None
-    if config.generation.sampler is not None:
-        generating = kept(generation_sampler(config, folder))
-        if isinstance(generating, Metered):
-            generating.is_rehearsal = is_rehearsal
-        generating.check(model.prior.frozen())
+    executor = None
+    if config.model.has_circuit:
+        executor = kept(make_executor(config, folder, purpose=4))
+        _require_able(executor, config.model)
+    model = make_model(config.model, Statistics.of(dataset), edges, executor)
     if config.evaluation.inception_weights is not None:
         check_inception(config.evaluation.inception_weights)
-    objective = BoltzmannObjective(model, dataset.prepare, config.training, sampler, fallback)
-    if generating is None and isinstance(objective.sampler, Metered):
-        objective.sampler.keep_back(model.prior.frozen(), num_prior_samples(config))
+    objective, generating = _objective(config, folder, model, dataset, sampler, kept, is_rehearsal)
     metrics = Metrics(folder / METRICS, progress, folder / TENSORBOARD if config.training.tensorboard else None)
     observer = latent_film(dataset, config.evaluation, objective.device)
     save = partial(save_run, folder, config, fingerprint(dataset))
     trainer = Trainer(objective, dataset, config.training, metrics, save, observer)
     return Parts(dataset, objective, trainer, generating)
+
+
+def _require_able(executor: Executor, config: ModelConfig) -> None:
+    """Raise a ConfigError unless an executor can train a circuit: its size, and what the gradient needs of it."""
+    assert config.circuit is not None
+    reason = executor.capabilities.excludes(config.circuit.qubits)
+    if reason is not None:
+        what = f"model.circuit has {config.circuit.qubits} qubits, but of executor {executor.label!r}: {reason}"
+        raise ConfigError(f"{what}; take fewer, or another executor.")
+    if config.discrete is not None and not (executor.capabilities.exact and executor.capabilities.differentiable):
+        raise ConfigError(
+            f"the training of a discrete vqvae needs exact probabilities, which executor {executor.label!r} doesn't know; "
+            f"train with statevector, and then reconstruct with --executor {executor.label}."
+        )
+
+
+def _objective(
+    config: Config,
+    folder: Path,
+    model: Autoencoder,
+    dataset: Dataset,
+    sampler: LatentSampler | None,
+    kept: Callable[[LatentSampler], LatentSampler],
+    is_rehearsal: bool,
+) -> tuple[VariationalObjective, LatentSampler | None]:
+    """The objective of a model, and another sampler for generation, if one is named."""
+    prior, training = model.prior, config.training
+    if sampler is None:
+        of_variant = reconstruction_surrogate if prior is None else gaussian_surrogate
+        return VariationalObjective(model, dataset.prepare, training, of_variant), None
+    assert isinstance(prior, BoltzmannPrior)
+    fallback = None
+    if training.fallback is not None:
+        fallback = kept(make_sampler(SamplerConfig(name=training.fallback), config, folder, purpose=3))
+    generating = None
+    if config.generation.sampler is not None:
+        generating = kept(generation_sampler(config, folder))
+        if isinstance(generating, Metered):
+            generating.is_rehearsal = is_rehearsal
+        generating.check(prior.frozen())
+    objective = BoltzmannObjective(model, dataset.prepare, training, sampler, fallback, _positive_phase(config.model))
+    if generating is None and isinstance(objective.sampler, Metered):
+        objective.sampler.keep_back(prior.frozen(), num_prior_samples(config))
+    return objective, generating
+
+
+def _positive_phase(config: ModelConfig) -> PositivePhase:
+    """Of a model with latent bits."""
+    if config.discrete is None:
+        return surrogate
+    return partial(measured_surrogate, draws=config.discrete.draws if config.discrete.gradient == "score" else None)
 
 
 def num_prior_samples(config: Config) -> int:
@@ -177,19 +239,26 @@ def make_dataset(config: Config, data: Any = None) -> Dataset:
     return data
 
 
-def make_model(config: ModelConfig, statistics: Statistics, edges: Tensor | None = None) -> QVAE:
+def make_model(
+    config: ModelConfig, statistics: Statistics, edges: Tensor | None = None, executor: Executor | None = None
+) -> Autoencoder:
     """A model that has learnt nothing yet.
 
     Args:
         config: the ``model`` section.
         statistics: of the training data.
         edges: of a native graph, (m, 2).
+        executor: of a circuit; None is ``statevector``, which is exact.
 
     Raises:
         ConfigError: the parts of the model don't fit together.
+        CircuitError, ExecutorError: the circuit can't be had, or not run.
     """
+    graph = None if edges is None else Graph(config.latent.num_spins, edges)
     try:
-        return QVAE.from_config(config, statistics, None if edges is None else Graph(config.latent.num_spins, edges))
+        if config.has_circuit:
+            return VQVAE.from_config(config, statistics, graph, executor)
+        return QVAE.from_config(config, statistics, graph)
     except ValueError as error:
         raise ConfigError(f"model: {error}.") from error
 
@@ -200,8 +269,24 @@ def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: i
     Raises:
         SamplerError: it can't be made, or needs a word that the user of the configuration hasn't said.
     """
-    seed = int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
-    return registry.make_sampler(chosen, chosen.options.get("seed", seed), folder, config.trust)
+    return registry.make_sampler(chosen, chosen.options.get("seed", _seed(config, purpose)), folder, config.trust)
+
+
+def make_executor(
+    config: Config, folder: Path, purpose: int, chosen: ExecutorConfig | None = None, seed: int | None = None
+) -> Executor:
+    """An executor for a run, that of its configuration unless another is ``chosen``; its seed as of :func:`make_sampler`.
+
+    Raises:
+        ExecutorError: it can't be made, or needs a word that the user of the configuration hasn't said.
+    """
+    spec = config.executor if chosen is None else chosen
+    its_seed = spec.options.get("seed", _seed(config, purpose)) if seed is None else seed
+    return EXECUTORS.make(spec, its_seed, config.trust, folder)
+
+
+def _seed(config: Config, purpose: int) -> int:
+    return int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
 
 
 def generation_sampler(config: Config, folder: Path, name: str | None = None, seed: int | None = None) -> LatentSampler:
@@ -224,11 +309,22 @@ def generation_sampler(config: Config, folder: Path, name: str | None = None, se
     return registry.make_sampler(chosen, seed, folder, config.trust)
 
 
+def generation_executor(config: Config, folder: Path, name: str | None = None, seed: int | None = None) -> Executor:
+    """A fresh executor for generation: the one named, ``NAME[:OPTION=VALUE,...]``, or that of the configuration."""
+    if name in (None, config.executor.name):
+        return make_executor(config, folder, purpose=5, seed=seed)
+    chosen = ExecutorConfig.model_validate(parse_backend(name).model_dump())
+    return make_executor(config.trusting([chosen.name]), folder, 5, chosen, seed)
+
+
 def needed_words(config: Config, folder: Path) -> set[str]:
-    """All that the samplers of a run need the user's word for."""
+    """All that the backends of a run need the user's word for."""
+    words = {need.text for need in EXECUTORS.needs(config.executor, folder)} if config.model.has_circuit else set()
     fallback = config.training.fallback
     chosen = (config.sampler, config.generation.sampler, fallback and SamplerConfig(name=fallback))
-    return {need.text for spec in chosen if spec and spec.name != MEMORY for need in SAMPLERS.needs(spec, folder)}
+    if config.model.has_boltzmann_prior:
+        words |= {need.text for spec in chosen if spec and spec.name != MEMORY for need in SAMPLERS.needs(spec, folder)}
+    return words
 
 
 def save_run(folder: Path, config: Config, data: str, trainer: Trainer) -> None:

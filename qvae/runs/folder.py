@@ -38,7 +38,8 @@ def choose_folder(out: str | Path | None, config: Config) -> Path:
         RunError: ``out`` holds a run already, or something else.
     """
     if out is None:
-        name = f"{Path(config.data.name).stem}-{config.sampler.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        kind = config.sampler.name if config.model.kind == "qvae" else config.model.kind
+        name = f"{Path(config.data.name).stem}-{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
         folders = (from_user(Path("runs", f"{name}-{k}" if k else name)) for k in itertools.count())
         return next(folder for folder in folders if not folder.exists())
     folder = from_user(out)

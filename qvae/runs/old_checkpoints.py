@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qvae.config.schema import LatentConfig
+from qvae.config.latent import LatentConfig
 from qvae.ising.graphs import edge_order
 
 

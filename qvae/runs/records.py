@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
 """A number that can be drawn."""
 _MOST_BYTES = 2**26
-_TIMES = ("ms_forward", "ms_negative_phase", "ms_backward", "ms_optimizer")
+_TIMES = ("ms_forward", "ms_backward", "ms_optimizer")
 
 R = TypeVar("R", bound="Record")
 
@@ -83,7 +83,7 @@ class Latents(Record):
     units: Count
     alive: Count
     alive_threshold: float
-    information: float
+    information: float | None
     probes: list[Probe] = []
     probe_images: Count = 0
 
@@ -94,22 +94,28 @@ class LogZDetails(Record):
     warning: str | None = None
 
 
+_OF_LIKELIHOOD = ("elbo", "log_likelihood", "importance_samples", "log_z", "log_z_method")
+_ERRORS = ("elbo_stderr", "log_likelihood_stderr", "log_z_stderr")
+
+
 class Evaluated(Record):
-    """``evaluation.json``; the distances and latents came after 0.1.0."""
+    """``evaluation.json``; distances and latents came after 0.1.0. An autoencoder has reconstructions in place of an ELBO."""
 
     together: ClassVar = {
         "q_elbo": ["golden_thompson_gap", "golden_thompson_gap_stderr"],
         "elbo_per_feature": ["log_likelihood_per_feature", "num_features"],
         "log_likelihood_per_feature": ["elbo_per_feature"],
     }
-    elbo: Finite
-    elbo_stderr: float | None
-    log_likelihood: float
-    log_likelihood_stderr: float | None
-    importance_samples: Count
-    log_z: float
-    log_z_stderr: float | None
-    log_z_method: str
+    elbo: Finite = None  # type: ignore[assignment]
+    elbo_stderr: float | None = None
+    log_likelihood: float = None  # type: ignore[assignment]
+    log_likelihood_stderr: float | None = None
+    importance_samples: Count = 0
+    log_z: float = 0.0
+    log_z_stderr: float | None = None
+    log_z_method: str = ""
+    reconstruction: Finite = None  # type: ignore[assignment]
+    reconstruction_stderr: float | None = None
     num_test: Count
     binarization: str
     test_images_are_all: bool
@@ -125,6 +131,17 @@ class Evaluated(Record):
     golden_thompson_gap_stderr: float | None = None
     frechet: Frechet = Frechet()
     latents: Latents = None  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _is_of_a_likelihood_or_of_reconstructions(self) -> Self:
+        if self.reconstruction is not None:
+            needed: tuple[str, ...] = ("reconstruction_stderr",)
+        else:
+            needed = (*_OF_LIKELIHOOD, *_ERRORS)
+        missing = [key for key in needed if key not in self.model_fields_set]
+        if missing:
+            raise ValueError(f"there is no {missing[0]}")
+        return self
 
 
 class Epoch(Record):

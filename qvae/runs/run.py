@@ -15,14 +15,17 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
+from qvae.circuits.executor import Executor
 from qvae.config.paths import settled
 from qvae.config.schema import Config, ModelConfig, SamplerConfig
 from qvae.data.dataset import Dataset, same_shape
 from qvae.data.fingerprint import are_the_same, fingerprint
-from qvae.errors import ConfigError, DataError, RunError, SamplerError
+from qvae.errors import CircuitError, ConfigError, DataError, RunError, SamplerError
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods.likelihood import Statistics
-from qvae.models.qvae import QVAE
-from qvae.runs.assemble import generation_sampler, make_dataset, make_model
+from qvae.models.prior import BoltzmannPrior, boltzmann_prior
+from qvae.runs.assemble import generation_executor, generation_sampler, make_dataset, make_model
 from qvae.runs.folder import (
     CHECKPOINT,
     CONFIG,
@@ -50,14 +53,15 @@ class Run:
     Attributes:
         path: the folder, which is made absolute.
         config: as resolved when the run was started.
-        model: weights averaged over training, in evaluation mode, on the configured device.
+        model: weights averaged over training, in evaluation mode, on the configured device; a circuit is run exactly, by
+            ``statevector``, whatever it was trained on.
         fingerprint: of the data that it was trained on; None if an older version trained it.
         samples_warning: why :meth:`prior_spins` may be wrong, once they are drawn; None if nothing is known to be.
     """
 
     path: Path
     config: Config
-    model: QVAE
+    model: Autoencoder
     fingerprint: str | None = field(default=None, repr=False)
     samples_warning: str | None = field(default=None, repr=False)
     _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
@@ -94,7 +98,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.model.prior.h.device
+        return next(self.model.parameters()).device
 
     @cached_property
     def training_state(self) -> dict[str, Any]:
@@ -123,8 +127,23 @@ class Run:
         """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase."""
         return generation_sampler(self.config, self.path, name, seed)
 
+    def executor(self, name: str | None = None, seed: int | None = None) -> Executor:
+        """A fresh executor for generation: the one named, or that of the training."""
+        return generation_executor(self.config, self.path, name, seed)
+
+    def prior_codes(self, count: int, or_fewer: bool = False) -> Tensor:
+        """Samples of the prior as the decoder takes them, (count, n): bits, as :meth:`prior_spins`, or real numbers.
+
+        Raises:
+            SamplerError: the sampler failed, now or before, or the model has no prior.
+        """
+        prior = self.model.require_prior()
+        if isinstance(prior, BoltzmannPrior):
+            return (1 + self.prior_spins(count, or_fewer).to(prior.h)) / 2
+        return prior.draw(count, generator=torch.Generator(self.device).manual_seed(self.config.evaluation.seed))
+
     def prior_spins(self, count: int, or_fewer: bool = False) -> Tensor:
-        """Samples of the prior by the sampler for generation, (count, n), -1 or +1; drawn once and kept, since some cost.
+        """Samples of a Boltzmann prior by the sampler for generation, (count, n), -1 or +1; drawn once and kept: some cost.
 
         With ``or_fewer`` those that are there already will do.
 
@@ -147,7 +166,7 @@ class Run:
         except SamplerError as error:
             return error
         try:
-            samples = sampler.sample(self.model.prior.frozen(), count)
+            samples = sampler.sample(self._hamiltonian, count)
         except SamplerError as error:
             return error
         finally:
@@ -185,8 +204,12 @@ class Run:
         """The sampler for generation and its options, in a line."""
         return (self.config.generation.sampler or self.config.sampler).label
 
+    @property
+    def _hamiltonian(self) -> IsingHamiltonian:
+        return boltzmann_prior(self.model).frozen()
+
     def _coefficients(self) -> dict[str, Tensor]:
-        hamiltonian = self.model.prior.frozen()
+        hamiltonian = self._hamiltonian
         return {"h": hamiltonian.h, "J": hamiltonian.J, "gamma": hamiltonian.gamma}
 
 
@@ -226,7 +249,7 @@ def load_run(
     try:
         model = make_model(config.model, Statistics.blank(shape, levels), edges)
         model.load_state_dict(upgraded(state, config.model.latent)["model"])
-    except (KeyError, IndexError, RuntimeError, ValueError, TypeError, AttributeError, ConfigError) as error:
+    except (KeyError, IndexError, RuntimeError, ValueError, TypeError, AttributeError, ConfigError, CircuitError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{folder / MODEL} doesn't hold the model of {folder / CONFIG} ({reason}).") from error
     broken = [name for name, value in model.state_dict().items() if not value.isfinite().all()]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 
-from qvae.config.schema import Config, LatentConfig, ModelConfig
+from qvae.config.latent import LatentConfig
+from qvae.config.schema import Config, ModelConfig
 from qvae.errors import ConfigError
 from qvae.memory import require_memory
 
+_AMPLITUDE_BYTES = 24
+"""Of a basis state: its amplitude, complex64, its probability and its logarithm."""
 _EDGE_BYTES = 40
 """Of a coupling: two ends, as they are built and as they stay, and its coefficient."""
 
@@ -21,6 +24,13 @@ def require_sizes(config: Config, features: int, levels: int | None = None) -> N
         levels: categories of each feature, if it has some.
     """
     training, evaluation, spins = config.training, config.evaluation, config.model.latent.num_spins
+    circuit = config.model.circuit
+    if circuit is not None:
+        state = _AMPLITUDE_BYTES * 2**circuit.qubits
+        require_memory(state, f"model.circuit.qubits={circuit.qubits}", "make it smaller", ConfigError)
+        if config.model.discrete is not None:  # of which the probabilities of all states are kept
+            what = f"training.batch_size={training.batch_size} of circuits of {circuit.qubits} qubits"
+            require_memory(state * training.batch_size, what, "make either smaller", ConfigError)
     inputs = features * (levels or 1)
     row = 4 * (inputs + spins + max(config.model.network.hidden, default=0))
     for name, number, size in (

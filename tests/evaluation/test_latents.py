@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from qvae.evaluation.latents import pca, probe, unit_information
+from qvae.evaluation.latents import bit_information, pca, probe
 
 
 def test_information_of_a_unit_is_the_mutual_information():
@@ -10,12 +10,12 @@ def test_information_of_a_unit_is_the_mutual_information():
     joint = np.stack([means, 1 - means]) / 50  # p(z, x) with x uniform
     marginal = joint.sum(1, keepdims=True)
     expected = (joint * np.log(joint / (marginal / 50))).sum((0, 1))
-    assert np.allclose(unit_information(means), expected, atol=1e-12)
+    assert np.allclose(bit_information(means), expected, atol=1e-12)
 
 
 def test_information_of_certain_and_of_dead_units():
     means = np.array([[0.0, 1.0, 0.3], [1.0, 1.0, 0.3]])
-    assert np.allclose(unit_information(means), [np.log(2), 0, 0], atol=1e-9)
+    assert np.allclose(bit_information(means), [np.log(2), 0, 0], atol=1e-9)
 
 
 def test_probes_read_labels_that_are_there():

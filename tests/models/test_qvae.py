@@ -9,7 +9,7 @@ from support import model_of
 
 from qvae.config.schema import ModelConfig
 from qvae.errors import DataError
-from qvae.models.posterior import Code, Posterior, split_levels
+from qvae.models.posterior import BernoulliCode, Posterior, split_levels
 
 NETWORKS = {
     "mlp": {"kind": "mlp", "hidden": [16, 8]},
@@ -73,7 +73,7 @@ def test_log_prob_of_a_hierarchy_sums_to_one():
     for level, size in zip(posterior.levels, posterior.level_sizes, strict=True):
         logits.append(level(torch.cat([features.expand(16, -1), states[:, :start]], 1)))
         start += size
-    code = Code(torch.cat(logits, 1), states)
+    code = BernoulliCode(torch.cat(logits, 1), states)
     assert code.log_prob().exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_drawn_latents_have_the_frequencies_that_log_prob_says():
 def test_entropy_is_that_of_independent_bits():
     q = torch.tensor([[0.2, 0.9]])
     expected = -(q * q.log() + (1 - q) * (1 - q).log()).sum(1)
-    torch.testing.assert_close(Code(torch.logit(q), q).entropy(), expected)
+    torch.testing.assert_close(BernoulliCode(torch.logit(q), q).entropy(), expected)
 
 
 def test_levels_follow_the_layers_where_they_can():

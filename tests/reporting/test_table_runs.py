@@ -73,7 +73,7 @@ def test_tables_stand_side_by_side(finished, tmp_path):
 def test_draws_have_the_mean_that_is_decoded(finished):
     bits = torch.randint(0, 2, (1, 6), generator=torch.Generator().manual_seed(1)).float().expand(4000, 6)
     drawn = finished.model.draw(bits, torch.Generator().manual_seed(2))
-    means = finished.model.decode_bits(bits, torch.Generator().manual_seed(3))
+    means = finished.model.decode_codes(bits, torch.Generator().manual_seed(3))
     assert drawn.shape == (4000, 4)
     error = (drawn.var(0) / 4000).sqrt()
     assert ((drawn.mean(0) - means.mean(0)).abs() < 5 * error).all()

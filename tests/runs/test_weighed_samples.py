@@ -37,6 +37,6 @@ def test_generated_images_are_of_equal_weight(small_run, monkeypatch):
     """The decoder hands its latents on, so that images tell what they were made from."""
     run, means = opened(small_run, monkeypatch)
     decoded = []
-    monkeypatch.setattr(run.model, "decode_bits", lambda bits, generator=None: decoded.append(bits) or bits)
+    monkeypatch.setattr(run.model, "decode_codes", lambda bits, generator=None: decoded.append(bits) or bits)
     run.model.generate(20000, Weighing(seed=0), torch.Generator().manual_seed(0))
     assert (2 * decoded[0].mean(0) - 1 - means).abs().max() < 0.05

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qvae.config.schema import TrainingConfig
 from qvae.errors import BudgetExhausted, CapabilityError, ConfigError, SamplerError
 from qvae.ising.annealing import annealed_importance_sampling
 from qvae.ising.exact import MAX_EXPONENTIAL_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.models.prior import negative_phase
-from qvae.models.qvae import QVAE
+from qvae.models.autoencoder import Autoencoder
+from qvae.models.prior import BoltzmannPrior, negative_phase
 from qvae.sampling.abilities import Metered, Remote
 from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
-from qvae.training.averaging import retake_batch_norm
-from qvae.training.devices import choose_device, use_bfloat16
-from qvae.training.laps import Laps
-from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
+from qvae.training.objective import Clock
 from qvae.training.objectives.sampler_watch import SamplerWatch
 from qvae.training.objectives.surrogate import Surrogate, surrogate
-from qvae.training.schedules import kl_weight, learning_rate_factor
+from qvae.training.objectives.variational import PositivePhase, VariationalObjective
 
 T = TypeVar("T")
 
 
-class BoltzmannObjective(Objective):
-    """Maximises the surrogate of a model by Adam; the sampler supplies the gradient of log Z.
+class BoltzmannObjective(VariationalObjective):
+    """Maximises the surrogate of a model with a Boltzmann prior; the sampler supplies the gradient of log Z.
 
     Args:
         model: moved to the device in place.
@@ -39,6 +35,7 @@ class BoltzmannObjective(Objective):
         config: the ``training`` section.
         sampler: draws the negative phase.
         fallback: the sampler to go on with when ``sampler`` fails, which is said aloud; None stops.
+        positive: the parts of the surrogate, all but log Z.
 
     Raises:
         CapabilityError: a sampler can't sample the model's prior.
@@ -46,8 +43,6 @@ class BoltzmannObjective(Objective):
         SamplerError: the sampler fails, and there is no fallback.
     """
 
-    model: QVAE
-    figures = ("log_likelihood", "energy", "entropy")
     shown = {  # noqa: RUF012
         "surrogate": ("surrogate", ".2f"),
         "reconstruction": ("reconstruction", ".2f"),
@@ -60,39 +55,31 @@ class BoltzmannObjective(Objective):
 
     def __init__(
         self,
-        model: QVAE,
+        model: Autoencoder,
         prepare: Callable[[Tensor, torch.Generator], Tensor],
         config: TrainingConfig,
         sampler: LatentSampler,
         fallback: LatentSampler | None = None,
+        positive: PositivePhase = surrogate,
     ) -> None:
-        super().__init__(model, choose_device(config.device))
-        self.prepare, self.config, self.sampler, self.fallback = prepare, config, sampler, fallback
-        self.bf16 = use_bfloat16(config.precision, self.device)
+        super().__init__(model, prepare, config, positive)
+        assert isinstance(model.prior, BoltzmannPrior)
+        self.prior, self.sampler, self.fallback = model.prior, sampler, fallback
         self.is_exact = config.prior_gradient == "exact"
-        if self.is_exact and model.prior.num_spins > MAX_EXPONENTIAL_SPINS:
+        if self.is_exact and self.prior.num_spins > MAX_EXPONENTIAL_SPINS:
             raise ConfigError(
                 f"training.prior_gradient is exact, which takes at most {MAX_EXPONENTIAL_SPINS} latent spins, but "
-                f"model.latent has {model.prior.num_spins}; take fewer spins, or prior_gradient: sampled."
+                f"model.latent has {self.prior.num_spins}; take fewer spins, or prior_gradient: sampled."
             )
-        self.generator = torch.Generator(self.device).manual_seed(config.seed)
-        of_prior = {id(parameter) for parameter in model.prior.parameters()}
-        named = dict(model.named_parameters())
-        self._networks = {name: p for name, p in named.items() if id(p) not in of_prior}
-        self._prior = {name: p for name, p in named.items() if id(p) in of_prior}
-        self._peaks = (config.learning_rate, config.prior_learning_rate)
-        groups = [{"params": list(group.values())} for group in (self._networks, self._prior)]
-        self.optimizer = torch.optim.Adam(groups, lr=0.0, fused=True)
-        self._buffers = list(model.buffers())
-        self._buffers_before = [buffer.clone() for buffer in self._buffers]
-        self.watch = SamplerWatch(self.warn)
-        self._laps = Laps(self.device)
+        # A uniform prior has nothing to learn, hence no need of a negative phase.
+        self._draws = not self.is_exact and any(p.requires_grad for p in self.prior.parameters())
+        self.watch: SamplerWatch = SamplerWatch(self.warn)
         self._reached = 0.0  # of the budget of a sampler that failed since
         self._has_fallen_back = False
         if fallback is not None:
-            fallback.check(model.prior.frozen())
+            fallback.check(self.prior.frozen())
         try:
-            sampler.check(model.prior.frozen())
+            sampler.check(self.prior.frozen())
         except CapabilityError:
             raise
         except SamplerError as error:
@@ -102,29 +89,17 @@ class BoltzmannObjective(Objective):
 
     def step(self, rows: Tensor, clock: Clock) -> Tensor:
         """Positive and negative phase, and one update; figures are means over the batch, in nats."""
-        return self._sampled(lambda: self._step(rows, clock), clock)
-
-    def _step(self, rows: Tensor, clock: Clock) -> Tensor:
-        with self._undone_on_failure():
-            self._laps.start(clock.step)
-            self._set_learning_rates(clock)
-            terms = self._backward(self.prepare(rows, self.generator), kl_weight(self.config, clock))
-        if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._networks.values(), self.config.clip_norm)
-        self.optimizer.step()
-        self._laps.lap("ms_optimizer")
-        with torch.no_grad():
-            return torch.stack([terms.log_likelihood, terms.energy, terms.entropy]).mean(1)
+        return self._sampled(lambda: VariationalObjective.step(self, rows, clock), clock)
 
     def _backward(self, x: Tensor, weight: float) -> Surrogate:
         """Gradients of the surrogate of prepared rows (B, D), log Z included."""
-        hamiltonian = self.model.prior.hamiltonian()
-        call = None if self.is_exact else self._submit(hamiltonian)
+        hamiltonian = self.prior.hamiltonian()
+        call = self._submit(hamiltonian) if self._draws else None
         self.optimizer.zero_grad()
-        terms = surrogate(self.model, x, self.generator, self.bf16, self.is_exact)
+        terms = self._terms(x, self.generator)
         loss = terms.loss(weight)
         self._laps.lap("ms_forward")
-        if self.is_remote:  # the service works while the networks do
+        if isinstance(self.sampler, Remote):  # the service works while the networks do
             loss.backward()
             self._laps.lap("ms_backward")
             loss = torch.zeros((), device=self.device)
@@ -132,13 +107,13 @@ class BoltzmannObjective(Objective):
             moments = call()
             self.watch.record_call(moments.info)
             self.live = self.watch.live
-            if self.is_remote:  # others are heard at the next look: what they say may wait for the device
+            if isinstance(self.sampler, Remote):  # others are heard at the next look: what they say may wait for the device
                 self.watch.heed(moments.advice)
             loss = torch.add(loss, negative_phase(hamiltonian, moments), alpha=weight)
         self._laps.lap("ms_negative_phase")
         if loss.requires_grad:
             loss.backward()
-        if not self.is_remote:
+        if not isinstance(self.sampler, Remote):
             self._laps.lap("ms_backward")
         return terms
 
@@ -149,11 +124,6 @@ class BoltzmannObjective(Objective):
             samples = self.sampler.submit(hamiltonian, self.config.chains)
             return lambda: Moments.conditional(samples.result(), hamiltonian)
         return lambda: self.sampler.moments(hamiltonian, self.config.chains)
-
-    def _set_learning_rates(self, clock: Clock) -> None:
-        factor = learning_rate_factor(self.config, clock)
-        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
-            group["lr"] = factor * peak
 
     # Samplers that fail -----------------------------------------------------------------------------------------------
 
@@ -167,20 +137,6 @@ class BoltzmannObjective(Objective):
             self._reached = max(self._reached, clock.progress)
             self._fall_back(error, clock.step)
             return work()
-
-    @contextmanager
-    def _undone_on_failure(self) -> Iterator[None]:
-        """Take back what a step has drawn and moved if it fails, so that it can be made again as if for the first time."""
-        state = self.generator.get_state()
-        if self._buffers:
-            torch._foreach_copy_(self._buffers_before, self._buffers)  # one pass: this is part of every step
-        try:
-            yield
-        except BaseException:
-            self.generator.set_state(state)
-            for buffer, before in zip(self._buffers, self._buffers_before, strict=True):
-                buffer.copy_(before)
-            raise
 
     def _fall_back(self, error: SamplerError, step: int) -> None:
         """Go on with the fallback, aloud; without one the error stands."""
@@ -197,8 +153,8 @@ class BoltzmannObjective(Objective):
 
     @property
     def is_remote(self) -> bool:
-        """Whether the sampler waits for a service."""
-        return isinstance(self.sampler, Remote)
+        """Whether the sampler, or the executor, waits for a service."""
+        return isinstance(self.sampler, Remote) or super().is_remote
 
     # Looking at the sampler -------------------------------------------------------------------------------------------
 
@@ -207,7 +163,7 @@ class BoltzmannObjective(Objective):
         return self._sampled(lambda: self._look(clock), clock)
 
     def _look(self, clock: Clock) -> dict[str, float]:
-        hamiltonian = self.model.prior.frozen()
+        hamiltonian = self.prior.frozen()
         samples = self.sampler.sample(hamiltonian, self.config.chains)
         self.watch.record_call(samples.info)
         laps = self._laps.medians()
@@ -219,75 +175,35 @@ class BoltzmannObjective(Objective):
             found["log_z"] = _rough_log_partition(hamiltonian, samples)
         return found
 
-    @torch.no_grad()
-    def validate(self, rows: Tensor, found: Mapping[str, float], clock: Clock) -> dict[str, float]:
-        """The surrogate of held-out rows at the weights as they are, where log Z is known; says it when it rises."""
-        if "log_z" not in found:
-            return {}
-        generator = torch.Generator(self.device).manual_seed(0)  # the same draws at every look
-        self.model.eval()
-        parts = [
-            surrogate(self.model, self.prepare(batch, generator), generator, self.bf16, self.is_exact).loss() * len(batch)
-            for batch in rows.split(self.config.batch_size)
-        ]
-        self.model.train()
-        held_out = float(torch.stack(parts).sum()) / len(rows) + found["log_z"]
-        self.watch.check_held_out(held_out, clock.epoch)
-        return {"held_out": held_out}
-
     def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:
         """Parts of the surrogate, the surrogate itself where log Z is known, schedules, and what the sampler did."""
         row = {"reconstruction": -means["log_likelihood"], "energy": means["energy"], "entropy": means["entropy"]}
         if "log_z" in found:
             row["kl"] = row["energy"] + found["log_z"] - row["entropy"]
             row["surrogate"] = row["reconstruction"] + row["kl"]
-        rates = {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": kl_weight(self.config, clock)}
-        return row | rates | dict(found) | self.watch.end_epoch()
-
-    # Weights ----------------------------------------------------------------------------------------------------------
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """All of them, the prior's last."""
-        return self._networks | self._prior
-
-    def settle(self, model: nn.Module, rows: Tensor, batch_size: int) -> None:
-        """Retake batch-norm statistics on discrete latents: training's are of relaxed ones, which the model never sees."""
-        assert isinstance(model, QVAE)
-        generator = torch.Generator(self.device).manual_seed(0)
-
-        def run(batch: Tensor) -> None:
-            code = model.posterior_sample(self.prepare(batch, generator), relaxed=False, generator=generator)
-            model.decoder(code.latents)
-
-        retake_batch_norm(model, rows.split(batch_size), run)
+        return row | self._schedules(clock) | dict(found) | self.watch.end_epoch()
 
     # State ------------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Model, optimizer, generator, the sampler's chains, and what was seen of it."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": optimizer_state(self.optimizer),
-            "generator": self.generator.get_state(),
+        return super().state_dict() | {
             # A resumed run tries the chosen sampler again.
             "sampler": {} if self._has_fallen_back else self.sampler.state_dict(),
             "reached": self._reached,
-            "watch": self.watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; the sampler's chains and every generator included."""
-        self.model.load_state_dict(state["model"])
-        load_optimizer_state(self.optimizer, state["optimizer"])
-        self.generator.set_state(state["generator"])
+        super().load_state_dict(state)
         self._reached = max(self._reached, state.get("reached", 0.0))
         if not self._has_fallen_back:
             self.sampler.load_state_dict(state["sampler"])
-        self.watch.load_state_dict(state["watch"])
         self.live = self.watch.live
 
     def close(self) -> None:
-        """Release the samplers' connections."""
+        """Release the samplers' connections, and the executor's."""
+        super().close()
         for sampler in (self.sampler, self.fallback):
             if sampler is not None:
                 close(sampler, lambda text: self.warn("close", text))

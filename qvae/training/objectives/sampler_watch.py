@@ -16,17 +16,17 @@ from qvae.sampling.info import Advice
 from qvae.sampling.sampler import LatentSampler, Samples
 from qvae.sampling.temperature import energy_matching_beta
 from qvae.training.objective import Clock
+from qvae.training.objectives.held_out import HeldOutWatch
 
 _OF_CALLS = ("device_beta", "device_beta_stderr", "chain_break_fraction", "clipped")  # of a sampler's info, averaged
 _OF_CIRCUITS = ("qubits", "depth", "two_qubit_gates", "fidelity", "free_energy_gap")  # of those that have a circuit
 _AVERAGED = frozenset(_OF_CALLS + _OF_CIRCUITS)
 _STUCK_LOOKS = 3  # in a row with stuck chains, after which a user is told
 _SLOW_SHARE, _SLOW_MILLISECONDS = 0.9, 20.0  # of a step, from which on a user is told that the sampler takes them
-_RISE = 0.5  # nats above its best, from which on held-out rows are said to get worse
 _STUCK = 0.5  # correlation of chains with themselves since the last look
 
 
-class SamplerWatch:
+class SamplerWatch(HeldOutWatch):
     """Figures of a sampler's calls over an epoch, and of a look at its samples now and then.
 
     Args:
@@ -34,12 +34,11 @@ class SamplerWatch:
     """
 
     def __init__(self, warn: Callable[[str, str], None]) -> None:
-        self._warn = warn
+        super().__init__(warn)
         self._calls: dict[str, list[float]] = {}
         self._qpu_seconds = 0.0
         self._previous_spins: Tensor | None = None
         self._stuck = 0
-        self._best_held_out = math.inf
 
     def record_call(self, info: Mapping[str, Any]) -> None:
         """Add what a call measured and cost."""
@@ -113,17 +112,6 @@ class SamplerWatch:
                 "quickest that is accurate enough for this prior, and a smaller training.chains asks for fewer samples",
             )
 
-    def check_held_out(self, surrogate: float, epoch: int) -> None:
-        """Say it where the surrogate of held-out rows is well above its best."""
-        self._best_held_out = min(self._best_held_out, surrogate)
-        if surrogate > self._best_held_out + _RISE:
-            self._warn(
-                "overfitting",
-                f"the surrogate of held-out rows has risen from {self._best_held_out:.2f} to {surrogate:.2f} nats "
-                f"(epoch {epoch}): the model begins to learn its training rows by heart; take fewer training.epochs, or "
-                "training.early_stopping",
-            )
-
     def _check_temperature(self, beta: float, error: float, epoch: int) -> None:
         # Infinite where no spin ever opposes its field: the end state of an optimizer.
         if math.isinf(beta) or abs(beta - 1) > 0.1 + 4 * error:
@@ -147,18 +135,16 @@ class SamplerWatch:
 
     def state_dict(self) -> dict[str, Any]:
         """The open epoch's calls, what was spent, and what the signs of trouble depend on."""
-        return {
+        return super().state_dict() | {
             "calls": {key: list(values) for key, values in self._calls.items()},
             "qpu_seconds": self._qpu_seconds,
             "previous_spins": self._previous_spins,
             "stuck": self._stuck,
-            "best_held_out": self._best_held_out if math.isfinite(self._best_held_out) else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
+        super().load_state_dict(state)
         self._calls = {key: list(values) for key, values in state.get("calls", {}).items()}
         self._qpu_seconds = state.get("qpu_seconds", 0.0)
         self._previous_spins, self._stuck = state["previous_spins"], state["stuck"]
-        best = state.get("best_held_out")
-        self._best_held_out = math.inf if best is None else best

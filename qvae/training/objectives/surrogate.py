@@ -1,4 +1,4 @@
-"""The training surrogate: the paper's bound with relaxed latents, and without log Z."""
+"""The parts of a training's loss, and those of a QVAE: the paper's bound with relaxed latents, and without log Z."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from torch import Tensor
 
 from qvae.ising.density import expected_log_probability, log_probabilities
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.models.posterior import Code
+from qvae.models.posterior import BernoulliCode
 from qvae.models.qvae import QVAE
 
 
 @dataclass
 class Surrogate:
-    """Parts of the surrogate, each (B,), in nats. Their sum is not an ELBO: log Z is missing and latents are relaxed.
+    """Parts of the surrogate, each (B,), in nats.
+
+    With a Boltzmann prior their sum is not an ELBO: log Z is missing, and latents may be relaxed.
 
     Attributes:
-        log_likelihood: log p(x|zeta).
-        energy: E_q[E(z)], so that -log p(z) = energy + log Z; where log p(z) is trained exactly, E_q[-log p(z)] itself.
+        log_likelihood: log p(x|z) of latents that were drawn, or are relaxed.
+        energy: E_q[E(z)], so that -log p(z) = energy + log Z; of priors whose log p(z) is known, E_q[-log p(z)] itself.
         entropy: H(q(z|x)).
     """
 
@@ -52,7 +54,7 @@ def surrogate(
     return Surrogate(log_likelihood, energy, code.entropy())
 
 
-def expected_energy(model: QVAE, hamiltonian: IsingHamiltonian, code: Code) -> Tensor:
+def expected_energy(model: QVAE, hamiltonian: IsingHamiltonian, code: BernoulliCode) -> Tensor:
     """E_q[E(z)], (B,), with the bits integrated out wherever they can be.
 
     A factorial posterior makes it exact, since the energy is multilinear: E(m), m = tanh(logit/2). Between two levels

@@ -1,0 +1,66 @@
+"""The sections of a model with a circuit, and how those that were left out follow from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from qvae.config.section import Positive, Section
+
+
+class CircuitConfig(Section):
+    """The circuit between encoder and decoder of a vqvae, or before the bits of a discrete one."""
+
+    qubits: Annotated[int, Field(ge=1, le=30)] = 10
+    encoding: str = "ry"
+    """how angles enter: one of ``qvae.circuits.library.ENCODINGS``"""
+    ansatz: str = "brickwork"
+    """the layers with weights: one of ``qvae.circuits.library.ANSATZES``"""
+    layers: Positive = 3
+    reuploading: bool = False
+    """encode anew before every layer"""
+    angles: Literal["tanh", "linear"] = "tanh"
+    """from latents u to angles: tanh, pi/2 (1 + tanh(u)), from 0 to pi | linear, u itself"""
+    initial_weights: Annotated[float, Field(ge=0)] = 0.1
+    """standard deviation of the learned angles at the start, in radians: near 0, where gradients are largest"""
+    measured: Literal["z", "zz"] | list[str] = "z"
+    """what the decoder sees: z, <Z> of each qubit | zz, those of all pairs, too | labels of Pauli strings; not of discrete"""
+
+
+class DiscreteConfig(Section):
+    """A vqvae whose latents are the measured bits."""
+
+    prior: Literal["uniform", "factorized", "boltzmann"] = "factorized"
+    """factorized learns a field for each bit; boltzmann is that of model.latent, drawn by the sampler"""
+    gradient: Literal["score", "relaxed"] = "score"
+    """of the circuit: score, unbiased, from several draws a row | relaxed, Gumbel-softmax over all basis states, biased"""
+    draws: Annotated[int, Field(ge=2)] = 4
+    """of score: measured bits a row, each of which is the others' control variate"""
+
+
+def completed(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a vqvae's model with the sections that follow from others; what is no mapping is left to be refused.
+
+    A discrete one's prior has a spin for each qubit: without couplings, or, if boltzmann, coupled all to all.
+    """
+    found = {**keys, "variant": keys.get("variant") or "variational"}
+    if found.get("circuit") is None:
+        found["circuit"] = {}
+    if found["variant"] != "discrete":
+        return found
+    if found.get("discrete") is None:
+        found["discrete"] = {}
+    circuit, discrete, latent = (_mapping(found.get(name)) for name in ("circuit", "discrete", "latent"))
+    if "latent" not in found or (isinstance(found["latent"], Mapping) and not {"graph", "sizes"} & set(latent)):
+        is_coupled = discrete.get("prior") == "boltzmann"
+        sizes = [circuit.get("qubits", CircuitConfig().qubits)]
+        found["latent"] = {"graph": "complete" if is_coupled else "edges", "sizes": sizes, **latent}
+    return found
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, Section):
+        return value.model_dump()
+    return dict(value) if isinstance(value, Mapping) else {}

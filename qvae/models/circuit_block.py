@@ -1,0 +1,111 @@
+"""The quantum part of a model: latents to angles, angles to a circuit's expectations or bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qvae.circuits.circuit import Circuit
+from qvae.circuits.executor import Executor
+from qvae.circuits.layer import CircuitLayer
+from qvae.circuits.library import ANSATZES, ENCODINGS, AmplitudeAngles, compose, reuploading
+from qvae.config.circuit import CircuitConfig
+from qvae.errors import CircuitError, nearest
+
+Made = TypeVar("Made")
+
+
+class CircuitBlock(nn.Module):
+    """A circuit layer behind the map from latents to its angles, in full precision whatever the networks' is.
+
+    Args:
+        angles: latents (B, n) to the circuit's inputs (B, I).
+        layer: of I inputs.
+        num_latents: n.
+
+    >>> block = CircuitBlock.from_config(CircuitConfig(qubits=3))
+    >>> block(torch.zeros(5, block.num_latents)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, angles: nn.Module, layer: CircuitLayer, num_latents: int) -> None:
+        super().__init__()
+        self.angles, self.layer, self.num_latents = angles, layer, num_latents
+
+    @classmethod
+    def from_config(cls, config: CircuitConfig, executor: Executor | None = None) -> CircuitBlock:
+        """The block that a configuration names; its weights are drawn by torch's global generator.
+
+        Raises:
+            CircuitError: there is no such encoding, ansatz or observable, or these make no circuit together.
+            ExecutorError: the executor takes fewer qubits.
+        """
+        qubits = config.qubits
+        encoding = _named(ENCODINGS, "encoding", config.encoding)(qubits)
+        ansatz = _named(ANSATZES, "ansatz", config.ansatz)
+        if config.reuploading:
+            circuit = reuploading(encoding, ansatz(qubits, 1), config.layers)
+        else:
+            circuit = compose(encoding, ansatz(qubits, config.layers))
+        layer = CircuitLayer(circuit, observables(config), executor)
+        nn.init.normal_(layer.weight, std=config.initial_weights)
+        if config.encoding == "amplitude":
+            return cls(nn.Sequential(_Normalised(), AmplitudeAngles(qubits)), layer, 2**qubits)
+        return cls(_HalfATurn() if config.angles == "tanh" else nn.Identity(), layer, circuit.num_inputs)
+
+    @property
+    def circuit(self) -> Circuit:
+        """What is run."""
+        return self.layer.circuit
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Expectations (B, K) of the observables."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.layer(self.angles(latents.float()))
+
+    def probabilities(self, latents: Tensor) -> Tensor:
+        """Of all basis states, (B, 2**q), exact; as :meth:`~qvae.circuits.layer.CircuitLayer.probabilities`."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.layer.probabilities(self.angles(latents.float()))
+
+    def sample(self, latents: Tensor, shots: int) -> Tensor:
+        """Measured bits, (B, shots, q), int8."""
+        return self.layer.sample(self.angles(latents.float()), shots)
+
+
+def observables(config: CircuitConfig) -> list[list[tuple[str, float]]]:
+    """The Pauli strings that a decoder sees, in their order.
+
+    >>> observables(CircuitConfig(qubits=2, measured="zz"))
+    [[('IZ', 1.0)], [('ZI', 1.0)], [('ZZ', 1.0)]]
+    """
+    if isinstance(config.measured, list):
+        return [[(label, 1.0)] for label in config.measured]
+    orders = (1,) if config.measured == "z" else (1, 2)
+    chosen = (qubits for order in orders for qubits in combinations(range(config.qubits), order))
+    return [[("".join("Z" if q in qubits else "I" for q in reversed(range(config.qubits))), 1.0)] for qubits in chosen]
+
+
+class _HalfATurn(nn.Module):
+    """pi/2 (1 + tanh(u)): an angle between 0 and pi, from |0> to |1>, on the way of which <Z> never turns back."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return torch.pi / 2 * (1 + torch.tanh(latents))
+
+
+class _Normalised(nn.Module):
+    """u / |u|: amplitudes have the norm 1."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return F.normalize(latents, dim=-1)
+
+
+def _named(table: Mapping[str, Callable[..., Made]], key: str, name: str) -> Callable[..., Made]:
+    if name not in table:
+        raise CircuitError(f"model.circuit.{key} is {name!r}: {nearest(name, table)}.")
+    return table[name]

@@ -1,0 +1,224 @@
+"""The objective of any autoencoder here: the weighted bound of log p(x), and the optimizer that maximises it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from qvae.circuits.executor import Executor
+from qvae.circuits.layer import CircuitLayer
+from qvae.config.schema import TrainingConfig
+from qvae.models.autoencoder import Autoencoder
+from qvae.sampling.closing import close
+from qvae.training.averaging import retake_batch_norm
+from qvae.training.devices import choose_device, use_bfloat16
+from qvae.training.laps import Laps
+from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
+from qvae.training.objectives.held_out import HeldOutWatch
+from qvae.training.objectives.surrogate import Surrogate
+from qvae.training.schedules import kl_weight, learning_rate_factor
+
+
+class PositivePhase(Protocol):
+    """Parts of the loss of prepared rows (B, D): a function for each kind of latents, in a file of its own."""
+
+    def __call__(self, model: Any, x: Tensor, generator: torch.Generator | None, bf16: bool, exact: bool) -> Surrogate:
+        """With bfloat16 networks or not, and with the ``exact`` log p(z) of a Boltzmann prior or its energy."""
+        ...
+
+
+class VariationalObjective(Objective):
+    """Maximises mean log p(x|z) - weight * KL(q || p) by AdamW; log p(z) is known.
+
+    Networks, circuit and prior have learning rates of their own, which follow one schedule; weights of networks decay.
+
+    Args:
+        model: moved to the device in place.
+        prepare: stored rows to what the model sees, with a generator: :meth:`qvae.data.dataset.Dataset.prepare`.
+        config: the ``training`` section.
+        positive: the parts of the loss, as :func:`~qvae.training.objectives.gaussian.gaussian_surrogate`.
+    """
+
+    model: Autoencoder
+    figures = ("log_likelihood", "energy", "entropy")
+    shown = {  # noqa: RUF012
+        "minus_elbo": ("-ELBO", ".2f"),
+        "reconstruction": ("reconstruction", ".2f"),
+        "kl": ("kl", ".2f"),
+        "held_out": ("held out", ".2f"),
+    }
+    headline = ("minus_elbo", "reconstruction")
+    is_exact = False
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        prepare: Callable[[Tensor, torch.Generator], Tensor],
+        config: TrainingConfig,
+        positive: PositivePhase,
+    ) -> None:
+        super().__init__(model, choose_device(config.device))
+        self.prepare, self.config, self.positive = prepare, config, positive
+        self.bf16 = use_bfloat16(config.precision, self.device)
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        layers = [module for module in model.modules() if isinstance(module, CircuitLayer)]
+        self.executor: Executor | None = layers[0].executor if layers else None
+        self._networks, self._circuit, self._prior = _parts(model, layers)
+        rates = (config.learning_rate, config.circuit_learning_rate, config.prior_learning_rate)
+        used = [(group, rate) for group, rate in zip(self._groups, rates, strict=True) if group]
+        self._peaks = [rate for _, rate in used]
+        groups = [{"params": list(group.values()), "weight_decay": 0.0} for group, _ in used]
+        groups[0]["weight_decay"] = config.weight_decay
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        self._buffers = list(model.buffers())
+        self._buffers_before = [buffer.clone() for buffer in self._buffers]
+        self.watch = HeldOutWatch(self.warn)
+        self._laps = Laps(self.device)
+
+    @property
+    def _groups(self) -> tuple[dict[str, nn.Parameter], ...]:
+        return self._networks, self._circuit, self._prior
+
+    # A step -----------------------------------------------------------------------------------------------------------
+
+    def step(self, rows: Tensor, clock: Clock) -> Tensor:
+        """Forward, backward and one update; figures are means over the batch, in nats."""
+        with self._undone_on_failure():
+            self._laps.start(clock.step)
+            self._set_learning_rates(clock)
+            terms = self._backward(self.prepare(rows, self.generator), kl_weight(self.config, clock))
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._networks.values(), self.config.clip_norm)
+        self.optimizer.step()
+        self._laps.lap("ms_optimizer")
+        with torch.no_grad():
+            return torch.stack([terms.log_likelihood, terms.energy, terms.entropy]).mean(1)
+
+    def _backward(self, x: Tensor, weight: float) -> Surrogate:
+        """Gradients of the loss of prepared rows (B, D)."""
+        self.optimizer.zero_grad()
+        terms = self._terms(x, self.generator)
+        loss = terms.loss(weight)
+        self._laps.lap("ms_forward")
+        loss.backward()
+        self._laps.lap("ms_backward")
+        return terms
+
+    def _terms(self, x: Tensor, generator: torch.Generator) -> Surrogate:
+        return self.positive(self.model, x, generator, self.bf16, self.is_exact)
+
+    def _set_learning_rates(self, clock: Clock) -> None:
+        factor = learning_rate_factor(self.config, clock)
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = factor * peak
+
+    @contextmanager
+    def _undone_on_failure(self) -> Iterator[None]:
+        """Take back what a step has drawn and moved if it fails, so that it can be made again as if for the first time."""
+        state = self.generator.get_state()
+        if self._buffers:
+            torch._foreach_copy_(self._buffers_before, self._buffers)  # one pass: this is part of every step
+        try:
+            yield
+        except BaseException:
+            self.generator.set_state(state)
+            for buffer, before in zip(self._buffers, self._buffers_before, strict=True):
+                buffer.copy_(before)
+            raise
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the circuit is run elsewhere."""
+        return self.executor is not None and self.executor.capabilities.remote
+
+    # Figures ----------------------------------------------------------------------------------------------------------
+
+    def look(self, clock: Clock) -> dict[str, float]:
+        """Times of the parts of a step; nothing is missing in log p(z)."""
+        return {"log_z": 0.0, **self._laps.medians()}
+
+    @torch.no_grad()
+    def validate(self, rows: Tensor, found: Mapping[str, float], clock: Clock) -> dict[str, float]:
+        """The loss of held-out rows at the weights as they are, where log Z is known; says it when it rises."""
+        if "log_z" not in found:
+            return {}
+        generator = torch.Generator(self.device).manual_seed(0)  # the same draws at every look
+        self.model.eval()
+        parts = [
+            self._terms(self.prepare(batch, generator), generator).loss() * len(batch)
+            for batch in rows.split(self.config.batch_size)
+        ]
+        self.model.train()
+        held_out = float(torch.stack(parts).sum()) / len(rows) + found["log_z"]
+        self.watch.check_held_out(held_out, clock.epoch)
+        return {"held_out": held_out}
+
+    def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:
+        """Reconstruction, KL part and, of a model that has one, the ELBO's negative; schedules and times."""
+        row = {"reconstruction": -means["log_likelihood"]}
+        if self.model.prior is not None:
+            row["kl"] = means["energy"] - means["entropy"]
+            row["minus_elbo"] = row["reconstruction"] + row["kl"]
+        return row | self._schedules(clock) | {key: value for key, value in found.items() if key != "log_z"}
+
+    def _schedules(self, clock: Clock) -> dict[str, float]:
+        return {"learning_rate": self.optimizer.param_groups[0]["lr"], "kl_weight": kl_weight(self.config, clock)}
+
+    # Weights ----------------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All of them, the prior's last."""
+        return self._networks | self._circuit | self._prior
+
+    def settle(self, model: nn.Module, rows: Tensor, batch_size: int) -> None:
+        """Retake batch-norm statistics on latents as evaluation draws them: bits, where training's are relaxed."""
+        assert isinstance(model, Autoencoder)
+        generator = torch.Generator(self.device).manual_seed(0)
+
+        def run(batch: Tensor) -> None:
+            code = model.posterior_sample(self.prepare(batch, generator), relaxed=False, generator=generator)
+            model.decoder(code.latents)
+
+        retake_batch_norm(model, rows.split(batch_size), run)
+
+    # State ------------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Model, optimizer, generators, and what was seen."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
+            "generator": self.generator.get_state(),
+            "executor": {} if self.executor is None else self.executor.state_dict(),
+            "watch": self.watch.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there, every generator included."""
+        self.model.load_state_dict(state["model"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self.generator.set_state(state["generator"])
+        if self.executor is not None and state.get("executor"):
+            self.executor.load_state_dict(state["executor"])
+        self.watch.load_state_dict(state["watch"])
+
+    def close(self) -> None:
+        """Release the executor's connections."""
+        if self.executor is not None:
+            close(self.executor, lambda text: self.warn("close", text))
+
+
+def _parts(model: Autoencoder, layers: list[CircuitLayer]) -> tuple[dict[str, nn.Parameter], ...]:
+    """Parameters of networks, circuit and prior, by their names in the model."""
+    of_circuit = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    of_prior = set() if model.prior is None else {id(parameter) for parameter in model.prior.parameters()}
+    named = dict(model.named_parameters())
+    return (
+        {name: p for name, p in named.items() if id(p) not in of_circuit | of_prior},
+        {name: p for name, p in named.items() if id(p) in of_circuit},
+        {name: p for name, p in named.items() if id(p) in of_prior},
+    )
