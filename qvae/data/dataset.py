@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -55,7 +54,7 @@ class Dataset:
     feature_names: tuple[str, ...] | None = None
     levels: int | None = None
     remarks: tuple[str, ...] = ()
-    category_names: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    category_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
