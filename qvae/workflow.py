@@ -190,9 +190,10 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
     config = _settled(config, data)
     parts = assemble(choose_folder(out, config), config, data=data, is_rehearsal=True)
     trainer, sampler, model = parts.trainer, parts.sampler, parts.objective.model
+    layer = model.circuit if isinstance(model, VQVAE) else None
     call: dict[str, Any] = {}
     at_end: dict[str, Any] = {}
-    found: dict[str, Any] = {"circuit": model.circuit.extra_repr()} if isinstance(model, VQVAE) else {}
+    found: dict[str, Any] = {} if layer is None else {"circuit": layer.extra_repr()}
     try:
         if sampler is not None:
             hamiltonian = boltzmann_prior(model).frozen()

@@ -29,15 +29,16 @@ def running_on(run: Run, executor: str | None = None, seed: int | None = None) -
     from qvae.sampling.closing import close
 
     model = run.model
-    if not isinstance(model, VQVAE):
+    layer = model.circuit if isinstance(model, VQVAE) else None
+    if layer is None:
         if executor is not None:
             raise ExecutorError(f"this model has no circuit for executor {executor!r} to run; leave it out.")
         yield model
         return
-    exact, chosen = model.circuit.executor, run.executor(executor, seed)
-    model.circuit.executor = chosen
+    exact, chosen = layer.executor, run.executor(executor, seed)
+    layer.executor = chosen
     try:
         yield model
     finally:
-        model.circuit.executor = exact
+        layer.executor = exact
         close(chosen)

@@ -26,6 +26,7 @@ def make_app() -> typer.Typer:
     applications.add_to(app)
     app.command()(runs.report)
     app.command()(runs.compare)
+    app.command("compare-twins")(runs.compare_twins)
     app.command()(config.config)
     backends.add_to(app)
     app.add_typer(benchmark.app, name="benchmark")

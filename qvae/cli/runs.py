@@ -134,6 +134,22 @@ def report(run: RunFolder, overrides: Set = None, trust: Trust = None) -> None:
     print_files(console, [workflow.report(opened, ConsoleProgress(console))])
 
 
+def compare_twins(
+    config: ConfigName = "digits-vqvae",
+    seeds: Annotated[int, typer.Option(help="How often, each time with another seed.")] = 3,
+    overrides: Set = None,
+    trust: Trust = None,
+    out: Annotated[Path, typer.Option(help="A folder of their runs; what it holds isn't trained again.")] = Path("twins"),
+) -> None:
+    """A circuit model beside four twins: unentangled, frozen, a perceptron, plain Gaussian latents; same budget, same seeds."""
+    from qvae.config.load import load_config
+    from qvae.twins import train_twins, twins_table
+
+    console = make_console()
+    chosen = load_config(config, overrides or [], trust=trust or [])
+    print_table(console, twins_table(train_twins(chosen, seeds, from_user(out), Sturdy(ConsoleProgress(console)))))
+
+
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Run folders.")],
     trust: Trust = None,

@@ -27,6 +27,14 @@ class CircuitConfig(Section):
     """standard deviation of the learned angles at the start, in radians: near 0, where gradients are largest"""
     measured: Literal["z", "zz"] | list[str] = "z"
     """what the decoder sees: z, <Z> of each qubit | zz, those of all pairs, too | labels of Pauli strings; not of discrete"""
+    arm: Literal["quantum", "unentangled", "frozen", "perceptron", "gaussian"] = "quantum"
+    """what stands in the circuit's place, to compare it with: quantum, itself | unentangled, without gates on two qubits |
+    frozen, at its first weights | perceptron, as many parameters | gaussian, nothing: latents go straight to the decoder"""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is a circuit, or something classical in its place."""
+        return self.arm not in ("perceptron", "gaussian")
 
 
 class DiscreteConfig(Section):

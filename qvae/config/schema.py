@@ -135,19 +135,22 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _keys_are_of_this_kind(self) -> ModelConfig:
-        what = f"{self.kind}, {self.variant}" if self.has_circuit else self.kind
+        is_vqvae = self.kind == "vqvae"
+        what = f"{self.kind}, {self.variant}" if is_vqvae else self.kind
         foreign = {
-            "variant": self.variant is not None and not self.has_circuit,
-            "circuit": self.circuit is not None and not self.has_circuit,
+            "variant": self.variant is not None and not is_vqvae,
+            "circuit": self.circuit is not None and not is_vqvae,
             "discrete": self.discrete is not None and self.variant != "discrete",
             "latent": self.latent != LatentConfig() and not self.has_boltzmann_prior,
-            "posterior": self.posterior != PosteriorConfig() and self.has_circuit,
+            "posterior": self.posterior != PosteriorConfig() and is_vqvae,
             "relaxation": self.relaxation != RelaxationConfig() and not self.is_relaxed,
         }
         wrong = next((key for key, is_foreign in foreign.items() if is_foreign), None)
         if wrong is not None:
             raise ValueError(f"{wrong} is set, but isn't of a model of kind {what}; leave it out, or choose another kind")
         if self.discrete is not None and self.circuit is not None:
+            if not self.circuit.is_run:
+                raise ValueError(f"circuit.arm is {self.circuit.arm}; a discrete vqvae needs a circuit, to measure its latents")
             self._check_prior_of_bits(self.discrete.prior, self.circuit.qubits)
         return self
 
@@ -163,7 +166,7 @@ class ModelConfig(Section):
     @property
     def has_circuit(self) -> bool:
         """Whether an executor has something to run."""
-        return self.kind == "vqvae"
+        return self.circuit is not None and self.circuit.is_run
 
     @property
     def has_boltzmann_prior(self) -> bool:
@@ -344,7 +347,8 @@ class Config(Section):
 
     def _backends(self, sampler: SamplerConfig) -> str:
         used = [f"executor {self.executor.name}"] * self.model.has_circuit
-        return ", ".join([*used, *[f"sampler {sampler.name}"] * self.model.has_boltzmann_prior])
+        used += [f"sampler {sampler.name}"] * self.model.has_boltzmann_prior
+        return ", ".join(used) or "networks alone"
 
     @model_validator(mode="after")
     def _prior_can_be_trained(self) -> Config:
@@ -367,20 +371,18 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _backends_have_work(self) -> Config:
-        model, default = self.model, TrainingConfig()
+        model, default, foreign = self.model, TrainingConfig(), {}
         what = f"model.kind is {model.kind}" + (f", variant {model.variant}" if model.variant else "")
         if not model.has_circuit:
             changed = self.training.circuit_learning_rate != default.circuit_learning_rate
-            foreign = {"executor": self.executor != ExecutorConfig(), "training.circuit_learning_rate": changed}
-            lacks = "no circuit"
-        elif not model.has_boltzmann_prior:
+            is_set = {"executor": self.executor != ExecutorConfig(), "training.circuit_learning_rate": changed}
+            foreign["no circuit"] = is_set
+        if not model.has_boltzmann_prior:
             keys = ("prior_learning_rate", "prior_gradient", "chains", "fallback")
-            foreign = {f"training.{key}": getattr(self.training, key) != getattr(default, key) for key in keys}
-            foreign |= {"sampler": self.sampler != SamplerConfig(), "generation.sampler": self.generation.sampler is not None}
-            lacks = "no Boltzmann prior"
-        else:
-            return self
-        wrong = next((key for key, is_foreign in foreign.items() if is_foreign), None)
-        if wrong is not None:
-            raise ValueError(f"{wrong} is set, but {what}, which has {lacks}; leave it out, or choose another kind")
+            is_set = {f"training.{key}": getattr(self.training, key) != getattr(default, key) for key in keys}
+            is_set |= {"sampler": self.sampler != SamplerConfig(), "generation.sampler": self.generation.sampler is not None}
+            foreign["no Boltzmann prior"] = is_set
+        for lacks, is_set in foreign.items():
+            for key in (key for key, is_wrong in is_set.items() if is_wrong):
+                raise ValueError(f"{key} is set, but {what}, which has {lacks}; leave it out, or choose another kind")
         return self

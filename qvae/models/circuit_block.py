@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qvae.circuits.circuit import Circuit
+from qvae.circuits.circuit import Affine, Circuit
 from qvae.circuits.executor import Executor
 from qvae.circuits.layer import CircuitLayer
 from qvae.circuits.library import ANSATZES, ENCODINGS, AmplitudeAngles, compose, reuploading
@@ -52,8 +53,11 @@ class CircuitBlock(nn.Module):
             circuit = reuploading(encoding, ansatz(qubits, 1), config.layers)
         else:
             circuit = compose(encoding, ansatz(qubits, config.layers))
+        if config.arm == "unentangled":
+            circuit = unentangled(circuit)
         layer = CircuitLayer(circuit, observables(config), executor)
         nn.init.normal_(layer.weight, std=config.initial_weights)
+        layer.weight.requires_grad_(config.arm != "frozen")
         if config.encoding == "amplitude":
             return cls(nn.Sequential(_Normalised(), AmplitudeAngles(qubits)), layer, 2**qubits)
         return cls(_HalfATurn() if config.angles == "tanh" else nn.Identity(), layer, circuit.num_inputs)
@@ -76,6 +80,35 @@ class CircuitBlock(nn.Module):
     def sample(self, latents: Tensor, shots: int) -> Tensor:
         """Measured bits, (B, shots, q), int8."""
         return self.layer.sample(self.angles(latents.float()), shots)
+
+
+def unentangled(circuit: Circuit) -> Circuit:
+    """The gates on one qubit alone, with the weights that are left.
+
+    >>> from qvae.circuits.library import brickwork
+    >>> unentangled(brickwork(2, 1)).num_weights  # of 15, those of rxx, ryy and rzz are gone
+    12
+    """
+    gates = [gate for gate in circuit.gates if len(gate.qubits) == 1]
+    used = sorted({angle.index for gate in gates for angle in gate.angles if isinstance(angle, Affine)})
+    kept = [*range(circuit.num_inputs), *(index for index in used if index >= circuit.num_inputs)]
+    number = {index: place for place, index in enumerate(kept)}
+
+    def moved(angle: float | Affine) -> float | Affine:
+        return replace(angle, index=number[angle.index]) if isinstance(angle, Affine) else angle
+
+    gates = [gate._replace(angles=tuple(map(moved, gate.angles))) for gate in gates]
+    return Circuit(circuit.num_qubits, gates, len(kept), circuit.num_inputs)
+
+
+def perceptron(block: CircuitBlock) -> nn.Sequential:
+    """One hidden layer of tanh between latents and as many numbers in [-1, 1] as the block has expectations.
+
+    It is so wide that it has as many parameters as the block has weights, as nearly as can be.
+    """
+    inputs, outputs = block.num_latents, len(block.layer.observables)
+    hidden = max(1, round((block.circuit.num_weights - outputs) / (inputs + outputs + 1)))
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs), nn.Tanh())
 
 
 def observables(config: CircuitConfig) -> list[list[tuple[str, float]]]:

@@ -10,7 +10,7 @@ from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import ModelConfig
 from qvae.ising.graphs import Graph
 from qvae.models.autoencoder import Autoencoder, Code
-from qvae.models.circuit_block import CircuitBlock
+from qvae.models.circuit_block import CircuitBlock, perceptron
 from qvae.models.gaussian import GaussianPosterior, NormalPrior, PointPosterior
 from qvae.models.likelihoods import likelihood_class
 from qvae.models.likelihoods.likelihood import Likelihood, Statistics
@@ -81,20 +81,26 @@ class VQVAE(Autoencoder):
             graph = make_graph(config.latent) if graph is None else graph
             prior = BoltzmannPrior(graph, config.latent.gamma, config.latent.train_gamma)
             prior.requires_grad_(config.discrete.prior != "uniform")
-            decoder = Decoder(config.network, config.circuit.qubits, shape, bias)
-            return cls(encoder, posterior, prior, decoder, likelihood)
-        inner = Decoder(config.network, len(block.layer.observables), shape, bias)
+            return cls(encoder, posterior, prior, Decoder(config.network, config.circuit.qubits, shape, bias), likelihood)
+        between, width = _between(config.circuit.arm, block)
+        decoder = nn.Sequential(*between, Decoder(config.network, width, shape, bias))
         sizes = encoder.num_features, block.num_latents
         if config.variant == "deterministic":
-            return cls(encoder, PointPosterior(*sizes), None, nn.Sequential(block, inner), likelihood)
-        gaussian = GaussianPosterior(*sizes)
-        return cls(encoder, gaussian, NormalPrior(block.num_latents), nn.Sequential(block, inner), likelihood)
+            return cls(encoder, PointPosterior(*sizes), None, decoder, likelihood)
+        return cls(encoder, GaussianPosterior(*sizes), NormalPrior(block.num_latents), decoder, likelihood)
 
     @property
-    def circuit(self) -> CircuitLayer:
-        """The circuit's layer, wherever it stands; its ``executor`` may be changed."""
-        return next(module for module in self.modules() if isinstance(module, CircuitLayer))
+    def circuit(self) -> CircuitLayer | None:
+        """The circuit's layer, wherever it stands; its ``executor`` may be changed. None where a classical arm replaces it."""
+        return next((module for module in self.modules() if isinstance(module, CircuitLayer)), None)
 
     def posterior_sample(self, x: Tensor, relaxed: bool, generator: torch.Generator | None = None, draws: int = 1) -> Code:
         """Latents of rows x (B, D): smoothed if ``relaxed`` and they are bits; those of one row side by side."""
         return self.posterior(self.encoder(self.likelihood.features(x)), relaxed, generator, draws)
+
+
+def _between(arm: str, block: CircuitBlock) -> tuple[list[nn.Module], int]:
+    """What stands between latents and decoder, and how many numbers come out of it."""
+    if arm == "gaussian":
+        return [], block.num_latents
+    return [perceptron(block) if arm == "perceptron" else block], len(block.layer.observables)

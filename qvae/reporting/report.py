@@ -66,7 +66,8 @@ def _model(config: ModelConfig) -> str:
     """Circuit and prior, in a line."""
     latent, parts = config.latent, []
     if config.circuit is not None:
-        parts.append(f"{config.variant} vqvae, {config.circuit.ansatz} of {config.circuit.qubits} qubits")
+        arm = "" if config.circuit.arm == "quantum" else f", {config.circuit.arm}"
+        parts.append(f"{config.variant} vqvae, {config.circuit.ansatz} of {config.circuit.qubits} qubits{arm}")
     if config.has_boltzmann_prior:
         graph = f"{latent.graph} {'x'.join(map(str, latent.sizes))}"
         is_independent = latent.graph == "edges" and not latent.edges
@@ -91,7 +92,7 @@ def _warnings(run: Run, found: Mapping[str, Any]) -> list[str]:
 def _quantum_parts(run: Run, pictures: list[Picture]) -> list[Section]:
     """The circuit, and a Boltzmann prior with its negative phase."""
     sections = []
-    if isinstance(run.model, VQVAE):
+    if isinstance(run.model, VQVAE) and run.model.circuit is not None:
         sections.append(Section("Circuit", tables=[model_circuit_table(run.model.circuit)]))
     if run.config.model.has_boltzmann_prior:
         sections.append(Section("Prior and negative phase", tables=circuit_tables(run.metrics), pictures=pictures))

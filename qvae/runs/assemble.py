@@ -256,7 +256,7 @@ def make_model(
     """
     graph = None if edges is None else Graph(config.latent.num_spins, edges)
     try:
-        if config.has_circuit:
+        if config.kind == "vqvae":
             return VQVAE.from_config(config, statistics, graph, executor)
         return QVAE.from_config(config, statistics, graph)
     except ValueError as error:

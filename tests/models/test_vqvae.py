@@ -188,6 +188,21 @@ def test_circuits_by_name(circuit, inputs, seen):
     assert model.circuit(model.decoder[0].angles(torch.ones(2, inputs))).shape == (2, seen)
 
 
+def test_arms_stand_in_the_place_of_the_circuit():
+    weights = {}
+    for arm in ("quantum", "unentangled", "frozen", "perceptron", "gaussian"):
+        model = small("variational", 3, {"arm": arm, "layers": 2})
+        assert model.generate(2).shape == (2, PIXELS)
+        weights[arm] = sum(p.numel() for part in list(model.decoder)[:-1] for p in part.parameters() if p.requires_grad)
+        if arm in ("perceptron", "gaussian"):
+            assert model.circuit is None
+        else:
+            pairs = sum(len(gate.qubits) > 1 for gate in model.circuit.circuit.gates)
+            assert pairs == (0 if arm == "unentangled" else 6)
+    # Two blocks of 15 angles, of which 12 are of one qubit; the perceptron has four hidden units.
+    assert weights == {"quantum": 30, "unentangled": 24, "frozen": 0, "perceptron": 31, "gaussian": 0}
+
+
 @pytest.mark.parametrize(
     ("circuit", "problem"),
     [

@@ -1,0 +1,44 @@
+"""A circuit model beside its twins: every arm is trained, none twice, and one table says how they fare."""
+
+import pytest
+
+from qvae.config.load import load_config
+from qvae.errors import ConfigError
+from qvae.twins import train_twins, twins_table
+
+TINY = [
+    "training.epochs=1",
+    "model.circuit.qubits=2",
+    "model.circuit.layers=1",
+    "model.network.hidden=[8]",
+    "evaluation.importance_samples=5",
+    "evaluation.num_test=20",
+    "evaluation.num_generated=0",
+    "evaluation.probes=false",
+    "evaluation.tsne_every=0",
+]
+
+
+def test_every_arm_has_a_row_with_its_spread(command, tmp_path):
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    code, _, error = command("compare-twins", "digits-vqvae", "--seeds", 2, "--out", "twins", *settings)
+    assert code == 0, error
+    arms = ("quantum", "unentangled", "frozen", "perceptron", "gaussian")
+    names = {path.name for path in (tmp_path / "twins").iterdir()}
+    assert names == {f"{arm}-{seed}" for arm in arms for seed in (0, 1)}
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "twins").glob("*/model.safetensors")}
+    runs = train_twins(load_config("digits-vqvae", TINY), 2, tmp_path / "twins")
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    table = twins_table(runs)
+    assert [row[0] for row in table.rows][:2] == ["the circuit", "without gates on two qubits"]
+    assert all("±" in row[1] for row in table.rows)
+    assert [row[-1] for row in table.rows] == ["15", "12", "0", "17", "0"]
+    with pytest.raises(ConfigError, match="another configuration"):
+        train_twins(load_config("digits-vqvae", [*TINY, "training.epochs=2"]), 1, tmp_path / "twins")
+
+
+def test_a_model_without_a_circuit_has_no_twins(tmp_path):
+    with pytest.raises(ConfigError, match="has no circuit to compare"):
+        train_twins(load_config("digits"), 1, tmp_path)
+    with pytest.raises(ConfigError, match="seeds is 0"):
+        train_twins(load_config("digits-vqvae"), 0, tmp_path)
