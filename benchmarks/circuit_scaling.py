@@ -11,12 +11,13 @@ The circuit is the ring of ``circuit_cases.py``; a step is forward and backward,
   product, 8 operations for each multiplication.
 
 ``stored`` keeps the states of all passes for the gradients and ``adjoint`` undoes them; both are measured, and the one that the
-executor would take is marked. Memory is what the process's peak rises by in a call (Linux). Times are CPU milliseconds.
+executor would take is marked. Memory is what the process's peak rises by in the calls (Linux). Times are CPU milliseconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ AMPLITUDE = 8  # bytes
 _ENOUGH = 1500.0  # milliseconds of calls that make a best time
 SERIES = {
     "qubits": [(n, 3, 64) for n in range(4, 21, 2)],
-    "depth": [(10, layers, 64) for layers in (1, 2, 4, 8, 16, 32)],
+    "depth": [(10, layers, 64) for layers in (2, 4, 8, 16, 32)],
     "batch": [(10, 3, batch) for batch in (1, 4, 16, 64, 256, 1024)],
 }
 
@@ -46,7 +47,7 @@ class Row:
 
     Attributes:
         passes: of the plan, with that which makes the product state.
-        first: the first call, which plans.
+        first: the first call, on two rows, which plans.
         stored, adjoint: a step; None where it isn't measured.
         chosen: the one of both that the executor takes.
     """
@@ -98,14 +99,14 @@ def measured(qubits: int, layers: int, batch: int, gemm: float) -> Row:
     x, w, dual = case.numbers(batch)
     layer = ours(case, w)
     once = step(layer, x, layer.weight, dual)
-    first = milliseconds(once)
+    first = milliseconds(lambda: layer(x[:1].expand(2, -1)))
+    with adjoint_only():
+        adjoint, adjoint_memory = cost(once)
     steps = plan(layer.circuit, case.qubits)
     last = Measurement(layer.observables, steps, torch.zeros(())).last
     stores = batch * (last + 3) * AMPLITUDE << qubits
     chosen = "stored" if stores < statevector._STORED * total_memory() else "adjoint"
-    stored, stored_memory = (best(once), peak_memory(once)) if chosen == "stored" else (None, None)
-    with adjoint_only():
-        adjoint, adjoint_memory = best(once), peak_memory(once)
+    stored, stored_memory = cost(once) if chosen == "stored" else (None, None)
     traffic, products = floors(case, steps, last, batch, gemm)
     times = (first, stored, adjoint, chosen, stored_memory, adjoint_memory, traffic, products)
     return Row(qubits, layers, batch, last + 1, *times)
@@ -129,15 +130,16 @@ def best(once: Callable[[], object]) -> float:
     return min(times)
 
 
-def peak_memory(once: Callable[[], object]) -> float:
-    """Megabytes that the peak of the process's memory lies above what it has before the call."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before = _status("VmRSS")
-    once()
-    return _status("VmHWM") - before
+def cost(once: Callable[[], object]) -> tuple[float, float]:
+    """Least CPU milliseconds, and megabytes by which the process's peak rises."""
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier calls left is given back
+    Path("/proc/self/clear_refs").write_text("5")  # and their peak forgotten
+    before = _megabytes("VmRSS")
+    time = best(once)
+    return time, _megabytes("VmHWM") - before
 
 
-def _status(key: str) -> float:
+def _megabytes(key: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(key))
 
