@@ -227,6 +227,8 @@ class MatrixProduct(torch.autograd.Function):
         back = _product(matrix.mH.resolve_conj(), dual)
         if len(states) == 1:
             return dual[0] @ states[0].mH, back
+        if states.shape[2] == 1:
+            return dual[:, :, 0].T @ states[:, :, 0].conj(), back
         return torch.bmm(dual, states.mH).sum(0), back
 
 
