@@ -184,10 +184,7 @@ class _Planner:
     def _far_matrix(self, qubits: set[int], items: list[Item]) -> None:
         place, number = self.plan.place, self.plan.num_qubits
         order = sorted(range(number), key=lambda qubit: (qubit in qubits, place[qubit]))
-        indices, source = torch.arange(2**number), torch.zeros(2**number, dtype=torch.int64)
-        for bit, qubit in enumerate(order):
-            source |= (indices >> bit & 1) << place[qubit]
-        self._add_gather(source)
+        self._add_gather(linear_index([1 << place[qubit] for qubit in order]))
         for bit, qubit in enumerate(order):
             place[qubit] = bit
         self._matrix(number - len(qubits), items)
@@ -231,20 +228,55 @@ class _Planner:
 
 
 def permutation(gates: Iterable[Gate], place: Sequence[int]) -> Tensor:
-    """Of gates that permute basis states, where qubit q is bit place[q]: amplitude b afterwards was amplitude index[b]."""
-    indices = torch.arange(2 ** len(place))
-    source = indices
+    """Of gates that permute basis states, where qubit q is bit place[q]: amplitude b afterwards was amplitude index[b].
+
+    CNOTs and swaps are linear maps of bits, which are known by what becomes of each bit, so that a row of them costs no pass
+    over all states; gates with two controls aren't.
+    """
+    source, images = None, [1 << bit for bit in range(len(place))]
     for gate in gates:
         came_from = gate_matrix(gate.name, [], like=torch.zeros(())).real.argmax(1)  # of each local basis state
         bits = [place[qubit] for qubit in gate.qubits]
-        local = torch.zeros_like(indices)
+        moved = [_spread(int(came_from[1 << number]), bits) for number in range(len(bits))]
+        if torch.equal(came_from, linear_index([int(came_from[1 << number]) for number in range(len(bits))])):
+            for bit, image in zip(bits, [_image(state, images) for state in moved], strict=True):
+                images[bit] = image
+            continue
+        source = linear_index(images) if source is None else source[linear_index(images)]
+        images = [1 << bit for bit in range(len(place))]
+        indices = torch.arange(2 ** len(place))
+        local, before = torch.zeros_like(indices), indices & ~sum(1 << bit for bit in bits)
         for number, bit in enumerate(bits):
             local |= (indices >> bit & 1) << number
-        old, before = came_from[local], indices & ~sum(1 << bit for bit in bits)
         for number, bit in enumerate(bits):
-            before |= (old >> number & 1) << bit
+            before |= (came_from[local] >> number & 1) << bit
         source = source[before]
-    return source
+    return linear_index(images) if source is None else source[linear_index(images)]
+
+
+def linear_index(images: Sequence[int]) -> Tensor:
+    """The linear map of bits that takes 1 << j to images[j], of all numbers, (2**n,)."""
+    index = torch.zeros(1, dtype=torch.int64)
+    for image in images:
+        index = torch.cat([index, index ^ image])
+    return index
+
+
+def inverse_of(index: Tensor) -> Tensor:
+    """The permutation that undoes another one, (2**n,)."""
+    return torch.empty_like(index).scatter_(0, index, torch.arange(len(index), device=index.device))
+
+
+def _image(state: int, images: Sequence[int]) -> int:
+    """What becomes of one state under the linear map."""
+    found = 0
+    for bit, image in enumerate(images):
+        found ^= image if state >> bit & 1 else 0
+    return found
+
+
+def _spread(local: int, bits: Sequence[int]) -> int:
+    return sum((local >> number & 1) << bit for number, bit in enumerate(bits))
 
 
 def _fits(qubits: set[int], item: Item) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qvae.circuits.paulis import PauliSum, support
-from qvae_backends.statevector_fusion import GatherStep, Plan
+from qvae_backends.statevector_fusion import GatherStep, Plan, inverse_of, linear_index
 
 
 class Measurement:
@@ -29,19 +29,18 @@ class Measurement:
     def __init__(self, observables: Sequence[PauliSum], plan: Plan, like: Tensor) -> None:
         labels = list(dict.fromkeys(label for terms in observables for label, _ in terms))
         masks = {label: _masks(label, plan.place) for label in labels}
-        self.last, signs = len(plan.steps), dict.fromkeys(labels, 1)
+        self.last = len(plan.steps)
         if plan.steps and isinstance(plan.steps[-1], GatherStep) and not any(flips for flips, _ in masks.values()):
-            before = {label: _before(mask, plan.steps[-1].index) for label, (_, mask) in masks.items()}
-            if all(before.values()):
+            before = _before({label: mask for label, (_, mask) in masks.items()}, plan.steps[-1].index)
+            if before is not None:
                 self.last -= 1
-                masks = {label: (0, found[0]) for label, found in before.items() if found}
-                signs = {label: found[1] for label, found in before.items() if found}
+                masks = {label: (0, mask) for label, mask in before.items()}
         self._parts = []
         order = []
         for flips in dict.fromkeys(flips for flips, _ in masks.values()):
             own = [label for label in labels if masks[label][0] == flips]
             order += own
-            self._parts.append(_Strings(flips, [masks[label][1] for label in own], [signs[label] for label in own], plan, like))
+            self._parts.append(_Strings(flips, [masks[label][1] for label in own], plan, like))
         coefficients = like.new_zeros(len(observables), len(labels))
         for row, terms in zip(coefficients, observables, strict=True):
             for label, weight in terms:
@@ -56,16 +55,15 @@ class Measurement:
 class _Strings:
     """Pauli strings that flip the same bits, (T, W)."""
 
-    def __init__(self, flips: int, masks: list[int], signs: list[int], plan: Plan, like: Tensor) -> None:
+    def __init__(self, flips: int, masks: list[int], plan: Plan, like: Tensor) -> None:
         number, lower = plan.num_qubits, plan.num_qubits // 2
         indices = torch.arange(2**number)
         self._flipped = (indices ^ flips).to(like.device) if flips else None
         # P|c> = i^y (-1)^(mask . c) |c ^ flips>, with y letters Y: of conj(psi_b) psi_(b ^ flips) the real or imaginary part.
         turns = torch.tensor([(flips & mask).bit_count() % 4 for mask in masks])
         self._imaginary = (turns % 2 == 1).to(like.device)
-        factors = like.new_tensor(signs) * like.new_tensor([1.0, -1.0, -1.0, 1.0])[turns]
-        odd = [(flips & mask).bit_count() % 2 for mask in masks]
-        factors = factors * like.new_tensor([1 - 2 * bit for bit in odd])
+        # i^y is 1, i, -1, -i, of which Re(i w) = -Im w; and (-1)^y comes of reading the mask at b in place of c.
+        factors = like.new_tensor([1.0, 1.0, -1.0, -1.0])[turns]
         low = [mask % 2**lower for mask in masks]
         kinds = list(dict.fromkeys(low))
         self._low = _signs(kinds, lower, like)
@@ -93,16 +91,18 @@ def _masks(label: str, place: Sequence[int]) -> tuple[int, int]:
     return sum(1 << bit for bit, letter in letters if letter != "Z"), sum(1 << bit for bit, letter in letters if letter != "X")
 
 
-def _before(mask: int, index: Tensor) -> tuple[int, int] | None:
-    """The string of Z, with its sign, before a permutation that is ``mask`` after it; None where it is no string."""
-    came_to = index.argsort()
-    parity = _parity(came_to & mask)
-    origin = int(parity[0])
-    bits = range(len(index).bit_length() - 1)
-    found = sum(1 << bit for bit in bits if int(parity[1 << bit]) != origin)
-    if not torch.equal(_parity(torch.arange(len(index)) & found) ^ origin, parity):
+def _before(masks: dict[str, int], index: Tensor) -> dict[str, int] | None:
+    """The strings of Z before a permutation that are ``masks`` after it; None where it turns them into no strings.
+
+    A linear map of bits does: then (-1)^(mask . b) at the state b to which c came is (-1)^(found . c).
+    """
+    came_to = inverse_of(index)
+    images = [int(came_to[1 << bit]) for bit in range(len(index).bit_length() - 1)]
+    if not torch.equal(came_to, linear_index(images)):
         return None
-    return found, 1 - 2 * origin
+    return {
+        label: sum(((image & mask).bit_count() & 1) << bit for bit, image in enumerate(images)) for label, mask in masks.items()
+    }
 
 
 def _parity(numbers: Tensor) -> Tensor:

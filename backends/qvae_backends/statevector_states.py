@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qvae_backends.statevector_fusion import GatherStep, MatrixStep, PhaseStep, Plan, Stage
+from qvae_backends.statevector_fusion import GatherStep, MatrixStep, PhaseStep, Plan, Stage, inverse_of
 from qvae_backends.statevector_items import Term
 from qvae_backends.statevector_matrices import Angles, Matrices
 
@@ -128,7 +128,7 @@ class _MatrixStep(Step):
 class _GatherStep(Step):
     def __init__(self, index: Tensor, device: torch.device) -> None:
         self.index = index.to(device)
-        self.inverse = self.index.argsort()
+        self.inverse = inverse_of(self.index)
 
     def __call__(self, states: Tensor, operand: Tensor) -> Tensor:
         return Gather.apply(states, self.index, self.inverse)

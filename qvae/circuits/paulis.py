@@ -29,7 +29,10 @@ def pauli_sums(observables: Sequence[Any], num_qubits: int) -> list[PauliSum]:
     """
     if isinstance(observables, str) or hasattr(observables, "to_list") or len(observables) == 0:
         raise CircuitError("observables must be a list of one or more Pauli sums; put a single one into a list.")
-    return [[_term(term, num_qubits) for term in _terms(observable)] for observable in observables]
+    sums = [[_term(term, num_qubits) for term in _terms(observable)] for observable in observables]
+    if not all(sums):
+        raise CircuitError("an observable has no terms; leave it out, or give it one, as ('ZI', 1.0).")
+    return sums
 
 
 def _terms(observable: Any) -> Iterable[Any]:
