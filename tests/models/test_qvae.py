@@ -10,6 +10,7 @@ from support import model_of
 from qvae.config.schema import ModelConfig
 from qvae.errors import DataError
 from qvae.models.posterior import BernoulliCode, Posterior, split_levels
+from qvae.sampling.sampler import LatentSampler, Samples
 
 NETWORKS = {
     "mlp": {"kind": "mlp", "hidden": [16, 8]},
@@ -113,3 +114,29 @@ def test_prior_follows_the_model_to_another_type_of_parameters():
     with torch.no_grad():
         model.prior.h.fill_(2.0)
     assert model.prior.hamiltonian().h.tolist() == [2.0] * 4
+
+
+class Watching(LatentSampler):
+    """Keeps the fields that it is given; all its spins are up."""
+
+    def _sample(self, hamiltonian, num_samples):
+        self.fields = hamiltonian.h
+        return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
+
+
+def test_generation_adds_its_bias_to_the_fields_and_smooths_bits():
+    model = model_of(ModelConfig(latent={"sizes": [2, 2]}, network={"hidden": [8]}), torch.full((3, 3), 0.4)).eval()
+    sampler, bias = Watching(), torch.tensor([1.0, -2.0, 0.5, 0.0])
+    seen = []
+    model.relaxation.smooth = lambda bits, generator: seen.append(bits) or 0.75 * bits
+    images = model.generate(3, sampler, bias=bias)
+    assert torch.equal(sampler.fields, model.prior.h.detach() + bias)
+    assert torch.equal(seen[0], torch.ones(3, 4))
+    assert torch.equal(images, model.decode(torch.full((3, 4), 0.75)))
+
+
+def test_the_encoder_sees_deviations_from_the_mean():
+    mean = torch.rand(3, 3)
+    model = model_of(ModelConfig(latent={"sizes": [2, 2]}, network={"hidden": []}), mean).eval()
+    assert torch.equal(model.encoder(mean.reshape(1, -1)), torch.zeros(1, 9))
+    torch.testing.assert_close(model.encoder(1 + mean.reshape(1, -1)), torch.ones(1, 9))

@@ -90,3 +90,9 @@ def test_a_gif_has_every_frame():
         assert animation.info["loop"] == 0
     assert len(frames) == 4
     assert all(np.abs(a - b).max() > 50 for a, b in itertools.pairwise(frames))
+
+
+def test_the_elbo_stands_at_its_loss_at_the_last_epoch():
+    axes = figures.loss_curves(ROWS, -11.0).axes[0]
+    (star,) = [line for line in axes.lines if "ELBO at the end" in str(line.get_label())]
+    assert (star.get_xdata().tolist(), star.get_ydata().tolist()) == ([8], [11.0])

@@ -289,3 +289,18 @@ def test_a_traversal_shows_only_units_whose_flip_is_seen(small_run, monkeypatch)
     assert shown["names"] == ["unit 0"] + ["two images"] * 4
     assert shown["images"][0, 0].max() == 0
     assert shown["images"][0, -1].min() == 1
+
+
+def test_energies_are_those_of_spins_on_both_sides(small_run, monkeypatch):
+    from qvae.reporting import pictures
+
+    views, shown = pictures.Views(qvae.load_run(small_run)), {}
+    monkeypatch.setattr(
+        pictures.figures, "energy_histogram", lambda prior, encoded, noun: shown.update(prior=prior, encoded=encoded)
+    )
+    pictures._energies(views)
+    spins = torch.cartesian_prod(*8 * [torch.tensor([-1.0, 1.0])])
+    possible = views.hamiltonian.energy(spins)
+    for energies in shown.values():
+        nearest = (torch.from_numpy(energies)[:, None] - possible).abs().amin(1)
+        assert float(nearest.max()) < 1e-4

@@ -474,3 +474,16 @@ def test_exact_training_of_many_spins_is_refused():
 def test_a_trained_gamma_must_start_above_zero():
     with pytest.raises(ValueError, match="must start above 0"):
         trainer(latent={"graph": "complete", "sizes": [3], "gamma": [0.0, 1.0, 1.0], "train_gamma": True})
+
+
+def test_statistics_settle_on_rows_from_everywhere_in_the_file(monkeypatch):
+    """Classes may stand together there."""
+    monkeypatch.setattr("qvae.training.trainer._SETTLING_ROWS", 20)
+    run, seen = trainer(epochs=1), []
+    run.objective.settle = lambda model, rows, batch_size: seen.append(rows)
+    run.rows = torch.arange(200).unsqueeze(1)
+    run.averaged_model()
+    places = seen[0].flatten().tolist()
+    assert len(places) == 20
+    assert min(places) < 50
+    assert max(places) > 150
