@@ -22,6 +22,7 @@ from qvae.data.memory import from_map_style, is_map_style, to_array, to_columns
 from qvae.data.opened import require_arrays_fit, require_file
 from qvae.data.split import Split, hold_out, is_mapped
 from qvae.errors import DataError, nearest
+from qvae.memory import total_memory
 
 Binarize = Literal["dynamic", "fixed", "threshold"]
 Layout = Literal["auto", "nchw", "nhwc"]
@@ -175,7 +176,7 @@ def _labels(data: Any, count: int, where: str) -> np.ndarray | None:
 
 def load_array_file(config: DataConfig, kind: Kind) -> Dataset:
     """The data set in the .npy or .npz file that ``config.name`` names."""
-    arrays = _read_arrays(Path(os.path.expanduser(config.name)))
+    arrays = read_arrays(Path(os.path.expanduser(config.name)))
     chosen: dict[str, np.ndarray] = {}
     if len(arrays) == 1:
         chosen["train"] = arrays.popitem()[1]
@@ -203,7 +204,12 @@ def load_array_file(config: DataConfig, kind: Kind) -> Dataset:
     )
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by their names, or the one of an .npy as ``train``.
+
+    Raises:
+        DataError: it can't be read, is damaged, or holds more than memory does.
+    """
     try:
         require_file(path)
         if path.is_file():
@@ -215,7 +221,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         with loaded:
             return dict(loaded)
     except FileNotFoundError:
-        raise DataError(f"there is no file {path.absolute()}; set data.name to an existing .npy or .npz.") from None
+        raise DataError(f"there is no file {path.absolute()}; name an existing .npy or .npz.") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from None
     except _DAMAGE as error:
@@ -228,4 +234,4 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _largest_read() -> int:
     """Bytes of a file that is read whole."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _SHARE_OF_MEMORY
+    return total_memory() // _SHARE_OF_MEMORY

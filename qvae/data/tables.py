@@ -13,6 +13,10 @@ from qvae.data.opened import require_file
 from qvae.errors import DataError
 from qvae.memory import require_memory
 
+_PLACES, _LOOK = 16, 2**16
+_BYTES_OF_A_CELL = 16  # a number as it is read, and in an array of all columns
+_LEAST_OF_A_BYTE = 0.5  # a number takes 25 characters at most
+
 Columns = dict[str, np.ndarray]
 """Values of each column, (N,): numbers, or objects such as texts."""
 
@@ -92,8 +96,10 @@ def read_table(path: Path) -> Columns:
             require_memory(unpacked, f"{path}, unpacked,", "take a smaller one", DataError)
             table = parquet.read_table(path)
         else:
+            delimiter = _delimiter(path)
+            _require_csv_fits(path, delimiter)
             convert = csv.ConvertOptions(strings_can_be_null=True)
-            table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=_delimiter(path)), convert_options=convert)
+            table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter), convert_options=convert)
     except FileNotFoundError:
         raise DataError(f"there is no file {path.absolute()}; set data.name to an existing .csv or .parquet.") from None
     except (OSError, arrow.ArrowException, UnicodeDecodeError) as error:
@@ -111,6 +117,18 @@ def _delimiter(path: Path) -> str:
     with path.open(encoding="utf-8") as file:
         header = file.readline()
     return max(",;\t", key=header.count)
+
+
+def _require_csv_fits(path: Path, delimiter: str) -> None:
+    """Raise a DataError if a table takes more memory than there is, by its size and the number of its cells in 16 places."""
+    size, cells, seen = path.stat().st_size, 0, 0
+    with path.open("rb") as file:
+        for place in range(_PLACES):
+            file.seek(place * size // _PLACES)
+            part = file.read(_LOOK)
+            seen, cells = seen + len(part), cells + part.count(delimiter.encode()) + part.count(b"\n")
+    unpacked = size * max(_LEAST_OF_A_BYTE, _BYTES_OF_A_CELL * cells / max(1, seen))
+    require_memory(unpacked, f"{path}, read,", "take a smaller one", DataError)
 
 
 def _decoded(column: Any, arrow: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qvae.config.load import parse_assignments
+from qvae.data.arrays import read_arrays
 from qvae.errors import ConfigError, DataError, nearest
 from qvae.ising import graphs
 from qvae.ising.graphs import Graph
@@ -239,15 +239,26 @@ def _of_path(path: Path) -> tuple[IsingHamiltonian, str]:
 
         run = load_run(path)
         return boltzmann_prior(run.model).frozen().to("cpu"), f"prior of the run {path}"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} can't be read as a problem: {error}.") from error
+    arrays = read_arrays(path)
     missing = [key for key in ("h", "edges", "J") if key not in arrays]
     if missing:
-        raise DataError(f"{path} holds no array {missing[0]!r}; a problem has h (n,), edges (m, 2), J (m,) and, if any, gamma.")
-    h = torch.from_numpy(arrays["h"]).float()
-    graph = graphs.edge_list(torch.from_numpy(arrays["edges"]).long(), len(h))
-    gamma = torch.from_numpy(np.atleast_1d(arrays.get("gamma", 0.0))).float()
-    return IsingHamiltonian(h, graph, torch.from_numpy(arrays["J"]).float(), gamma.expand(len(h))), f"{path.name}"
+        raise DataError(f"{path} holds no array {missing[0]!r}; {_ARRAYS}.")
+    try:
+        h, J, gamma = (_numbers(arrays, key) for key in ("h", "J", "gamma"))
+        edges = torch.from_numpy(arrays["edges"].astype(np.int64, casting="safe"))
+        hamiltonian = IsingHamiltonian(h, edges, J, gamma)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} holds no problem: {error}; {_ARRAYS}.") from None
+    return hamiltonian, f"{path.name}"
+
+
+_ARRAYS = "a problem has h (n,), edges (m, 2), J (m,) and, if any, gamma, of one number or (n,)"
+
+
+def _numbers(arrays: Mapping[str, np.ndarray], name: str) -> Tensor:
+    """One of them, float32; of gamma, 0 where there is none."""
+    array = np.asarray(arrays.get(name, 0.0))
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is {array.dtype}, which are no numbers")
+    found = torch.from_numpy(array.astype(np.float32))
+    return found.reshape(()) if name == "gamma" and found.numel() == 1 else found

@@ -9,6 +9,7 @@ import torch
 from qvae.config.schema import DataConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.load import load_data
+from qvae.data.tables import read_table
 from qvae.errors import DataError
 
 pytest.importorskip("pyarrow")
@@ -180,3 +181,12 @@ def test_without_pyarrow_the_way_to_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"needs pyarrow; in the clone of qvae: pip install -e '\.\[tables\]'"):
         load(tmp_path / "t.csv")
+
+
+def test_a_file_that_takes_more_memory_than_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("qvae.memory.total_memory", lambda: 10**6)
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,0\n" * 50_000)  # 200 kB, and 100,000 numbers
+    with pytest.raises(DataError, match=r"a\.csv, read, takes .* GB of memory, more than this machine has"):
+        read_table(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("a,b\n" + "1.0000000000000000000,0.0000000000000000000\n" * 5_000)
+    assert len(read_table(tmp_path / "a.csv")["a"]) == 5_000

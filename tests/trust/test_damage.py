@@ -1,6 +1,5 @@
 """Whatever stands in the files of a run or of data ends in the user's own errors, soon and without much memory."""
 
-import contextlib
 import io
 import json
 import os
@@ -10,26 +9,19 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from trust.fuzzing import JSON, few, mutated, quick, told
 
 import qvae
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.data.load import load_data
-from qvae.errors import ConfigError, DataError, QvaeError, RunError
+from qvae.errors import ConfigError, DataError, RunError
 from qvae.reporting.compare import comparison_table
 from qvae.reporting.figures import loss_curves
 from qvae.reporting.report import evaluated, subtitle
 from qvae.reporting.tables import evaluation_tables, time_table
-
-quick = settings(max_examples=60, deadline=5000, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-few = settings(quick, max_examples=20)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([10**400, "9" * 5000]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=5,
-)
 
 EVALUATION = {
     "elbo": -20.0,
@@ -70,38 +62,6 @@ EVALUATION = {
 }
 EPOCH = {"epoch": 1, "step": 5, "seconds": 0.3, "surrogate": 20.0, "effective_beta": None, "qpu_seconds": 1.0}
 EPOCH |= {"qpu_seconds_per_call": 0.1, "ms_forward": 1.0, "ms_backward": 1.0, "ms_negative_phase": 1.0, "ms_optimizer": 1.0}
-
-
-@st.composite
-def mutated(draw, tree):
-    """The tree with one of its values replaced or left out."""
-    places = list(_places(tree))
-    place = draw(st.sampled_from(places))
-    value = draw(st.just(...) | JSON)
-    return _replaced(tree, place, value)
-
-
-def _places(tree, above=()):
-    yield above
-    for key in tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ():
-        yield from _places(tree[key], (*above, key))
-
-
-def _replaced(tree, place, value):
-    if not place:
-        return None if value is ... else value
-    copy = dict(tree) if isinstance(tree, dict) else list(tree)
-    if len(place) == 1 and value is ...:
-        del copy[place[0]]
-    else:
-        copy[place[0]] = _replaced(tree[place[0]], place[1:], value)
-    return copy
-
-
-def told(work):
-    """Do it; the user's own errors are well, and nothing else is."""
-    with contextlib.suppress(QvaeError):
-        work()
 
 
 # The files of a run ---------------------------------------------------------------------------------------------------
