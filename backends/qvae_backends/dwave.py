@@ -38,7 +38,7 @@ from qvae_backends.dwave_parameters import (
 from qvae_backends.dwave_placement import Placement, flux_biases, native_graph, placed
 from qvae_backends.dwave_recording import RecordedSolver, RecordingSolver
 from qvae_backends.dwave_solver import Answer, Solver, Submission
-from qvae_backends.dwave_temperature import Temperature, temperature_advice
+from qvae_backends.dwave_temperature import Temperature, is_temperature, temperature_advice
 
 # Importing the client takes two seconds, which listing the samplers needn't; but it must see that it is missing.
 for _module in ("dwave.cloud", "dwave.system", "minorminer"):
@@ -330,7 +330,7 @@ class AnnealerSampler(Metered, Structured, Remote, SeededSampler):
     def _recall_temperature(self) -> None:
         """What the run folder knows of it."""
         known = self.meter.read().get("betas", {}).get(self._mode)
-        if known is not None and not self.temperature.is_known:
+        if is_temperature(known) and not self.temperature.is_known:
             self.temperature.load_state_dict(known, is_known=True)
 
     def _note_temperature(self) -> None:

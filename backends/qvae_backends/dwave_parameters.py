@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -104,6 +105,15 @@ def largest_job(structure: Any, parameters: Mapping[str, Any], num_qubits: int) 
     while most > 1 and access_seconds(structure, parameters, num_qubits, most) > longest:
         most = max(1, int(most * 0.9))
     return most
+
+
+def rehearse(solver: Solver) -> None:
+    """Use all that is asked of a solver's description; whatever comes of it where that is damaged."""
+    facts(solver, {})
+    with contextlib.suppress(SamplerError):
+        check_parameters({"annealing_time": 1.0}, solver.structure)
+    if largest_job(solver.structure, {}, len(solver.structure.nodes)) < 1:
+        raise ValueError("no number of reads")
 
 
 def portions(total: int, largest: int) -> list[int]:

@@ -15,6 +15,7 @@ from qvae.errors import SamplerError
 from qvae.files import append_text, atomic_write_text
 from qvae.memory import require_memory
 from qvae.sampling.metering import Fault, Meter, is_amount, nanoseconds
+from qvae_backends.dwave_parameters import rehearse
 from qvae_backends.dwave_solver import Answer, Solver, Submission
 
 _FORMAT, _VERSION = "qvae-annealer-recording", 1
@@ -123,6 +124,7 @@ class RecordedSolver:
         try:
             self._start = int(self._header["start"])
             self.structure = StructuredSolver(client=None, data=self._header["solver"])
+            rehearse(self)
         except Exception as error:  # whatever the client does with a damaged description
             raise SamplerError(f"the recording {file} is damaged: it describes no solver ({type(error).__name__}).") from None
         self._position = 0

@@ -11,6 +11,7 @@ import torch
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.diagnostics import effective_beta
 from qvae.sampling.info import Advice, SampleInfo
+from qvae.sampling.metering import is_amount
 from qvae.sampling.temperature import BetaFilter
 
 _FIRST_BETA = 3.0  # a guess until samples tell; what is off is seen in the first calls
@@ -67,6 +68,11 @@ class Temperature:
         if not self.is_fixed:
             self._beta.load_state_dict(state)
             self.is_known = is_known
+
+
+def is_temperature(state: Any) -> bool:
+    """Whether this is the state of one that was measured: whoever wrote it may have meant harm."""
+    return isinstance(state, dict) and all(is_amount(state.get(key)) for key in ("value", "variance")) and state["value"] > 0
 
 
 def temperature_advice(info: SampleInfo) -> list[Advice]:

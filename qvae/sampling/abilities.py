@@ -106,13 +106,19 @@ class Structured(KeepsFiles):
         """The units of each spin that the run folder names for this graph on this device; None if it names none."""
         found = {} if self.folder is None else read_json(self.folder / _EMBEDDING)
         is_this = found.get("solver") == device and found.get("edges") == graph.edges.tolist()
-        return found["chains"] if is_this else None
+        return found["chains"] if is_this and _are_chains(found.get("chains")) else None
 
     def keep_chains(self, device: str, graph: Graph, chains: Sequence[Sequence[int]]) -> None:
         """Name them in the run folder, if there is one."""
         if self.folder is not None and self.folder.is_dir():
             content = {"solver": device, "edges": graph.edges.tolist(), "chains": [list(map(int, chain)) for chain in chains]}
             write_json(self.folder / _EMBEDDING, content)
+
+
+def _are_chains(value: Any) -> bool:
+    """Whether these are lists of units, none of them empty, as far as can be told without the hardware."""
+    chains = value if isinstance(value, list) and all(isinstance(chain, list) and chain for chain in value) else [[None]]
+    return all(type(unit) is int and abs(unit) < 2**31 for chain in chains for unit in chain)
 
 
 def native_graph(sampler: LatentSampler, num_spins: int) -> Graph:
