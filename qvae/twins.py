@@ -76,9 +76,9 @@ def twins_table(runs: dict[str, list[Run]]) -> Table:
     rows = [(ARMS[arm], *_figures(of_arm)) for arm, of_arm in runs.items()]
     seeds = len(next(iter(runs.values())))
     header = ("in the circuit's place", "log-likelihood", "ELBO", "samples", "reconstructions", "ms a step", "weights there")
-    spread = "± is the standard deviation over them, for one run. " if seeds > 1 else "One seed tells no spread. "
+    spread = f"{seeds} seeds; ± is the standard deviation over them, for one run." if seeds > 1 else "One seed tells no spread."
     note = (
-        f"{seeds} seed{'s' * (seeds > 1)}; {spread}Nats; Frechet distances of samples and of reconstructions, which are the "
+        f"{spread} Nats; Frechet distances of samples and of reconstructions, which are the "
         "floor that no samples of the same decoder pass; milliseconds with forward and backward."
     )
     return Table(header, rows, note)
