@@ -21,7 +21,7 @@ from qvae.measuring.specs import local_samplers, make_seeded
 from qvae.measuring.truth import Truth, find_truth
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods.likelihood import Statistics
-from qvae.models.prior import boltzmann_prior
+from qvae.models.prior import BoltzmannPrior, boltzmann_prior
 from qvae.progress import Report
 from qvae.runs.assemble import make_dataset, make_model
 from qvae.runs.run import load_run
@@ -185,7 +185,7 @@ def _allowed_variance(model: Autoencoder, dataset: Dataset | None, batch_size: i
     images = prepare_fixed(dataset, dataset.train.flatten(1)[rows], 0)
     generator = torch.Generator().manual_seed(0)
     means = torch.cat([2 * model.code_means(batch, generator) - 1 for batch in images.split(1024)]).double()
-    hamiltonian = boltzmann_prior(model).frozen().to("cpu")
+    hamiltonian = cast(BoltzmannPrior, model.prior).hamiltonian().detach().to("cpu")
     count = len(means)
     pairs = pair_moments(means, means, hamiltonian) / count
     variance = (means.var(0, correction=0)).sum() + (pair_moments(means**2, means**2, hamiltonian) / count - pairs**2).sum()
