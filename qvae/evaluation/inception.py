@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qvae.data.opened import require_file
 from qvae.errors import ConfigError, DataError, QvaeError, install_line
 from qvae.evaluation.frechet import Batches, FrechetDistance, in_batches
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _FEATURES = 2048
+_MOST_BYTES = 2**28  # what is larger isn't read to its end to find its checksum
 _AT_ONCE = 32  # images of 299x299 pixels: about 1 GB
 
 
@@ -92,7 +94,10 @@ def _as_bytes(images: Tensor) -> Tensor:
 
 def _check_inception_file(path: Path) -> None:
     what = f"the weights of Inception are the file {INCEPTION_FILE}, as released by pytorch-fid"
+    require_file(path)
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigError(f"evaluation.inception_weights: {path} is larger than any such file; {what}.")
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -36,6 +36,16 @@ def test_a_wrong_file_of_weights_is_not_unpickled(tmp_path):
             call(tmp_path)
 
 
+def test_neither_a_pipe_nor_all_of_a_huge_file_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="a device or pipe"):
+        check_inception(str(tmp_path / "pipe"))
+    with open(tmp_path / "huge", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match="larger than any such file"):
+        check_inception(str(tmp_path / "huge"))
+
+
 def test_the_checksum_is_that_in_the_name_of_the_file():
     assert inception.INCEPTION_FILE.endswith(f"-{inception.INCEPTION_SHA256[:8]}.pth")
     assert len(inception.INCEPTION_SHA256) == 64
