@@ -59,7 +59,7 @@ class DimodSampler(SeededSampler):
         sampler: ImportPath = SIMULATED_ANNEALING,
         sampler_options: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
-        num_sweeps: Annotated[int, Field(ge=1)] = 100,
+        num_sweeps: Annotated[int, Field(ge=1, le=10**7)] = 100,
         held: Annotated[float, Field(ge=0, le=1)] = 0.5,
         seed: Seed = None,
     ) -> None:

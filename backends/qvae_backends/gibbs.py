@@ -52,7 +52,7 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         burn_in: Annotated[int, Field(ge=0)] = 200,
         persistent: bool = True,
         annealing: Annotated[int, Field(ge=0)] = 0,
-        tempering: Annotated[int, Field(ge=0)] = 0,
+        tempering: Annotated[int, Field(ge=0, le=10_000)] = 0,
         beta_min: Annotated[float, Field(gt=0, lt=1)] = 0.2,
         seed: Seed = None,
     ) -> None:

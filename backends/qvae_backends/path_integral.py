@@ -53,7 +53,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
         self,
         sweeps: Annotated[int, Field(ge=1)] = 10,
         burn_in: Annotated[int, Field(ge=0)] = 200,
-        slices: Annotated[int, Field(ge=2)] | None = None,
+        slices: Annotated[int, Field(ge=2, le=2**16)] | None = None,
         persistent: bool = True,
         seed: Seed = None,
     ) -> None:

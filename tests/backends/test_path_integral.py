@@ -167,7 +167,7 @@ def test_chains_that_go_on_get_more_slices_and_never_fewer():
     [
         ("sweeps", 0, "sweeps is 0; it must be a whole number, 1 or more"),
         ("burn_in", -1, "burn_in is -1; it must be a whole number, 0 or more"),
-        ("slices", 0, "slices is 0; it must be a whole number, 2 or more"),
+        ("slices", 0, "slices is 0; it must be a whole number from 2 to 65536"),
         ("slices", 5, "slices is 5; it must be an even whole number, 2 or more"),
         ("slices", "many", "slices is 'many'"),
         ("persistent", "no", "persistent is 'no'; it must be true or false"),

@@ -17,7 +17,7 @@ from trust.fuzzing import JSON, few, mutated, quick, told
 import qvae
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.data.load import load_data
-from qvae.errors import ConfigError, DataError, RunError
+from qvae.errors import ConfigError, DataError, RunError, SamplerError
 from qvae.reporting.compare import comparison_table
 from qvae.reporting.figures import loss_curves
 from qvae.reporting.report import evaluated, subtitle
@@ -179,6 +179,12 @@ def test_absurd_sizes(setting, small_run):
     if not name.startswith("model"):
         with pytest.raises(ConfigError, match="GB of memory"):
             qvae.load_run(small_run, [setting])
+
+
+@pytest.mark.parametrize(("name", "option"), [("gibbs", "tempering"), ("dimod", "num_sweeps"), ("path_integral", "slices")])
+def test_absurd_options_of_samplers(name, option):
+    with pytest.raises(SamplerError, match=rf"{option} is 3000000000; it must be a whole number from \d to \d+"):
+        qvae.load_sampler(name, **{option: 3 * 10**9})
 
 
 def test_absurd_numbers_of_images(small_run, command):
