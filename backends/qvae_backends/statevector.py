@@ -42,7 +42,7 @@ class StatevectorExecutor(SeededExecutor):
         program = _program(circuit, values.shape[1], values.dtype, values.device)
         measurement = _measurement(program, tuple(map(tuple, observables)), values.dtype, values.device)
         found = _of_rows(program, values, weights, measurement.last, measurement)
-        return found.expand(num_rows, -1)
+        return found if len(found) == num_rows else found.repeat(num_rows, 1)  # rows of their own, to be changed in place
 
     def _amplitudes(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
         num_rows = len(values)
@@ -96,11 +96,13 @@ def _in_order(program: Program, states: Tensor) -> Tensor:
 
 
 @lru_cache(_KEPT)
+@torch.inference_mode(False)  # what is kept serves training, too
 def _program(circuit: Circuit, num_by_row: int, dtype: torch.dtype, device: torch.device) -> Program:
     return Program(plan(circuit, num_by_row), num_by_row, torch.zeros((), dtype=dtype, device=device))
 
 
 @lru_cache(_KEPT)
+@torch.inference_mode(False)
 def _measurement(
     program: Program, observables: tuple[tuple[tuple[str, float], ...], ...], dtype: torch.dtype, device: torch.device
 ) -> Measurement:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -84,14 +86,15 @@ class Circuit:
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
+        for name in ("num_qubits", "num_parameters", "num_inputs"):
+            object.__setattr__(self, name, _whole(getattr(self, name), name))
         if self.num_qubits < 1:
             raise CircuitError(f"the circuit has {self.num_qubits} qubits; it needs 1 or more.")
         if not 0 <= self.num_inputs <= self.num_parameters:
             raise CircuitError(f"num_inputs is {self.num_inputs}; it must be in 0..{self.num_parameters}, the parameters.")
         gates = []
-        for name, qubits, angles in self.gates:
-            numbers = (angle if isinstance(angle, Affine) else float(angle) for angle in angles)
-            gates.append(Gate(name, tuple(qubits), tuple(numbers)))
+        for gate in self.gates:
+            gates.append(_plain(gate))
             self._check(gates[-1])
         object.__setattr__(self, "gates", tuple(gates))
         # Plans are looked up by circuit in every call, and gates are many.
@@ -213,6 +216,34 @@ class Circuit:
             )
         gates = tuple(_gates(circuit, range(circuit.num_qubits), numbers))
         return cls(circuit.num_qubits, gates, len(numbers), len(data))
+
+
+def _whole(number: Any, name: str) -> int:
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise CircuitError(f"{name} is {number!r}; it must be a whole number.") from None
+
+
+def _plain(gate: Any) -> Gate:
+    """With numbers of Python's own, whatever kind they are given as.
+
+    Raises:
+        CircuitError: it is no gate, or an angle is no finite number.
+    """
+    try:
+        name, qubits, angles = gate
+        on = tuple(operator.index(qubit) for qubit in qubits)
+        turns = tuple(angle if isinstance(angle, Affine) else float(angle) for angle in angles)
+    except (TypeError, ValueError):
+        raise CircuitError(
+            f"{gate!r} is no gate; it must be as Gate('rx', (0,), (0.5,)): a name, whole numbers in a tuple, and angles in "
+            "another, each a number or Affine."
+        ) from None
+    for angle in turns:
+        if not all(map(isfinite, (angle.scale, angle.offset) if isinstance(angle, Affine) else (angle,))):
+            raise CircuitError(f"an angle of gate {name!r} is {angle}; it must be finite.")
+    return Gate(str(name), on, turns)
 
 
 def _expression(angle: float | Affine, theta: Any) -> Any:

@@ -80,8 +80,10 @@ class Executor(ABC):
         self._check(circuit, values, weights)
         sums = pauli_sums(observables, circuit.num_qubits)
         self._refuse_gradients(values, weights)
+        if not self.capabilities.exact:
+            _require_finite(values, weights)
         if len(values) == 0:
-            return values.new_zeros(0, len(sums))
+            return _joined(values, weights).sum(1, keepdim=True).expand(-1, len(sums))  # nothing, but differentiable
         arguments = (circuit, values, weights, sums)
         return self._asked(self._weighted_expectations, arguments, (len(values), len(sums)), values.dtype)
 
@@ -102,8 +104,9 @@ class Executor(ABC):
             ExecutorError: the circuit is too large, or the executor failed.
         """
         self._check(circuit, values, weights)
-        if shots < 1:
-            raise ExecutorError(f"shots is {shots}; it must be 1 or more.")
+        if not isinstance(shots, int) or shots < 1:
+            raise ExecutorError(f"shots is {shots!r}; it must be a whole number, 1 or more.")
+        _require_finite(values, weights)
         if len(values) == 0:
             return values.new_zeros(0, shots, circuit.num_qubits, dtype=torch.int8)
         shape = (len(values), shots, circuit.num_qubits)
@@ -189,7 +192,8 @@ class Executor(ABC):
     ) -> Tensor:
         """What an author's method returns, if it has this form; errors that aren't ours become one that names the executor."""
         try:
-            found = method(*arguments)
+            with torch.autocast(arguments[1].device.type, enabled=False):  # circuits keep the precision of their values
+                found = method(*arguments)
         except QvaeError:
             raise
         except Exception as error:
@@ -231,6 +235,12 @@ class Executor(ABC):
 def _joined(values: Tensor, weights: Tensor | None) -> Tensor:
     """All parameters of every row, (B, P)."""
     return values if weights is None else torch.cat([values, weights.to(values).expand(len(values), -1)], dim=1)
+
+
+def _require_finite(*given: Tensor | None) -> None:
+    """Refuse angles of which bits would tell nothing: an exact result would be NaN, and seen to be."""
+    if not all(bool(values.isfinite().all()) for values in given if values is not None):
+        raise CircuitError("an input or weight of the circuit is infinite or NaN; lower learning rates if training led there.")
 
 
 class SeededExecutor(Seeded, Executor):

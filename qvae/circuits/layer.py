@@ -57,6 +57,8 @@ class CircuitLayer(nn.Module):
             raise CircuitError(f"the circuit is a {kind}; make a Circuit of it, or a layer by CircuitLayer.from_qiskit.")
         self.circuit = circuit
         self.observables = pauli_sums(_each_z(circuit.num_qubits) if observables is None else observables, circuit.num_qubits)
+        if not isinstance(executor, Executor | None):
+            raise CircuitError(f"the executor is {executor!r}; make one by qvae.circuits.registry.load_executor(name).")
         self.executor = load_executor("statevector") if executor is None else executor
         if gradient is None and not self.executor.capabilities.differentiable:
             gradient = "parameter-shift"
@@ -125,9 +127,9 @@ class CircuitLayer(nn.Module):
         return self.executor.probabilities(self.circuit, self._inputs(x), self.weight)
 
     def _inputs(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != self.circuit.num_inputs:
-            form = f"of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-            raise CircuitError(f"the layer's input is {form}; it must be a tensor (batch, {self.circuit.num_inputs}).")
+        if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != self.circuit.num_inputs or x.is_complex():
+            form = f"of shape {tuple(x.shape)} and {x.dtype}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise CircuitError(f"the layer's input is {form}; it must be a tensor (batch, {self.circuit.num_inputs}), real.")
         return x.to(self.weight.dtype)
 
     def extra_repr(self) -> str:

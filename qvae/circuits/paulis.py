@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import isfinite
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +51,8 @@ def _term(term: Any, num_qubits: int) -> tuple[str, float]:
         raise CircuitError(f"{term!r} is no term of an observable; it must be a pair as ('ZI', 0.5).") from None
     if not isinstance(label, str) or len(label) != num_qubits or set(label) - set("IXYZ"):
         raise CircuitError(f"the Pauli string {label!r} must have {num_qubits} letters I, X, Y or Z, one for each qubit.")
+    if not isfinite(number.real):
+        raise CircuitError(f"the coefficient of {label!r} is {coefficient}; it must be finite.")
     if number.imag != 0:
         raise CircuitError(f"the coefficient of {label!r} is {coefficient}; it must be real, or nothing can be measured.")
     return label, number.real

@@ -39,6 +39,13 @@ def test_angles_follow_parameters():
         ((2, [Gate("rx", (0,))]), "gate 'rx' was given 1 qubits and 0 angles; it needs 1 and 1"),
         ((2, [Gate("cx", (1, 1))]), r"gate 'cx' acts on qubits \(1, 1\); they must differ and be in 0..1"),
         ((2, [Gate("h", (2,))]), r"gate 'h' acts on qubits \(2,\); they must differ and be in 0..1"),
+        (("2", []), "num_qubits is '2'; it must be a whole number"),
+        ((2, [Gate("h", (0.5,))]), r"Gate\(name='h', qubits=\(0.5,\), angles=\(\)\) is no gate; it must be as"),
+        ((2, [Gate("h", 0)]), "qubits=0, angles=.* is no gate"),
+        ((2, ["h"]), "'h' is no gate"),
+        ((1, [Gate("rx", (0,), ("a",))]), "is no gate"),
+        ((1, [Gate("rx", (0,), (math.nan,))]), "an angle of gate 'rx' is nan; it must be finite"),
+        ((1, [Gate("rx", (0,), (Affine(0, math.inf),))], 1), "scale=inf.*; it must be finite"),
         ((1, [Gate("rx", (0,), (Affine(1),))], 1), "gate 'rx' follows parameter 1, but the circuit has 1, counted from 0"),
     ],
 )

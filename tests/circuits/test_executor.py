@@ -63,7 +63,7 @@ def test_what_is_refused_before_anything_is_spent():
             executor.sample(*arguments, 5)
     with pytest.raises(CircuitError, match="'Z' must have 2 letters"):
         executor.expectations(TURN, values, [[("Z", 1.0)]])
-    with pytest.raises(ExecutorError, match="shots is 0; it must be 1 or more"):
+    with pytest.raises(ExecutorError, match="shots is 0; it must be a whole number, 1 or more"):
         executor.sample(TURN, values, 0)
     assert executor.calls == 0
 
@@ -127,3 +127,21 @@ def test_the_generator_travels():
         first.load_state_dict({"chains": torch.zeros(1)})
     with pytest.raises(ExecutorError, match=r"'Wrong' keeps no state, but was given \['generator'\]"):
         Wrong(None).load_state_dict(first.state_dict())
+
+
+@pytest.mark.parametrize("where", ["values", "weights"])
+def test_nothing_is_measured_at_nan(where):
+    circuit = Circuit(1, [Gate("rx", (0,), (Affine(0),)), Gate("rx", (0,), (Affine(1),))], 2, 1)
+    values, weights = torch.zeros(2, 1), torch.zeros(1)
+    {"values": values, "weights": weights}[where][0] = float("nan")
+    executor = Drawn(seed=0)
+    with pytest.raises(CircuitError, match="infinite or NaN"):
+        executor.expectations(circuit, values, [[("Z", 1.0)]], weights)
+    with pytest.raises(CircuitError, match="infinite or NaN"):
+        executor.sample(circuit, values, 5, weights)
+    assert executor.calls == 0
+
+
+def test_shots_are_whole():
+    with pytest.raises(ExecutorError, match="shots is 2.5; it must be a whole number, 1 or more"):
+        Drawn(seed=0).sample(TURN, torch.zeros(1, 1), 2.5)

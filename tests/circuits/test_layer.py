@@ -154,3 +154,53 @@ def test_an_executor_that_measures_shots_knows_no_probabilities(layer, x):
     assert layer.sample(x, 5).shape == (4, 5, 3)
     with pytest.raises(ExecutorError, match="knows no exact probabilities; take one that does, as statevector"):
         layer.probabilities(x)
+
+
+# As other layers are --------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_in_inference_mode_leaves_training_alone(x):
+    # A circuit that no other test has: what is kept of it comes from inference mode.
+    layer = qvae.CircuitLayer(CIRCUIT.then([Gate("rx", (0,), (0.123,)), Gate("cx", (0, 1))]), [[("XYZ", 1.0)]]).double()
+    with torch.inference_mode():
+        layer(x), layer.probabilities(x)
+    layer(x).sum().backward()
+    assert layer.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("gradient", [None, "parameter-shift"])
+def test_no_rows_have_a_gradient_of_zero(gradient):
+    layer = qvae.CircuitLayer(CIRCUIT, gradient=gradient)
+    layer(torch.zeros(0, 3)).sum().backward()
+    assert torch.equal(layer.weight.grad, torch.zeros(7))
+
+
+def test_autocast_leaves_the_precision(layer, x):
+    single, inputs = copy.deepcopy(layer).float(), x.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = single(inputs)
+    assert torch.equal(found, single(inputs))
+
+
+def test_rows_without_inputs_can_be_changed_in_place():
+    rows = qvae.CircuitLayer(Circuit(1, [Gate("ry", (0,), (Affine(0),))], 1))(torch.zeros(2, 0)).detach()
+    rows[0] += 1
+    assert rows[0] != rows[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"executor": "statevector"}, "the executor is 'statevector'; make one by .*load_executor"),
+        ({"gradient": int}, "the gradient is <class 'int'>; it must be a name, or an estimator"),
+        ({"observables": [[("ZZZ", float("nan"))]]}, "the coefficient of 'ZZZ' is nan; it must be finite"),
+    ],
+)
+def test_wrong_arguments_are_told(arguments, message):
+    with pytest.raises(CircuitError, match=message):
+        qvae.CircuitLayer(CIRCUIT, **arguments)
+
+
+def test_complex_inputs_are_refused(layer, x):
+    with pytest.raises(CircuitError, match=r"and torch.complex128; it must be a tensor \(batch, 3\), real"):
+        layer(x + 1j)

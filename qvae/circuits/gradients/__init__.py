@@ -16,10 +16,12 @@ def gradient_estimator(gradient: str | GradientEstimator) -> GradientEstimator:
     """The one of this name, with its defaults, or the one itself.
 
     Raises:
-        CircuitError: there is no such name.
+        CircuitError: there is no such name, or it is neither.
     """
     if isinstance(gradient, GradientEstimator):
         return gradient
+    if not isinstance(gradient, str):
+        raise CircuitError(f"the gradient is {gradient!r}; it must be a name, or an estimator that was made, as SPSA().")
     if gradient not in GRADIENTS:
         raise CircuitError(f"no gradient is called {gradient!r}: {nearest(gradient, GRADIENTS)}.")
     return GRADIENTS[gradient]()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.library.placed import Placed, check_layers, placed_gates
+from qvae.errors import CircuitError
 
 EULER = ("rz", "ry", "rz")
 """Rotations that make any gate of one qubit, up to a phase."""
@@ -26,6 +27,8 @@ def hardware_efficient(
         CircuitError: a gate is unknown or doesn't fit, or there is no layer.
     """
     check_layers(layers)
+    if isinstance(rotations, str):  # whose letters may be gates, too: "ry" would be r and y
+        raise CircuitError(f"rotations is {rotations!r}; it must be a list of names, as [{rotations!r}].")
     layer: list[Placed] = [(name, (qubit,)) for name in rotations for qubit in range(num_qubits)]
     layer += [(entangler, pair) for pair in _ring(num_qubits)]
     return placed_gates(num_qubits, layer * layers)

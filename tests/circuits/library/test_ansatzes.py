@@ -151,3 +151,8 @@ def test_every_ansatz_has_weights_alone_and_a_layer_at_least(name):
 def test_unknown_gates_are_told():
     with pytest.raises(CircuitError, match="no gate is called 'cnot'"):
         hardware_efficient(3, 1, entangler="cnot")
+
+
+def test_rotations_are_no_single_text():
+    with pytest.raises(CircuitError, match=r"rotations is 'ry'; it must be a list of names, as \['ry'\]"):
+        hardware_efficient(2, 1, "ry")
