@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 import qvae
 from qvae.applications.generate import class_fields, generate, generated
 from qvae.applications.reconstruct import reconstruct
 from qvae.errors import ConfigError, DataError, RunError
+from qvae.evaluation.rows import code_means, prepared, training_rows
 
 
 def images(file):
@@ -95,3 +97,15 @@ def test_a_class_raises_the_means_of_its_codes(small_run):
     assert (means(5.0) < -0.9).all()
     moved = means(fields) - means(0.0)
     assert float((moved * fields).sum()) < 0
+
+
+def test_class_fields_move_independent_spins_to_the_means_of_the_class(small_run):
+    run = qvae.load_run(small_run)
+    labels, seed = run.dataset.train_labels, run.config.evaluation.seed
+    places = training_rows(run.dataset, 10_000, seed)
+    means = torch.from_numpy(code_means(run.model, prepared(run.dataset, places, seed), seed))
+    chosen = means[labels[places] == 3]
+    everywhere, there = ((part.sum(0) + 0.5) / (len(part) + 1) for part in (means, chosen))
+    spins = torch.tanh(torch.atanh(2 * everywhere - 1) - class_fields(run, 3))  # of a field h, -tanh(h)
+    torch.testing.assert_close(spins, 2 * there - 1, atol=1e-4, rtol=0)
+    assert float((there - everywhere).abs().max()) > 0.02

@@ -55,3 +55,11 @@ def test_a_wrong_number_of_slices(slices: object) -> None:
     for function in (WorldLines, lambda h, p: path_integral_log_partition(h, slices=p)):
         with pytest.raises(ValueError, match=message):
             function(hamiltonian, slices)  # type: ignore[arg-type]
+
+
+def test_the_estimate_does_not_depend_on_how_spins_are_numbered() -> None:
+    first = IsingHamiltonian(torch.zeros(4), [(0, 1), (0, 2), (0, 3)], [0.6] * 3, 1.0)
+    last = IsingHamiltonian(torch.zeros(4), [(0, 3), (1, 3), (2, 3)], [0.6] * 3, 1.0)
+    assert estimate_trotter_error(first, 8) == pytest.approx(estimate_trotter_error(last, 8))
+    pair = IsingHamiltonian(torch.zeros(2), [(0, 1)], [0.6], 1.0)
+    assert estimate_trotter_error(first, 8) > 1.1 * estimate_trotter_error(pair, 8)

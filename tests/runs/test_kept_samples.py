@@ -21,3 +21,13 @@ def test_they_are_of_the_prior_as_it_is_now(small_run):
     assert not after["J"].equal(before["J"])
     assert after["J"].equal(run.model.prior.frozen().J)
     assert after["sampler"] == "gibbs"
+
+
+def test_they_are_of_its_transverse_field(small_run):
+    exact = ["generation.sampler={name: exact}"]
+    first = qvae.load_run(small_run, exact).prior_spins(50)
+    run = qvae.load_run(small_run, exact)
+    prior = run.model.prior
+    prior._template = qvae.IsingHamiltonian(prior.h.detach(), prior.graph, prior.J.detach(), 3.0)
+    assert not run.prior_spins(50).equal(first)
+    assert load_checkpoint(small_run / "prior_samples.safetensors")["gamma"].tolist() == [3.0] * 8
