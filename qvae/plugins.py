@@ -163,6 +163,10 @@ class Registry(Generic[T]):
 
     def _entries(self, name: str) -> list[EntryPoint]:
         if ":" in name:
+            if not all(part.isidentifier() for part in name.replace(":", ".", 1).split(".")):
+                raise self.error(
+                    f"{self.word} {name!r} is no import path, as my_module:MyClass; options stand beside the name, not in it."
+                )
             root = name.partition(":")[0].partition(".")[0]
             if root and importlib.util.find_spec(root) is None:
                 sys.path.append(os.getcwd())  # a file in the working folder, as yet in no package

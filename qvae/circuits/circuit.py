@@ -200,10 +200,13 @@ class Circuit:
 
         Raises:
             CircuitError: it is no Qiskit circuit; an operation is no unitary gate, as a measurement; an angle is not linear
-                in one parameter; or a parameter of the circuit is neither input nor weight, or named twice.
+                in one parameter; a parameter of the circuit is neither input nor weight, or named twice; or these are no lists.
         """
         if not hasattr(circuit, "find_bit"):
             raise CircuitError(f"from_qiskit was given a {type(circuit).__name__}; it takes a QuantumCircuit of Qiskit.")
+        for name, given in (("inputs", inputs), ("weights", weights)):
+            if given is not None and not isinstance(given, Iterable):
+                raise CircuitError(f"{name} is {given!r}; it must be a list of the circuit's parameters.")
         data = list(inputs or ())
         rest = [parameter for parameter in circuit.parameters if parameter not in data] if weights is None else list(weights)
         numbers = {parameter: index for index, parameter in enumerate([*data, *rest])}

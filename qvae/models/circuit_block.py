@@ -43,12 +43,18 @@ class CircuitBlock(nn.Module):
         """The block that a configuration names; its weights are drawn by torch's global generator.
 
         Raises:
-            CircuitError: there is no such encoding, ansatz or observable, or these make no circuit together.
+            CircuitError: there is no such encoding, ansatz or observable, or these make no circuit together, or one that is
+                blind to its inputs.
             ExecutorError: the executor takes fewer qubits.
         """
         qubits = config.qubits
         encoding = _named(ENCODINGS, "encoding", config.encoding)(qubits)
         ansatz = _named(ANSATZES, "ansatz", config.ansatz)
+        if config.encoding == "rz" and not (config.reuploading and config.layers > 1):
+            raise CircuitError(
+                "model.circuit.encoding rz does nothing to |0>, so that no latent would be seen; take h_rz, or set "
+                "model.circuit.reuploading with 2 layers or more."
+            )
         if config.reuploading:
             circuit = reuploading(encoding, ansatz(qubits, 1), config.layers)
         else:

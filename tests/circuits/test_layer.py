@@ -125,6 +125,8 @@ def test_from_qiskit_takes_parameters_in_the_order_given():
     ):
         with pytest.raises(CircuitError, match=words):
             qvae.CircuitLayer.from_qiskit(circuit, **wrong)
+    with pytest.raises(CircuitError, match="weights is .*; it must be a list of the circuit's parameters"):
+        qvae.CircuitLayer.from_qiskit(circuit, inputs=[], weights=z)
 
 
 def test_no_rows_give_none(layer):

@@ -179,6 +179,7 @@ def test_a_trained_model_goes_on_with_an_executor_of_shots():
         ({"measured": ["XIZ", "IYI"]}, 3, 2),
         ({"encoding": "amplitude"}, 8, 3),
         ({"encoding": "h_rz", "reuploading": True, "layers": 2, "angles": "linear"}, 3, 3),
+        ({"encoding": "rz", "reuploading": True, "layers": 2}, 3, 3),
         ({"ansatz": "hardware_efficient"}, 3, 3),
     ],
 )
@@ -209,6 +210,8 @@ def test_arms_stand_in_the_place_of_the_circuit():
         ({"ansatz": "brikwork"}, "model.circuit.ansatz is 'brikwork': did you mean 'brickwork'"),
         ({"encoding": "angle"}, "model.circuit.encoding is 'angle'"),
         ({"measured": ["Z"]}, "must have 2 letters"),
+        ({"encoding": "rz"}, r"rz does nothing to \|0>, so that no latent would be seen; take h_rz"),
+        ({"encoding": "rz", "reuploading": True, "layers": 1}, "rz does nothing"),
     ],
 )
 def test_a_circuit_that_there_is_not(circuit, problem):

@@ -211,6 +211,7 @@ def test_a_class_that_is_not_packaged_is_named_by_its_import_path(tmp_path, monk
         ("my_idea:Fancy", r"can't be loaded, since my_idea:Fancy raised AttributeError"),
         ("my_idea:torch", r"is no sampler: my_idea:torch is not a subclass of qvae\.LatentSampler"),
         ("no_idea:Plain", "needs the module no_idea, which isn't installed: give a module that Python finds"),
+        ("gibbs:burn_in=3", "'gibbs:burn_in=3' is no import path, as my_module:MyClass; options stand beside the name"),
     ):
         with pytest.raises(SamplerError, match=words):
             load_sampler(path)

@@ -48,7 +48,7 @@ class AmplitudeAngles(nn.Module):
         """Angles (..., 2**n - 1) of real amplitudes (..., 2**n), where entry b is that of the bits of b, little-endian.
 
         Raises:
-            CircuitError: there aren't so many amplitudes, or the sum of their squares isn't 1 to within 1e-4.
+            CircuitError: they aren't real numbers or not so many, or the sum of their squares isn't 1 to within 1e-4.
         """
         self._check(amplitudes)
         left, right = amplitudes.unflatten(-1, (-1, 2)).unbind(-1)
@@ -63,6 +63,9 @@ class AmplitudeAngles(nn.Module):
 
     def _check(self, amplitudes: Tensor) -> None:
         size = 2**self.num_qubits
+        if not (isinstance(amplitudes, Tensor) and amplitudes.is_floating_point()):
+            kind = amplitudes.dtype if isinstance(amplitudes, Tensor) else type(amplitudes).__name__
+            raise CircuitError(f"amplitudes are {kind}; they must be a tensor of real floating-point numbers.")
         if amplitudes.ndim == 0 or amplitudes.shape[-1] != size:
             raise CircuitError(
                 f"amplitudes have shape {tuple(amplitudes.shape)}; {self.num_qubits} qubits take {size} in a row: "

@@ -30,7 +30,7 @@ def check_layers(layers: int) -> None:
     """Refuse what has no layer.
 
     Raises:
-        CircuitError: there are fewer than 1.
+        CircuitError: there are fewer than 1, or no whole number of them.
     """
-    if layers < 1:
-        raise CircuitError(f"the circuit has {layers} layers; it needs 1 or more.")
+    if not isinstance(layers, int) or layers < 1:
+        raise CircuitError(f"the circuit has {layers} layers; it needs 1 or more, a whole number.")

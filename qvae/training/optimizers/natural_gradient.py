@@ -115,7 +115,7 @@ class _Watch:
     rows: int
 
     def __call__(self, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if layer.training and torch.is_grad_enabled() and isinstance(arguments[0], Tensor):
+        if layer.training and torch.is_grad_enabled() and isinstance(arguments[0], Tensor) and len(arguments[0]):
             self.seen.append(arguments[0][: self.rows].detach())
 
 

@@ -138,6 +138,11 @@ def test_what_does_not_fit_is_refused():
         compose(angle_encoding(2), strongly_entangling(3, 1))
     with pytest.raises(CircuitError, match="has 0 layers"):
         reuploading(angle_encoding(2), strongly_entangling(2, 1), 0)
+    with pytest.raises(CircuitError, match="has 1.5 layers; it needs 1 or more, a whole number"):
+        strongly_entangling(2, 1.5)
+    for amplitudes, kind in ((torch.arange(2), "torch.int64"), (torch.tensor([1j, 0]), "torch.complex64"), ([1.0], "list")):
+        with pytest.raises(CircuitError, match=f"amplitudes are {kind}; they must be a tensor of real"):
+            AmplitudeAngles(1)(amplitudes)
 
 
 def bound(gate, values):

@@ -121,3 +121,13 @@ def test_models_and_numbers_that_do_not_fit_are_refused():
         QuantumNaturalGradient(network(), metric="blocks")
     with pytest.raises(ValueError, match="damping is 0; it must be above 0"):
         QuantumNaturalGradient(network(), damping=0)
+
+
+def test_no_rows_move_nothing():
+    model = network()
+    optimizer = QuantumNaturalGradient(model)
+    layer = next(module for module in model.modules() if isinstance(module, qvae.CircuitLayer))
+    before = layer.weight.detach().clone()
+    layer(torch.zeros(0, layer.circuit.num_inputs)).sum().backward()
+    optimizer.step()
+    assert torch.equal(layer.weight, before)
