@@ -58,7 +58,7 @@ class CircuitLayer(nn.Module):
         self.circuit = circuit
         self.observables = pauli_sums(_each_z(circuit.num_qubits) if observables is None else observables, circuit.num_qubits)
         if not isinstance(executor, Executor | None):
-            raise CircuitError(f"the executor is {executor!r}; make one by qvae.circuits.registry.load_executor(name).")
+            raise CircuitError(f"the executor is {executor!r}; make one, as qvae.load_executor('statevector').")
         self.executor = load_executor("statevector") if executor is None else executor
         if gradient is None and not self.executor.capabilities.differentiable:
             gradient = "parameter-shift"

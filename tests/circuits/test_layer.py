@@ -193,7 +193,7 @@ def test_rows_without_inputs_can_be_changed_in_place():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"executor": "statevector"}, "the executor is 'statevector'; make one by .*load_executor"),
+        ({"executor": "statevector"}, "the executor is 'statevector'; make one, as qvae.load_executor"),
         ({"gradient": int}, "the gradient is <class 'int'>; it must be a name, or an estimator"),
         ({"observables": [[("ZZZ", float("nan"))]]}, "the coefficient of 'ZZZ' is nan; it must be finite"),
     ],
