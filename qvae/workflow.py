@@ -45,7 +45,7 @@ from qvae.runs.folder import (
 from qvae.runs.lock import writing
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.run import Run, load_run, require_same_data, require_same_model
-from qvae.runs.states import shape_of
+from qvae.runs.states import require_resumable, shape_of
 from qvae.sampling.abilities import Metered
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.threads import threads_for
@@ -164,6 +164,7 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
     state = load_checkpoint(path / CHECKPOINT)
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     shape, _, edges = shape_of(state, path / CHECKPOINT)
+    require_resumable(state, path / CHECKPOINT)
     parts = assemble(path, config, progress, data, edges)
     for backend in ("sampler", "executor"):
         if getattr(config, backend).label != getattr(before, backend).label:
@@ -173,7 +174,7 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
         parts.trainer.load_state_dict(upgraded(state, config.model.latent))
     except BaseException as error:
         parts.close(progress.warn)
-        if not isinstance(error, KeyError | IndexError | AttributeError | RuntimeError | ValueError | TypeError):
+        if not isinstance(error, LookupError | AttributeError | RuntimeError | ValueError | TypeError | ArithmeticError):
             raise
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{path / CHECKPOINT} doesn't fit this version or model ({reason}); train anew.") from error

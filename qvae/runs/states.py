@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,25 @@ def require_told(state: Mapping[str, Any], file: Path) -> None:
         raise RunError(f"{file} doesn't hold what qvae keeps of a training; remove it, or restore it from a copy.")
 
 
+def require_resumable(state: Mapping[str, Any], file: Path) -> None:
+    """Raise a RunError unless what a training goes on with are numbers where it counts, and tensors where it looks at them."""
+    require_told(state, file)
+    monitor, watch = state.get("monitor", {}), state.get("watch", {})
+    if not isinstance(watch, dict):
+        watch = {"calls": None}
+    figures, calls, spins = monitor.get("figures", {}), watch.get("calls", {}), watch.get("previous_spins")
+    best = watch.get("best_held_out")
+    numbers: tuple[Any, ...] = (state.get("seconds"), 0.0 if best is None else best, watch.get("qpu_seconds", 0.0))
+    good = all(type(number) is int and 0 <= number < 2**53 for number in (state.get("step"), monitor.get("steps", 0)))
+    good = good and type(watch.get("stuck", 0)) is int and all(_is_number(value) and math.isfinite(value) for value in numbers)
+    good = good and isinstance(figures, dict) and all(value is None or _is_number(value) for value in figures.values())
+    good = good and isinstance(calls, dict) and all(isinstance(values, list | tuple) for values in calls.values())
+    good = good and all(_is_number(value) for values in calls.values() for value in values)
+    good = good and (spins is None or (isinstance(spins, Tensor) and spins.ndim == 2 and spins.dtype == torch.int8))
+    if not good:
+        raise RunError(f"{file} doesn't hold what a training goes on with; restore it from a copy, or train anew.")
+
+
 def is_samples(saved: Mapping[str, Any], coefficients: Mapping[str, Tensor]) -> bool:
     """Whether these are samples of a prior with so many coefficients: +1 and -1, and a warning or none."""
     spins, warning = saved.get("spins"), saved.get("warning")
@@ -55,6 +75,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_edges(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 2 and value.dtype == torch.int64
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
 
 
 def _are(values: Any, kind: type) -> bool:

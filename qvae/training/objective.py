@@ -125,6 +125,29 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Go on from :func:`optimizer_state`, with the optimizer's own settings."""
-    moments = {int(index): values for index, values in state.items()}
+    """Go on from :func:`optimizer_state`, with the optimizer's own settings.
+
+    Raises:
+        ValueError: it is of other parameters. Fused kernels take shapes on trust, and would write past the end of a moment.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {int(index): dict(values) for index, values in state.items()}
+    for index, values in moments.items():
+        shape = parameters[index].shape
+        if any(not _is_moment(values.get(key), shape) for key in _MOMENTS & {*values, *_moments_of(optimizer)}):
+            raise ValueError(f"the optimizer's moments of parameter {index} are not of its shape {tuple(shape)}")
+        if "step" in values and not _is_moment(values["step"], torch.Size()):
+            raise ValueError(f"the optimizer's step of parameter {index} is no number")
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+_MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}
+
+
+def _moments_of(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What must be there of each parameter that was ever updated."""
+    return {"exp_avg", "exp_avg_sq"} if isinstance(optimizer, torch.optim.Adam) else set()
+
+
+def _is_moment(value: Any, shape: torch.Size) -> bool:
+    return isinstance(value, Tensor) and value.shape == shape and value.is_floating_point() and bool(value.isfinite().all())

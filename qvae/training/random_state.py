@@ -21,9 +21,15 @@ def global_random_state() -> dict[str, Any]:
 
 
 def restore_global_random_state(state: dict[str, Any]) -> None:
-    """Go on from :func:`global_random_state`."""
+    """Go on from :func:`global_random_state`.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
     version, internal, gauss = state["python"]
     name, keys, position, has_gauss, cached = state["numpy"]
+    if not 0 <= position <= len(keys):  # which NumPy takes on trust, and would read past the end
+        raise ValueError(f"NumPy's generator has no place {position}")
     torch.set_rng_state(state["torch"])
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002

@@ -317,6 +317,9 @@ class Trainer:
         self.average.load(state["average"])
         self.stopping.load_state_dict(state.get("early_stopping", {}), self.average.values)
         restore_global_random_state(state["global_random"])
+        totals = state["monitor"]["totals"]
+        if totals is not None and totals.shape != (len(self.objective.figures),):
+            raise ValueError(f"there are sums of {len(totals)} figures, not of {len(self.objective.figures)}")
         self.metrics.load_state_dict(state["monitor"])
         if self.observer is not None:
             self.observer.load_state_dict(state.get("observer", {}))

@@ -26,26 +26,25 @@ JSON = st.recursive(
 @st.composite
 def mutated(draw, tree):
     """The tree with one of its values replaced or left out."""
-    places = list(_places(tree))
-    place = draw(st.sampled_from(places))
+    place = draw(st.sampled_from(list(places(tree))))
     value = draw(st.just(...) | JSON)
-    return _replaced(tree, place, value)
+    return replaced(tree, place, value)
 
 
-def _places(tree, above=()):
+def places(tree, above=()):
     yield above
-    for key in tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ():
-        yield from _places(tree[key], (*above, key))
+    for key in tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list | tuple) else ():
+        yield from places(tree[key], (*above, key))
 
 
-def _replaced(tree, place, value):
+def replaced(tree, place, value):
     if not place:
         return None if value is ... else value
     copy = dict(tree) if isinstance(tree, dict) else list(tree)
     if len(place) == 1 and value is ...:
         del copy[place[0]]
     else:
-        copy[place[0]] = _replaced(tree[place[0]], place[1:], value)
+        copy[place[0]] = replaced(tree[place[0]], place[1:], value)
     return copy
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import shutil
 import zipfile
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from trust.fuzzing import JSON, few, mutated, quick, told
+from trust.fuzzing import JSON, few, mutated, places, quick, replaced, told
 
 import qvae
 from qvae.checkpoint import load_checkpoint, save_checkpoint
@@ -124,6 +125,44 @@ def test_checkpoints(key, value, name, small_run, trained):
     if name == "prior_samples":
         assert qvae.load_run(small_run).prior_spins(2).abs().eq(1).all()
     shutil.copyfile(trained / "model.safetensors", small_run / "model.safetensors")
+
+
+STRANGE = st.sampled_from(
+    [..., None, True, -1, 3, 2**70, math.nan, "x", [], {}, [1, 2], torch.zeros(0), torch.full((3, 4), torch.nan),
+     torch.zeros(2, 2, dtype=torch.int8), torch.tensor(5), torch.ones(10**5)]
+)  # fmt: skip
+
+
+@few
+@given(data=st.data(), value=STRANGE)
+def test_a_training_goes_on_with_a_checkpoint_or_says_that_it_can_t(data, value, small_run, trained):
+    """Among what was told in no words: moments of another shape, past whose end a fused optimizer wrote."""
+    state = load_checkpoint(trained / "checkpoint.safetensors")
+    section = data.draw(st.sampled_from([*state]))
+    place = data.draw(st.sampled_from([place for place in places(state[section]) if place or value is not ...]))
+    shutil.rmtree(small_run)
+    shutil.copytree(trained, small_run)
+    save_checkpoint(small_run / "checkpoint.safetensors", state | {section: replaced(state[section], place, value)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qvae.workflow.report", lambda run, progress=None: None)
+        told(lambda: qvae.workflow.resume(small_run, ["training.epochs=4"]))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 4)])
+def test_moments_of_another_shape_are_not_written_past(shape, small_run):
+    state = load_checkpoint(small_run / "checkpoint.safetensors")
+    state["optimizer"]["0"]["exp_avg"] = torch.zeros(shape)
+    save_checkpoint(small_run / "checkpoint.safetensors", state)
+    with pytest.raises(RunError, match=r"the optimizer's moments of parameter 0 are not of its shape"):
+        qvae.workflow.resume(small_run, ["training.epochs=4"])
+
+
+def test_a_place_past_the_end_of_a_generator(small_run):
+    state = load_checkpoint(small_run / "checkpoint.safetensors")
+    state["global_random"]["numpy"][2] = 2**31 - 1
+    save_checkpoint(small_run / "checkpoint.safetensors", state)
+    with pytest.raises(RunError, match="NumPy's generator has no place"):
+        qvae.workflow.resume(small_run, ["training.epochs=4"])
 
 
 @few
