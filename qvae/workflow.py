@@ -14,6 +14,7 @@ import torch
 
 import qvae
 from qvae.checkpoint import load_checkpoint
+from qvae.circuits.gradients.parameter_shift import free_angles
 from qvae.config.load import dump_config, load_config
 from qvae.config.paths import settled
 from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig, SamplerConfig
@@ -86,7 +87,7 @@ def train(
     progress = Sturdy.around(progress)
     config = _settled(config if isinstance(config, Config) else load_config(config), data)
     if sampler is not None:
-        config.sampler = SamplerConfig.of(sampler)
+        _give(config, sampler)
     if out is not None and is_interactive() and (free := numbered(from_user(out))) != from_user(out):
         progress.say(f"{out} holds a run already; this one goes to {from_here(free)}")
         out = free
@@ -134,7 +135,7 @@ def resume(
     with writing(path):
         before, config = run_config(path), settled(run_config(path, overrides, trust))
         if sampler is not None:
-            config.sampler = SamplerConfig.of(sampler)
+            _give(config, sampler)
         if _fixed(config) != _fixed(before):
             raise ConfigError(
                 f"the model, the binarization, training.seed, training.batch_size and training.validation of the run in {path} "
@@ -181,12 +182,21 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
     return parts
 
 
+def _give(config: Config, sampler: LatentSampler) -> None:
+    """Have a configuration name a sampler object."""
+    if not isinstance(sampler, LatentSampler):
+        raise ConfigError(f"the sampler is of type {type(sampler).__name__}; give a LatentSampler, as load_sampler makes them.")
+    if not config.model.has_boltzmann_prior:
+        raise ConfigError("a sampler is given, but the model has no Boltzmann prior that it could sample; leave it out.")
+    config.sampler = SamplerConfig.of(sampler)
+
+
 def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dict[str, Any]:
     """What a training would take: steps, what the sampler must do, and its QPU seconds where it has such a price.
 
     Everything is put together as for :func:`train`, with its errors; nothing is spent or written. Without a token for a
     quantum annealer it is planned on the ideal graph of its family, which is said. With local backends three steps are made
-    and timed.
+    and timed; where gradients of a circuit take many circuits, these are counted instead.
     """
     config = _settled(config, data)
     parts = assemble(choose_folder(out, config), config, data=data, is_rehearsal=True)
@@ -202,8 +212,12 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
             call = sampler.plan(hamiltonian, config.training.chains) if isinstance(sampler, Metered) else {}
             last = parts.generating or sampler
             at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
-        step = None
-        if not (parts.objective.is_remote or isinstance(sampler, Metered)):
+        step, by_shifts = None, layer is not None and not layer.executor.capabilities.differentiable
+        if layer is not None and by_shifts:
+            circuits = 1 + sum(map(len, free_angles(layer.circuit).rules))  # a row; a step would take too long to be timed
+            shots = f"of {layer.executor.shots:,} shots each, for gradients by shifts"
+            found["circuits in a step"] = f"about {circuits * config.training.batch_size:,}, {shots}"
+        if not (by_shifts or parts.objective.is_remote or isinstance(sampler, Metered)):
             with threads_for(parts.objective.model, parts.objective.device, config.training.batch_size, lambda text: None):
                 step = trainer.seconds_of_step()
     finally:

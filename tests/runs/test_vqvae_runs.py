@@ -1,6 +1,7 @@
 """A VQVAE on the path a user takes: every variant is trained, looked at, compared, generated from, resumed and opened."""
 
 import json
+import re
 import signal
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import qvae
 from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
 from qvae.circuits.registry import load_executor
+from qvae.errors import ConfigError
 from qvae.training.trainer import Trainer
 
 TINY = [
@@ -149,6 +151,21 @@ def test_a_training_with_shots_resumes_with_the_same_bits(tmp_path, monkeypatch)
     monkeypatch.setattr(Trainer, "_train_step", step)
     found = qvae.resume(tmp_path / "run").model.state_dict()
     assert all(torch.equal(value, found[key]) for key, value in whole.items())
+
+
+def test_dry_run_counts_circuits_where_gradients_take_many(command):
+    pytest.importorskip("qiskit_aer", reason="Aer is not installed")
+    code, out, _ = command("train", "digits", "--model", "vqvae", *SETTINGS, "--dry-run", "--executor", "aer")
+    assert code == 0
+    assert re.search(r"circuits in a step +about [\d,]+, of 1,024 shots each, for gradients by shifts", out)
+    assert "ms a step" not in out
+
+
+def test_a_sampler_needs_a_prior_and_the_right_class():
+    with pytest.raises(ConfigError, match="the sampler is of type int; give a LatentSampler"):
+        qvae.train("digits", sampler=3)
+    with pytest.raises(ConfigError, match="no Boltzmann prior that it could sample; leave it out"):
+        qvae.train("digits-vqvae", sampler=qvae.load_sampler("gibbs"))
 
 
 def test_dry_run_names_the_circuit(command):
