@@ -21,13 +21,15 @@ def blocks(text, language):
 
 
 def test_the_python_examples_run_in_twenty_lines(tmp_path, monkeypatch, capsys):
-    whole, prior_alone = blocks(README, "python")
+    examples = blocks(README, "python")
     monkeypatch.chdir(tmp_path)
-    for code in (whole, prior_alone):
+    for code in examples:
         assert len(code.splitlines()) <= 20
         exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "runs" / "readme" / "evaluation.json").exists()
-    assert "+-" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "+-" in out
+    assert "q3: ──RY(x3)" in out
 
 
 def test_every_command_of_the_readme_exists():

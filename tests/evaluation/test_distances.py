@@ -104,7 +104,7 @@ def test_independent_bits_have_each_the_mean_of_its_code():
     model = make_model(ModelConfig.model_validate(latent), Statistics.of(dataset)).eval()
     with torch.no_grad():
         model.posterior.levels[0].bias.copy_(torch.tensor([-6.0, 6.0, 0.0, -1.0, 1.0, 3.0]))
-    model.decode_bits = lambda bits, generator: bits
+    model.decode_codes = lambda bits, generator: bits
     count = 4000
     sets = module._image_sets(model, dataset, EvaluationConfig(num_generated=count), lambda n: PriorSamples(torch.ones(n, 6)))
     bits = torch.cat(list(sets["independent bits, same decoder (factorized prior)"][1]()))

@@ -39,7 +39,7 @@ def ansatz():
 
 
 def test_spsa_draws_the_gradient_in_the_mean():
-    layer, rate, draws = ansatz(), 1e-3, 3000
+    layer, rate, draws = ansatz(), 1e-3, 1000
     start = layer.weight.detach().clone()
     (gradient,) = torch.autograd.grad(layer(NONE).sum(), layer.weight)
     optimizer = SPSA(layer.parameters(), lr=rate, step=1e-3, seed=0)
@@ -54,7 +54,7 @@ def test_spsa_draws_the_gradient_in_the_mean():
     error = found.std(0) / math.sqrt(draws)
     assert ((found.mean(0) - gradient).abs() < 5 * error + 1e-4).all()
     # Of a linear loss each draw is the gradient plus all others' parts with random signs.
-    assert found.var(0).sum() == pytest.approx(float((len(gradient) - 1) * gradient.square().sum()), rel=0.15)
+    assert found.var(0).sum() == pytest.approx(float((len(gradient) - 1) * gradient.square().sum()), rel=0.3)
 
 
 def test_spsa_s_gains_are_spall_s():
@@ -105,7 +105,7 @@ def test_qnspsa_draws_the_metric_in_the_mean():
     layer = ansatz()
     optimizer = QNSPSA(layer, step=0.01, seed=0)
     exact = fubini_study(StatevectorExecutor(), CIRCUIT, NONE, layer.weight)
-    found = torch.stack([optimizer.estimated_metric() for _ in range(2000)])
+    found = torch.stack([optimizer.estimated_metric() for _ in range(500)])
     error = found.std(0) / math.sqrt(len(found))
     assert ((found.mean(0) - exact).abs() < 5 * error + 1e-3).all()
 
