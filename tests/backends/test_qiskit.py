@@ -34,7 +34,6 @@ def coupled():
         "qiskit.primitives:StatevectorSampler",
         "qiskit.primitives:StatevectorEstimator",
     ],
-    ids=str,
 )
 def test_conformance(backend):
     check_executor("qiskit", num_samples=1000, backend=backend)

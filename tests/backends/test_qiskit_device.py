@@ -81,7 +81,6 @@ def inverted_readout():
         "qiskit_aer:AerSimulator",
         BackendSamplerV2(backend=AerSimulator()),
     ],
-    ids=str,
 )
 def test_column_i_is_bit_i(backend):
     device = QiskitDevice(backend)
@@ -90,7 +89,7 @@ def test_column_i_is_bit_i(backend):
     assert bits.tolist() == [[True, False, False]] * 20
 
 
-@pytest.mark.parametrize("backend", [None, "qiskit.primitives:StatevectorSampler", GenericBackendV2(3)], ids=str)
+@pytest.mark.parametrize("backend", [None, "qiskit.primitives:StatevectorSampler", GenericBackendV2(3)])
 def test_the_seed_decides(backend):
     device = QiskitDevice(backend)
     circuit = device.transpiled(fair_coins())
@@ -112,7 +111,7 @@ def turned():
 ROWS = np.array([[np.pi, 0, 0], [0, np.pi, np.pi]])
 
 
-@pytest.mark.parametrize("backend", [None, "qiskit.primitives:StatevectorSampler", GenericBackendV2(3)], ids=str)
+@pytest.mark.parametrize("backend", [None, "qiskit.primitives:StatevectorSampler", GenericBackendV2(3)])
 def test_rows_of_values(backend):
     device = QiskitDevice(backend)
     bits = device.run(device.transpiled(turned()), ROWS, 200, seed=0)
@@ -129,7 +128,6 @@ def test_rows_of_values(backend):
         (BasicSimulator(), False),
         (AerSimulator(), False),
     ],
-    ids=str,
 )
 def test_which_samplers_repeat_rows(backend, repeats):
     """As seen in their samples."""
@@ -149,7 +147,7 @@ def test_which_samplers_repeat_rows(backend, repeats):
         ({"backend": StatevectorSampler()}, False),
         ({"backend": coupled()}, True),
     ],
-    ids=str,
+    ids=["aer", "aer with noise", "AerSimulator", "AerSimulator of a device", "StatevectorSampler", "a device"],
 )
 def test_which_are_noisy(options, noisy):
     assert QiskitDevice(**options).noisy == noisy
