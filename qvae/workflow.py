@@ -184,8 +184,6 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
 
 def _give(config: Config, sampler: LatentSampler) -> None:
     """Have a configuration name a sampler object."""
-    if not isinstance(sampler, LatentSampler):
-        raise ConfigError(f"the sampler is of type {type(sampler).__name__}; give a LatentSampler, as load_sampler makes them.")
     if not config.model.has_boltzmann_prior:
         raise ConfigError("a sampler is given, but the model has no Boltzmann prior that it could sample; leave it out.")
     config.sampler = SamplerConfig.of(sampler)
