@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -27,6 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dwave.system  # noqa: F401 (what would be imported by each fork)
+import matplotlib.pyplot  # noqa: F401
+import sklearn.manifold  # noqa: F401
 from annealer import server
 
 import qvae
@@ -39,6 +43,7 @@ from qvae.runs.folder import CHECKPOINT, EVALUATION, METRICS, MODEL
 from qvae.runs.run import load_run
 from qvae.workflow import evaluate, report, resume, train
 
+_LATEST = 1.1  # of the time of the undisturbed work, the latest moment of a kill
 SETTINGS = [
     "model.latent.sizes=[8,8]", "model.network.hidden=[32]", "training.epochs=10", "training.checkpoint_seconds=0.05",
     "evaluation.num_test=100", "evaluation.importance_samples=10", "evaluation.log_z_chains=50",
@@ -59,7 +64,6 @@ class Kind:
         look: what a folder holds, which no kill may make less; raises where it doesn't open.
         end: what must be the same at the end, of the undisturbed folder and of the killed one.
         begin: makes a fresh folder, of the undisturbed one.
-        goes_on: with what was done before a kill, so that early kills are enough to see all moments.
         weight: its share of the kills.
     """
 
@@ -67,7 +71,6 @@ class Kind:
     look: Callable[[Path], int]
     end: Callable[[Path], Any]
     begin: Callable[[Path, Path], Any] = lambda whole, folder: None
-    goes_on: bool = True
     weight: int = 1
 
 
@@ -155,8 +158,8 @@ def _copied(whole: Path, folder: Path) -> None:
 
 KINDS = {
     "training": Kind(_train, _steps, _numbers, weight=4),
-    "evaluation": Kind(lambda folder: evaluate(load_run(folder)), _is_whole, _numbers, _copied, False, weight=2),
-    "report": Kind(lambda folder: report(load_run(folder)), _is_whole, _pictures, _copied, False, weight=2),
+    "evaluation": Kind(lambda folder: evaluate(load_run(folder)), _is_whole, _numbers, _copied, weight=2),
+    "report": Kind(lambda folder: report(load_run(folder)), _is_whole, _pictures, _copied, weight=2),
     "sweep": Kind(_sweep, _pieces, lambda folder: _pieces(folder)),
     "annealer": Kind(_train_on_annealer, _steps, _weights),
 }
@@ -198,8 +201,7 @@ def _in_a_fork(work: Callable[[], Any], kill_after: float | None = None) -> bool
 def _killed_to_the_end(kind: Kind, folder: Path, seconds: float, score: Score, choose: random.Random) -> None:
     """Begin, kill and go on until the work is done."""
     before = kind.look(folder) if folder.exists() else 0
-    latest = (0.5 if kind.goes_on else 1.2) * seconds
-    while not _in_a_fork(lambda: kind.work(folder), choose.uniform(0, latest)):
+    while not _in_a_fork(lambda: kind.work(folder), choose.uniform(0, _LATEST * seconds)):
         score.kills += 1
         now = kind.look(folder) if folder.exists() else 0
         if now < before:
@@ -213,9 +215,14 @@ def attack(name: str, kind: Kind, count: int, place: Path, choose: random.Random
     score, whole = Score(), place / "whole"
     if name in ("evaluation", "report"):
         _in_a_fork(lambda: _train(whole))
-    started = time.monotonic()
-    _in_a_fork(lambda: kind.work(whole))
-    seconds = time.monotonic() - started
+    seconds = math.inf
+    for _ in range(3):  # the quickest of three, on a machine with other work
+        if name in ("training", "annealer", "sweep"):
+            shutil.rmtree(whole, ignore_errors=True)
+            whole.with_name("whole.jsonl").unlink(missing_ok=True)
+        started = time.monotonic()
+        _in_a_fork(lambda: kind.work(whole))
+        seconds = min(seconds, time.monotonic() - started)
     expected = kind.end(whole)
     while score.kills < count:
         folder = place / f"killed-{score.ends}"
