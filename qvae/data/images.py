@@ -18,6 +18,7 @@ from qvae.errors import DataError
 from qvae.memory import require_memory
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
+_OTHERS = 20_000  # files
 _GREY = ("1", "L", "LA")
 _FINE = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits
 
@@ -58,7 +59,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 def _files(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray | None]:
     """Images in order of their paths, and the numbers of their classes if there are some."""
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _ENDINGS and not file.name.startswith("."))
+    found = sorted(_images_below(folder))
     if not found:
         raise DataError(f"{folder} holds no {', '.join(_ENDINGS)} files.")
     if not classes:
@@ -68,6 +69,18 @@ def _files(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray | N
     if odd is not None:
         raise DataError(f"{folder} holds {odd} beside the classes {', '.join(classes)}; put it into one of them.")
     return found, np.array([classes.index(name) for name in names])
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """All image files; a folder that holds next to nothing but other files, as a whole disk does, isn't searched to its end."""
+    found: list[Path] = []
+    for number, file in enumerate(folder.rglob("*")):
+        if file.suffix.lower() in _ENDINGS and not file.name.startswith("."):
+            found.append(file)
+        if number > _OTHERS + 2 * len(found):
+            others = f"more than {_OTHERS:,} files that are no images"
+            raise DataError(f"{folder} holds {others}; set data.name to their own folder.")
+    return found
 
 
 def _common_form(files: list[Path], folder: Path, size: list[int] | None) -> tuple[tuple[int, int], bool]:

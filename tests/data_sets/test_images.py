@@ -105,6 +105,14 @@ def test_files_that_are_no_images(tmp_path):
         load(tmp_path)
 
 
+def test_a_folder_of_other_files_is_not_searched_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("qvae.data.images._OTHERS", 5)
+    for number in range(20):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(DataError, match="holds more than 5 files that are no images; set data.name to their own folder"):
+        load_data(DataConfig(name=str(tmp_path)))
+
+
 def test_images_beside_classes(tmp_path):
     write(tmp_path, GREY[:2])
     write(tmp_path / "a", GREY)
