@@ -13,13 +13,14 @@ from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
 from qvae.circuits.paulis import PauliSum
 from qvae.errors import ExecutorError
 from qvae.memory import require_memory, total_memory
-from qvae_backends.statevector_fusion import GatherStep, plan
+from qvae_backends.statevector_fusion import linear_index, plan
 from qvae_backends.statevector_measured import Measurement
 from qvae_backends.statevector_states import Program
 
 _KEPT = 16  # circuits whose tables are kept: of 20 qubits they take some hundred MB
 _AT_ONCE = 2**20  # amplitudes that stay in a CPU's cache from step to step; four times as many take three times as long each
 _STORED = 0.25  # part of the memory that the states of all steps may take, before gradients are found without them
+
 
 class StatevectorExecutor(SeededExecutor):
     """Runs the states of many rows at once, in few passes to which the circuit's gates are fused.
@@ -73,10 +74,8 @@ def _of_rows(
     at_once = max(1, _AT_ONCE >> program.num_qubits)
     size = 2 * values.element_size() << program.num_qubits
     stored = len(values) * (last + 3) * size
-    tables = 16 * sum(isinstance(step, GatherStep) for step in program.plan.steps) << program.num_qubits
-    needed = 6 * min(at_once, len(values)) * size + tables
-    what = f"a circuit of {program.num_qubits} qubits"
-    require_memory(needed, what, "take fewer qubits", ExecutorError)
+    needed = 6 * min(at_once, len(values)) * size + program.table_bytes
+    require_memory(needed, f"a circuit of {program.num_qubits} qubits", "take fewer qubits", ExecutorError)
     matrices = program.matrices(weights)
     stores = stored < _STORED * total_memory()
     parts = [measured(program(rows, weights, matrices, last, stores)) for rows in values.split(at_once)]
@@ -88,11 +87,7 @@ def _in_order(program: Program, states: Tensor) -> Tensor:
     place = program.plan.place
     if place == sorted(place):
         return states
-    indices = torch.arange(len(states), device=states.device)
-    index = torch.zeros_like(indices)
-    for qubit, bit in enumerate(place):
-        index |= (indices >> qubit & 1) << bit
-    return states.index_select(0, index)
+    return states.index_select(0, linear_index([1 << bit for bit in place]).to(states.device))
 
 
 @lru_cache(_KEPT)

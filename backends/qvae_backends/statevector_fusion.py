@@ -237,20 +237,17 @@ def permutation(gates: Iterable[Gate], place: Sequence[int]) -> Tensor:
     for gate in gates:
         came_from = gate_matrix(gate.name, [], like=torch.zeros(())).real.argmax(1)  # of each local basis state
         bits = [place[qubit] for qubit in gate.qubits]
-        moved = [_spread(int(came_from[1 << number]), bits) for number in range(len(bits))]
-        if torch.equal(came_from, linear_index([int(came_from[1 << number]) for number in range(len(bits))])):
-            for bit, image in zip(bits, [_image(state, images) for state in moved], strict=True):
+        local = [int(came_from[1 << number]) for number in range(len(bits))]
+        if torch.equal(came_from, linear_index(local)):
+            own = [images[bit] for bit in bits]
+            for bit, image in zip(bits, [_image(state, own) for state in local], strict=True):
                 images[bit] = image
             continue
         source = linear_index(images) if source is None else source[linear_index(images)]
         images = [1 << bit for bit in range(len(place))]
         indices = torch.arange(2 ** len(place))
-        local, before = torch.zeros_like(indices), indices & ~sum(1 << bit for bit in bits)
-        for number, bit in enumerate(bits):
-            local |= (indices >> bit & 1) << number
-        for number, bit in enumerate(bits):
-            before |= (came_from[local] >> number & 1) << bit
-        source = source[before]
+        others = indices & ~sum(1 << bit for bit in bits)
+        source = source[others | linear_index([1 << bit for bit in bits])[came_from[read_bits(indices, bits)]]]
     return linear_index(images) if source is None else source[linear_index(images)]
 
 
@@ -260,6 +257,11 @@ def linear_index(images: Sequence[int]) -> Tensor:
     for image in images:
         index = torch.cat([index, index ^ image])
     return index
+
+
+def read_bits(indices: Tensor, bits: Sequence[int]) -> Tensor:
+    """The number that these bits of each index make, the first of them its lowest."""
+    return sum(((indices >> bit & 1) << number for number, bit in enumerate(bits)), torch.zeros_like(indices))
 
 
 def inverse_of(index: Tensor) -> Tensor:
@@ -274,9 +276,6 @@ def _image(state: int, images: Sequence[int]) -> int:
         found ^= image if state >> bit & 1 else 0
     return found
 
-
-def _spread(local: int, bits: Sequence[int]) -> int:
-    return sum((local >> number & 1) << bit for number, bit in enumerate(bits))
 
 
 def _fits(qubits: set[int], item: Item) -> bool:

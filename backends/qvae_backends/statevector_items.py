@@ -14,6 +14,8 @@ import torch
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.elementary import elementary
 from qvae.circuits.gates import GATES, gate_matrix
+from qvae.circuits.inverse import inverse
+from qvae.circuits.paulis import letters_to_z
 
 
 class Term(NamedTuple):
@@ -60,13 +62,12 @@ def _split_by_row(circuit: Circuit, num_by_row: int) -> Iterator[Gate | Term]:
             if not _follows(factor, num_by_row):
                 yield factor
                 continue
-            # X = H Z H and Y = S H Z H S^-1, so that a rotation about a Pauli string is one about a string of Z.
-            turns = [*zip(factor.qubits, reversed(GATES[factor.name].letters), strict=False)]
-            yield from (Gate("sdg", (qubit,)) for qubit, letter in turns if letter == "Y")
-            yield from (Gate("h", (qubit,)) for qubit, letter in turns if letter in "XY")
+            # A rotation about a Pauli string is one about a string of Z between changes of basis.
+            letters = zip(factor.qubits, reversed(GATES[factor.name].letters), strict=False)
+            change = Circuit(circuit.num_qubits, [*letters_to_z(letters)])
+            yield from change.gates
             yield Term(factor.qubits, _exponents(factor.name), factor.angles[0])
-            yield from (Gate("h", (qubit,)) for qubit, letter in turns if letter in "XY")
-            yield from (Gate("s", (qubit,)) for qubit, letter in turns if letter == "Y")
+            yield from inverse(change).gates
 
 
 def _follows(gate: Gate, num_by_row: int) -> bool:

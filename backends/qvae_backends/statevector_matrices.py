@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qvae.circuits.circuit import Affine, Gate
 from qvae.circuits.gates import GATES, gate_matrix, pauli_matrix
-from qvae_backends.statevector_fusion import MatrixStep
+from qvae_backends.statevector_fusion import MatrixStep, linear_index
 from qvae_backends.statevector_items import Item
 
 Angle = float | Affine
@@ -173,9 +173,7 @@ class _Products:
 def _widened(bits: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
     """Which entry of a matrix on these bits goes where in the one on ``size`` bits: their flat numbers, in pairs."""
     inner = torch.arange(2 ** len(bits))
-    spread = torch.zeros_like(inner)
-    for number, bit in enumerate(bits):
-        spread |= (inner >> number & 1) << bit
+    spread = linear_index([1 << bit for bit in bits])
     others = torch.tensor([value for value in range(2**size) if not any(value >> bit & 1 for bit in bits)])
     rows = spread[:, None, None] + others
     columns = spread[None, :, None] + others

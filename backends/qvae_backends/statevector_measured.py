@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qvae.circuits.paulis import PauliSum, support
+from qvae.circuits.statevector import parity_signs, pauli_masks
 from qvae_backends.statevector_fusion import GatherStep, Plan, inverse_of, linear_index
 
 
@@ -28,7 +29,7 @@ class Measurement:
 
     def __init__(self, observables: Sequence[PauliSum], plan: Plan, like: Tensor) -> None:
         labels = list(dict.fromkeys(label for terms in observables for label, _ in terms))
-        masks = {label: _masks(label, plan.place) for label in labels}
+        masks = {label: pauli_masks((plan.place[qubit], letter) for qubit, letter in support(label)) for label in labels}
         self.last = len(plan.steps)
         if plan.steps and isinstance(plan.steps[-1], GatherStep) and not any(flips for flips, _ in masks.values()):
             before = _before({label: mask for label, (_, mask) in masks.items()}, plan.steps[-1].index)
@@ -66,9 +67,9 @@ class _Strings:
         factors = like.new_tensor([1.0, 1.0, -1.0, -1.0])[turns]
         low = [mask % 2**lower for mask in masks]
         kinds = list(dict.fromkeys(low))
-        self._low = _signs(kinds, lower, like)
+        self._low = parity_signs(kinds, lower).to(like)
         self._kind = torch.tensor([kinds.index(mask) for mask in low], device=like.device)
-        self._high = (_signs([mask >> lower for mask in masks], number - lower, like).T * factors).unsqueeze(2)
+        self._high = (parity_signs([mask >> lower for mask in masks], number - lower).to(like).T * factors).unsqueeze(2)
 
     def __call__(self, states: Tensor) -> Tensor:
         if self._flipped is None:
@@ -85,12 +86,6 @@ class _Strings:
         return (partial.index_select(1, self._kind) * self._high).sum(0)
 
 
-def _masks(label: str, place: Sequence[int]) -> tuple[int, int]:
-    """Bits that a string flips (X or Y), and bits to which it gives signs (Z or Y)."""
-    letters = [(place[qubit], letter) for qubit, letter in support(label)]
-    return sum(1 << bit for bit, letter in letters if letter != "Z"), sum(1 << bit for bit, letter in letters if letter != "X")
-
-
 def _before(masks: dict[str, int], index: Tensor) -> dict[str, int] | None:
     """The strings of Z before a permutation that are ``masks`` after it; None where it turns them into no strings.
 
@@ -103,15 +98,3 @@ def _before(masks: dict[str, int], index: Tensor) -> dict[str, int] | None:
     return {
         label: sum(((image & mask).bit_count() & 1) << bit for bit, image in enumerate(images)) for label, mask in masks.items()
     }
-
-
-def _parity(numbers: Tensor) -> Tensor:
-    for shift in (32, 16, 8, 4, 2, 1):
-        numbers = numbers ^ numbers >> shift
-    return numbers & 1
-
-
-def _signs(masks: Sequence[int], bits: int, like: Tensor) -> Tensor:
-    """(-1)^(mask . b), (masks, 2**bits)."""
-    indices = torch.arange(2**bits)
-    return (1 - 2 * torch.stack([_parity(indices & mask) for mask in masks])).to(like)

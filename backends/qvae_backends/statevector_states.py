@@ -6,13 +6,14 @@ permutation moves whole rows of memory. W is 1 as long as nothing differs from r
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qvae_backends.statevector_fusion import GatherStep, MatrixStep, PhaseStep, Plan, Stage, inverse_of
+from qvae_backends.statevector_fusion import GatherStep, MatrixStep, PhaseStep, Plan, Stage, inverse_of, read_bits
 from qvae_backends.statevector_items import Term
 from qvae_backends.statevector_matrices import Angles, Matrices
 
@@ -31,6 +32,8 @@ class Program:
         runs = [run for stage in plan.stages for run in stage.gates]
         self._matrices = Matrices(runs, [step for step in plan.steps if isinstance(step, MatrixStep)], num_by_row, like)
         self._stages = [self._stage(stage, like) for stage in plan.stages]
+        # An index and its inverse, 8 bytes each, of every permutation.
+        self.table_bytes = 16 * sum(isinstance(step, GatherStep) for step in plan.steps) << plan.num_qubits
         self._steps: list[Step] = [_made(step, plan.num_qubits, num_by_row, like) for step in plan.steps]
 
     def _stage(self, stage: Stage, like: Tensor) -> tuple[Tensor | None, _QubitPhases | None]:
@@ -97,19 +100,19 @@ class _QubitPhases:
         return _phases(self._table @ self._angles(by_row)).unflatten(0, (-1, 2))
 
 
-class Step:
+class Step(ABC):
     """A step with its tables; its operand is what depends on parameters."""
 
     def operand(self, by_row: Tensor, weights: Tensor) -> Tensor:
         return weights[:0]
 
+    @abstractmethod
     def __call__(self, states: Tensor, operand: Tensor) -> Tensor:
         """States (2**n, W) after it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def undone(self, states: Tensor, operand: Tensor) -> Tensor:
         """States before it."""
-        raise NotImplementedError
 
 
 class _MatrixStep(Step):
@@ -181,7 +184,7 @@ def _exponent_table(terms: Sequence[Term], num_bits: int, like: Tensor) -> Tenso
     indices = torch.arange(2**num_bits)
     columns = []
     for term in terms:
-        local = sum((indices >> bit & 1) << number for number, bit in enumerate(term.qubits))
+        local = read_bits(indices, term.qubits)
         columns.append(torch.tensor(term.exponents, dtype=torch.float64)[local])
     return torch.stack(columns, 1).to(like)
 

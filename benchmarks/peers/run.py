@@ -14,20 +14,17 @@ in the file of ``--out``); a ratio is a peer's over ours next to it, as median a
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(1, str(HERE.parent))  # of trainer_overhead.py, the hand-written loop
+sys.path.insert(1, str(Path(__file__).parent.parent))  # of trainer_overhead.py, the hand-written loop
 
-import torch  # noqa: E402
-from environments import SAMPLERS  # noqa: E402
-from measure import compare, curves, first_sweeps, train  # noqa: E402
-from methods import (  # noqa: E402
+from command import parsed, parser, publish
+from environments import SAMPLERS
+from measure import compare, curves, first_sweeps, train
+from methods import (
     ANNEALED,
     ANNEALED_MOMENTS,
     BIPARTITE,
@@ -46,8 +43,8 @@ from methods import (  # noqa: E402
     Bench,
     Method,
 )
-from problems import moderate_rbm, native_graph, quantum_exact, quantum_rbm, trained, truth  # noqa: E402
-from report import environment, markdown, write_between_markers  # noqa: E402
+from problems import moderate_rbm, native_graph, quantum_exact, quantum_rbm, trained, truth
+from report import environment, markdown
 
 Results = dict[str, Any]
 
@@ -96,16 +93,9 @@ PARTS = {"rbm": rbm, "sparse": sparse, "quantum": quantum, "priors": priors, "tr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [peer.name for peer in SAMPLERS]
-    parser.add_argument("--peer", nargs="+", choices=names, default=names, help="default: all")
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--environments", type=Path, default=HERE / ".environments")
-    parser.add_argument("--out", type=Path, help="write all figures into this file, as JSON")
-    parser.add_argument("--write", action="store_true", help="put the tables between the markers of benchmarks/README.md")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    command = parser(__doc__, SAMPLERS)
+    command.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    options = parsed(command)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options.environments.resolve(), Path(folder), options.peer, options.threads)
         results: Results = {"parts": {}}
@@ -116,12 +106,7 @@ def main() -> None:
         finally:
             bench.close()
     results |= {"environment": environment(options.threads), "versions": bench.versions, "missing": bench.missing}
-    text = markdown(results)
-    print(text)
-    if options.out is not None:
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
-    if options.write:
-        write_between_markers(HERE.parent / "README.md", "peers", text)
+    publish(markdown(results), results, options, "peers")
 
 
 if __name__ == "__main__":

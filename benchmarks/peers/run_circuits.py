@@ -10,7 +10,6 @@ CPU seconds, ratios a peer's over ours next to it, and errors the largest of val
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -20,16 +19,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(1, str(HERE.parent))  # of circuit_cases.py
+sys.path.insert(1, str(Path(__file__).parent.parent))  # of circuit_cases.py
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from circuit_cases import Case, Found, largest_error, ours, reference, ring, scattered, step  # noqa: E402
-from environments import CIRCUITS  # noqa: E402
-from methods import Bench  # noqa: E402
-from protocol import PeerError, Timer  # noqa: E402
-from report import environment, times, with_table, write_between_markers  # noqa: E402
+import numpy as np
+import torch
+from circuit_cases import Case, Found, largest_error, ours, reference, ring, scattered, step
+from command import parsed, parser, publish
+from environments import CIRCUITS
+from methods import Bench
+from protocol import PeerError, Timer
+from report import environment, times, with_table
 
 Row = dict[str, Any]
 KINDS = {"a ring of three layers": ring, "150 random gates": scattered}
@@ -135,17 +134,10 @@ def _cell(row: Row) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [peer.name for peer in CIRCUITS]
-    parser.add_argument("--peer", nargs="+", choices=names, default=names, help="default: all")
-    parser.add_argument("--qubits", nargs="+", type=int, default=[8, 10, 12])
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--environments", type=Path, default=HERE / ".environments")
-    parser.add_argument("--out", type=Path, help="write all figures into this file, as JSON")
-    parser.add_argument("--write", action="store_true", help="put the tables between the markers of benchmarks/README.md")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    command = parser(__doc__, CIRCUITS)
+    command.add_argument("--qubits", nargs="+", type=int, default=[8, 10, 12])
+    command.add_argument("--batch", type=int, default=64)
+    options = parsed(command)
     results: Row = {"kinds": {kind: [] for kind in KINDS}}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options.environments.resolve(), Path(folder), options.peer, options.threads)
@@ -157,12 +149,7 @@ def main() -> None:
         finally:
             bench.close()
     results |= {"environment": environment(options.threads), "versions": bench.versions, "missing": bench.missing}
-    text = markdown(results)
-    print(text)
-    if options.out is not None:
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
-    if options.write:
-        write_between_markers(HERE.parent / "README.md", "circuits", text)
+    publish(markdown(results), results, options, "circuits")
 
 
 if __name__ == "__main__":

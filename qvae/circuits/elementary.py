@@ -26,7 +26,7 @@ def elementary(gate: Gate) -> Iterator[Gate]:
         yield from elementary(factor)
 
 
-def _scaled(angle: Angle, scale: float, offset: float = 0.0) -> Angle:
+def scaled(angle: Angle, scale: float, offset: float = 0.0) -> Angle:
     """scale * angle + offset."""
     if isinstance(angle, Affine):
         return replace(angle, scale=scale * angle.scale, offset=scale * angle.offset + offset)
@@ -42,7 +42,7 @@ def _u2(q: int, phi: Angle, lam: Angle) -> list[Gate]:
 
 
 def _r(q: int, theta: Angle, phi: Angle) -> list[Gate]:
-    return [Gate("rz", (q,), (_scaled(phi, -1),)), Gate("rx", (q,), (theta,)), Gate("rz", (q,), (phi,))]
+    return [Gate("rz", (q,), (scaled(phi, -1),)), Gate("rx", (q,), (theta,)), Gate("rz", (q,), (phi,))]
 
 
 def _crx(c: int, t: int, theta: Angle) -> list[Gate]:
@@ -66,9 +66,9 @@ def _exchange(sign: int) -> Callable[..., list[Gate]]:
 
     def product(a: int, b: int, theta: Angle, beta: Angle) -> list[Gate]:
         return [
-            Gate("p", (b,), (_scaled(beta, -1),)),
-            Gate("rxx", (a, b), (_scaled(theta, 0.5),)),
-            Gate("ryy", (a, b), (_scaled(theta, 0.5 * sign),)),
+            Gate("p", (b,), (scaled(beta, -1),)),
+            Gate("rxx", (a, b), (scaled(theta, 0.5),)),
+            Gate("ryy", (a, b), (scaled(theta, 0.5 * sign),)),
             Gate("p", (b,), (beta,)),
         ]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import pi
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
+from qvae.circuits.elementary import scaled
 
 _PAIRS = {"s": "sdg", "t": "tdg", "sx": "sxdg", "cs": "csdg"}
 _PARTNERS = _PAIRS | {partner: name for name, partner in _PAIRS.items()}
@@ -33,17 +34,10 @@ def _angles(gate: Gate) -> tuple[float | Affine, ...]:
     """Those of the inverse: all turn the other way, but the axis of a rotation stays, and Euler's angles change places."""
     angles = gate.angles
     if gate.name in ("r", "xx_plus_yy", "xx_minus_yy"):
-        return _turned(angles[0]), angles[1]
+        return scaled(angles[0], -1), angles[1]
     if gate.name == "u2":  # u(pi/2, phi, lam), whose inverse has -pi/2 there
-        return _turned(angles[1], -pi), _turned(angles[0], pi)
+        return scaled(angles[1], -1, -pi), scaled(angles[0], -1, pi)
     if gate.name in ("u", "u3", "cu", "cu3"):
-        theta, phi, lam, *phase = (_turned(angle) for angle in angles)
+        theta, phi, lam, *phase = (scaled(angle, -1) for angle in angles)
         return theta, lam, phi, *phase
-    return tuple(_turned(angle) for angle in angles)
-
-
-def _turned(angle: float | Affine, offset: float = 0.0) -> float | Affine:
-    """offset - angle."""
-    if isinstance(angle, Affine):
-        return replace(angle, scale=-angle.scale, offset=offset - angle.offset)
-    return offset - angle
+    return tuple(scaled(angle, -1) for angle in angles)

@@ -87,7 +87,12 @@ def measured_together(labels: Iterable[str]) -> dict[str, list[str]]:
 
 def basis_change(basis: str) -> Iterator[Gate]:
     """Gates after which bits tell of X and Y as they do of Z before."""
-    for qubit, letter in support(basis):
+    return letters_to_z(support(basis))
+
+
+def letters_to_z(letters: Iterable[tuple[int, str]]) -> Iterator[Gate]:
+    """Gates that turn each qubit's letter into Z, since X = H Z H and Y = S H Z H S^-1."""
+    for qubit, letter in letters:
         if letter == "Y":
             yield Gate("sdg", (qubit,))
         if letter != "Z":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,10 +119,11 @@ class _Group:
         number_y = (flips & first).bit_count()
         # P|c> = i^y (-1)^(z.c) |c ^ flips>, read at b = c ^ flips; and y = |z & flips|.
         scale = (-1j) * (1j) ** number_y * (-1) ** number_y
-        phases = _parity_signs([first], device) * (scale.real if dtype == real else scale)
+        phases = parity_signs([first], first.bit_length()).to(device) * (scale.real if dtype == real else scale)
         # D_k = i^(y_k - y_0) Z-string; y_k - y_0 is even where P_0 and P_k commute.
         turns = torch.tensor([1 - ((flips & z).bit_count() - number_y) % 4 for _, z in masks], device=device)
-        signs = _parity_signs([z ^ first for _, z in masks], device) * turns.unsqueeze(1)
+        differences = [z ^ first for _, z in masks]
+        signs = parity_signs(differences, max(map(int.bit_length, differences))).to(device) * turns.unsqueeze(1)
         shape, dims, high = [-1], [], num_qubits
         for qubit in reversed(range(num_qubits)):
             if flips >> qubit & 1:
@@ -190,9 +191,13 @@ def _masks(letters: str, qubits: Sequence[int], num_qubits: int) -> tuple[int, i
     if len(set(qubits)) < len(qubits) or any(not 0 <= qubit < num_qubits for qubit in qubits):
         named = f"the Pauli string {letters!r} names qubits {tuple(qubits)}"
         raise ValueError(f"{named}; they must differ and be in 0..{num_qubits - 1}")
-    flips = sum(1 << qubit for letter, qubit in zip(letters, qubits, strict=True) if letter != "Z")
-    signs = sum(1 << qubit for letter, qubit in zip(letters, qubits, strict=True) if letter != "X")
-    return flips, signs
+    return pauli_masks(zip(qubits, letters, strict=True))
+
+
+def pauli_masks(string: Iterable[tuple[int, str]]) -> tuple[int, int]:
+    """Of bits with their letters: those that a Pauli string flips (X or Y), and those to which it gives signs (Z or Y)."""
+    pairs = list(string)
+    return sum(1 << bit for bit, letter in pairs if letter != "Z"), sum(1 << bit for bit, letter in pairs if letter != "X")
 
 
 def _merge(first: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -200,12 +205,9 @@ def _merge(first: tuple[int, int], other: tuple[int, int]) -> bool:
     return first[0] == other[0] and ((first[1] ^ other[1]) & first[0]).bit_count() % 2 == 0
 
 
-def _parity_signs(masks: list[int], device: torch.device) -> Tensor:
-    """(-1)^(mask . b) for all values b of as many low bits as the masks need, (len(masks), 2**bits)."""
-    values = torch.arange(1 << max(mask.bit_length() for mask in masks), device=device)
-    parity = torch.zeros(len(masks), len(values), dtype=torch.int64, device=device)
-    for row, mask in zip(parity, masks, strict=True):
-        for bit in range(mask.bit_length()):
-            if mask >> bit & 1:
-                row ^= values >> bit & 1
-    return 1 - 2 * parity
+def parity_signs(masks: Sequence[int], num_bits: int) -> Tensor:
+    """(-1)^(mask . b) for all values b of so many bits, (len(masks), 2**num_bits), int64."""
+    parity = torch.tensor(masks).unsqueeze(1) & torch.arange(1 << num_bits)
+    for shift in (32, 16, 8, 4, 2, 1):
+        parity = parity ^ parity >> shift
+    return 1 - 2 * (parity & 1)

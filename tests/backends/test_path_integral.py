@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support import drawn_in_each_default_type
 
 from qvae.errors import CapabilityError, SamplerError
 from qvae.ising import graphs
@@ -182,16 +183,5 @@ def test_bad_options(option, value, message):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torchs_default_type_changes_nothing(options, dtype):
     hamiltonian = IsingHamiltonian(torch.linspace(-0.5, 0.5, 4), graphs.complete(4), torch.full((6,), 0.2), 0.5).to(dtype=dtype)
-
-    def drawn():
-        sampler = load_sampler("path_integral", seed=0, **options)
-        moments = sampler.moments(hamiltonian, 20)
-        return sampler.sample(hamiltonian, 20).spins, moments.spins, moments.pairs
-
-    expected = drawn()
-    torch.set_default_dtype(torch.float64)
-    try:
-        found = drawn()
-    finally:
-        torch.set_default_dtype(torch.float32)
+    expected, found = drawn_in_each_default_type("path_integral", hamiltonian, options)
     assert all(map(torch.equal, found, expected))

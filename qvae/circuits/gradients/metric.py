@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.func import jacfwd
 
-from qvae.circuits.circuit import Affine, Circuit, Gate
+from qvae.circuits.circuit import Affine, Circuit
 from qvae.circuits.executor import Executor
 from qvae.circuits.gradients.parameter_shift import free_angles
 from qvae.circuits.inverse import inverse
+from qvae.circuits.library.composition import joined
 
 
 def fubini_study(
@@ -54,9 +53,7 @@ def overlap(executor: Executor, circuit: Circuit, values: Tensor, weights: Tenso
         states = (executor.amplitudes(circuit, values, own) for own in (weights, others))
         product = next(states).conj() * next(states)
         return product.sum(1).abs().square()
-    inputs, number = circuit.num_inputs, circuit.num_weights
-    back = [_after(gate, number, inputs) for gate in inverse(circuit).gates]
-    there_and_back = Circuit(circuit.num_qubits, [*circuit.gates, *back], inputs + 2 * number, inputs)
+    there_and_back = joined([circuit, inverse(circuit)], shares_inputs=True)
     return _return_probability(executor, there_and_back, values, torch.cat([others, weights]))
 
 
@@ -101,11 +98,9 @@ def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: T
     }
     own = list(block)
     parameters = torch.cat([row, weights])
-    angles = torch.stack([parameters[angle.index] * angle.scale + angle.offset for angle in freed.angles])
+    angles = freed.values(parameters.unsqueeze(0))[0]
     number = len(angles)
-    there = freed.circuit.gates
-    back = [_after(gate, number) for gate in inverse(freed.circuit).gates]
-    overlap = Circuit(circuit.num_qubits, [*there, *back], num_parameters=2 * number)
+    there_and_back = joined([freed.circuit, inverse(freed.circuit)], shares_inputs=True)
     terms = [
         (first, second, a.shift, b.shift, a.coefficient * b.coefficient)
         for position, first in enumerate(own)
@@ -118,7 +113,7 @@ def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: T
     for index, (first, second, by_first, by_second, _) in enumerate(terms):
         rows[index, first] += by_first
         rows[index, second] += by_second
-    found = _return_probability(executor, overlap, rows)
+    found = _return_probability(executor, there_and_back, rows)
     curvature = weights.new_zeros(number, number)
     for (first, second, _, _, coefficient), probability in zip(terms, found, strict=True):
         curvature[first, second] -= coefficient * probability / 2
@@ -128,15 +123,6 @@ def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: T
         angle = freed.angles[column]
         chain[column, angle.index - circuit.num_inputs] = angle.scale
     return chain.T @ curvature @ chain
-
-
-def _after(gate: Gate, number: int, first: int = 0) -> Gate:
-    """A gate whose parameters from ``first`` on are later ones, by ``number``."""
-    angles = tuple(
-        replace(angle, index=angle.index + number) if isinstance(angle, Affine) and angle.index >= first else angle
-        for angle in gate.angles
-    )
-    return gate._replace(angles=angles)
 
 
 def _return_probability(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:

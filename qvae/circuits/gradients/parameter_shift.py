@@ -77,8 +77,7 @@ class ParameterShift(GradientEstimator):
         ]
         if terms and len(values):
             columns, shifts, coefficients, parameters = (list(part) for part in zip(*terms, strict=True))
-            angles = torch.stack([values[:, angle.index] * angle.scale + angle.offset for angle in freed.angles], dim=1)
-            rows = angles.repeat(len(terms), 1, 1)
+            rows = freed.values(values).repeat(len(terms), 1, 1)
             rows[torch.arange(len(terms)), :, columns] += values.new_tensor(shifts).unsqueeze(1)
             measured = executor.expectations(freed.circuit, rows.flatten(0, 1), observables).unflatten(0, rows.shape[:2])
             slopes = (measured * dual).sum(2) * values.new_tensor(coefficients).unsqueeze(1)
@@ -98,6 +97,10 @@ class FreedCircuit(NamedTuple):
     circuit: Circuit
     angles: list[Affine]
     rules: list[list[Shift]]
+
+    def values(self, parameters: Tensor) -> Tensor:
+        """Of the circuit's parameters at those of the original, (B, P), one for each angle, (B, A)."""
+        return torch.stack([parameters[:, angle.index] * angle.scale + angle.offset for angle in self.angles], dim=1)
 
 
 @lru_cache(_CIRCUITS)

@@ -54,11 +54,15 @@ class SPSA(Seeded, GradientEstimator):
     ) -> Tensor:
         """See :meth:`GradientEstimator.gradients`; parameters that aren't wanted stay where they are."""
         shape = (self.repetitions, len(values), len(wanted))
-        bits = torch.randint(2, shape, generator=self.generator(values.device), device=values.device)
-        directions = (2 * bits - 1).to(values.dtype)
+        directions = random_signs(shape, values, self.generator(values.device))
         moves = torch.zeros(*shape[:2], values.shape[1]).to(values)
         moves[:, :, wanted.start : wanted.stop] = self.step * directions
         rows = torch.stack([values + moves, values - moves])
         measured = executor.expectations(circuit, rows.flatten(0, 2), observables).unflatten(0, rows.shape[:3])
         slopes = ((measured[0] - measured[1]) * dual).sum(2, keepdim=True) / (2 * self.step)
         return (slopes * directions).mean(0)
+
+
+def random_signs(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """+1 and -1, each with probability 1/2, in the type and on the device of ``like``."""
+    return (2 * torch.randint(2, tuple(shape), generator=generator, device=like.device) - 1).to(like)

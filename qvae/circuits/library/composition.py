@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.library.placed import check_layers
@@ -20,7 +20,7 @@ def compose(first: Circuit, *others: Circuit) -> Circuit:
     >>> circuit.num_inputs, circuit.num_weights
     (3, 18)
     """
-    return _joined([first, *others], shares_inputs=False)
+    return joined([first, *others], shares_inputs=False)
 
 
 def reuploading(encoding: Circuit, ansatz: Circuit, layers: int) -> Circuit:
@@ -43,10 +43,15 @@ def reuploading(encoding: Circuit, ansatz: Circuit, layers: int) -> Circuit:
     (3, 36)
     """
     check_layers(layers)
-    return _joined([compose(encoding, ansatz)] * layers, shares_inputs=True)
+    return joined([compose(encoding, ansatz)] * layers, shares_inputs=True)
 
 
-def _joined(circuits: list[Circuit], shares_inputs: bool) -> Circuit:
+def joined(circuits: Sequence[Circuit], shares_inputs: bool) -> Circuit:
+    """One circuit after the other, with weights of their own, and inputs of their own or the same ones.
+
+    Raises:
+        CircuitError: they have different numbers of qubits.
+    """
     sizes = {circuit.num_qubits for circuit in circuits}
     if len(sizes) > 1:
         raise CircuitError(

@@ -121,9 +121,14 @@ class _Watch:
 
 def _solved(metric: Tensor, gradient: Tensor, damping: float, is_exact: bool) -> Tensor:
     """(F + damping)^-1 gradient; of a measured F, whose noise makes some eigenvalues negative, with their magnitudes."""
-    if is_exact:
-        damped = metric + damping * torch.eye(len(metric)).to(metric)
-        return torch.cholesky_solve(gradient.unsqueeze(1), torch.linalg.cholesky(damped)).squeeze(1)
+    if not is_exact:
+        return solved_by_magnitudes(metric, gradient, damping)
+    damped = metric + damping * torch.eye(len(metric)).to(metric)
+    return torch.cholesky_solve(gradient.unsqueeze(1), torch.linalg.cholesky(damped)).squeeze(1)
+
+
+def solved_by_magnitudes(metric: Tensor, gradient: Tensor, damping: float) -> Tensor:
+    """(sqrt(F F) + damping)^-1 gradient, of a symmetric F (W, W)."""
     values, vectors = torch.linalg.eigh(metric)
     return vectors @ ((vectors.T @ gradient) / (values.abs() + damping))
 

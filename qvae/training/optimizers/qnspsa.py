@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from qvae.circuits.gradients.metric import overlap
 from qvae.circuits.layer import CircuitLayer
-from qvae.seeding import Seed, Seeded
-from qvae.training.optimizers.spsa import moved, random_signs
+from qvae.seeding import Seed
+from qvae.training.optimizers.natural_gradient import solved_by_magnitudes
+from qvae.training.optimizers.perturbing import PerturbingOptimizer
 
 
-class QNSPSA(torch.optim.Optimizer):
+class QNSPSA(PerturbingOptimizer):
     """w <- w - lr (sqrt(F F) + damping)^-1 g, with g as in SPSA and F a running mean of rank-two estimates.
 
     An estimate of F takes four overlaps of states O(d) = |<psi(w)|psi(w + step d)>|^2, at random directions D and E:
@@ -46,8 +46,8 @@ class QNSPSA(torch.optim.Optimizer):
     ) -> None:
         if not (lr > 0 and step > 0 and damping > 0):
             raise ValueError(f"lr is {lr}, step {step}, damping {damping}; they must be above 0")
-        super().__init__([layer.weight], {"lr": lr, "step": step, "damping": damping})
-        self._layer, self._blocking, self._random = layer, blocking, Seeded(seed)
+        super().__init__([layer.weight], {"lr": lr, "step": step, "damping": damping}, blocking, seed)
+        self._layer = layer
         self._inputs = layer.weight.new_zeros(1, 0) if inputs is None else inputs
 
     @torch.no_grad()
@@ -61,28 +61,22 @@ class QNSPSA(torch.optim.Optimizer):
         state = self.state[weight]
         if not state:
             state.update(steps=0, metric=torch.eye(len(weight)).to(weight))
-        direction = self._signs()
-        with moved([weight], [direction], group["step"]):
-            up = closure()
-        with moved([weight], [direction], -group["step"]):
-            down = closure()
-        gradient = (up - down) / (2 * group["step"]) * direction
+        direction = self._signs(weight)
+        up, down = self._losses(closure, [weight], [direction], group["step"])
+        gradient, loss = (up - down) / (2 * group["step"]) * direction, (up + down) / 2
         state["steps"] += 1
         # The identity counts as the first estimate, so that the first steps are plain ones.
         state["metric"].lerp_(self.estimated_metric(), 1 / (state["steps"] + 1))
-        values, vectors = torch.linalg.eigh(state["metric"])
-        natural = vectors @ ((vectors.T @ gradient) / (values.abs() + group["damping"]))
-        loss, before = (up + down) / 2, weight.clone()
-        weight.sub_(natural, alpha=group["lr"])
-        if self._blocking is not None and closure() > loss + self._blocking:
-            weight.copy_(before)
+        natural = solved_by_magnitudes(state["metric"], gradient, group["damping"])
+        with self._taken_back_if_worse(closure, [weight], loss):
+            weight.sub_(natural, alpha=group["lr"])
         return loss
 
     @torch.no_grad()
     def estimated_metric(self) -> Tensor:
         """One estimate of the Fubini-Study metric at the weights, (W, W), whose mean is the metric up to O(step^2)."""
         weight, size = self._layer.weight.detach(), self.param_groups[0]["step"]
-        first, second = self._signs(), self._signs()
+        first, second = self._signs(weight), self._signs(weight)
         signs = ((first + second, 1), (first, -1), (second - first, -1), (-first, 1))
         layer = self._layer
         difference = sum(
@@ -91,16 +85,3 @@ class QNSPSA(torch.optim.Optimizer):
         )
         outer = torch.outer(first, second)
         return -difference / (8 * size**2) * (outer + outer.T)
-
-    def _signs(self) -> Tensor:
-        return random_signs(self._layer.weight, self._random.generator(self._layer.weight.device))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Settings, metric, and the generator's state."""
-        return super().state_dict() | {"random": self._random.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        state = dict(state_dict)
-        self._random.load_state_dict(state.pop("random"))
-        super().load_state_dict(state)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qvae.seeding import Seed, Seeded
+from qvae.seeding import Seed
+from qvae.training.optimizers.perturbing import PerturbingOptimizer
 
 
-class SPSA(torch.optim.Optimizer):
+class SPSA(PerturbingOptimizer):
     """theta <- theta - a_k (L(theta + c_k D) - L(theta - c_k D)) / (2 c_k) D, with D of +1 and -1 at random.
 
     a_k = lr / (k + 1 + stability)^0.602 and c_k = step / (k + 1)^0.101 in step k, from 0: Spall 1998 (Johns Hopkins APL
@@ -42,8 +42,8 @@ class SPSA(torch.optim.Optimizer):
     ) -> None:
         if not (lr > 0 and step > 0 and stability >= 0):
             raise ValueError(f"lr is {lr}, step {step}, stability {stability}; they must be above 0, stability at least 0")
-        super().__init__(params, {"lr": lr, "step": step, "stability": stability})
-        self._random, self._blocking, self.steps = Seeded(seed), blocking, 0
+        super().__init__(params, {"lr": lr, "step": step, "stability": stability}, blocking, seed)
+        self.steps = 0
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
@@ -53,46 +53,19 @@ class SPSA(torch.optim.Optimizer):
         rate = group["lr"] / (self.steps + 1 + group["stability"]) ** 0.602
         parameters = [parameter for each in self.param_groups for parameter in each["params"]]
         directions = [self._signs(parameter) for parameter in parameters]
-        with moved(parameters, directions, size):
-            up = closure()
-        with moved(parameters, directions, -size):
-            down = closure()
-        slope = (up - down) / (2 * size)
-        before = [parameter.clone() for parameter in parameters]
-        torch._foreach_add_(parameters, [-rate * slope * direction for direction in directions])
+        up, down = self._losses(closure, parameters, directions, size)
+        slope, loss = (up - down) / (2 * size), (up + down) / 2
         self.steps += 1
-        loss = (up + down) / 2
-        if self._blocking is not None and closure() > loss + self._blocking:
-            torch._foreach_copy_(parameters, before)
+        with self._taken_back_if_worse(closure, parameters, loss):
+            torch._foreach_add_(parameters, [-rate * slope * direction for direction in directions])
         return loss
-
-    def _signs(self, parameter: Tensor) -> Tensor:
-        return random_signs(parameter, self._random.generator(parameter.device))
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, steps, and the generator's state."""
-        return super().state_dict() | {"steps": self.steps, "random": self._random.state_dict()}
+        return super().state_dict() | {"steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         state = dict(state_dict)
         self.steps = state.pop("steps")
-        self._random.load_state_dict(state.pop("random"))
         super().load_state_dict(state)
-
-
-@contextmanager
-def moved(parameters: list[Tensor], directions: list[Tensor], size: float) -> Iterator[None]:
-    """Parameters a step along the directions, and back to their very bits."""
-    before = [parameter.clone() for parameter in parameters]
-    torch._foreach_add_(parameters, directions, alpha=size)
-    try:
-        yield
-    finally:
-        torch._foreach_copy_(parameters, before)
-
-
-def random_signs(like: Tensor, generator: torch.Generator) -> Tensor:
-    """+1 and -1, each with probability 1/2, in the shape and type of ``like``."""
-    bits = torch.randint(0, 2, like.shape, generator=generator, device=like.device)
-    return (2 * bits - 1).to(like)

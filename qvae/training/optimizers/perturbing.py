@@ -1,0 +1,70 @@
+"""What optimizers by random perturbations share: directions, losses on both sides of a point, steps taken back, and state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qvae.circuits.gradients.spsa import random_signs
+from qvae.seeding import Seed, Seeded
+
+
+class PerturbingOptimizer(torch.optim.Optimizer):
+    """Asks for values of the loss at random places near the parameters, and for no gradients.
+
+    Args:
+        params: of any model.
+        defaults: settings of a group.
+        blocking: None, or how much a step may raise the loss before it is taken back, which costs one evaluation more.
+        seed: of the directions; None draws one.
+    """
+
+    def __init__(self, params: Iterable[Tensor], defaults: dict[str, Any], blocking: float | None, seed: Seed) -> None:
+        super().__init__(params, defaults)
+        self._random, self._blocking = Seeded(seed), blocking
+
+    def _signs(self, parameter: Tensor) -> Tensor:
+        return random_signs(parameter.shape, parameter, self._random.generator(parameter.device))
+
+    def _losses(
+        self, closure: Callable[[], Tensor], parameters: list[Tensor], directions: list[Tensor], size: float
+    ) -> tuple[Tensor, Tensor]:
+        """Those a step of this size along the directions, and against them."""
+        with _moved(parameters, directions, size):
+            up = closure()
+        with _moved(parameters, directions, -size):
+            down = closure()
+        return up, down
+
+    @contextmanager
+    def _taken_back_if_worse(self, closure: Callable[[], Tensor], parameters: list[Tensor], loss: Tensor) -> Iterator[None]:
+        """A step from this loss, unless it raises it by more than ``blocking``."""
+        before = [parameter.clone() for parameter in parameters]
+        yield
+        if self._blocking is not None and closure() > loss + self._blocking:
+            torch._foreach_copy_(parameters, before)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings, what is remembered of each parameter, and the generator's state."""
+        return super().state_dict() | {"random": self._random.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        state = dict(state_dict)
+        self._random.load_state_dict(state.pop("random"))
+        super().load_state_dict(state)
+
+
+@contextmanager
+def _moved(parameters: list[Tensor], directions: list[Tensor], size: float) -> Iterator[None]:
+    """Parameters a step along the directions, and back to their very bits."""
+    before = [parameter.clone() for parameter in parameters]
+    torch._foreach_add_(parameters, directions, alpha=size)
+    try:
+        yield
+    finally:
+        torch._foreach_copy_(parameters, before)
