@@ -1,13 +1,22 @@
-"""Whether there is memory for something, before it is asked for: the system would rather kill the process than refuse."""
+"""Memory: whether there is enough for something, before it is asked for, and keeping what was freed for the next step.
+
+The system would rather kill the process than refuse.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from functools import cache
 from pathlib import Path
 
 from qvae.errors import QvaeError, RunError
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of the parameters in glibc's malloc.h
+_KEPT = 2**30  # bytes at the end of the heap: more than the tensors of a step that is short enough to gain from it
+_LARGE = 2**26  # bytes of a block that still goes back to the system when it is freed, wherever it lies
+_OF_USERS = ("MALLOC_", "GLIBC_TUNABLES")  # beginnings of variables by which a user sets the allocator
 
 
 def require_memory(num_bytes: float, what: str, remedy: str, error: type[QvaeError] = RunError) -> None:
@@ -39,3 +48,17 @@ def total_memory() -> int:
     except (OSError, ValueError):  # no control group, or "max"
         return found
     return min(found, limit)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc's allocator keep the memory that a step frees, for the next step; elsewhere, nothing.
+
+    By default it returns blocks of some megabytes at once, and the system clears every page anew: a step of a 10-qubit
+    circuit at batch 256 takes 30 ms so, and 24 ms otherwise. It is a setting of the whole process, for programs to make and
+    not for libraries; one that the user has made, by a variable as MALLOC_TRIM_THRESHOLD_, stays.
+    """
+    if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}) or any(name.startswith(_OF_USERS) for name in os.environ):
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    for parameter, value in ((_TRIM_THRESHOLD, _KEPT), (_MMAP_THRESHOLD, _LARGE)):
+        mallopt(parameter, value)

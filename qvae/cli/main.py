@@ -11,6 +11,7 @@ import qvae
 from qvae.cli import applications, backends, benchmark, config, runs
 from qvae.cli.show import accept_any_encoding, fail
 from qvae.errors import QvaeError
+from qvae.memory import keep_freed_memory
 
 
 def make_app() -> typer.Typer:
@@ -50,6 +51,7 @@ def main() -> None:
     # Threads of OpenMP spin while they wait for each other; with other work on the machine that makes a step 25 times
     # slower, and without it a shorter spin costs 4 %. Read when torch is loaded, so it must be set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    keep_freed_memory()
     accept_any_encoding()
     try:
         make_app()()
