@@ -44,7 +44,7 @@ def generate(
     """
     from qvae.applications.files import new_files, write_arrays
     from qvae.reporting.figures import save_figure
-    from qvae.reporting.pictures import is_of_images, reachable_data, samples_figure
+    from qvae.reporting.run_rows import is_of_images, reachable_data, samples_figure
 
     if num < 1:
         raise ConfigError(f"num is {num}; it must be 1 or more.")

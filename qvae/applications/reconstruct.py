@@ -33,7 +33,7 @@ def reconstruct(
     """
     from qvae.applications.files import new_files, write_arrays
     from qvae.reporting.figures import save_figure
-    from qvae.reporting.pictures import reconstructions_figure
+    from qvae.reporting.run_rows import reconstructions_figure
 
     if num < 1:
         raise ConfigError(f"num is {num}; it must be 1 or more.")

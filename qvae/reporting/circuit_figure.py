@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,9 +15,9 @@ _LETTER, _WIRE = 0.085, 0.36  # inches
 _LINE: dict[str, Any] = {"color": "black", "linewidth": 0.8, "zorder": 1}
 
 
-def circuit_figure(circuit: Circuit, width: int = 120) -> Figure:
-    """The circuit in as many rows of wires as it needs, each of about ``width`` letters; x are inputs, w weights."""
-    columns = circuit.columns()
+def circuit_figure(circuit: Circuit, num_gates: int, width: int = 120) -> Figure:
+    """The first gates in as many rows of wires as they need, each of about ``width`` letters; x are inputs, w weights."""
+    columns = replace(circuit, gates=circuit.gates[:num_gates]).columns()
     widths = column_widths(columns)
     blocks = in_blocks(widths, width)
     letters = max(sum(widths[index] for index in block) for block in blocks) + 5

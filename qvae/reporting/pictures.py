@@ -14,17 +14,27 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import EvaluationConfig
-from qvae.data.dataset import Dataset
-from qvae.errors import DataError, QvaeError, SamplerError, in_a_line
-from qvae.evaluation.grey_scale import GreyScale
+from qvae.errors import QvaeError, SamplerError, in_a_line
 from qvae.evaluation.latents import ALIVE, unit_information
 from qvae.evaluation.rows import code_moments, evaluation_rows
 from qvae.evaluation.tsne import tsne_map
 from qvae.files import atomic_write_bytes
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior
+from qvae.models.vqvae import VQVAE
 from qvae.reporting import figures, table_figures
+from qvae.reporting.circuit_figure import circuit_figure
+from qvae.reporting.run_rows import (
+    as_grey,
+    columns_figure,
+    is_of_images,
+    reconstructions_figure,
+    row_noun,
+    samples_figure,
+    test_values,
+)
 from qvae.reporting.sampler_circuit import DRAWN_GATES, sampler_circuit_figure
 from qvae.reporting.traversals import traversal_paths
 from qvae.runs.assemble import PICTURED
@@ -32,9 +42,9 @@ from qvae.runs.folder import FIGURES, FILM
 from qvae.runs.run import Run
 
 _GRID = 64  # images in a grid of the report
-_SHOWN = 400  # images in a grid that was asked for, at most
 _MAP_ROWS = 3000
 _NEIGHBOURS_AMONG = 60_000  # training rows in which the nearest are looked for
+_MODEL_GATES = 300  # of a model's circuit that are drawn, the first ones: more fill a page
 _DRAWN = "Test rows beside draws of p(x|z), at their own codes and at samples of the prior"
 
 
@@ -60,18 +70,15 @@ def drawings(run: Run) -> dict[str, Drawing]:
         hidden |= {"circuit", "energies", "couplings"}
     if model.prior is None:
         hidden |= {"samples", "neighbours", "units"}
+    if model_circuit(run) is None:
+        hidden |= {"model_circuit"}
     chosen = _OF_IMAGES if is_of_images(run) else _OF_TABLES
     return {name: drawing for name, drawing in chosen.items() if name not in hidden}
 
 
-def is_of_images(run: Run) -> bool:
-    """Whether the data are images; else they are rows of a table, which 0.1.0 took for images of height 1."""
-    return len(run.model.shape) > 1 and run.model.shape[-2] > 1
-
-
-def row_noun(run: Run) -> str:
-    """What a row of the run's data is called."""
-    return "image" if is_of_images(run) else "row"
+def model_circuit(run: Run) -> CircuitLayer | None:
+    """The circuit that is a part of a run's model, if one is."""
+    return run.model.circuit if isinstance(run.model, VQVAE) else None
 
 
 def draw_pictures(
@@ -136,59 +143,6 @@ def _film_bytes(seen: Mapping[str, Any], views: Views) -> bytes:
     return figures.gif(figures.latent_film(maps, titles, views.labels(len(maps[0]))))
 
 
-def samples_figure(run: Run, samples: np.ndarray, by: str | None = None) -> Figure:
-    """Generated rows (N, *shape), with the backends that made them; a table's beside its test rows, if it has some.
-
-    The data needn't be within reach.
-    """
-    title = f"decoded from the prior, {by or run.config.drawn_by}"
-    if is_of_images(run):
-        return figures.image_grid(_as_grey(run, samples[:_SHOWN]), title=title)
-    rows, title = samples.reshape(len(samples), -1), f"means of p(x|z), {title}"
-    if reachable_data(run) is None:
-        return table_figures.marginals({"samples": rows}, None, title)
-    return _columns_figure(run, {"data": _test_values(run, len(samples)), "samples": rows}, title)
-
-
-def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.ndarray) -> Figure:
-    """Test rows (N, *shape) and what comes back: images above their reconstructions, columns of a table side by side."""
-    if is_of_images(run):
-        title = "test images, and under each its reconstruction"
-        above, below = (_as_grey(run, images[:_SHOWN]) for images in (originals, reconstructions))
-        return figures.reconstruction_pairs(above, below, title)
-    sets = {"data": originals, "reconstructions": reconstructions}
-    sets = {label: rows.reshape(len(rows), -1) for label, rows in sets.items()}
-    return _columns_figure(run, sets, "test rows, and the mean of p(x|z) at their codes")
-
-
-def _columns_figure(run: Run, sets: Mapping[str, np.ndarray], title: str) -> Figure:
-    return table_figures.marginals(sets, run.dataset.feature_names, title, run.dataset.category_names)
-
-
-def reachable_data(run: Run) -> Dataset | None:
-    """The run's data; None where they were in memory, have moved or have changed."""
-    try:
-        return run.dataset
-    except DataError:
-        return None
-
-
-def _as_grey(run: Run, images: np.ndarray) -> np.ndarray:
-    """Grey levels on the scale of the data; without them bits are what they are, and others go from the least to the most."""
-    dataset = reachable_data(run)
-    if dataset is not None:
-        scale = GreyScale.of(dataset)
-    elif run.model.likelihood.kind == "bits":
-        scale = GreyScale(0.0, 1.0)
-    else:
-        scale = GreyScale(float(images.min()), float(images.max()) + 1e-9)
-    return scale(torch.from_numpy(images)).numpy()
-
-
-def _test_values(run: Run, count: int) -> np.ndarray:
-    return run.dataset.values(run.dataset.test[:count].flatten(1)).numpy()
-
-
 @dataclass
 class Views:
     """What several pictures of a run show, found once: samples of its prior and codes of its test rows."""
@@ -236,7 +190,7 @@ class Views:
         rows = self.test[:PICTURED].to(self.run.device)
         both = {"reconstructions": model.encode(rows, generator), "samples": self.codes}
         drawn = {label: model.draw(codes, generator).flatten(1).cpu().numpy() for label, codes in both.items()}
-        return {"data": _test_values(self.run, len(rows)), **drawn}
+        return {"data": test_values(self.run, len(rows)), **drawn}
 
     def samples(self, count: int) -> np.ndarray:
         """Samples of the prior, decoded, (count, *shape)."""
@@ -277,6 +231,12 @@ def _circuit(views: Views) -> Figure | None:
     return sampler_circuit_figure(views.run, views.hamiltonian)
 
 
+def _model_circuit(views: Views) -> Figure:
+    layer = model_circuit(views.run)
+    assert layer is not None
+    return circuit_figure(layer.circuit, _MODEL_GATES)
+
+
 def _units(views: Views) -> Figure:
     model = views.run.model
     return figures.unit_use(unit_information(model, *views.moments), ALIVE, are_bits=model.latents_are_bits)
@@ -307,7 +267,7 @@ def _neighbours(views: Views) -> Figure:
     samples = views.samples(12)
     search = NearestNeighbors(n_neighbors=min(5, len(images)), algorithm="brute").fit(images.reshape(len(images), -1))
     nearest = search.kneighbors(samples.reshape(len(samples), -1), return_distance=False)
-    left, right = (_as_grey(views.run, part) for part in (samples, images[nearest]))
+    left, right = (as_grey(views.run, part) for part in (samples, images[nearest]))
     return figures.nearest_neighbours(left, right, "samples, and right of each its nearest training images")
 
 
@@ -316,14 +276,14 @@ def _traversals(views: Views) -> Figure:
     codes = model.encode(views.test[:8].to(views.run.device), views.generator)
     paths, names = traversal_paths(model, codes, torch.from_numpy(views.moments[0]))
     images = model.decode(paths.flatten(0, 1)).unflatten(0, paths.shape[:2]).cpu().numpy()
-    return figures.traversals(_as_grey(views.run, images), names, "through the latent space")
+    return figures.traversals(as_grey(views.run, images), names, "through the latent space")
 
 
 # Of tables ------------------------------------------------------------------------------------------------------------
 
 
 def _marginals(views: Views) -> Figure:
-    return _columns_figure(views.run, views.tables, "distribution of each column")
+    return columns_figure(views.run, views.tables, "distribution of each column")
 
 
 def _correlations(views: Views) -> Figure:
@@ -348,6 +308,12 @@ _OF_ANY_DATA = {
         f"Before it is transpiled for its backend; w0, w1, ... are the angles that follow the prior. Of a circuit with more "
         f"gates the first {DRAWN_GATES} are drawn.",
         _circuit,
+    ),
+    "model_circuit": Drawing(
+        "The circuit of the model",
+        f"x0, x1, ... are the angles that come from the latents, w0, w1, ... are learned. Of a circuit with more gates the "
+        f"first {_MODEL_GATES} are drawn.",
+        _model_circuit,
     ),
     "couplings": Drawing("The prior", "Couplings and fields of the Boltzmann machine, in the sign of dimod.", _couplings),
     "units": Drawing(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from qvae.config.load import dump_config
 from qvae.config.schema import ModelConfig
 from qvae.errors import RunError, SamplerError
 from qvae.files import atomic_write_text
-from qvae.models.vqvae import VQVAE
 from qvae.reporting.page import Picture, Section, render_page
-from qvae.reporting.pictures import drawings, row_noun
+from qvae.reporting.pictures import drawings, model_circuit
+from qvae.reporting.run_rows import row_noun
 from qvae.reporting.tables import (
     circuit_tables,
     frechet_tables,
@@ -89,13 +89,14 @@ def _warnings(run: Run, found: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
-def _quantum_parts(run: Run, pictures: list[Picture]) -> list[Section]:
+def _quantum_parts(run: Run, pictures: Callable[..., list[Picture]]) -> list[Section]:
     """The circuit, and a Boltzmann prior with its negative phase."""
-    sections = []
-    if isinstance(run.model, VQVAE) and run.model.circuit is not None:
-        sections.append(Section("Circuit", tables=[model_circuit_table(run.model.circuit)]))
+    sections, layer = [], model_circuit(run)
+    if layer is not None:
+        sections.append(Section("Circuit", tables=[model_circuit_table(layer)], pictures=pictures("model_circuit")))
     if run.config.model.has_boltzmann_prior:
-        sections.append(Section("Prior and negative phase", tables=circuit_tables(run.metrics), pictures=pictures))
+        drawn = pictures("circuit", "energies", "couplings")
+        sections.append(Section("Prior and negative phase", tables=circuit_tables(run.metrics), pictures=drawn))
     return sections
 
 
@@ -134,7 +135,7 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
             tables=latent_tables(found, noun),
             pictures=[*pictures("map"), *films, *pictures("units")],
         ),
-        *_quantum_parts(run, pictures("circuit", "energies", "couplings")),
+        *_quantum_parts(run, pictures),
         Section(
             "Training",
             tables=[time_table(run.metrics, found, seen["seconds"] if seen.get("epochs") else None)],

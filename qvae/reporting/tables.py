@@ -167,7 +167,11 @@ def time_table(metrics: Sequence[Mapping[str, Any]], found: Mapping[str, Any], f
     timed = [row for row in metrics if "ms_forward" in row]
     if timed:
         last = timed[-1]
-        rows.append(("a step: encoder and decoder, forward and backward", f"{last['ms_forward'] + last['ms_backward']:.2f} ms"))
+        both, circuit = last["ms_forward"] + last["ms_backward"], last.get("ms_circuit")
+        parts = "encoder and decoder" if circuit is None else "encoder, circuit and decoder"
+        rows.append((f"a step: {parts}, forward and backward", f"{both:.2f} ms"))
+        if circuit is not None and both > 0:
+            rows.append(("of these the circuit, timed by itself", f"{circuit:.2f} ms, {100 * circuit / both:.0f} %"))
         if last.get("ms_negative_phase") is not None:
             rows.append(("a step: negative phase", f"{last['ms_negative_phase']:.2f} ms"))
         rows.append(("a step: optimizer and averaging", f"{last['ms_optimizer']:.2f} ms"))

@@ -24,14 +24,14 @@ class Laps:
 
     def start(self, step: int) -> None:
         """Begin a step, which is timed or not."""
-        self._last = self._now() if step % _STEPS_BETWEEN == 0 else None
+        self._last = now(self._device) if step % _STEPS_BETWEEN == 0 else None
 
     def lap(self, part: str) -> None:
         """Book the time since the last lap under the name of a part."""
         if self._last is not None:
-            now = self._now()
-            self._milliseconds.setdefault(part, []).append(1e3 * (now - self._last))
-            self._last = now
+            ended = now(self._device)
+            self._milliseconds.setdefault(part, []).append(1e3 * (ended - self._last))
+            self._last = ended
 
     def medians(self) -> dict[str, float]:
         """The median of each part since the last call."""
@@ -39,7 +39,9 @@ class Laps:
         self._milliseconds.clear()
         return found
 
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+
+def now(device: torch.device) -> float:
+    """Seconds of a clock, read when the device has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -20,7 +20,7 @@ from qvae.reporting.circuit_figure import circuit_figure
     ],
 )
 def test_a_picture_has_every_label_inside(circuit):
-    figure = circuit_figure(circuit, width=60)
+    figure = circuit_figure(circuit, num_gates=100, width=60)
     texts = [text.get_text() for text in figure.axes[0].texts]
     labels = [label for column in circuit.columns() for symbol in column for label in symbol.labels]
     for label in set(labels) - set("●⊕×"):

@@ -71,8 +71,9 @@ def test_a_run_is_whole(runs, name):
     html = (runs / name / "report.html").read_text()
     assert ("Reconstruction" if name == "deterministic" else "log-likelihood") in html
     assert "the circuit of the model" in html
+    assert re.search(r"of these the circuit, timed by itself</td>\s*<td>[\d.]+ ms, \d+ %", html)
     figures = {path.stem for path in (runs / name / "figures").iterdir()}
-    assert {"losses", "reconstructions", "traversals"} <= figures
+    assert {"losses", "reconstructions", "traversals", "model_circuit"} <= figures
     assert ("samples" in figures) == (name != "deterministic")
     assert ("couplings" in figures) == (name in ("discrete", "boltzmann"))
     assert (runs / name / "latent_film.gif").exists()

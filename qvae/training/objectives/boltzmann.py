@@ -168,7 +168,7 @@ class BoltzmannObjective(VariationalObjective):
         self.watch.record_call(samples.info)
         laps = self._laps.medians()
         self.watch.check_times(laps)
-        found = self.watch.look(samples, hamiltonian, self.sampler, clock) | laps
+        found = self.watch.look(samples, hamiltonian, self.sampler, clock) | laps | self._circuit_time()
         if self.is_exact:
             found["log_z"] = 0.0  # the energy is -log p(z) already
         elif not hamiltonian.is_quantum:

@@ -15,6 +15,7 @@ from qvae.config.schema import TrainingConfig
 from qvae.models.autoencoder import Autoencoder
 from qvae.sampling.closing import close
 from qvae.training.averaging import retake_batch_norm
+from qvae.training.circuit_time import circuit_milliseconds
 from qvae.training.devices import choose_device, use_bfloat16
 from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
@@ -66,7 +67,8 @@ class VariationalObjective(Objective):
         self.bf16 = use_bfloat16(config.precision, self.device)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         layers = [module for module in model.modules() if isinstance(module, CircuitLayer)]
-        self.executor: Executor | None = layers[0].executor if layers else None
+        self._layer = layers[0] if layers else None
+        self.executor: Executor | None = None if self._layer is None else self._layer.executor
         self._networks, self._circuit, self._prior = _parts(model, layers)
         rates = (config.learning_rate, config.circuit_learning_rate, config.prior_learning_rate)
         used = [(group, rate) for group, rate in zip(self._groups, rates, strict=True) if group]
@@ -139,7 +141,14 @@ class VariationalObjective(Objective):
 
     def look(self, clock: Clock) -> dict[str, float]:
         """Times of the parts of a step; nothing is missing in log p(z)."""
-        return {"log_z": 0.0, **self._laps.medians()}
+        return {"log_z": 0.0, **self._laps.medians(), **self._circuit_time()}
+
+    def _circuit_time(self) -> dict[str, float]:
+        """Of the forward and backward parts of a step, the circuit's; nothing where there is none, or it can't be timed."""
+        if self._layer is None:
+            return {}
+        found = circuit_milliseconds(self._layer, self.config.batch_size, self.model.latents_are_bits)
+        return {} if found is None else {"ms_circuit": found}
 
     @torch.no_grad()
     def validate(self, rows: Tensor, found: Mapping[str, float], clock: Clock) -> dict[str, float]:
