@@ -1,0 +1,247 @@
+"""Every printed number is the one that its row and column name: whole tables of made-up numbers, all of them different."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from qvae.circuits.circuit import Affine, Circuit, Gate
+from qvae.circuits.layer import CircuitLayer
+from qvae.config.load import load_config
+from qvae.measuring.report import overview_table, sampler_table
+from qvae.measuring.training import training_table
+from qvae.reporting.compare import comparison_table
+from qvae.reporting.report import subtitle
+from qvae.reporting.tables import (
+    circuit_tables,
+    frechet_tables,
+    latent_tables,
+    likelihood_table,
+    model_circuit_table,
+    time_table,
+)
+from qvae.twins import twins_table
+
+DISTANCE = {"value": 11.111, "num_images": 1201, "num_reference": 1202, "stderr": 1.234, "bias": 0.567, "num_features": 84}
+SAMPLES = {"value": 22.222, "num_images": 1203, "num_reference": 1202, "stderr": 2.345, "bias": 0.678, "num_features": 84}
+INCEPTION = {"value": 33.333, "num_images": 2401, "num_reference": 2402, "stderr": None, "bias": None, "num_features": 2048}
+FOUND = {
+    "elbo": -101.11, "elbo_stderr": 1.01, "log_likelihood": -99.22, "log_likelihood_stderr": 1.02, "importance_samples": 37,
+    "log_z": 7.6543, "log_z_stderr": 0.0321, "log_z_method": "counting", "num_test": 51, "test_images_are_all": False,
+    "binarization": "threshold", "likelihood": "bernoulli", "num_features": 64, "log_z_details": {},
+    "frechet": {
+        "classifier": {"weights": "abcdef", "test_accuracy": 0.98765},
+        "distances": {"reconstructions": DISTANCE, "samples of the prior": SAMPLES},
+        "inception": {"samples of the prior": INCEPTION},
+    },
+    "latents": {
+        "units": 16, "alive": 13, "alive_threshold": 0.01, "information": 4.56, "probe_images": 1500,
+        "probes": [{"features": "latent codes", "dimensions": 16, "linear": 0.812, "mlp": 0.923, "stderr": 0.0146}],
+    },
+    "seconds": {"likelihood": 1.24, "latents": 2.36},
+}  # fmt: skip
+QUANTUM = {"q_elbo": -103.33, "golden_thompson_gap": 2.25, "golden_thompson_gap_stderr": 0.44}
+DENSITY = {"likelihood": "gaussian", "binarization": "none", "elbo_per_feature": -1.5812, "log_likelihood_per_feature": -1.5503}
+POINT = {"reconstruction": -88.88, "reconstruction_stderr": 0.77}
+METRICS = [
+    {"epoch": 1, "step": 50, "seconds": 2.5, "ms_forward": 9.0, "ms_backward": 9.0, "ms_negative_phase": 9.0,
+     "ms_optimizer": 9.0},
+    {"epoch": 2, "step": 100, "seconds": 5.0, "ms_forward": 1.25, "ms_backward": 2.5, "ms_negative_phase": 3.75,
+     "ms_optimizer": 0.5, "qpu_seconds": 1.0, "qpu_seconds_per_call": 0.01},
+    {"epoch": 3, "step": 150, "seconds": 7.5, "qpu_seconds": 1.6, "qpu_seconds_per_call": 0.0107},
+]  # fmt: skip
+
+
+def cells(table):
+    """Rows as lists, without the header."""
+    return [list(row) for row in table.rows]
+
+
+def values(table):
+    """The first value of each row, by its name."""
+    return {row[0]: row[1] for row in table.rows}
+
+
+def test_likelihoods():
+    table = likelihood_table(FOUND)
+    assert [row[:2] for row in cells(table)] == [
+        ["ELBO", "-101.11 ± 1.01"],
+        ["log-likelihood", "-99.22 ± 1.02"],
+        ["log Z of the prior", "7.654 ± 0.032"],
+    ]
+    assert [row[2] for row in table.rows][1:] == ["importance weighted, K = 37", "counting"]
+    assert table.note.startswith("The first 51 test images, ")
+    assert likelihood_table(FOUND | {"test_images_are_all": True}).note.startswith("All 51 test images, ")
+
+
+def test_likelihoods_in_a_transverse_field_and_of_densities():
+    rows = cells(likelihood_table(FOUND | QUANTUM))
+    assert [row[0] for row in rows] == ["ELBO", "Q-ELBO", "log-likelihood", "log Z of the prior"]
+    assert rows[1] == ["Q-ELBO", "-103.33", "below the ELBO by the Golden-Thompson gap, 2.25 ± 0.44"]
+    rows = cells(likelihood_table(FOUND | DENSITY))
+    assert rows[2] == ["both, per feature", "-1.5812 and -1.5503", "divided by 64 features"]
+    assert [row[1] for row in cells(likelihood_table(FOUND | POINT))] == ["-88.88 ± 0.77"]
+
+
+def test_distances():
+    classifier, inception = frechet_tables(FOUND)
+    assert classifier.header == ("images", "Frechet distance", "of it, finite sets", "number")
+    assert cells(classifier) == [
+        ["reconstructions", "11.11 ± 1.23", "0.57", "1201"],
+        ["samples of the prior", "22.22 ± 2.35", "0.68", "1203"],
+    ]
+    assert "(weights abcdef, 98.77 % accurate), against 1202 test images" in classifier.note
+    assert cells(inception) == [["samples of the prior", "33.33", "2401"]]
+
+
+def test_what_the_latents_hold():
+    (table,) = latent_tables(FOUND)
+    assert table.header == ("features", "numbers", "linear probe", "MLP probe", "error")
+    assert cells(table) == [["latent codes", "16", "81.2 %", "92.3 %", "± 1.5"]]
+    assert "from 1500 training images. 13 of 16 units hold more than 0.01 nats" in table.note
+    assert "together at most 4.6 nats" in table.note
+    without = {key: value for key, value in FOUND["latents"].items() if "probe" not in key}
+    (table,) = latent_tables({"latents": without})
+    assert cells(table) == [["16", "13", "together at most 4.6 nats"]]
+
+
+def test_where_the_time_went():
+    assert values(time_table(METRICS, FOUND, 3.25)) == {
+        "a step: encoder and decoder, forward and backward": "3.75 ms",
+        "a step: negative phase": "3.75 ms",
+        "a step: optimizer and averaging": "0.50 ms",
+        "training": "7.5 s, 150 steps",
+        "QPU access time": "1.60 s, 10.7 ms a call",
+        "latent film, outside the training's clock": "3.2 s",
+        "evaluation: likelihood": "1.2 s",
+        "evaluation: latents": "2.4 s",
+    }
+
+
+def test_circuits():
+    turns = [Gate(name, (qubit,), (Affine(qubit),)) for qubit, name in enumerate(("ry", "rz", "rx"))]
+    gates = [Gate("h", (0,)), Gate("cx", (0, 1)), *turns, Gate("cx", (1, 2))]
+    layer = CircuitLayer(Circuit(3, gates, 3, 1), [[("IIZ", 1.0)]])
+    assert [row[1] for row in model_circuit_table(layer).rows] == ["3", "6", "2", "1", "2", "1"]
+    seen = {"qubits": 6.0, "depth": 56.0, "two_qubit_gates": 39.0, "fidelity": 0.98765, "free_energy_gap": 0.12345}
+    (table,) = circuit_tables([{"two_qubit_gates": 1.0}, seen | {"effective_beta": 0.913, "effective_beta_stderr": 0.024}, {}])
+    assert [row[1] for row in table.rows] == ["6", "56", "39", "0.9877", "0.1235 nats", "0.91", "0.02"]
+
+
+# Runs side by side ----------------------------------------------------------------------------------------------------
+
+
+def run_of(found, overrides=(), metrics=METRICS, name="run", decoder=None, shape=(8, 8)):
+    """What tables read of a run."""
+    config = load_config("digits", list(overrides))
+    model = SimpleNamespace(shape=shape, circuit=None, decoder=decoder)
+    return SimpleNamespace(path=Path(name), evaluation=found, config=config, metrics=metrics, model=model)
+
+
+def test_runs_side_by_side():
+    other = FOUND | QUANTUM | {"elbo": -111.5, "log_likelihood_is_bound": True}
+    table = comparison_table([run_of(FOUND), run_of(other, ["model.latent.gamma=0.5", "sampler.name=path_integral"], name="b")])
+    first = {row[0]: row[1] for row in table.rows}
+    second = {row[0]: row[2] for row in table.rows}
+    assert first == {
+        "run": "digits, prior rbm 32x32, sampler gibbs, 3 epochs in 8 s",
+        "log-likelihood, nats": "-99.22 ± 1.02",
+        "ELBO, nats": "-101.11 ± 1.01",
+        "likelihood": "Bernoulli p(x|z), threshold binarization",
+        "test images": "51",
+        "Frechet distance (abcdef): reconstructions": "11.11 ± 1.23",
+        "Frechet distance (abcdef): samples of the prior": "22.22 ± 2.35",
+        "FID: samples of the prior": "33.33",
+        "linear / MLP probe on latent codes": "81.2 % / 92.3 % ± 1.5",
+        "latent units alive": "13 of 16",
+        "Q-ELBO, nats": "-",
+    }
+    assert (second["ELBO, nats"], second["Q-ELBO, nats"]) == ("-111.50 ± 1.01", "-103.33")
+    assert second["log-likelihood, nats"].startswith("-99.22 ± 1.02 at least: from a bound")
+    densities = comparison_table([run_of(FOUND | DENSITY), run_of(FOUND | POINT, name="b")])
+    rows = {row[0]: list(row[1:]) for row in densities.rows}
+    assert rows["log-likelihood per feature, nats"] == ["-1.5503", "-"]
+    assert rows["reconstruction, nats"] == ["-", "-88.88 ± 0.77"]
+
+
+def test_mean_and_spread_over_seeds():
+    """Of two numbers a and a + 2 b the mean is a + b, and the standard deviation, of one run, sqrt(2) b."""
+    shifted = FOUND | QUANTUM | {"elbo": -103.11, "log_likelihood": -103.22, "q_elbo": -109.33}
+    moved = {"classifier": FOUND["frechet"]["classifier"]}
+    moved["distances"] = {"reconstructions": DISTANCE | {"value": 19.111}, "samples of the prior": SAMPLES | {"value": 32.222}}
+    moved["inception"] = {"samples of the prior": INCEPTION | {"value": 45.333}}
+    runs = [run_of(FOUND | QUANTUM), run_of(shifted | {"frechet": moved}, ["training.seed=1"], name="b")]
+    table = comparison_table(runs)
+    assert table.header[-1] == "mean of 2 seeds"
+    assert {row[0]: row[3] for row in table.rows if row[3] != "-"} == {
+        "log-likelihood, nats": "-101.22 ± 2.83",
+        "ELBO, nats": "-102.11 ± 1.41",
+        "Q-ELBO, nats": "-106.33 ± 4.24",
+        "Frechet distance (abcdef): reconstructions": "15.11 ± 5.66",
+        "Frechet distance (abcdef): samples of the prior": "27.22 ± 7.07",
+        "FID: samples of the prior": "39.33 ± 8.49",
+    }
+    third = run_of(FOUND, ["training.seed=1", "training.epochs=7"], name="c")
+    assert "mean" not in "".join(comparison_table([runs[0], third]).header)
+
+
+def test_twins():
+    other = FOUND | {"elbo": -103.11, "log_likelihood": -103.22}
+    other["frechet"] = {"distances": {"reconstructions": DISTANCE | {"value": 19.111}, "samples of the prior": SAMPLES}}
+    twins = {"quantum": [run_of(FOUND, decoder=[]), run_of(other, metrics=[METRICS[0] | {"ms_backward": 7.0}])], "frozen": []}
+    twins["frozen"] = [run_of(FOUND | POINT, metrics=[], decoder=[]), run_of({}, metrics=[], decoder=[])]
+    table = twins_table(twins)
+    assert table.header[1:] == ("log-likelihood", "ELBO", "samples", "reconstructions", "ms a step", "weights there")
+    assert cells(table)[0] == [
+        "the circuit", "-101.22 ± 2.83", "-102.11 ± 1.41", "22.22 ± 0.00", "15.11 ± 5.66", "9.88 ± 8.66", "0",
+    ]  # fmt: skip
+    assert cells(table)[1][1:] == ["-", "-", "-", "-", "-", "0"]
+    assert twins_table({"quantum": [run_of(FOUND, decoder=[])]}).rows[0][1] == "-99.22"
+
+
+def test_a_run_in_a_line():
+    run = run_of(FOUND, ["data.name=~/pictures/mine.npy", "model.latent.graph=edges", "model.latent.sizes=[9]"])
+    assert subtitle(run) == "mine, prior 9 independent bits, sampler gibbs, 3 epochs in 8 s"
+
+
+# Benchmarks -----------------------------------------------------------------------------------------------------------
+
+
+def test_trainings_side_by_side():
+    last = {"log_likelihood": -90.12, "log_likelihood_stderr": 0.34, "log_z": 12.56, "log_z_stderr": 0.78,
+            "log_z_method": "AIS", "num_test": 1000, "test_images_are_all": False}  # fmt: skip
+    parts = {"forward": 1.1, "negative_phase": 2.2, "backward": 3.3, "optimizer": 4.4}
+    row = {"sampler": "a", "status": "measured", "images_per_second": 12345.6, "milliseconds": parts, "peak_memory_mb": 654.3,
+           "qpu_seconds": 2.5, "curve": [last | {"log_likelihood": -99.0}, last]}  # fmt: skip
+    better = row | {"sampler": "b", "curve": [last | {"log_likelihood": -80.0}], "qpu_seconds": None}
+    table = training_table({"samplers": [row, better], "settings": {"seconds": 7.0}})
+    assert table.header == ("sampler", "images/s", "ms of a step", "MB", "log-likelihood", "log Z", "QPU s")
+    assert [row[0] for row in table.rows] == ["b", "a"]
+    assert cells(table)[1] == ["a", "12,346", "1.1/2.2/3.3/4.4", "654", "-90.12 ± 0.34", "12.56 ± 0.78", "2.5"]
+    assert table.note.startswith("7 seconds of training each. Parts of a step: forward / negative phase / backward / optimizer")
+    assert "nats of the first 1000 test images, K = 50" in table.note
+
+
+@pytest.fixture
+def problem():
+    point = {"means": 0.011, "correlations": 0.022, "energy": 0.033, "total_variation": 0.044, "means_floor": 0.001,
+             "correlations_floor": 0.002, "energy_floor": 0.003, "total_variation_floor": 0.004}  # fmt: skip
+    row = {"sampler": "slow", "status": "measured", "effective_samples_per_second": 5432.1, "seconds_to_goal": 12.3,
+           "curve": [point], "effective_beta": 0.987, "effective_beta_stderr": 0.0123, "qpu_seconds": 1.5, "qpu_cost": 27.0,
+           "bias": {}, "r_hat": None, "identical_repeats": False, "repeats": 10}  # fmt: skip
+    truth = {"method": "counting", "is_exact": True, "means_error": 0.0, "correlations_error": 0.0, "energy_error": 0.0}
+    quick = row | {"sampler": "quick", "seconds_to_goal": 1.5}
+    never = row | {"sampler": "never", "seconds_to_goal": None}
+    return {"spec": "glass:n=4", "size": "4 spins", "truth": truth, "samplers": [never, row, quick]}
+
+
+def test_samplers_side_by_side(problem):
+    table = sampler_table(problem)
+    assert table.header == ("sampler", "eff./s", "to 1,000", "means", "correl.", "energy", "TV", "beta", "QPU s", "price")
+    assert [row[0] for row in table.rows] == ["quick", "slow", "never"]
+    assert cells(table)[1] == [
+        "slow", "5.43k", "12", ".011/.001", ".022/.002", ".033/.003", ".044/.004", "0.99±.01", "1.5", "27",
+    ]  # fmt: skip
+    assert overview_table({"problems": [problem]}).rows == [("glass:n=4", "quick", "1.5", "slow, 8.2 times as long")]
+    problem["samplers"] = problem["samplers"][:1]
+    assert overview_table({"problems": [problem]}).rows == [("glass:n=4", "none; nearest: never", "-", "-")]
