@@ -11,3 +11,9 @@ APPLICATIONS = {
 The first sentence of its docstring is the command's help, and the parameters become options. The module is imported for
 ``qvae --help``, so what it needs for its work is imported in the function.
 """
+
+TASKS = {
+    "detect": "qvae.applications.detect",
+}
+"""The same of tasks on a user's own rows, ``qvae apply TASK RUN --input FILE --out DIR``. One that takes long has a parameter
+``progress``, too, which no option sets."""

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
-import tokenize
-import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +15,7 @@ from qvae.data import tables
 from qvae.data.dataset import Dataset, Kind
 from qvae.data.kinds import Numbers, make_dataset, scale
 from qvae.data.memory import from_map_style, is_map_style, to_array, to_columns
-from qvae.data.opened import require_arrays_fit, require_file
+from qvae.data.opened import reading, require_arrays_fit, require_file
 from qvae.data.split import Split, hold_out, is_mapped
 from qvae.errors import DataError, nearest
 from qvae.memory import total_memory
@@ -29,13 +25,6 @@ Layout = Literal["auto", "nchw", "nhwc"]
 
 _SMALLEST_SIDE = 8  # of images that come as flat rows: fewer numbers are rather a table
 _SHARE_OF_MEMORY = 4  # a .npy file that would fill a quarter of it stays on the disk
-
-# An encrypted part is a RuntimeError, one packed in a way that this Python lacks a NotImplementedError, and a header that is
-# no Python at all whatever its parser says.
-_DAMAGE = (
-    *(ValueError, EOFError, KeyError, TypeError, MemoryError, OverflowError, RecursionError, SyntaxError),
-    *(RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error),
-)
 
 _ARCHIVE = {
     "train": ("train", "x_train", "images", "x", "X", "data"),
@@ -210,7 +199,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         DataError: it can't be read, is damaged, or holds more than memory does.
     """
-    try:
+    with reading(path):
         require_file(path)
         if path.is_file():
             require_arrays_fit(path)
@@ -220,16 +209,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {"train": loaded}
         with loaded:
             return dict(loaded)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path.absolute()}; name an existing .npy or .npz.") from None
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}.") from None
-    except _DAMAGE as error:
-        if "pickle" in str(error):
-            reason = "holds no array of plain numbers (pickled objects are never read); save one with numpy.save"
-        else:
-            reason = f"isn't an intact .npy or .npz file ({error}); save it again with numpy.save or numpy.savez"
-        raise DataError(f"{path} {reason}.") from None
 
 
 def _largest_read() -> int:

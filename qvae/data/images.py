@@ -17,7 +17,7 @@ from qvae.data.split import Split, hold_out
 from qvae.errors import DataError
 from qvae.memory import require_memory
 
-_ENDINGS = (".png", ".jpg", ".jpeg")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 _OTHERS = 20_000  # files
 _GREY = ("1", "L", "LA")
 _FINE = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits
@@ -59,9 +59,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 def _files(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray | None]:
     """Images in order of their paths, and the numbers of their classes if there are some."""
-    found = sorted(_images_below(folder))
-    if not found:
-        raise DataError(f"{folder} holds no {', '.join(_ENDINGS)} files.")
+    found = image_files(folder)
     if not classes:
         return found, None
     names = [file.relative_to(folder).parts[0] for file in found]
@@ -71,11 +69,23 @@ def _files(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray | N
     return found, np.array([classes.index(name) for name in names])
 
 
+def image_files(folder: Path) -> list[Path]:
+    """All images in a folder and below, in order of their paths.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = sorted(_images_below(folder))
+    if not found:
+        raise DataError(f"{folder} holds no {', '.join(IMAGE_ENDINGS)} files.")
+    return found
+
+
 def _images_below(folder: Path) -> list[Path]:
     """All image files; a folder that holds next to nothing but other files, as a whole disk does, isn't searched to its end."""
     found: list[Path] = []
     for number, file in enumerate(folder.rglob("*")):
-        if file.suffix.lower() in _ENDINGS and not file.name.startswith("."):
+        if file.suffix.lower() in IMAGE_ENDINGS and not file.name.startswith("."):
             found.append(file)
         if number > _OTHERS + 2 * len(found):
             others = f"more than {_OTHERS:,} files that are no images"
@@ -111,10 +121,20 @@ def _read(files: list[Path], height_width: tuple[int, int], is_grey: bool) -> np
     require_memory(num_bytes, f"{len(files):,} images of {height} x {width}", "set data.size to make them smaller", DataError)
     images = np.empty((len(files), height, width) if is_grey else (len(files), 3, height, width), np.uint8)
     for row, file in enumerate(files):
-        with opened_image(file) as image:
-            upright = ImageOps.exif_transpose(image).convert("L" if is_grey else "RGB")
-            if upright.size != (width, height):
-                upright = upright.resize((width, height), Image.Resampling.LANCZOS)
-            pixels = np.asarray(upright)
-        images[row] = pixels if is_grey else np.moveaxis(pixels, 2, 0)
+        upright = upright_image(file, is_grey)
+        if upright.size != (width, height):
+            upright = upright.resize((width, height), Image.Resampling.LANCZOS)
+        images[row] = pixels(upright)
     return images
+
+
+def upright_image(file: Path, is_grey: bool) -> Image.Image:
+    """An image as it is looked at, of one channel or three."""
+    with opened_image(file) as image:
+        return ImageOps.exif_transpose(image).convert("L" if is_grey else "RGB")
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """(H, W), or (3, H, W) of one in colour, uint8."""
+    found = np.asarray(image)
+    return found if found.ndim == 2 else np.moveaxis(found, 2, 0)

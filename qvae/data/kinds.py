@@ -166,7 +166,7 @@ def _real_scale(parts: list[Numbers], is_image: bool) -> tuple[int | None, tuple
 def _count_scale(parts: list[Numbers], is_image: bool) -> tuple[int | None, tuple[str, ...]]:
     _refuse_bits(parts)
     for part in parts:
-        _require_whole(part, "counts")
+        require_whole(part, "counts")
         if part.high > _LARGEST_COUNT:
             remedy = "divide them, or set model.likelihood=gaussian"
             part.refuse(lambda values: values > _LARGEST_COUNT, f"above {_LARGEST_COUNT:,}", remedy)
@@ -175,7 +175,7 @@ def _count_scale(parts: list[Numbers], is_image: bool) -> tuple[int | None, tupl
 
 def _category_scale(parts: list[Numbers], is_image: bool) -> tuple[int | None, tuple[str, ...]]:
     for part in parts:
-        _require_whole(part, "numbers of categories")
+        require_whole(part, "numbers of categories")
         if part.high >= _MOST_CATEGORIES:
             most = f"above {_MOST_CATEGORIES - 1}"
             remedy = "number categories from 0, or set model.likelihood=poisson or negative-binomial for counts"
@@ -191,7 +191,8 @@ def _refuse_bits(parts: list[Numbers]) -> None:
         raise DataError(f"{parts[0].where} holds nothing but 0 and 1; set model.likelihood=bernoulli, which takes bits.")
 
 
-def _require_whole(part: Numbers, what: str) -> None:
+def require_whole(part: Numbers, what: str) -> None:
+    """Raise a DataError unless all are whole numbers from 0 on."""
     remedy = f"{what} are whole numbers from 0: set model.likelihood=gaussian for real numbers"
     if not part.whole:
         if part.low >= 0 and part.high <= 1:
@@ -233,7 +234,7 @@ def make_dataset(
         DataError: rows are too few or differ in shape, or data in a file would have to be binarized once or converted.
     """
     require_fit(split, name)
-    in_place = is_mapped(split.train) or is_mapped(split.test)
+    stays = is_mapped(split.train) or is_mapped(split.test)
     if kind == "reals" and levels is None:
         remarks += _constant_features(split.train, name, feature_names)
     binarization: Binarization = "none"
@@ -243,13 +244,13 @@ def make_dataset(
             remarks += (
                 "colour images are cut to bits in each channel, eight colours; model.likelihood=gaussian keeps their shades.",
             )
-    if in_place and binarization == "fixed-seed":
+    if stays and binarization == "fixed-seed":
         raise DataError(
             f"{name} is read from its file as it is used, and data.binarize=fixed draws all bits beforehand; "
             "set data.binarize to dynamic or threshold."
         )
-    if in_place:
-        train, test = (_in_place(rows, name) for rows in (split.train, split.test))
+    if stays:
+        train, test = (in_place(rows, name) for rows in (split.train, split.test))
     elif kind == "bits":
         train, test = (
             _coded(rows, levels or 2, binarization, [_FIXED_SEED, part]) for part, rows in enumerate((split.train, split.test))
@@ -265,7 +266,7 @@ def make_dataset(
         binarization,
         kind,
         feature_names,
-        None if kind == "counts" or (kind == "bits" and not in_place) else levels,
+        None if kind == "counts" or (kind == "bits" and not stays) else levels,
         remarks,
     )
 
@@ -284,7 +285,12 @@ def _constant_features(rows: np.ndarray, name: str, names: tuple[str, ...] | Non
     )
 
 
-def _in_place(rows: np.ndarray, name: str) -> Tensor:
+def in_place(rows: np.ndarray, name: str) -> Tensor:
+    """Rows of a memory-mapped file, where they lie; others are copied.
+
+    Raises:
+        DataError: they are of a type that would have to be converted.
+    """
     if not is_mapped(rows):
         rows = rows.copy()
     if rows.dtype.name not in _IN_PLACE or not rows.dtype.isnative or min(rows.strides) < 0:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
+import tokenize
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +22,13 @@ from qvae.memory import require_memory
 MOST_PIXELS = 50_000_000
 """Of one image: decoded, turned and converted it takes a gigabyte."""
 _REMEDY = "take a smaller file"
+
+# An encrypted part is a RuntimeError, one packed in a way that this Python lacks a NotImplementedError, and a header that is
+# no Python at all whatever its parser says.
+_DAMAGE = (
+    *(ValueError, EOFError, KeyError, TypeError, MemoryError, OverflowError, RecursionError, SyntaxError),
+    *(RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, struct.error),
+)
 
 
 def require_file(path: Path) -> None:
@@ -43,6 +55,23 @@ def opened_image(file: Path, content: bytes | None = None) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} can't be read as an image ({error}); save it again or remove it.") from None
     return image
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise a DataError where the .npy or .npz that the block reads is missing, can't be read or is damaged."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path.absolute()}; name an existing .npy or .npz.") from None
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from None
+    except _DAMAGE as error:
+        if "pickle" in str(error) or "Python objects" in str(error):
+            reason = "holds no array of plain numbers (pickled objects are never read); save one with numpy.save"
+        else:
+            reason = f"isn't an intact .npy or .npz file ({error}); save it again with numpy.save or numpy.savez"
+        raise DataError(f"{path} {reason}.") from None
 
 
 def require_arrays_fit(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qvae.evaluation.log_terms import frozen_hamiltonian, log_diagonal_table, log_prior_of, log_terms, state_numbers
 from qvae.ising.diagonal_elements import log_diagonal_element
 from qvae.ising.estimate import LogPartition
 from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution
@@ -18,8 +19,6 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import log_partition
 from qvae.ising.quantum_partition import path_integral_log_partition
 from qvae.models.autoencoder import Autoencoder
-from qvae.models.gaussian import NormalPrior
-from qvae.models.prior import BoltzmannPrior
 
 _GAP_DRAWS = 200  # at half a minute for 256 spins; their spread is then a few percent of the gap
 _FEW_BATCHES = 50  # of which two, for a measurement, would be a sizeable part
@@ -93,12 +92,12 @@ def evaluate_likelihood(
     (:func:`~qvae.ising.diagonal_elements.log_diagonal_element`).
     """
     generator = torch.Generator(images.device).manual_seed(seed)
-    hamiltonian = _hamiltonian(model)
-    table = _log_diagonal_table(hamiltonian)
-    log_prior = _log_prior(model, log_z, table)
+    hamiltonian = frozen_hamiltonian(model)
+    table = log_diagonal_table(hamiltonian)
+    log_prior = log_prior_of(model, log_z, table)
     bounds, likelihoods = [], []
     for batch in images.split(max(1, _ROWS // importance_samples)):
-        log_weights = _log_weights(model, batch, importance_samples, log_prior, generator)
+        log_weights = log_terms(model, batch, importance_samples, log_prior, generator).weights
         bounds.append(log_weights.mean(1))
         likelihoods.append(torch.logsumexp(log_weights, 1) - math.log(importance_samples))
         progress(len(batch))
@@ -156,12 +155,12 @@ def expected_seconds(model: Autoencoder, images: Tensor, log_z: LogPartition, im
     at_once = max(1, _ROWS // importance_samples)
     if len(images) < _FEW_BATCHES * at_once:
         return 0.0
-    log_prior = _log_prior(model, log_z, _log_diagonal_table(_hamiltonian(model)))
+    log_prior = log_prior_of(model, log_z, log_diagonal_table(frozen_hamiltonian(model)))
     generator = torch.Generator(images.device).manual_seed(0)
     seconds = []
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
-        _log_weights(model, images[:at_once], importance_samples, log_prior, generator).sum().item()
+        log_terms(model, images[:at_once], importance_samples, log_prior, generator).weights.sum().item()
         seconds.append(time.perf_counter() - started)
     return min(seconds) * len(images) / at_once
 
@@ -171,7 +170,7 @@ def _with_gap(
 ) -> LikelihoodEstimate:
     """The likelihood with Q-ELBO and ELBO told apart by the gap of their priors."""
     generator = torch.Generator(images.device).manual_seed(seed + 1)
-    hamiltonian = _hamiltonian(model)
+    hamiltonian = frozen_hamiltonian(model)
     assert hamiltonian is not None
     if table is None and len(images) > _GAP_DRAWS:
         images = images[torch.linspace(0, len(images) - 1, _GAP_DRAWS).long()]  # files may be sorted by class
@@ -179,52 +178,13 @@ def _with_gap(
     spins = 2 * bits - 1
     energies = hamiltonian.energy(spins).double()
     if table is not None:
-        gap, gap_stderr = _mean_and_error(table[_state_numbers(bits)] + energies)
+        gap, gap_stderr = _mean_and_error(table[state_numbers(bits)] + energies)
         extra: dict[str, Any] = {"q_elbo": found.elbo - gap}
     else:
         gap, gap_stderr = _mean_and_error(log_diagonal_element(hamiltonian, spins, seed=seed)[0] + energies)
         extra = {"elbo": found.elbo + gap, "elbo_stderr": math.hypot(found.elbo_stderr, gap_stderr), "q_elbo": found.elbo}
     extra |= {"golden_thompson_gap": gap, "golden_thompson_gap_stderr": gap_stderr, "log_likelihood_is_bound": table is None}
     return replace(found, **extra)
-
-
-def _log_weights(
-    model: Autoencoder, images: Tensor, draws: int, log_prior: Callable[[Tensor], Tensor], generator: torch.Generator
-) -> Tensor:
-    """log p(x|z) + log p(z) - log q(z|x) for ``draws`` z of each image, (B, draws), float64."""
-    code = model.posterior_sample(images, relaxed=False, generator=generator, draws=draws)
-    log_weights = model.log_likelihood(images, code.latents).double() + (log_prior(code.latents) - code.log_prob().double())
-    return log_weights.unflatten(0, (len(images), draws))
-
-
-def _hamiltonian(model: Autoencoder) -> IsingHamiltonian | None:
-    """Of a Boltzmann prior."""
-    return model.prior.frozen() if isinstance(model.prior, BoltzmannPrior) else None
-
-
-def _log_prior(model: Autoencoder, log_z: LogPartition, table: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """log p(z) of latents (B, n), float64: of bits from the table of all states, or -E(s) - log Z, a bound in a field."""
-    if isinstance(model.prior, NormalPrior):
-        log_density = model.prior.log_prob
-        return lambda latents: log_density(latents.double())
-    hamiltonian = _hamiltonian(model)
-    assert hamiltonian is not None
-    if table is None:
-        return lambda bits: -hamiltonian.energy(2 * bits - 1).double() - log_z.value
-    return lambda bits: table[_state_numbers(bits)] - log_z.value
-
-
-def _log_diagonal_table(hamiltonian: IsingHamiltonian | None) -> Tensor | None:
-    """log <s|exp(-H)|s> of every state of a small system with a transverse field; else None."""
-    if hamiltonian is None or not hamiltonian.is_quantum or hamiltonian.num_spins > MAX_QUANTUM_SPINS:
-        return None
-    exact = exact_distribution(hamiltonian)
-    return (exact.log_probabilities + exact.log_z).to(hamiltonian.h.device)
-
-
-def _state_numbers(bits: Tensor) -> Tensor:
-    place = 2 ** torch.arange(bits.shape[1], device=bits.device)
-    return (bits.long() * place).sum(-1)  # CUDA has no integer matrix product
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -4,25 +4,12 @@ import itertools
 
 import pytest
 import torch
-from support import model_of
+from enumerated import BITS, small_model
 
-from qvae.config.schema import ModelConfig
-from qvae.evaluation import likelihood
+from qvae.evaluation import likelihood, log_terms
 from qvae.evaluation.likelihood import evaluate_likelihood, expected_seconds, prior_log_partition
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.qvae import QVAE
-
-BITS = 6
-
-
-def small_model(levels, gamma=0.0):
-    torch.manual_seed(5)
-    latent = {"graph": "rbm", "sizes": [3, 3], "gamma": gamma}
-    model = model_of(ModelConfig(latent=latent, posterior={"levels": levels}, network={"hidden": [5]}), torch.full((2, 3), 0.4))
-    with torch.no_grad():
-        for p in model.parameters():
-            p.normal_(0, 0.7)
-    return model.eval()
 
 
 def exact(model, images, log_prior):
@@ -107,7 +94,8 @@ def test_a_large_quantum_prior_is_evaluated_by_path_integrals(monkeypatch):
     images = (torch.rand(300, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
     hamiltonian = model.prior.hamiltonian().detach()
     right = evaluate_likelihood(model, images, prior_log_partition(hamiltonian, 2, 2, 0), 20)
-    monkeypatch.setattr(likelihood, "MAX_QUANTUM_SPINS", 5)
+    for module in (likelihood, log_terms):
+        monkeypatch.setattr(module, "MAX_QUANTUM_SPINS", 5)
     log_z = prior_log_partition(hamiltonian, 300, 400, 0)
     assert "path-integral" in log_z.method
     assert log_z.value == pytest.approx(right.log_z, abs=5 * log_z.stderr)

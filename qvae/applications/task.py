@@ -1,0 +1,91 @@
+"""What tasks on a user's own rows share: their input opened for a run's model, log p(z), and a place for their files.
+
+A task asks a model for what every :class:`~qvae.models.autoencoder.Autoencoder` can do, not for its kind: codes z ~ q(z|x)
+and their density (``posterior_sample``), p(x|z) (``decoder``, ``likelihood``, ``decode``), and draws of p(z)
+(``require_prior``). Of these is made what else is asked for: log p(z), by :func:`log_prior`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qvae.applications.files import new_files
+from qvae.errors import ConfigError, RunError
+from qvae.files import from_user
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qvae.data.given import Given
+    from qvae.evaluation.log_terms import LogPrior
+    from qvae.progress import Progress
+    from qvae.runs.run import Run
+
+AT_ONCE = 256
+"""Rows that are worked on together; each may have a hundred latents."""
+
+
+def task_input(
+    run: Run, path: Path, shapes: Sequence[tuple[int, ...]] | None = None
+) -> AbstractContextManager[Given]:
+    """Rows for the model of a run; ``shapes`` are those of one row, if it isn't the model's own.
+
+    Raises:
+        DataError: they can't be read, or aren't what the model takes.
+    """
+    from qvae.data.given import given_rows
+
+    likelihood = run.model.likelihood
+    cuts = run.config.data.binarization == "threshold"
+    return given_rows(path, shapes or [run.model.shape], likelihood.kind, likelihood.statistics.levels, cuts)
+
+
+@contextmanager
+def task_files(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
+    """An .npz and a .png of new numbered names, in the folder ``out``, which is made if need be, or in the run's.
+
+    Raises:
+        RunError: ``out`` is a file, or can't be written to.
+    """
+    if out is not None:
+        try:
+            from_user(out).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{out} can't be made a folder: {error.strerror}; name another with --out.") from error
+    with new_files(run, name, out) as places:
+        yield places
+
+
+def log_prior(run: Run, progress: Progress) -> LogPrior:
+    """log p(z), with the log Z of the run's evaluation where it has one.
+
+    Raises:
+        CapabilityError: the model has no prior.
+    """
+    from qvae.evaluation.likelihood import prior_log_partition
+    from qvae.evaluation.log_terms import frozen_hamiltonian, log_diagonal_table, log_prior_of
+    from qvae.ising.estimate import LogPartition
+
+    run.model.require_prior()
+    settings, hamiltonian, known = run.config.evaluation, frozen_hamiltonian(run.model), run.evaluation or {}
+    if hamiltonian is not None and "log_z" in known:
+        log_z = LogPartition(known["log_z"], known["log_z_stderr"], known["log_z_method"])
+    else:
+        with progress.work("log Z of the prior"):
+            log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
+    return log_prior_of(run.model, log_z, log_diagonal_table(hamiltonian))
+
+
+def batches(rows: Tensor, size: int = AT_ONCE) -> Iterator[Tensor]:
+    """Stored rows (N, *shape) as a few at a time, (B, D); those of a file are read when they come."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size].flatten(1)
+
+
+def require_at_least(name: str, number: float, least: float) -> None:
+    """Raise a ConfigError if an option is below what it may be."""
+    if not number >= least:
+        raise ConfigError(f"{name} is {number:g}; it must be {least:g} or more.")

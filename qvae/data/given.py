@@ -1,0 +1,170 @@
+"""Rows that a trained model is given: opened without being read whole, and looked at before anything is done with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from qvae.data.dataset import Dataset, Kind
+from qvae.data.images import IMAGE_ENDINGS, image_files, pixels, upright_image
+from qvae.data.kinds import Numbers, in_place, require_whole, scale
+from qvae.data.opened import reading, require_file
+from qvae.errors import DataError
+from qvae.files import from_user
+
+_ROWS = ("images", "rows", "x", "X", "data", "train", "test")  # what they may be called in an .npz
+_IDS = "ids"
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows in a file or folder, and what they mean.
+
+    Attributes:
+        dataset: they are its ``test`` rows, (N, *shape), which stay on the disk.
+        ids: N names: those of files, those of an array ``ids`` in the .npz, or numbers from 0.
+        extra: the other arrays of the .npz, such as a mask.
+        are_pictures: whether they came as files of images.
+    """
+
+    dataset: Dataset
+    ids: list[str]
+    extra: Mapping[str, np.ndarray]
+    are_pictures: bool
+
+    def __len__(self) -> int:
+        return len(self.dataset.test)
+
+
+@contextmanager
+def given_rows(
+    path: str | Path, shapes: Sequence[tuple[int, ...]], kind: Kind, levels: int | None = None, cuts: bool = False
+) -> Iterator[Given]:
+    """The rows of an .npy or .npz, or the images of a PNG or JPEG file or of a folder of them, while the block runs.
+
+    Memory stays flat however many they are: what isn't mapped where it lies is unpacked into a temporary folder.
+
+    Args:
+        path: of the file or folder.
+        shapes: that a row may have; flat rows and a channel of its own fit as well.
+        kind: of data that the model takes.
+        levels: of categories, how many it knows.
+        cuts: grey levels become bits by a cut at 0.5; else they are drawn.
+
+    Raises:
+        DataError: there is nothing there, it is damaged, or rows are of another shape or out of range.
+    """
+    source = from_user(path)
+    with tempfile.TemporaryDirectory(prefix="qvae-", ignore_cleanup_errors=True) as folder:
+        are_pictures = source.is_dir() or source.suffix.lower() in IMAGE_ENDINGS
+        if are_pictures:
+            files = image_files(source) if source.is_dir() else [source]
+            ids = [os.path.relpath(file, source if source.is_dir() else source.parent) for file in files]
+            rows = _unpacked_images(files, shapes, Path(folder))
+            extra: dict[str, np.ndarray] = {}
+        else:
+            rows, extra = _chosen(mapped_arrays(source, Path(folder)), source)
+            rows = _shaped(rows, shapes, str(source))
+            ids = _ids(extra.pop(_IDS, None), len(rows), source)
+        dataset = _dataset(rows, str(path), kind, levels, cuts, are_pictures)
+        yield Given(dataset, ids, extra, are_pictures)
+
+
+def mapped_arrays(path: Path, folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by their names, unpacked into ``folder``, or that of an .npy, called ``rows``; all are mapped.
+
+    Raises:
+        DataError: it can't be read, or is damaged.
+    """
+    with reading(path):
+        require_file(path)
+        if not zipfile.is_zipfile(path):
+            return {"rows": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with zipfile.ZipFile(path) as archive:
+            return {PurePosixPath(name).stem: _unpacked(archive, name, folder) for name in archive.namelist()}
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, folder: Path) -> np.ndarray:
+    size, free = archive.getinfo(name).file_size, shutil.disk_usage(folder).free
+    if size > free:
+        raise DataError(f"{name} in {archive.filename} unpacks to {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free.")
+    descriptor, file = tempfile.mkstemp(suffix=".npy", dir=folder)
+    with archive.open(name) as packed, os.fdopen(descriptor, "wb") as unpacked:
+        shutil.copyfileobj(packed, unpacked)
+    # Numbers stay on the disk; texts, which can't, are few.
+    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    return array if array.size else np.array(array)
+
+
+def _chosen(arrays: dict[str, np.ndarray], source: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The rows of an .npz, and what else is in it."""
+    names = [name for name in _ROWS if name in arrays]
+    if not names and len(arrays) == 1:
+        names = list(arrays)
+    if len(names) != 1:
+        holds = ", ".join(arrays) or "nothing"
+        raise DataError(f"{source} holds {holds}; rows are its only array, or one of: {', '.join(_ROWS)}.")
+    return arrays.pop(names[0]), arrays
+
+
+def _ids(found: np.ndarray | None, count: int, source: Path) -> list[str]:
+    if found is None:
+        return [str(number) for number in range(count)]
+    if found.shape != (count,):
+        raise DataError(f"{source} holds {count} rows, but ids of shape {found.shape}; there must be one for each row.")
+    return [str(name) for name in found]
+
+
+def _shaped(rows: np.ndarray, shapes: Sequence[tuple[int, ...]], where: str) -> np.ndarray:
+    """The same numbers as (N, *shape)."""
+    for shape in shapes:
+        size = int(np.prod(shape))
+        if rows.shape == shape:
+            return rows[None]
+        if rows.ndim > 1 and rows.shape[1:] in (shape, (1, *shape), (*shape, 1), (size,)):
+            return rows.reshape(len(rows), *shape)
+        if len(shape) == 3 and rows.shape[1:] == (*shape[1:], shape[0]):
+            return np.moveaxis(rows, 3, 1)
+    takes = " or ".join(f"(N, {', '.join(map(str, shape))})" for shape in shapes)
+    raise DataError(f"{where} has the shape {rows.shape}, but this model takes {takes}.")
+
+
+def _unpacked_images(files: list[Path], shapes: Sequence[tuple[int, ...]], folder: Path) -> np.ndarray:
+    """(N, *shape), uint8, mapped."""
+    is_grey = len(shapes[0]) == 2
+    first = pixels(upright_image(files[0], is_grey))
+    target = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(files), *first.shape))
+    for row, file in enumerate(files):
+        image = pixels(upright_image(file, is_grey))
+        if image.shape not in shapes or image.shape != first.shape:
+            height, width = image.shape[-2:]
+            takes = " or ".join(f"{shape[-2]} x {shape[-1]}" for shape in shapes if len(shape) > 1) or "rows, no images"
+            raise DataError(f"{file} is {height} x {width} pixels, but this model takes {takes}, all of one size.")
+        target[row] = image
+    target.flush()
+    return target
+
+
+def _dataset(rows: np.ndarray, where: str, kind: Kind, levels: int | None, cuts: bool, are_pictures: bool) -> Dataset:
+    numbers = Numbers.of(rows, where, kind)
+    in_bytes = are_pictures or (rows.ndim > 2 and rows.dtype == np.uint8)
+    if kind == "bits":
+        levels = 256 if are_pictures else scale(kind, [numbers], rows.ndim > 2)[0]
+    elif kind == "reals":
+        levels = 256 if in_bytes else None
+    else:
+        require_whole(numbers, "counts" if kind == "counts" else "numbers of categories")
+        if levels is not None and numbers.high >= levels:
+            known = levels  # of which the lambda is told now
+            numbers.refuse(lambda values: values >= known, f"of unknown categories, {levels} and above", "leave such rows out")
+    stored = in_place(rows, where)
+    binarization = "none" if kind != "bits" else "threshold" if cuts else "dynamic"
+    return Dataset(where, stored, stored, None, None, binarization, kind, levels=levels)  # type: ignore[arg-type]

@@ -1,0 +1,87 @@
+"""Scores of oddity against sums over all latents, and the command with its words."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from enumerated import all_bits, exact_log_prior, small_model
+
+import qvae
+from qvae.applications.detect import anomaly_scores, detect, verdict
+from qvae.errors import ConfigError, DataError
+from qvae.evaluation.likelihood import prior_log_partition
+from qvae.evaluation.log_terms import log_prior_of
+
+DRAWS = 20_000
+
+
+@torch.no_grad()
+def test_scores_are_those_of_sums_over_all_latents():
+    model, z, log_prior = small_model(), all_bits(), exact_log_prior(small_model())
+    x = (torch.rand(4, 6, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    density = log_prior_of(model, prior_log_partition(model.prior.frozen(), 2, 2, 0), None)
+    found = anomaly_scores(model, x, density, DRAWS, torch.Generator().manual_seed(0))
+    for row, one in enumerate(x):
+        logits = model.posterior.levels[0](model.encoder(one[None]))
+        log_q = (z * logits - torch.nn.functional.softplus(logits)).sum(1).double()
+        log_p = model.log_likelihood(one.expand(len(z), -1), z).double()
+        terms = {
+            "energy": -log_prior,
+            "free_energy": log_q - log_prior,
+            "reconstruction": -log_p,
+            "elbo": log_q - log_prior - log_p,
+        }
+        for name, values in terms.items():
+            mean = (log_q.exp() * values).sum()
+            error = ((log_q.exp() * (values - mean) ** 2).sum() / DRAWS).sqrt()
+            assert float(found[name][row]) == pytest.approx(float(mean), abs=5 * float(error)), name
+        weights = (log_prior + log_p - log_q).exp()
+        evidence = (log_q.exp() * weights).sum()
+        error = ((log_q.exp() * (weights / evidence - 1) ** 2).sum() / DRAWS).sqrt()
+        assert float(found["likelihood"][row]) == pytest.approx(-math.log(evidence), abs=5 * float(error))
+
+
+def test_noise_is_odder_than_digits(command, small_run, tmp_path):
+    run = qvae.load_run(small_run)
+    digits = run.dataset.values(run.dataset.test).numpy()
+    np.savez(tmp_path / "noise.npz", images=np.random.default_rng(0).random((300, 8, 8)), ids=np.arange(300) + 1000)
+    np.save(tmp_path / "digits.npy", digits)
+    call = ("apply", "detect", small_run, "--input", "noise.npz", "--out", "scores", "--samples", 10)
+    code, out, err = command(*call, "--normal", "digits.npy")
+    assert (code, err) == (0, "")
+    areas = {line.split(":")[0]: float(line.split()[2]) for line in out.splitlines() if "AUROC" in line}
+    assert areas["likelihood"] > 0.9 < areas["elbo"]
+    saved = np.load(tmp_path / "scores" / "scores.npz")
+    assert saved["ids"][0] == "1000"
+    assert saved["energy"].shape == (300,)
+    assert saved["normal_elbo"].shape == (len(digits),)
+    np.testing.assert_allclose(saved["elbo"], saved["free_energy"] + saved["reconstruction"], rtol=1e-9)
+    assert (tmp_path / "scores" / "scores.png").exists()
+    code, out, _ = command(*call)
+    odd = np.load(tmp_path / "scores" / "scores-2.npz")
+    assert f"the oddest row by likelihood: {odd['ids'][odd['likelihood'].argmax()]}" in out
+    np.testing.assert_array_equal(odd["likelihood"], saved["likelihood"])  # the same seed, the same draws
+
+
+def test_a_score_that_fails_is_said_to():
+    rng = np.random.default_rng(0)
+    low, high = rng.normal(0, 1, 100), rng.normal(3, 1, 100)
+    assert verdict("elbo", low, high).startswith("elbo: AUROC 0.9")
+    assert verdict("elbo", low, high)[-1].isdigit()
+    assert "it takes the normal rows for the odd ones" in verdict("energy", high, low)
+    assert "look alike" in verdict("energy", low, rng.normal(0, 1, 100))
+    assert "tells little" in verdict("energy", low, low + 0.7)
+
+
+def test_what_can_t_be_scored_gets_a_sentence(small_run, tmp_path):
+    run = qvae.load_run(small_run)
+    np.save(tmp_path / "wrong.npy", np.zeros((3, 7, 8)))
+    with pytest.raises(DataError, match=r"shape \(3, 7, 8\), but this model takes \(N, 8, 8\)"):
+        detect(run, tmp_path / "wrong.npy")
+    np.save(tmp_path / "right.npy", np.zeros((3, 8, 8)))
+    with pytest.raises(ConfigError, match="samples is 0"):
+        detect(run, tmp_path / "right.npy", samples=0)
+    with pytest.raises(DataError, match="there is no file"):
+        detect(run, tmp_path / "right.npy", normal=tmp_path / "none.npy")
+    assert not (small_run / "scores.npz").exists()

@@ -1,0 +1,24 @@
+"""The area under the ROC curve against scikit-learn's, and its error against the scatter of many sets."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from qvae.evaluation.roc import auroc
+
+
+def test_the_area_is_scikit_learn_s_ties_included():
+    rng = np.random.default_rng(0)
+    normal, odd = rng.integers(0, 8, 60), rng.integers(2, 9, 45)
+    labels = np.r_[np.zeros(60), np.ones(45)]
+    assert auroc(normal, odd)[0] == pytest.approx(roc_auc_score(labels, np.r_[normal, odd]))
+    assert math.isnan(auroc(normal[:1], odd)[1])
+
+
+def test_the_error_is_the_scatter_over_fresh_sets():
+    rng = np.random.default_rng(1)
+    found = np.array([auroc(rng.normal(0, 1, 40), rng.normal(1, 1, 30)) for _ in range(1000)])
+    # The scatter of 1000 has a relative error of 1/sqrt(2000), and the errors differ from set to set.
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=5 / math.sqrt(2000))
