@@ -166,6 +166,13 @@ class Executor(ABC):
             means.update({label: string_mean(label, bits) for label in members})
         return means
 
+    def check_size(self, num_qubits: int) -> None:
+        """Raise :class:`~qvae.errors.ExecutorError` if a circuit of so many qubits is beyond the capabilities."""
+        reason = self.capabilities.excludes(num_qubits)
+        if reason is not None:
+            remedy = "take fewer, or another executor"
+            raise ExecutorError(f"executor {self.label!r} can't run {num_qubits} qubits: {reason}; {remedy}.")
+
     def state_dict(self) -> dict[str, Any]:
         """Random number generators and the like, as tensors and plain values that JSON can hold."""
         return {}
@@ -215,10 +222,7 @@ class Executor(ABC):
         """Refuse what can't be run before anything is spent."""
         if not isinstance(circuit, Circuit):
             raise CircuitError(f"the circuit is a {type(circuit).__name__}; make a Circuit of it, as by Circuit.from_qiskit.")
-        reason = self.capabilities.excludes(circuit.num_qubits)
-        if reason is not None:
-            remedy = "take fewer, or another executor"
-            raise ExecutorError(f"executor {self.label!r} can't run {circuit.num_qubits} qubits: {reason}; {remedy}.")
+        self.check_size(circuit.num_qubits)
         for name, given in (("values", values), ("weights", weights)):
             if given is not None and not (isinstance(given, Tensor) and given.dtype in (torch.float32, torch.float64)):
                 kind = given.dtype if isinstance(given, Tensor) else type(given).__name__

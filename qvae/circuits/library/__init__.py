@@ -9,7 +9,9 @@ from qvae.circuits.circuit import Circuit
 from qvae.circuits.library.amplitudes import AmplitudeAngles, amplitude_encoding
 from qvae.circuits.library.ansatzes import brickwork, hardware_efficient, matchgate, strongly_entangling
 from qvae.circuits.library.composition import compose, reuploading
+from qvae.circuits.library.diagonals import diagonal
 from qvae.circuits.library.encodings import angle_encoding
+from qvae.circuits.library.fourier import fourier
 from qvae.circuits.library.tensor_networks import mera, tree
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "angle_encoding",
     "brickwork",
     "compose",
+    "diagonal",
+    "fourier",
     "hardware_efficient",
     "matchgate",
     "mera",

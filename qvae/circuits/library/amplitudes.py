@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.library.placed import Placed, placed_gates
+from qvae.circuits.library.walsh import walsh_hadamard
 from qvae.errors import CircuitError
 
 _NORM_TOLERANCE = 1e-4
@@ -103,10 +104,5 @@ def _in_gray_order(angles: Tensor) -> Tensor:
     (-1)^(bits of j & gray(i)): a Walsh-Hadamard transform, in the order of Gray's code, which is inverted here.
     """
     size = angles.shape[-1]
-    half = 1
-    while half < size:
-        first, second = angles.unflatten(-1, (-1, 2, half)).unbind(-2)
-        angles = torch.stack([first + second, first - second], dim=-2).flatten(-3)
-        half *= 2
     index = torch.arange(size, device=angles.device)
-    return angles[..., index ^ index >> 1] / size
+    return walsh_hadamard(angles)[..., index ^ index >> 1] / size
