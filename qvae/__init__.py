@@ -9,6 +9,7 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
+    from qvae.applications.transformer import LatentEmbedding
     from qvae.circuits.circuit import Circuit
     from qvae.circuits.executor import Executor
     from qvae.circuits.layer import CircuitLayer
@@ -47,6 +48,7 @@ _HOMES = {
     "Executor": "qvae.circuits.executor",
     "Graph": "qvae.ising.graphs",
     "IsingHamiltonian": "qvae.ising.hamiltonian",
+    "LatentEmbedding": "qvae.applications.transformer",
     "LatentSampler": "qvae.sampling.sampler",
     "Likelihood": "qvae.models.likelihoods.likelihood",
     "Moments": "qvae.sampling.sampler",
@@ -84,6 +86,7 @@ __all__ = [
     "Executor",
     "Graph",
     "IsingHamiltonian",
+    "LatentEmbedding",
     "LatentSampler",
     "Likelihood",
     "Moments",

@@ -14,6 +14,7 @@ The first sentence of its docstring is the command's help, and the parameters be
 
 TASKS = {
     "detect": "qvae.applications.detect",
+    "embed": "qvae.applications.embed",
 }
 """The same of tasks on a user's own rows, ``qvae apply TASK RUN --input FILE --out DIR``. One that takes long has a parameter
 ``progress``, too, which no option sets."""

@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def new_files(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
-    """An .npz for arrays, which is reserved, and a .png for a picture of them; where the block fails, nothing is left.
+def new_files(run: Run, name: str, out: Path | None, ending: str = ".npz") -> Iterator[tuple[Path, Path]]:
+    """A file for arrays, which is reserved, and a .png for a picture of them; where the block fails, nothing is left.
 
     Args:
         run: whose folder takes ``NAME.npz`` and ``figures/NAME.png``, or ``NAME-2`` and so on, if no other place is named.
         name: of the files, without an ending.
         out: a file that isn't there yet, or a folder that takes both; None for the run's.
+        ending: of the file for arrays.
 
     Raises:
         RunError: ``out`` is there already, or can't be written.
     """
-    for arrays, picture in _places(run, name, out):
+    for arrays, picture in _places(run, name, out, ending):
         if not picture.exists() and reserve(arrays):
             break
     else:
@@ -42,12 +43,12 @@ def new_files(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Pat
             arrays.unlink()
 
 
-def _places(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
+def _places(run: Run, name: str, out: Path | None, ending: str) -> Iterator[tuple[Path, Path]]:
     from qvae.runs.folder import FIGURES
 
     if out is not None and not from_user(out).is_dir():
         file = from_user(out)
-        arrays = file if file.suffix == ".npz" else file.with_name(f"{file.name}.npz")
+        arrays = file if file.suffix == ending else file.with_name(f"{file.name}{ending}")
         yield arrays, arrays.with_suffix(".png")
         return
     if out is None:
@@ -55,7 +56,7 @@ def _places(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]
     folder, pictures = (from_user(out),) * 2 if out is not None else (run.path, run.path / FIGURES)
     for number in itertools.count(1):
         numbered = name if number == 1 else f"{name}-{number}"
-        yield folder / f"{numbered}.npz", pictures / f"{numbered}.png"
+        yield folder / f"{numbered}{ending}", pictures / f"{numbered}.png"
 
 
 def write_arrays(file: Path, **arrays: np.ndarray) -> Path:

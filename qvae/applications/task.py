@@ -44,8 +44,8 @@ def task_input(
 
 
 @contextmanager
-def task_files(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
-    """An .npz and a .png of new numbered names, in the folder ``out``, which is made if need be, or in the run's.
+def task_files(run: Run, name: str, out: Path | None, ending: str = ".npz") -> Iterator[tuple[Path, Path]]:
+    """A file of this ending and a .png, of new numbered names, in the folder ``out``, made if need be, or in the run's.
 
     Raises:
         RunError: ``out`` is a file, or can't be written to.
@@ -55,7 +55,7 @@ def task_files(run: Run, name: str, out: Path | None) -> Iterator[tuple[Path, Pa
             from_user(out).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{out} can't be made a folder: {error.strerror}; name another with --out.") from error
-    with new_files(run, name, out) as places:
+    with new_files(run, name, out, ending) as places:
         yield places
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.errors import CapabilityError
+from qvae.models.posterior import at_least_single
 from qvae.sampling.sampler import LatentSampler
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -66,7 +67,7 @@ class GaussianPosterior(nn.Module):
         self, features: Tensor, relaxed: bool, generator: torch.Generator | None = None, draws: int = 1
     ) -> GaussianCode:
         """Latents of features (B, F); ``relaxed`` has no meaning here."""
-        mean, log_variance = self.moments(features).float().chunk(2, dim=-1)
+        mean, log_variance = at_least_single(self.moments(features)).chunk(2, dim=-1)
         noise = torch.randn(len(mean), draws, mean.shape[1], generator=generator, device=mean.device)
         latents = mean.unsqueeze(1) + (0.5 * log_variance).exp().unsqueeze(1) * noise
         return GaussianCode(mean, log_variance, latents.flatten(0, 1))
@@ -136,4 +137,4 @@ class PointPosterior(nn.Module):
 
     def forward(self, features: Tensor, relaxed: bool, generator: torch.Generator | None = None, draws: int = 1) -> PointCode:
         """Latents of features (B, F); all draws are the same."""
-        return PointCode(self.point(features).float().repeat_interleave(draws, dim=0))
+        return PointCode(at_least_single(self.point(features)).repeat_interleave(draws, dim=0))

@@ -74,7 +74,7 @@ class Posterior(nn.Module):
         for depth, level in enumerate(self.levels):
             if depth == 1:
                 features = features.repeat_interleave(draws, dim=0)
-            level_logits = level(_joined([features, *latents])).float()
+            level_logits = at_least_single(level(_joined([features, *latents])))
             # The first level is the same for all draws of an image, so its layer is applied once.
             is_shared = depth == 0 and draws > 1
             logits.append(level_logits.repeat_interleave(draws, dim=0) if is_shared else level_logits)
@@ -83,6 +83,11 @@ class Posterior(nn.Module):
             else:
                 latents.append(relaxation.sample(logits[-1], generator))
         return BernoulliCode(_joined(logits), _joined(latents))
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """In float32 where autocast made less of it; what a model in float64 computes stays as it is."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
