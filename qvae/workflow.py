@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import qvae
 from qvae.checkpoint import load_checkpoint
 from qvae.circuits.gradients.parameter_shift import free_angles
 from qvae.config.load import dump_config, load_config
 from qvae.config.paths import settled
 from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig, SamplerConfig
-from qvae.errors import ConfigError, RunError, in_a_line
+from qvae.errors import ConfigError, ExecutorError, RunError, in_a_line
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
+from qvae.evaluation.executor_loss import ExecutorLoss
 from qvae.files import atomic_write_text, from_here, from_user, require_plain
 from qvae.models.prior import boltzmann_prior
 from qvae.models.vqvae import VQVAE
@@ -29,6 +25,7 @@ from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
 from qvae.reporting.report import evaluated, write_report
 from qvae.runs.assemble import Parts, assemble, needed_words, num_prior_samples
+from qvae.runs.environment import environment
 from qvae.runs.folder import (
     CHECKPOINT,
     CONFIG,
@@ -45,6 +42,7 @@ from qvae.runs.folder import (
 )
 from qvae.runs.lock import writing
 from qvae.runs.old_checkpoints import upgraded
+from qvae.runs.on_executor import losses_before, measured_loss, measures_here
 from qvae.runs.run import Run, load_run, require_same_data, require_same_model
 from qvae.runs.states import require_resumable, shape_of
 from qvae.sampling.abilities import Metered
@@ -100,7 +98,7 @@ def train(
             progress.say(remark)
         (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         # In this order: a folder with a configuration alone may be its user's.
-        atomic_write_text(folder / ENVIRONMENT, json.dumps(_environment(parts.objective.device), indent=2) + "\n")
+        atomic_write_text(folder / ENVIRONMENT, json.dumps(environment(parts.objective.device), indent=2) + "\n")
         atomic_write_text(folder / CONFIG, dump_config(config))
         return _fit_and_evaluate(folder, config, parts, progress)
 
@@ -241,7 +239,10 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
 
 
 def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progress | None = None) -> Evaluation:
-    """All numbers of a run on its test rows; writes ``evaluation.json``.
+    """All numbers of a run on its test rows, by exact amplitudes; writes ``evaluation.json``.
+
+    What a circuit loses on the run's own executor is measured, too, where that measures shots and isn't remote; rows of
+    other executors, by :func:`measure`, stay.
 
     Args:
         run: with its data within reach.
@@ -257,9 +258,39 @@ def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progr
 
     with writing(run.path):
         require_plain(run.path)
-        found = evaluate_model(run.model, run.dataset, settings or run.config.evaluation, draw, Sturdy.around(progress))
-        _write_evaluation(run, found.to_dict())
+        progress, settings = Sturdy.around(progress), settings or run.config.evaluation
+        found = evaluate_model(run.model, run.dataset, settings, draw, progress)
+        _write_evaluation(run, found.to_dict() | {"executors": losses_before(run)})
+        try:
+            if measures_here(run):
+                measure(run, settings=settings, progress=progress)
+        except ExecutorError as error:
+            progress.warn(f"the run's own executor wasn't measured ({in_a_line(error)})")
         return found
+
+
+def measure(
+    run: Run, executor: str | None = None, settings: EvaluationConfig | None = None, progress: Progress | None = None
+) -> ExecutorLoss:
+    """What a run's model loses where an executor runs its circuit; a row of it goes into ``evaluation.json``.
+
+    Args:
+        run: that was evaluated, with its data within reach.
+        executor: ``NAME[:OPTION=VALUE,...]``; None is the run's own.
+        settings: as of :func:`evaluate`.
+        progress: as of :func:`evaluate`.
+
+    Raises:
+        ExecutorError: the executor can't be had or fails, or the model has no circuit.
+        RunError: the run was never evaluated, or another process writes into its folder.
+    """
+    with writing(run.path):
+        require_plain(run.path)
+        found = evaluated(run)
+        loss = measured_loss(run, executor, settings or run.config.evaluation, Sturdy.around(progress))
+        others = [row for row in found.get("executors", []) if row["executor"] != loss.executor]
+        _write_evaluation(run, found | {"executors": [*others, loss.to_dict()]})
+        return loss
 
 
 def report(run: Run, progress: Progress | None = None) -> Path:
@@ -360,20 +391,3 @@ def _settled(config: Config, data: Any) -> Config:
     if data is not None:
         config.data = DataConfig(name=MEMORY, binarize=config.data.binarize)
     return config
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    versions = {}
-    for package in ("torch", "numpy", "dimod", "dwave-samplers", "dwave-system", "qiskit", "qiskit-aer", "safetensors"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "qvae": qvae.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": versions,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }

@@ -7,7 +7,6 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from qvae.applications.circuits import running_on
 from qvae.applications.outcome import Outcome
 from qvae.errors import ConfigError, DataError, nearest
 
@@ -90,6 +89,7 @@ def generated(
     import torch
 
     from qvae.memory import require_memory
+    from qvae.runs.on_executor import running_on
     from qvae.sampling.closing import close
 
     require_memory(4 * num * math.prod(run.model.shape), f"num={num}", "ask for fewer", ConfigError)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from qvae.applications.circuits import running_on
 from qvae.applications.outcome import Outcome
 from qvae.errors import ConfigError
 
@@ -55,6 +54,7 @@ def reconstructed(run: Run, num: int, executor: str | None = None) -> tuple[np.n
     import torch
 
     from qvae.evaluation.rows import evaluation_rows
+    from qvae.runs.on_executor import running_on
 
     settings = run.config.evaluation
     rows = evaluation_rows(run.dataset, settings, num).to(run.device)

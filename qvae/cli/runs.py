@@ -111,7 +111,14 @@ def _resumable(progress: Progress, work: Callable[[], Run], folder: Path) -> Run
         raise
 
 
-def evaluate(run: RunFolder, overrides: Set = None, trust: Trust = None) -> None:
+def evaluate(
+    run: RunFolder,
+    executor: Annotated[
+        str | None, typer.Option(help="Measure what a circuit loses there, NAME[:OPTION=VALUE,...], and nothing else.")
+    ] = None,
+    overrides: Set = None,
+    trust: Trust = None,
+) -> None:
     """ELBO and importance-weighted log-likelihood, again or with other settings (--set importance_samples=1000)."""
     from qvae import workflow
     from qvae.runs.run import load_run
@@ -120,7 +127,10 @@ def evaluate(run: RunFolder, overrides: Set = None, trust: Trust = None) -> None
     sections = ("evaluation.", "data.")
     settings = [text if text.startswith(sections) else f"evaluation.{text}" for text in overrides or []]
     opened = load_run(run, settings, trust=trust or [])
-    workflow.evaluate(opened, progress=ConsoleProgress(console))
+    if executor is None:
+        workflow.evaluate(opened, progress=ConsoleProgress(console))
+    else:
+        workflow.measure(opened, executor, progress=ConsoleProgress(console))
     print_evaluation(console, opened)
 
 

@@ -16,6 +16,7 @@ from qvae.reporting.pictures import drawings, model_circuit
 from qvae.reporting.run_rows import row_noun
 from qvae.reporting.tables import (
     circuit_tables,
+    executor_tables,
     frechet_tables,
     is_autoencoder,
     latent_tables,
@@ -89,11 +90,12 @@ def _warnings(run: Run, found: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
-def _quantum_parts(run: Run, pictures: Callable[..., list[Picture]]) -> list[Section]:
-    """The circuit, and a Boltzmann prior with its negative phase."""
+def _quantum_parts(run: Run, found: Mapping[str, Any], pictures: Callable[..., list[Picture]]) -> list[Section]:
+    """The circuit with what it loses where it is measured, and a Boltzmann prior with its negative phase."""
     sections, layer = [], model_circuit(run)
     if layer is not None:
-        sections.append(Section("Circuit", tables=[model_circuit_table(layer)], pictures=pictures("model_circuit")))
+        tables = [model_circuit_table(layer), *executor_tables(found, row_noun(run))]
+        sections.append(Section("Circuit", tables=tables, pictures=pictures("model_circuit")))
     if run.config.model.has_boltzmann_prior:
         drawn = pictures("circuit", "energies", "couplings")
         sections.append(Section("Prior and negative phase", tables=circuit_tables(run.metrics), pictures=drawn))
@@ -135,7 +137,7 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
             tables=latent_tables(found, noun),
             pictures=[*pictures("map"), *films, *pictures("units")],
         ),
-        *_quantum_parts(run, pictures),
+        *_quantum_parts(run, found, pictures),
         Section(
             "Training",
             tables=[time_table(run.metrics, found, seen["seconds"] if seen.get("epochs") else None)],

@@ -19,7 +19,7 @@ from qvae.checkpoint import save_checkpoint
 from qvae.circuits.executor import Executor
 from qvae.circuits.registry import EXECUTORS
 from qvae.config.load import parse_backend
-from qvae.config.schema import MEMORY, Config, ExecutorConfig, ModelConfig, SamplerConfig
+from qvae.config.schema import MEMORY, BackendSpec, Config, ExecutorConfig, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
 from qvae.data.fingerprint import fingerprint
@@ -49,6 +49,7 @@ from qvae.training.objectives.measured import measured_surrogate
 from qvae.training.objectives.surrogate import surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
 from qvae.training.trainer import Trainer
+from qvae.trust import texts
 
 _ARGUMENTS = tuple(signature(dataset_from_arrays).parameters)  # by which data from memory can be given
 
@@ -303,7 +304,7 @@ def generation_sampler(config: Config, folder: Path, name: str | None = None, se
         chosen = configured
     else:
         chosen = SamplerConfig.model_validate(parse_backend(name).model_dump())
-        config = config.trusting([chosen.name])
+        config = config.trusting(_own_words(chosen))
     if seed is None:
         return make_sampler(chosen, config, folder, purpose=2)
     return registry.make_sampler(chosen, seed, folder, config.trust)
@@ -311,10 +312,22 @@ def generation_sampler(config: Config, folder: Path, name: str | None = None, se
 
 def generation_executor(config: Config, folder: Path, name: str | None = None, seed: int | None = None) -> Executor:
     """A fresh executor for generation: the one named, ``NAME[:OPTION=VALUE,...]``, or that of the configuration."""
+    chosen = chosen_executor(config, name)
+    if chosen is not config.executor:
+        config = config.trusting(_own_words(chosen))
+    return make_executor(config, folder, 5, chosen, seed)
+
+
+def chosen_executor(config: Config, name: str | None) -> ExecutorConfig:
+    """The specification of the one named, ``NAME[:OPTION=VALUE,...]``; None, or the name alone, is the configuration's own."""
     if name in (None, config.executor.name):
-        return make_executor(config, folder, purpose=5, seed=seed)
-    chosen = ExecutorConfig.model_validate(parse_backend(name).model_dump())
-    return make_executor(config.trusting([chosen.name]), folder, 5, chosen, seed)
+        return config.executor
+    return ExecutorConfig.model_validate(parse_backend(name).model_dump())
+
+
+def _own_words(chosen: BackendSpec) -> list[str]:
+    """All texts of a specification that its user has given: these need no other word."""
+    return [chosen.name, *texts(chosen.options)]
 
 
 def needed_words(config: Config, folder: Path) -> set[str]:

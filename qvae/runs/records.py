@@ -94,6 +94,21 @@ class LogZDetails(Record):
     warning: str | None = None
 
 
+class ExecutorLossRecord(Record):
+    """What a circuit lost on an executor, as a row of the report."""
+
+    executor: str
+    num_rows: Count
+    reconstruction: Finite
+    reconstruction_stderr: float | None
+    exact: Finite
+    exact_stderr: float | None
+    loss: Finite
+    loss_stderr: float | None
+    samples: Distance | None
+    exact_samples: Distance | None
+
+
 _OF_LIKELIHOOD = ("elbo", "log_likelihood", "importance_samples", "log_z", "log_z_method")
 _ERRORS = ("elbo_stderr", "log_likelihood_stderr", "log_z_stderr")
 
@@ -131,6 +146,7 @@ class Evaluated(Record):
     golden_thompson_gap_stderr: float | None = None
     frechet: Frechet = Frechet()
     latents: Latents = None  # type: ignore[assignment]
+    executors: list[ExecutorLossRecord] = []
 
     @model_validator(mode="after")
     def _is_of_a_likelihood_or_of_reconstructions(self) -> Self:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -107,6 +108,35 @@ def test_generated_images_repeat_with_their_seed_and_go_through_any_executor(run
     assert code == 0, error
 
 
+def test_what_an_executor_loses_is_a_row_of_the_run(runs, command, tmp_path):
+    run = shutil.copytree(runs / "variational", tmp_path / "run")
+    for executor in ("statevector", "qiskit:shots=20", "qiskit:shots=20"):
+        code, out, error = command("evaluate", run, "--executor", executor, "--set", "num_generated=30")
+        assert code == 0, error
+        assert "the circuit run by" in out
+    code, _, error = command("evaluate", run)  # which leaves them
+    assert code == 0, error
+    exact, measured = json.loads((run / "evaluation.json").read_text())["executors"]
+    assert (exact["executor"], exact["loss"], exact["loss_stderr"]) == ("statevector", 0, 0)
+    assert (measured["executor"], measured["num_rows"], measured["samples"]["num_images"]) == ("qiskit:shots=20", 40, 30)
+    assert measured["loss"] != 0
+    code, _, error = command("report", run)
+    assert code == 0, error
+    assert "<td>qiskit:shots=20</td>" in (run / "report.html").read_text()
+
+
+def noisy():
+    from qiskit_aer.noise import NoiseModel
+
+    return NoiseModel()
+
+
+def test_what_is_named_on_the_command_line_needs_no_other_word(runs, command):
+    executor = "qiskit:noise_model=runs.test_vqvae_runs:noisy,shots=5"
+    code, _, error = command("reconstruct", runs / "variational", "--num", 2, "--executor", executor, "--out", "x.npz")
+    assert code == 0, error
+
+
 def test_runs_of_all_variants_stand_side_by_side(runs, command, tmp_path):
     code, _, error = command("compare", *(runs / name for name in VARIANTS))
     assert code == 0, error
@@ -138,7 +168,11 @@ def test_a_training_with_shots_resumes_with_the_same_bits(tmp_path, monkeypatch)
     config = qvae.load_config("digits-vqvae", settings)
     config.executor.name = "runs.test_vqvae_runs:Shots"
     config.model.circuit.qubits = 1
-    whole = qvae.train(config, tmp_path / "whole").model.state_dict()
+    run = qvae.train(config, tmp_path / "whole")
+    whole = run.model.state_dict()
+    (lost,) = run.evaluation["executors"]
+    assert lost["executor"] == "runs.test_vqvae_runs:Shots"
+    assert "runs.test_vqvae_runs:Shots" in (tmp_path / "whole" / "report.html").read_text()
     step = Trainer._train_step
 
     def interrupted(trainer, rows):
@@ -209,7 +243,8 @@ def test_what_a_gaussian_model_can_not_use_is_refused(arguments, problem, runs, 
     assert problem in error
 
 
-def test_a_model_without_a_circuit_takes_no_executor(small_run, command):
-    code, _, error = command("generate", small_run, "--executor", "qiskit")
+@pytest.mark.parametrize("name", ["generate", "evaluate"])
+def test_a_model_without_a_circuit_takes_no_executor(name, small_run, command):
+    code, _, error = command(name, small_run, "--executor", "qiskit")
     assert code == 2
     assert "has no circuit" in error

@@ -1,0 +1,157 @@
+"""What a model loses where its circuit is measured: the same rows and samples, by exact amplitudes and by an executor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qvae.config.schema import EvaluationConfig
+from qvae.data.dataset import Dataset
+from qvae.errors import DataError
+from qvae.evaluation.classifier_files import feature_classifier
+from qvae.evaluation.frechet import FrechetDistance, frechet_table
+from qvae.evaluation.grey_scale import GreyScale
+from qvae.evaluation.rows import device_of, evaluation_rows, values_in_batches
+from qvae.models.autoencoder import Autoencoder
+from qvae.models.gaussian import NormalPrior
+
+MOST = 1000
+"""Test rows and samples that are measured, at most: each is a circuit of its own, in a few bases."""
+_AT_ONCE = 50  # so that it is soon known how long all take
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a model makes of test rows and of samples of its prior.
+
+    Attributes:
+        reconstruction: log p(x|z) of each row at its own code, nats, (N,), float64.
+        samples: decoded, (M, *shape); None where the circuit has no part in them.
+    """
+
+    reconstruction: Tensor
+    samples: Tensor | None
+
+
+@dataclass(frozen=True)
+class ExecutorLoss:
+    """What an executor loses against exact amplitudes; errors are over rows and images, shot noise included.
+
+    Attributes:
+        executor: its name and options, in a line.
+        num_rows: test rows, the first ones.
+        reconstruction: mean over rows of log p(x|z) at their own codes, in nats, on the executor.
+        reconstruction_stderr: of the mean.
+        exact: the same by exact amplitudes.
+        exact_stderr: of the mean.
+        loss: mean of exact - reconstruction; of Gaussian latents at the same ones, of measured bits at fresh ones.
+        loss_stderr: of the mean of these differences.
+        samples: Frechet distance of samples of the prior from the test images, on the executor; None where the circuit has no
+            part in them, or there are no such distances of these data.
+        exact_samples: the same, at the same latents, by exact amplitudes.
+        seconds: that the executor took.
+    """
+
+    executor: str
+    num_rows: int
+    reconstruction: float
+    reconstruction_stderr: float | None
+    exact: float
+    exact_stderr: float | None
+    loss: float
+    loss_stderr: float | None
+    samples: FrechetDistance | None
+    exact_samples: FrechetDistance | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in ``evaluation.json``."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def quality(
+    model: Autoencoder,
+    dataset: Dataset,
+    settings: EvaluationConfig,
+    draw: Callable[[int], Tensor],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Quality:
+    """What the model makes of the first test rows and of samples, with its circuit run by whatever runs it now.
+
+    Args:
+        model: in evaluation mode.
+        dataset: that it was trained on.
+        settings: number of rows and samples, up to ``MOST`` each, and the seed of latents.
+        draw: gives samples of the prior, as the decoder takes them.
+        progress: called with the rows and samples done, and their total.
+    """
+    rows = evaluation_rows(dataset, settings, min(settings.num_test or MOST, MOST)).to(device_of(model))
+    # Of measured bits the circuit is the encoder, which samples of the prior don't pass.
+    through_circuit = isinstance(model.prior, NormalPrior) and settings.num_generated > 1
+    codes = draw(min(settings.num_generated, MOST)) if through_circuit else rows[:0]
+    generator = torch.Generator(rows.device).manual_seed(settings.seed)
+    total = len(rows) + len(codes)
+    found: list[Tensor] = []
+    for batch in rows.split(_AT_ONCE):
+        latents = model.posterior_sample(batch, relaxed=False, generator=generator).latents
+        found.append(model.log_likelihood(batch, latents).double())
+        progress(sum(map(len, found)), total)
+    decoded: list[Tensor] = []
+    for batch in codes.split(_AT_ONCE) if through_circuit else ():
+        decoded.append(model.decode_codes(batch))
+        progress(len(rows) + sum(map(len, decoded)), total)
+    return Quality(torch.cat(found), torch.cat(decoded) if through_circuit else None)
+
+
+def executor_loss(
+    executor: str, exact: Quality, measured: Quality, seconds: float, dataset: Dataset, device: torch.device
+) -> ExecutorLoss:
+    """The two beside each other.
+
+    Args:
+        executor: its name and options, in a line.
+        exact: by exact amplitudes.
+        measured: by the executor.
+        seconds: that it took.
+        dataset: of the test rows.
+        device: of the classifier on whose features distances are.
+    """
+    pairs = exact.reconstruction, measured.reconstruction
+    (true, true_error), (found, error), (loss, loss_error) = map(_mean_and_error, (*pairs, pairs[0] - pairs[1]))
+    distances = _distances(exact, measured, dataset, device)
+    return ExecutorLoss(
+        executor=executor,
+        num_rows=len(measured.reconstruction),
+        reconstruction=found,
+        reconstruction_stderr=error,
+        exact=true,
+        exact_stderr=true_error,
+        loss=loss,
+        loss_stderr=loss_error,
+        samples=distances.get("measured"),
+        exact_samples=distances.get("exact"),
+        seconds=seconds,
+    )
+
+
+def _distances(exact: Quality, measured: Quality, dataset: Dataset, device: torch.device) -> dict[str, FrechetDistance]:
+    """Of samples from the test images; empty where there are none, or no classifier of such data."""
+    if exact.samples is None or measured.samples is None:
+        return {}
+    try:
+        classifier = feature_classifier(dataset, device)
+    except DataError:
+        return {}
+    scale = GreyScale.of(dataset)
+    sets = {"exact": scale(exact.samples), "measured": scale(measured.samples)}
+    return frechet_table(classifier, map(scale, values_in_batches(dataset, dataset.test)), sets)
+
+
+def _mean_and_error(values: Tensor) -> tuple[float, float | None]:
+    return float(values.mean()), float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None

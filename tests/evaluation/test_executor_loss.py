@@ -1,0 +1,94 @@
+"""What is lost on an executor: pairs of rows, shot noise in closed form, and distances at the same latents."""
+
+import math
+
+import pytest
+import torch
+
+from qvae.circuits.executor import SeededExecutor
+from qvae.circuits.registry import load_executor
+from qvae.config.schema import EvaluationConfig, ModelConfig
+from qvae.data.arrays import dataset_from_arrays
+from qvae.evaluation.executor_loss import Quality, executor_loss, quality
+from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.vqvae import VQVAE
+
+SHOTS = 3
+CPU = torch.device("cpu")
+
+
+class Shots(SeededExecutor):
+    """Measures bits of exact amplitudes."""
+
+    shots = SHOTS
+
+    def _sample(self, circuit, values, shots):
+        return load_executor("statevector", seed=self.fresh_seed()).sample(circuit, values, shots)
+
+
+def model_and_data(variant, rows, **network):
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(rows, 6, generator=generator).numpy()
+    dataset = dataset_from_arrays(data, data, kind="reals")
+    circuit = {"qubits": 3, "layers": 1, "arm": "unentangled", "initial_weights": 1.0}
+    config = ModelConfig(kind="vqvae", variant=variant, circuit=circuit, likelihood="gaussian", network=network)
+    torch.manual_seed(0)
+    return VQVAE.from_config(config, Statistics.blank((6,))).eval(), dataset
+
+
+def draw_of(model):
+    return lambda count: model.prior.draw(count, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("variant", ["variational", "deterministic", "discrete"])
+def test_nothing_is_lost_on_exact_amplitudes(variant):
+    model, dataset = model_and_data(variant, rows=70, hidden=[8])
+    settings = EvaluationConfig(num_generated=30)
+    steps = []
+    first = quality(model, dataset, settings, draw_of(model), lambda done, total: steps.append((done, total)))
+    model.circuit.executor = load_executor("statevector", seed=5)
+    second = quality(model, dataset, settings, draw_of(model))
+    assert torch.equal(first.reconstruction, second.reconstruction)
+    assert first.reconstruction.shape == (70,)
+    total = 100 if variant == "variational" else 70
+    assert steps == [(50, total), (70, total), *([(100, 100)] if variant == "variational" else [])]
+    found = executor_loss("statevector", first, second, 0.0, dataset, CPU)
+    assert (found.loss, found.loss_stderr, found.samples) == (0, 0, None)  # a table has no classifier
+
+
+def test_shots_cost_what_their_variance_says():
+    """With a linear decoder W, unit variance and independent qubits: loss = sum_k |W_k|^2 (1 - <Z_k>^2) / (2 shots)."""
+    model, dataset = model_and_data("deterministic", rows=1000, hidden=[], batch_norm=False)
+    settings = EvaluationConfig(num_generated=0)
+    exact = quality(model, dataset, settings, draw_of)
+    with torch.no_grad():
+        z = model.decoder[0](model.posterior_sample(dataset.test, relaxed=False).latents)
+        squares = model.decoder[1].layers[-1].weight.square().sum(0)
+        expected = float(((1 - z.square()) @ squares / (2 * SHOTS)).mean())
+    model.circuit.executor = Shots(seed=0)
+    found = executor_loss("shots", exact, quality(model, dataset, settings, draw_of), 1.5, dataset, CPU)
+    assert found.num_rows == 1000
+    assert found.loss > 5 * found.loss_stderr
+    assert abs(found.loss - expected) < 4 * found.loss_stderr
+    assert found.exact - found.reconstruction == pytest.approx(found.loss, abs=1e-9)
+    assert found.to_dict()["seconds"] == 1.5
+
+
+def test_errors_are_of_pairs():
+    exact, measured = torch.tensor([3.0, 5.0, 10.0]).double(), torch.tensor([2.0, 4.0, 9.0]).double()
+    found = executor_loss("x", Quality(exact, None), Quality(measured, None), 0.0, None, CPU)
+    assert (found.loss, found.loss_stderr) == (1, 0)
+    assert found.exact_stderr == pytest.approx(float(exact.std()) / math.sqrt(3))
+    alone = executor_loss("x", Quality(exact[:1], None), Quality(measured[:1], None), 0.0, None, CPU)
+    assert (alone.loss, alone.loss_stderr) == (1, None)
+
+
+def test_distances_are_of_the_same_latents():
+    digits = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 3
+    dataset = dataset_from_arrays(digits, digits, train_labels=labels, test_labels=labels)
+    same = Quality(torch.zeros(3).double(), digits[:40])
+    found = executor_loss("x", same, Quality(torch.zeros(3).double(), digits[20:]), 0.0, dataset, CPU)
+    assert found.samples.value != found.exact_samples.value
+    again = executor_loss("x", same, same, 0.0, dataset, CPU)
+    assert again.samples == again.exact_samples
