@@ -1,0 +1,244 @@
+"""Every option of every command arrives where the work is done: the call is caught, and its arguments are looked at."""
+
+import functools
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from qvae.cli.main import make_app
+from qvae.config.load import load_config
+from qvae.testing.results import CheckResult
+
+TINY = ["training.epochs=7", "training.seed=3"]
+SET = [part for setting in TINY for part in ("--set", setting)]
+WORD = ("--trust", "a_module:Thing")
+
+
+def trusted(config):
+    """Is it given this configuration, with the user's word?"""
+    return lambda got, here: got == config and "a_module:Thing" in got.trust.words
+
+
+def labels(specs):
+    """What samplers are called with their options."""
+    return [spec.label for spec in specs]
+
+
+CALLS = {  # the command; what it calls; what is expected of its arguments
+    "train": (
+        ("train", "digits", "--out", "here", "--sampler", "gibbs:sweeps=3", *SET),
+        "qvae.workflow:train",
+        {
+            "config": load_config("digits", [*TINY, "sampler.options.sweeps=3"]),
+            "out": lambda got, here: got == here / "here",
+        },
+    ),
+    "train a circuit": (
+        ("train", "digits", "--model", "vqvae", "--executor", "qiskit:shots=50"),
+        "qvae.workflow:train",
+        {"config": load_config("digits-vqvae", ["executor.name=qiskit", "executor.options.shots=50"])},
+    ),
+    "train with a word": (
+        ("train", "mine.yaml", *WORD, "--sampler", "exact", "--set", "training.device=cpu"),
+        "qvae.workflow:train",
+        {"config": lambda got, here: got.trust.words >= {"a_module:Thing", "exact"} and not got.trust.everything},
+    ),
+    "plan": (
+        ("train", "mine.yaml", "--dry-run", "--out", "here", *SET, *WORD),
+        "qvae.workflow:plan",
+        {"config": trusted(load_config("digits", TINY)), "out": Path("here")},
+    ),
+    "resume": (
+        ("train", "--resume", "--out", "run", "--sampler", "exact", *SET, *WORD),
+        "qvae.workflow:resume",
+        {"folder": Path("run"), "overrides": ["sampler.name=exact", *TINY], "trust": ["a_module:Thing"]},
+    ),
+    "evaluate": (
+        ("evaluate", "run", "--set", "importance_samples=7", "--set", "evaluation.seed=2", "--set", "data.root=x", *WORD),
+        "qvae.runs.run:load_run",
+        {
+            "path": Path("run"),
+            "overrides": ["evaluation.importance_samples=7", "evaluation.seed=2", "data.root=x"],
+            "trust": ["a_module:Thing"],
+        },
+    ),
+    "report": (
+        ("report", "run", "--set", "data.root=x", *WORD),
+        "qvae.runs.run:load_run",
+        {"path": Path("run"), "overrides": ["data.root=x"], "trust": ["a_module:Thing"]},
+    ),
+    "a generation's run": (
+        ("generate", "run", "--set", "data.root=x", *WORD),
+        "qvae.runs.run:load_run",
+        {"path": Path("run"), "overrides": ["data.root=x"], "trust": ["a_module:Thing"]},
+    ),
+    "generate": (
+        ("generate", "run", "--num", 5, "--sampler", "exact", "--executor", "qiskit", "--label", 3, "--strength", 0.25,
+         "--seed", 11, "--out", "x.npz"),
+        "qvae.applications.generate:generate",
+        {"num": 5, "sampler": "exact", "executor": "qiskit", "label": 3, "strength": 0.25, "seed": 11, "out": Path("x.npz")},
+    ),
+    "generate without a word": (
+        ("generate", "run"),
+        "qvae.applications.generate:generate",
+        {"num": 64, "sampler": None, "executor": None, "label": None, "strength": 0.5, "seed": None, "out": None},
+    ),
+    "reconstruct": (
+        ("reconstruct", "run", "--num", 5, "--executor", "qiskit", "--out", "x.npz", "--set", "data.root=x", *WORD),
+        "qvae.applications.reconstruct:reconstruct",
+        {"num": 5, "executor": "qiskit", "out": Path("x.npz")},
+    ),
+    "compare": (
+        ("compare", "run", "other", "--out", "mine.html", *WORD),
+        "qvae.workflow:compare",
+        {"runs": lambda got, here: got == [Path("run"), Path("other")], "out": Path("mine.html")},
+    ),
+    "a comparison's run": (
+        ("compare", "run", "other", *WORD),
+        "qvae.runs.run:load_run",
+        {"path": Path("run"), "trust": ["a_module:Thing"]},
+    ),
+    "compare twins": (
+        ("compare-twins", "circuit.yaml", "--seeds", 5, "--out", "tw", *SET, *WORD),
+        "qvae.twins:train_twins",
+        {
+            "config": trusted(load_config({"model": {"kind": "vqvae"}}, TINY)),
+            "seeds": 5,
+            "out": lambda got, here: got == here / "tw",
+        },
+    ),
+    "check a sampler": (
+        ("samplers", "check", "gibbs", "--set", "sweeps=7", "--spend"),
+        "qvae.testing:run_checks",
+        {"sampler": "gibbs", "options": {"sweeps": 7}},
+    ),
+    "check an executor": (
+        ("executors", "check", "statevector", "--set", "seed=4", "--spend"),
+        "qvae.testing:run_executor_checks",
+        {"executor": "statevector", "options": {"seed": 4}},
+    ),
+    "recommend": (
+        ("samplers", "recommend", "digits", "--seconds", 7, *SET, *WORD),
+        "qvae.measuring.recommend:recommend",
+        {"source": "digits", "seconds": 7.0, "overrides": TINY, "trust": ["a_module:Thing"]},
+    ),
+    "benchmark samplers": (
+        ("benchmark", "samplers", "--problem", "glass:n=4", "--problem", "rbm-critical:2x2", "--sampler", "gibbs:sweeps=2",
+         "--budget", 0.5, "--reference", 3, "--out", "b", "--seed", 9, "--device", "cpu", "--qpu-price", 12),
+        "qvae.measuring.benchmark:run_benchmark",
+        {
+            "problems": lambda got, here: [problem.spec for problem in got] == ["glass:n=4", "rbm-critical:2x2"],
+            "samplers": lambda got, here: labels(got) == ["gibbs:sweeps=2"],
+            "out": lambda got, here: got == here / "b",
+            "budget": 0.5, "reference_seconds": 3.0, "seed": 9, "qpu_price": 12.0,
+            "device": lambda got, here: got.type == "cpu",
+        },
+    ),
+    "benchmark training": (
+        ("benchmark", "training", "mine.yaml", "--sampler", "exact", "--sampler", "gibbs:sweeps=2", "--seconds", 5, "--out",
+         "t", *SET, *WORD),
+        "qvae.measuring.training:benchmark_training",
+        {
+            "config": trusted(load_config("digits", TINY)),
+            "samplers": lambda got, here: labels(got) == ["exact", "gibbs:sweeps=2"],
+            "seconds": 5.0,
+            "out": lambda got, here: got == here / "t",
+        },
+    ),
+}  # fmt: skip
+
+
+class Caught(Exception):
+    """The call was seen; there is no need to do the work."""
+
+
+@pytest.fixture
+def caught(monkeypatch):
+    """Put a stand-in in the place of a function, ``module:name``, which takes its arguments and does nothing else."""
+
+    def put(path):
+        module, _, name = path.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        given = {}
+
+        @functools.wraps(function)
+        def stand_in(*arguments, **options):
+            bound = inspect.signature(function).bind(*arguments, **options)
+            bound.apply_defaults()
+            given.update(bound.arguments)
+            raise Caught
+
+        monkeypatch.setattr(sys.modules[module], name, stand_in)
+        return given
+
+    return put
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_what_is_asked_for_arrives(case, caught, command, tmp_path, monkeypatch):
+    arguments, path, expected = CALLS[case]
+    (tmp_path / "mine.yaml").write_text("training: {epochs: 200}\n")
+    (tmp_path / "circuit.yaml").write_text("model: {kind: vqvae}\n")
+    if path != "qvae.runs.run:load_run":
+        monkeypatch.setattr("qvae.runs.run.load_run", lambda path, *rest, **options: path)
+    given = caught(path)
+    with pytest.raises(Caught):
+        command(*arguments)
+    for name, value in expected.items():
+        is_right = value(given[name], tmp_path) if callable(value) else given[name] == value
+        assert is_right, f"{name} is {given[name]}"
+
+
+def test_every_option_is_in_the_table():
+    used = {(words[0], word) for words, _, _ in CALLS.values() for word in map(str, words) if word.startswith("--")}
+    for path, option in options_of(typer.main.get_command(make_app())):
+        assert (path[0], option) in used, f"nobody looks where {option} of {' '.join(path)} arrives"
+
+
+def options_of(found, path=()):
+    if isinstance(found, click.Group):
+        for name, inner in found.commands.items():
+            yield from options_of(inner, (*path, name))
+    else:
+        for parameter in found.params:
+            if isinstance(parameter, click.Option) and parameter.name not in ("help", "version"):
+                yield path, parameter.opts[0]
+
+
+def test_evaluate_and_report_work_on_the_run_that_was_opened(command, monkeypatch):
+    asked = []
+    monkeypatch.setattr("qvae.runs.run.load_run", lambda path, *rest, **options: f"opened {path}")
+    monkeypatch.setattr("qvae.workflow.evaluate", lambda run, *rest, **options: asked.append(run))
+    monkeypatch.setattr("qvae.workflow.report", lambda run, *rest: asked.append(run) or Path("r.html"))
+    monkeypatch.setattr("qvae.cli.runs.print_evaluation", lambda console, run: asked.append(run))
+    assert command("evaluate", "a")[0] == 0
+    code, out, _ = command("report", "b")
+    assert (code, out) == (0, "wrote r.html\n")
+    assert asked == ["opened a", "opened a", "opened b"]
+
+
+@pytest.mark.parametrize(("outcomes", "code"), [(["passed", "failed"], 1), (["passed", "skipped"], 0), (["failed"] * 3, 1)])
+def test_a_check_that_fails_is_an_exit_code(outcomes, code, command, monkeypatch):
+    results = [CheckResult(f"check {place}", outcome, "why") for place, outcome in enumerate(outcomes)]
+    monkeypatch.setattr("qvae.testing.run_checks", lambda name, **options: results)
+    found, out, _ = command("samplers", "check", "gibbs")
+    assert found == code
+    counts = {outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "skipped")}
+    assert out.splitlines()[-1] == ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    assert out.splitlines()[0] == f"{outcomes[0]}  check 0  why"
+
+
+@pytest.mark.parametrize("words", [("samplers",), ("training", "digits")])
+def test_an_interrupted_benchmark_says_how_to_go_on(words, command, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qvae.measuring.benchmark.run_benchmark", interrupted)
+    monkeypatch.setattr("qvae.measuring.training.benchmark_training", interrupted)
+    code, _, error = command("benchmark", *words, "--out", "here")
+    assert (code, error) == (130, "qvae: interrupted; the same command goes on with what here holds\n")
