@@ -4,12 +4,13 @@ import functools
 import importlib
 import inspect
 import sys
+import typing
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
+from qvae.applications import APPLICATIONS, TASKS
 from qvae.cli.main import make_app
 from qvae.config.load import load_config
 from qvae.testing.results import CheckResult
@@ -72,26 +73,20 @@ CALLS = {  # the command; what it calls; what is expected of its arguments
         "qvae.runs.run:load_run",
         {"path": Path("run"), "overrides": ["data.root=x"], "trust": ["a_module:Thing"]},
     ),
-    "a generation's run": (
-        ("generate", "run", "--set", "data.root=x", *WORD),
-        "qvae.runs.run:load_run",
-        {"path": Path("run"), "overrides": ["data.root=x"], "trust": ["a_module:Thing"]},
+    "what a circuit loses": (
+        ("evaluate", "run", "--executor", "qiskit:shots=9"),
+        "qvae.workflow:measure",
+        {"run": Path("run"), "executor": "qiskit:shots=9"},
+    ),
+    "config": (
+        ("config", "mnist", *SET),
+        "qvae.config.load:load_config",
+        {"source": "mnist", "overrides": TINY},
     ),
     "generate": (
-        ("generate", "run", "--num", 5, "--sampler", "exact", "--executor", "qiskit", "--label", 3, "--strength", 0.25,
-         "--seed", 11, "--out", "x.npz"),
-        "qvae.applications.generate:generate",
-        {"num": 5, "sampler": "exact", "executor": "qiskit", "label": 3, "strength": 0.25, "seed": 11, "out": Path("x.npz")},
-    ),
-    "generate without a word": (
         ("generate", "run"),
         "qvae.applications.generate:generate",
-        {"num": 64, "sampler": None, "executor": None, "label": None, "strength": 0.5, "seed": None, "out": None},
-    ),
-    "reconstruct": (
-        ("reconstruct", "run", "--num", 5, "--executor", "qiskit", "--out", "x.npz", "--set", "data.root=x", *WORD),
-        "qvae.applications.reconstruct:reconstruct",
-        {"num": 5, "executor": "qiskit", "out": Path("x.npz")},
+        {"run": Path("run"), "num": 64, "sampler": None, "label": None, "strength": 0.5, "seed": None, "out": None},
     ),
     "compare": (
         ("compare", "run", "other", "--out", "mine.html", *WORD),
@@ -194,20 +189,57 @@ def test_what_is_asked_for_arrives(case, caught, command, tmp_path, monkeypatch)
         assert is_right, f"{name} is {given[name]}"
 
 
+@pytest.mark.parametrize("name", [*APPLICATIONS, *TASKS])
+def test_what_is_asked_of_an_application_arrives(name, caught, command, monkeypatch):
+    path = f"{(APPLICATIONS | TASKS)[name]}:{name.replace('-', '_')}"
+    function = getattr(importlib.import_module((APPLICATIONS | TASKS)[name]), name.replace("-", "_"))
+    asked = {option: value_of(kind) for option, kind in annotated_options(function)}
+    words = [word for option, value in asked.items() for word in (f"--{option.replace('_', '-')}", value) if word is not True]
+    words = ["apply"] * (name in TASKS) + [name, "run", *words]
+    given = caught("qvae.runs.run:load_run")
+    with pytest.raises(Caught):
+        command(*words, "--set", "data.root=x", *WORD)
+    assert (given["path"], given["overrides"], given["trust"]) == (Path("run"), ["data.root=x"], ["a_module:Thing"])
+    monkeypatch.setattr("qvae.runs.run.load_run", lambda path, *rest, **options: path)
+    given = caught(path)
+    with pytest.raises(Caught):
+        command(*words)
+    assert {option: given[option] for option in asked} == asked
+    assert given["run"] == Path("run")
+
+
+def annotated_options(function):
+    """Names and types of the parameters that become options."""
+    hints = typing.get_type_hints(function, localns={"Run": object, "Progress": object}, include_extras=True)
+    for name, hint in hints.items():
+        if typing.get_origin(hint) is typing.Annotated:
+            kinds = [kind for kind in typing.get_args(hint.__origin__) if kind is not type(None)] or [hint.__origin__]
+            yield name, kinds[0]
+
+
+def value_of(kind):
+    """Some value that no option has by itself."""
+    known = {int: 7, float: 0.125, bool: True, str: "exact", Path: Path("given.npz")}
+    return known[kind] if kind in known else typing.get_args(kind)[-1]
+
+
 def test_every_option_is_in_the_table():
     used = {(words[0], word) for words, _, _ in CALLS.values() for word in map(str, words) if word.startswith("--")}
-    for path, option in options_of(typer.main.get_command(make_app())):
-        assert (path[0], option) in used, f"nobody looks where {option} of {' '.join(path)} arrives"
+    options = list(options_of(typer.main.get_command(make_app())))
+    assert len(options) > 40
+    others = [(path, option) for path, option in options if path[-1] not in APPLICATIONS | TASKS]
+    missing = [f"{option} of {' '.join(path)}" for path, option in others if (path[0], option) not in used]
+    assert not missing, "give each a line in CALLS, so that it is seen to arrive"
 
 
 def options_of(found, path=()):
-    if isinstance(found, click.Group):
+    """Every option with the words of its command."""
+    if hasattr(found, "commands"):
         for name, inner in found.commands.items():
             yield from options_of(inner, (*path, name))
     else:
-        for parameter in found.params:
-            if isinstance(parameter, click.Option) and parameter.name not in ("help", "version"):
-                yield path, parameter.opts[0]
+        options = (parameter.opts[0] for parameter in found.params if parameter.param_type_name == "option")
+        yield from ((path, option) for option in options if option != "--help")
 
 
 def test_evaluate_and_report_work_on_the_run_that_was_opened(command, monkeypatch):
