@@ -57,6 +57,17 @@ def pictures_of_one_pixel(request, monkeypatch):
         monkeypatch.setattr(Figure, "savefig", savefig)
 
 
+@pytest.fixture(params=["numba", "torch"])
+def kernels(request, monkeypatch):
+    """The test runs with numba's kernels and with torch's; take it by ``usefixtures`` for all tests of a file."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+        monkeypatch.delenv("QVAE_KERNELS", raising=False)
+    else:
+        monkeypatch.setenv("QVAE_KERNELS", "torch")
+    return request.param
+
+
 @pytest.fixture
 def small_run(trained, tmp_path):
     """A copy of the finished run folder."""

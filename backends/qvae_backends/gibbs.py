@@ -121,7 +121,8 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
     ) -> tuple[Tensor, dict[str, Any]]:
         bits = chains.flatten(1)
         if self.temperatures == 1:
-            return kernel.sweep(bits.to(kernel.quickest), sweeps, generator).to(torch.int8).view_as(chains), {}
+            state = kernel.sweep(bits.to(kernel.quickest, copy=True), sweeps, generator)
+            return state.to(torch.int8).view_as(chains), {}
         state, rates = self._temper(kernel, bits.float().view_as(chains), sweeps, generator)
         return state.to(torch.int8), {"swap_acceptance": rates}
 

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qvae.ising.compiled import kernels
+from qvae.ising.fused_sweeps import Entries, FusedSweeps
 from qvae.ising.graphs import by_row
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.ising.products import REFRESH, Block, RoundedProducts
+from qvae.ising.uniforms import Uniforms
 
 _DENSE_SPINS = 64  # up to here a dense matrix is as quick as a sparse one, whatever the graph
 _ROUNDED_SPINS = 96  # of a colour, on average: from here on products in bfloat16 are quicker
 _CPU_BITS, _GPU_BITS = 2**18, 2**28  # of the chains that are updated together: a processor's cache holds them
 _FEWEST_CHAINS = 64  # below it, rows are too short for the processor's vectors
-_MIDDLE = torch.tensor(0.5 + 2.0**-24, dtype=torch.float32)  # on the processor: of no dimension, it fits every device
-_REFRESH = 8  # sweeps after which the mean error of rounded couplings is measured again
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Spins of one colour, at rows start:stop of the state; all their neighbours are in rows low:high."""
-
-    start: int
-    stop: int
-    low: int
-    high: int
 
 
 def sparse_matrix(starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
@@ -46,38 +38,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return bool(supported())
-
-
-class Uniforms:
-    """Uniform random numbers for rows of chains at a third of the price of ``torch.rand``, from 16 random bits each.
-
-    A number is (r + v) / 2^16, with a whole r of its own and a fraction v, half-way between multiples of 2^-7, that all rows
-    of a chain share in a draw. So each is uniform to 2^-24 and neither 0 nor 1: u < p holds with probability p, surely for
-    p = 1 and never for p = 0. Two of one chain are independent but where both their r are that in which their p fall.
-
-    Args:
-        rows: of each draw.
-        chains: columns of each draw.
-        generator: on ``device``.
-        device: of the numbers.
-
-    Attributes:
-        place: of the numbers, which each draw fills anew, (rows, chains), float32.
-    """
-
-    def __init__(self, rows: int, chains: int, generator: torch.Generator, device: torch.device) -> None:
-        self._generator = generator
-        self._words = torch.empty((rows * chains + 3) // 4, dtype=torch.int64, device=device)
-        self._integers = self._words.view(torch.int16)[: rows * chains].view(rows, chains)
-        self._shared = torch.empty(1, chains, dtype=torch.float32, device=device)
-        self.place = torch.empty(rows, chains, dtype=torch.float32, device=device)
-
-    def draw(self) -> Tensor:
-        """Fill :attr:`place` with new numbers, and return it."""
-        self._words.random_(-(2**63), None, generator=self._generator)
-        # r has a sign: -2^15 becomes 0. Every step is exact in float32.
-        shared = torch.add(_MIDDLE, self._shared.random_(0, 128, generator=self._generator), alpha=2.0**-23)
-        return torch.add(shared, self.place.copy_(self._integers), alpha=2.0**-16, out=self.place)
 
 
 class BlockGibbs:
@@ -113,13 +73,13 @@ class BlockGibbs:
             self._find_bags()
         self.update(hamiltonian)
 
-    def _find_blocks(self, colouring: Tensor) -> list[_Block]:
+    def _find_blocks(self, colouring: Tensor) -> list[Block]:
         blocks, start = [], 0
         for size in torch.bincount(colouring).tolist():
             stop = start + size
             neighbours = self._columns[(self._rows >= start) & (self._rows < stop)]
             low, high = (int(neighbours.min()), int(neighbours.max()) + 1) if len(neighbours) else (0, 0)
-            blocks.append(_Block(start, stop, low, high))
+            blocks.append(Block(start, stop, low, high))
             start = stop
         return blocks
 
@@ -141,6 +101,8 @@ class BlockGibbs:
         sums = doubled.new_zeros(n).index_add_(0, self._rows, doubled)
         bias = sums.sub_(h if self._is_sorted else h[self.order]).mul_(2.0).unsqueeze(1)
         self._biases = [bias[b.start : b.stop] for b in self._blocks]
+        self._bias, self._couplings = bias, doubled
+        self._swept: FusedSweeps | None = None
         self._all_down = J.sum() - h.sum()
         if self.graph.bipartite_sizes is not None and self._is_sorted:
             matrix = -4.0 * J.view(self.graph.bipartite_sizes)
@@ -154,8 +116,26 @@ class BlockGibbs:
     @property
     def quickest(self) -> torch.dtype:
         """The type of state that is swept quickest: bfloat16 for large dense blocks where it is multiplied natively."""
+        if self._fused is not None and not self._fused.by_products:
+            return torch.int8
         large = self._dense and self.graph.num_spins >= _ROUNDED_SPINS * self.num_blocks
         return torch.bfloat16 if large and multiplies_bfloat16(self.order.device) else torch.float32
+
+    @property
+    def _fused(self) -> FusedSweeps | None:
+        """Sweeps by compiled passes where these serve, for the values that were read last."""
+        fused = kernels(self.order.device)
+        if fused is None:
+            return None
+        if self._swept is None:
+            dense = self._weights if self._dense else None
+            self._swept = FusedSweeps(fused, self._blocks, self._entries, self._couplings, self._bias, dense)
+        return self._swept
+
+    @functools.cached_property
+    def _entries(self) -> Entries:
+        """Where couplings stand by row, for compiled passes."""
+        return Entries.of(self._rows, self._columns, self.graph.num_spins)
 
     @property
     def num_blocks(self) -> int:
@@ -242,9 +222,14 @@ class BlockGibbs:
         """Update every block ``num_sweeps`` times in place at inverse temperature ``beta``; returns ``state``.
 
         ``base`` is that of :meth:`logits`; ``order`` names the blocks in the order of their updates, else ascending. The state
-        is in float32, or, for dense blocks, in bfloat16.
+        is in float32, in :attr:`quickest`, or, for dense blocks, in bfloat16.
         """
         blocks = range(self.num_blocks) if order is None else order
+        fused = self._fused
+        if fused is not None:
+            swept = state.to(torch.int8 if not fused.by_products else state.dtype).contiguous()
+            fused.sweep(swept, num_sweeps, generator, beta, base, blocks)
+            return state if swept is state else state.copy_(swept)
         bits = _CPU_BITS if state.device.type == "cpu" else _GPU_BITS
         size = max(_FEWEST_CHAINS, bits // max(1, self.graph.num_spins))
         if state.shape[1] <= size:
@@ -269,16 +254,16 @@ class BlockGibbs:
         blocks: Sequence[int],
     ) -> None:
         uniforms = Uniforms(state.shape[0], state.shape[1], generator, state.device)
-        rounded = _RoundedProducts(self, state) if state.dtype == torch.bfloat16 else None
+        rounded = RoundedProducts(self._blocks, self._weights, self._biases, state) if state.dtype == torch.bfloat16 else None
         # Views are made once: in every update they would cost as much as the comparison of a small block.
         drawn = uniforms.place
         views = [(block, state[self.rows(block)], self._neighbours(state, block), drawn[self.rows(block)]) for block in blocks]
         for number in range(num_sweeps):
-            if rounded is not None and number % _REFRESH == 0:
+            if rounded is not None and number % REFRESH == 0:
                 rounded.refresh()
             uniforms.draw()
             for block, own, neighbours, uniform in views:
-                field = self._field(neighbours, block) if rounded is None else rounded.field(block)
+                field = self._field(neighbours, block) if rounded is None else rounded.logits(block)
                 p = self._between(field, block, beta, base).sigmoid_()
                 if rounded is None:
                     torch.lt(uniform, p, out=own)
@@ -298,30 +283,3 @@ class BlockGibbs:
             torch.sigmoid(self.logits(state, block), out=conditional[self.rows(block)])
         # tanh(x/2), which torch computes several times as fast this way.
         return conditional.mul_(2).sub_(1), spins
-
-
-class _RoundedProducts:
-    """Logits at beta = 1 of a state in bfloat16, from products in bfloat16, for the sweeps of one call."""
-
-    def __init__(self, gibbs: BlockGibbs, state: Tensor) -> None:
-        self._gibbs, self._state = gibbs, state
-        self._weights = [weights.bfloat16() for weights in gibbs._weights]
-        self._biases: list[Tensor] = []
-        # Asking for memory in every update costs time.
-        self._product = torch.empty_like(state)
-        self._room = torch.empty_like(state, dtype=torch.float32)
-
-    def refresh(self) -> None:
-        """Take off what rounding the couplings does to the logits, on average over the chains as they are now."""
-        means = self._state.float().mean(1, keepdim=True)
-        self._biases = []
-        g = self._gibbs
-        for b, bias, exact, rounded in zip(g._blocks, g._biases, g._weights, self._weights, strict=True):
-            self._biases.append(bias + (exact - rounded) @ means[b.low : b.high])
-
-    def field(self, block: int) -> Tensor:
-        """(size, chains), float32, valid until the next call."""
-        b = self._gibbs._blocks[block]
-        field = self._room[: b.stop - b.start]
-        product = torch.mm(self._weights[block], self._state[b.low : b.high], out=self._product[: b.stop - b.start])
-        return torch.add(product, self._biases[block], out=field)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qvae.errors import SamplerError
 from qvae.ising.block_gibbs import BlockGibbs
+from qvae.ising.compiled import name_of_kernels
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
@@ -33,15 +34,28 @@ _FAMILIES = 10  # of a population, below which modes may be missing; lower than 
 def mixing_advice(info: Mapping[str, Any]) -> list[Advice]:
     """What a sampler's info says about chains that are stuck: the plainest sign, with the remedy; nothing if they look well.
 
+    And that they go on with other random numbers than they were saved with, where that is so.
+
     Args:
-        info: of samples or moments. It is read for ``burn_in_memory``, ``families`` and ``swap_acceptance``, for which the
-            device has to be waited for.
+        info: of samples or moments. It is read for ``saved_kernels``, ``burn_in_memory``, ``families`` and
+            ``swap_acceptance``, for which the device has to be waited for.
 
     >>> print(mixing_advice({"swap_acceptance": torch.tensor([0.4, 0.01])})[0].text)  # doctest: +ELLIPSIS
     two neighbouring temperatures of the tempering swap in only 1 % of the tries...; raise sampler.options.tempering
     """
     text = _slow_swaps(info) or _stuck_chains(info) or _few_families(info)
-    return [Advice("mixing", text)] if text else []
+    return [*([Advice("mixing", text)] if text else []), *_other_numbers(info)]
+
+
+def _other_numbers(info: Mapping[str, Any]) -> list[Advice]:
+    saved = info.get("saved_kernels")
+    if saved is None:
+        return []
+    text = (
+        f"these chains were saved with {saved}'s kernels and go on with {info['kernels']}'s: with other random numbers of the "
+        "same distribution, so that this run doesn't repeat what it would have done with those"
+    )
+    return [Advice("kernels", text)]
 
 
 def _slow_swaps(info: Mapping[str, Any]) -> str:
@@ -121,6 +135,7 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
         self._kernel: Kernel | None = None
         self._chains: Tensor | None = None
         self._saved: Tensor | None = None
+        self._saved_kernels: str | None = None
 
     @abstractmethod
     def _fit(self, kernel: Kernel | None, hamiltonian: IsingHamiltonian, copies: int | None) -> Kernel:
@@ -148,7 +163,9 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
         generator = self.generator(hamiltonian.h.device)
         chains = None if self._chains is None else self._chains[:, :, :num_samples]
         missing = num_samples - (0 if chains is None else chains.shape[2])
-        info: dict[str, Any] = {"sweeps": self.sweeps}
+        info: dict[str, Any] = {"sweeps": self.sweeps, "kernels": name_of_kernels(hamiltonian.h.device)}
+        if self._saved_kernels not in (None, info["kernels"]):
+            info["saved_kernels"] = self._saved_kernels
         if missing:
             fresh, found = self._start(kernel, hamiltonian, missing, generator)
             info |= found | {"sweeps": self.sweeps + found["sweeps"]}
@@ -198,10 +215,13 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The generator, and the chains' spins (copies, chains, n) as int8."""
+        """The generator, the chains' spins (copies, chains, n) as int8, and whose kernels made them."""
         state = super().state_dict()
         if self._saved is not None:
-            return state | {"chains": self._saved}
+            state["chains"] = self._saved
+        kernels = self._saved_kernels if self._kernel is None else name_of_kernels(self._gibbs(self._kernel).order.device)
+        if kernels is not None:
+            state["kernels"] = kernels
         if self._chains is None or self._kernel is None:
             return state
         spins = self._gibbs(self._kernel).to_spins(self._chains.flatten(1))
@@ -213,10 +233,13 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
         Raises:
             SamplerError: the state is of another sampler. Later, from the first call: it is of another system.
         """
-        super().load_state_dict({key: value for key, value in state.items() if key != "chains"})
+        super().load_state_dict({key: value for key, value in state.items() if key not in ("chains", "kernels")})
         self._kernel, self._graph, self._chains, self._saved = None, None, None, state.get("chains")
+        # States from before there was a choice don't name them.
+        self._saved_kernels = state.get("kernels", "torch") if state else None
 
     def __getstate__(self) -> dict[str, Any]:
         """The kernel isn't pickled but made again; the chains travel as in :meth:`state_dict`."""
         forgotten = dict.fromkeys(("_kernel", "_graph", "_chains"))
-        return super().__getstate__() | forgotten | {"_saved": self.state_dict().get("chains")}
+        state = self.state_dict()
+        return super().__getstate__() | forgotten | {"_saved": state.get("chains"), "_saved_kernels": state.get("kernels")}

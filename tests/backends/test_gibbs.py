@@ -161,7 +161,7 @@ def glass(strength):
     ("options", "words"),
     [
         ({}, "fresh chains are stuck near where they started .* set sampler.options.annealing=10"),
-        ({"tempering": 3}, "swap in only . % of the tries.* raise sampler.options.tempering"),
+        ({"tempering": 3}, "swap in only [0-9.]+ % of the tries.* raise sampler.options.tempering"),
         ({"annealing": 1}, "descend from . of its first chains in effect.* raise sampler.options.annealing"),
     ],
     ids=str,

@@ -9,11 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from qvae.ising import block_gibbs
-from qvae.ising.block_gibbs import BlockGibbs, Uniforms, sparse_matrix
+from qvae.ising import block_gibbs, fused_sweeps
+from qvae.ising.block_gibbs import BlockGibbs, sparse_matrix
 from qvae.ising.exact import exact_distribution, spin_states
 from qvae.ising.graphs import Graph, complete, edge_list, rbm, zephyr
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.ising.products import RoundedProducts
+from qvae.ising.uniforms import Uniforms
+
+pytestmark = pytest.mark.usefixtures("kernels")
 
 CHAINS = 30_000
 
@@ -33,6 +37,7 @@ def hamiltonian(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, random_hamiltonian
 ) -> IsingHamiltonian:
     graph, sparse = request.param
+    monkeypatch.setattr(fused_sweeps, "_ROWS", 0)  # products for small blocks, too
     if sparse:
         monkeypatch.setattr(block_gibbs, "_DENSE_SPINS", 0)
         assert not BlockGibbs(random_hamiltonian(graph))._dense
@@ -137,6 +142,8 @@ def test_update_takes_over_new_values(hamiltonian: IsingHamiltonian, random_hami
 
 def test_parts_of_the_chains(hamiltonian: IsingHamiltonian, monkeypatch: pytest.MonkeyPatch, excess) -> None:
     monkeypatch.setattr(block_gibbs, "_CPU_BITS", 0)
+    monkeypatch.setattr(fused_sweeps, "_GATHERED", 100)
+    monkeypatch.setattr(fused_sweeps, "_MULTIPLIED", 100)
     gibbs = BlockGibbs(hamiltonian)
     # A last part of one chain, and two temperatures that change inside a part.
     beta = torch.tensor([0.3, 1.0]).repeat_interleave(torch.tensor([3000, 10_000 - 3000 + 17]))
@@ -169,24 +176,24 @@ def test_many_chains_with_a_sparse_graph(monkeypatch: pytest.MonkeyPatch, random
 def test_rounding_does_not_shift_the_logits_of_a_large_rbm(random_hamiltonian) -> None:
     gibbs = BlockGibbs(random_hamiltonian(rbm(128, 100), coupling=0.2))
     state = gibbs.sweep(gibbs.random_state(2000, generator()), 20, generator(1))
-    rounded = block_gibbs._RoundedProducts(gibbs, state.bfloat16())
+    rounded = RoundedProducts(gibbs._blocks, gibbs._weights, gibbs._biases, state.bfloat16())
     rounded.refresh()
     for block in range(2):
         exact = gibbs.logits(state, block)
-        found = rounded.field(block) - exact
+        found = rounded.logits(block) - exact
         # A logit may be off by the rounding of its product; its mean over the chains may not.
         assert float(found.square().mean().sqrt()) < 2e-2
         assert float(found.mean(1).abs().max()) < 2e-3
-        rounded._biases[block] = gibbs._biases[block]
-        plain = rounded.field(block) - exact
+        rounded.biases[block] = gibbs._biases[block]
+        plain = rounded.logits(block) - exact
         assert float(plain.mean(1).square().mean()) > 30 * float(found.mean(1).square().mean())
 
 
-def test_which_states_are_rounded(monkeypatch: pytest.MonkeyPatch, random_hamiltonian) -> None:
+def test_which_states_are_rounded(monkeypatch: pytest.MonkeyPatch, random_hamiltonian, kernels: str) -> None:
     monkeypatch.setattr(block_gibbs, "multiplies_bfloat16", lambda device: True)
     assert BlockGibbs(random_hamiltonian(rbm(100, 100))).quickest == torch.bfloat16
     for graph in (rbm(20, 20), complete(200), zephyr(3)):
-        assert BlockGibbs(random_hamiltonian(graph)).quickest == torch.float32
+        assert BlockGibbs(random_hamiltonian(graph)).quickest == (torch.int8 if kernels == "numba" else torch.float32)
     monkeypatch.setattr(block_gibbs, "multiplies_bfloat16", lambda device: False)
     assert BlockGibbs(random_hamiltonian(rbm(100, 100))).quickest == torch.float32
 

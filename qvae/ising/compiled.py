@@ -1,0 +1,58 @@
+"""Which kernels sweep on a CPU: those that numba compiles, where it is installed, and torch's everywhere else."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+import time
+from types import ModuleType
+
+import torch
+
+_log = logging.getLogger(__name__)
+_COLD = 1.0  # seconds from which on loading was compiling, which is said
+SWITCH = "QVAE_KERNELS"
+"""The environment variable that is read at every call: ``torch`` switches numba's kernels off."""
+
+
+def kernels(device: torch.device) -> ModuleType | None:
+    """:mod:`qvae.ising.fused`, or None where torch's kernels serve.
+
+    They serve on other devices, where numba is missing or doesn't fit this Python or numpy, and where ``QVAE_KERNELS=torch``.
+    Both draw from the same distributions, but other numbers from the same seed.
+    """
+    if device.type != "cpu" or os.environ.get(SWITCH) == "torch":
+        return None
+    return _loaded()
+
+
+def name_of_kernels(device: torch.device) -> str:
+    """``numba`` or ``torch``, whichever :func:`kernels` says: from one seed they draw different numbers."""
+    return "torch" if kernels(device) is None else "numba"
+
+
+@functools.cache
+def _loaded() -> ModuleType | None:
+    """Numba and what it compiles, or has compiled before: first here, since that takes time."""
+    try:
+        importlib.import_module("numba")
+    except ImportError:
+        return None
+    began = time.perf_counter()
+    try:
+        fused = importlib.import_module("qvae.ising.fused")
+    except Exception as error:
+        _log.warning("numba can't compile the kernels (%s); torch's, which are slower, serve", type(error).__name__)
+        return None
+    seconds = time.perf_counter() - began
+    if seconds > _COLD:
+        _log.warning("numba compiled the kernels in %.1f s, which takes as long once in an installation", seconds)
+    return fused
+
+
+def random_words(generator: torch.Generator) -> tuple[int, int]:
+    """Two random words of 64 bits, from which the streams of a call's chains start: there is no other random state to keep."""
+    first, second = torch.empty(2, dtype=torch.int64).random_(-(2**63), None, generator=generator).tolist()
+    return first % 2**64, second % 2**64

@@ -1,0 +1,232 @@
+"""Passes over bits of chains compiled by numba: random number, probability, comparison and bit in one.
+
+Numba is imported here: :func:`qvae.ising.compiled.kernels` gives this module to whoever sweeps, or says that it can't be had.
+
+Every chain has a generator of its own, xoshiro128++ (Blackman and Vigna 2021, ACM Trans. Math. Softw. 47, 36), whose four words
+are a column of ``streams``. What it draws doesn't depend on the chains beside it, so that threads can share them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+_f32, _i32, _u32, _u64 = np.float32, np.int32, np.uint32, np.uint64
+
+# Products and sums may be contracted to one instruction, but keep their order, on which rounding by _TO_WHOLE rests.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_words, _columns = types.Array(types.uint32, 2, "C"), types.Array(types.float32, 1, "C")
+
+
+def _compiled(*signatures: Any) -> Callable[[Any], Any]:
+    """Compile for these types now; the code is kept on disk, where numba finds a place that can be written to."""
+
+    def compile_(function: Any) -> Any:
+        try:
+            return njit(list(signatures), cache=True, **_OPTIONS)(function)
+        except Exception:  # no such place, a full disk, or a damaged file
+            return njit(list(signatures), **_OPTIONS)(function)
+
+    return compile_
+
+
+# Random bits ----------------------------------------------------------------------------------------------------------
+
+_GOLDEN = _u64(0x9E3779B97F4A7C15)
+
+
+@njit(inline="always")
+def _mixed(word: Any) -> Any:
+    """The finalizer of splitmix64 (Steele, Lea and Flood 2014): 64 bits that look independent for neighbouring words."""
+    word = (word ^ (word >> _u64(30))) * _u64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> _u64(27))) * _u64(0x94D049BB133111EB)
+    return word ^ (word >> _u64(31))
+
+
+@_compiled(types.void(_words, types.uint64, types.uint64, types.int64))
+def seed(streams: Any, key: Any, other_key: Any, first: Any) -> None:
+    """Start ``streams`` (4, chains) of the chains ``first`` and following from a call's two random words."""
+    for chain in range(streams.shape[1]):
+        place = _GOLDEN * _u64(first + chain + 1)
+        one, other = _mixed(key + place), _mixed(other_key + place)
+        streams[0, chain], streams[1, chain] = _u32(one), _u32(one >> _u64(32))
+        streams[2, chain], streams[3, chain] = _u32(other), _u32(other >> _u64(32))
+
+
+# numba makes 64 bits of every operation on 32, in silence: each is cast back.
+
+
+@njit(inline="always")
+def _rotated(word: Any, places: int) -> Any:
+    return _u32(_u32(word << _u32(places)) | _u32(word >> _u32(32 - places)))
+
+
+@njit(inline="always")
+def _next(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
+    """32 random bits and the state after them."""
+    drawn = _u32(_rotated(_u32(s0 + s3), 7) + s0)
+    shifted = _u32(s1 << _u32(9))
+    s2 = _u32(s2 ^ s0)
+    s3 = _u32(s3 ^ s1)
+    s1 = _u32(s1 ^ s2)
+    s0 = _u32(s0 ^ s3)
+    return drawn, s0, s1, _u32(s2 ^ shifted), _rotated(s3, 11)
+
+
+# exp(-a) = 2^t with t = -a log2(e): a polynomial of relative error 1e-7 for its fraction, its whole part into the exponent.
+_LOG2_E, _LARGEST = _f32(1.4426950408889634), _f32(80.0)
+_P0, _P1, _P2, _P3, _P4, _P5 = (
+    _f32(c) for c in (1.00000007165, 0.693146967065, 0.240221197237, 0.0555071327186, 0.00967554134312, 0.0013276472632)
+)
+_TO_WHOLE = _f32(1.5 * 2.0**23)  # added to a small number, it rounds it, and leaves it in the last bits of the sum
+_STEP, _HALF_STEP = _f32(2.0**-31), _f32(2.0**-32)
+
+
+@njit(inline="always")
+def _exp_minus(a: Any) -> Any:
+    """exp(-a) for a >= 0, and never less than exp(-80)."""
+    t = min(a, _LARGEST) * -_LOG2_E
+    rounded = t + _TO_WHOLE
+    f = t - (rounded - _TO_WHOLE)
+    power = ((((_P5 * f + _P4) * f + _P3) * f + _P2) * f + _P1) * f + _P0
+    return _i32(_f32(power).view(_i32) + _i32(_f32(rounded).view(_i32) << _i32(23))).view(_f32)
+
+
+@njit(inline="always")
+def _is_up(logit: Any, drawn: Any) -> Any:
+    """Whether a bit of this logit is 1, by 32 random bits.
+
+    The less likely value comes with probability e / (1 + e), e = exp(-|logit|), to a relative 1e-6, for the smallest ones, too,
+    and never beyond |logit| = 23: u + u e < e, where u is a multiple of 2^-31 and a half of it.
+    """
+    e = _exp_minus(abs(logit))
+    u = _f32(_i32(drawn >> _u32(1))) * _STEP + _HALF_STEP
+    return (logit > _f32(0)) != (u * e + u < e)
+
+
+# Dense blocks ---------------------------------------------------------------------------------------------------------
+
+
+def _number(stored: Any) -> Any:
+    """A float32 of what an array holds: such a number, or the word of a bfloat16, its upper half."""
+
+
+@overload(_number, inline="always")
+def _number_of(stored: Any) -> Any:
+    def widened(stored: Any) -> Any:
+        return _u32(_u32(stored) << _u32(16)).view(_f32)
+
+    def itself(stored: Any) -> Any:
+        return stored
+
+    return widened if stored == types.uint16 else itself
+
+
+@njit(forceinline=True, **_OPTIONS)
+def _draw_row(product: Any, level: Any, base: Any, beta: Any, s: Any, one: Any, bits: Any) -> None:
+    zero = type(one)(0)
+    for c in range(beta.size):
+        drawn, s[0, c], s[1, c], s[2, c], s[3, c] = _next(s[0, c], s[1, c], s[2, c], s[3, c])
+        bits[c] = one if _is_up(base + beta[c] * (_number(product[c]) + level), drawn) else zero
+
+
+def _draw_types(stored: Any) -> Any:
+    rows = types.Array(stored, 2, "C")
+    return types.void(rows, _columns, _columns, _columns, _words, stored, rows)
+
+
+@_compiled(_draw_types(types.float32), _draw_types(types.uint16))
+def draw(product: Any, level: Any, base: Any, beta: Any, streams: Any, one: Any, bits: Any) -> None:
+    """Draw ``bits`` (rows, chains) of the logits base + beta (product + level).
+
+    Args:
+        product: (rows, chains), float32 or the words of bfloat16, as ``bits``.
+        level, base: (rows,).
+        beta: (chains,).
+        streams: of the chains, which go on.
+        one: as ``bits`` holds it.
+        bits: to be written.
+    """
+    for r in range(product.shape[0]):
+        _draw_row(product[r], level[r], base[r], beta, streams, one, bits[r])
+
+
+# Any blocks -----------------------------------------------------------------------------------------------------------
+
+_numbers = types.Array(types.int32, 1, "C")
+
+
+@njit(forceinline=True, **_OPTIONS)
+def _add_four(sums: Any, w0: Any, w1: Any, w2: Any, w3: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
+    for c in range(sums.size):
+        first = (w0 if x0[c] else _f32(0)) + (w1 if x1[c] else _f32(0))
+        sums[c] += first + ((w2 if x2[c] else _f32(0)) + (w3 if x3[c] else _f32(0)))
+
+
+@njit(forceinline=True, **_OPTIONS)
+def _sum_neighbours(sums: Any, row: Any, starts: Any, columns: Any, values: Any, level: Any, bits: Any) -> None:
+    for c in range(sums.size):
+        sums[c] = level
+    for e in range(starts[row], starts[row + 1], 4):
+        i, j, k, m = columns[e], columns[e + 1], columns[e + 2], columns[e + 3]
+        _add_four(sums, values[e], values[e + 1], values[e + 2], values[e + 3], bits[i], bits[j], bits[k], bits[m])
+
+
+@njit(**_OPTIONS)
+def _copy(source: Any, target: Any) -> None:
+    for c in range(source.size):
+        target[c] = source[c]
+
+
+@_compiled(
+    types.void(
+        *(types.Array(types.int8, 2, "C"), types.int64, types.int64, types.uint64, types.uint64, types.int64),
+        *(_numbers, _numbers, _numbers, _columns, _columns, _columns, _columns),
+    )
+)
+def sweep(
+    state: Any,
+    first: Any,
+    stop: Any,
+    key: Any,
+    other_key: Any,
+    num_sweeps: Any,
+    rows: Any,
+    starts: Any,
+    columns: Any,
+    values: Any,
+    level: Any,
+    base: Any,
+    beta: Any,
+) -> None:
+    """Draw the bits of some chains so many times, row by row, of logits from base, at beta 0, to sums of neighbours + level.
+
+    Args:
+        state: bits (n, chains), int8, read and written.
+        first, stop: of the chains.
+        key, other_key: a call's two random words.
+        num_sweeps: how many times.
+        rows: in the order of their updates.
+        starts, columns, values: what each row is coupled to, and how, a multiple of four entries a row.
+        level, base: (n,).
+        beta: (chains,).
+    """
+    n, chains = state.shape[0], stop - first
+    width = (chains + 15) // 16 * 16  # what doesn't fill the processor's vectors would be drawn one by one
+    bits, streams, betas = np.zeros((n, width), np.int8), np.empty((4, width), np.uint32), np.ones(width, np.float32)
+    seed(streams, key, other_key, first)
+    _copy(beta[first:stop], betas)
+    # Loops, since numba takes seconds to compile the assignment of a slice.
+    for row in range(n):
+        _copy(state[row, first:stop], bits[row])
+    one, none, sums = np.int8(1), _f32(0), np.empty(width, np.float32)
+    for _ in range(num_sweeps):
+        for row in rows:
+            _sum_neighbours(sums, row, starts, columns, values, level[row] - base[row], bits)
+            _draw_row(sums, none, base[row], betas, streams, one, bits[row])
+    for row in range(n):
+        _copy(bits[row, :chains], state[row, first:stop])

@@ -1,0 +1,162 @@
+"""Sweeps of block Gibbs by compiled passes, the chains shared out over threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qvae.ising.compiled import random_words
+from qvae.ising.graphs import by_row
+from qvae.ising.products import REFRESH, Block, Products, RoundedProducts
+from qvae.ising.sharing import share
+
+_GATHERED, _MULTIPLIED = 128, 512  # chains that one thread updates together, about: with fewer, rows are too short
+_ROWS = 80  # of a dense block, on average: from here on its products are quicker than gathering
+_VECTOR = 16  # numbers, of the widest processors
+_BFLOAT16_ONE = 0x3F80
+_AT_ONCE = 4  # couplings that a pass takes
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Where the couplings of every row stand, ``_AT_ONCE`` by ``_AT_ONCE``: the last ones may be 0, of the row with itself.
+
+    Attributes:
+        starts: where each row begins, and the end, (n + 1,), int32.
+        columns: (entries,), int32.
+        places: of the couplings in both directions of every edge, after which a 0 stands, (entries,).
+    """
+
+    starts: np.ndarray
+    columns: np.ndarray
+    places: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, columns: Tensor, num_rows: int) -> Entries:
+        """From the ends (2m,) of both directions of every edge."""
+        missing = -torch.bincount(rows, minlength=num_rows) % _AT_ONCE
+        padding = torch.arange(num_rows).repeat_interleave(missing)
+        own, order, starts = by_row(torch.cat([rows, padding]), torch.cat([columns, padding]), num_rows)
+        return cls(starts.int().numpy(), own.int().numpy(), order.clamp(max=len(rows)))
+
+
+class FusedSweeps:
+    """Heat-bath updates, block by block, of one Hamiltonian's values.
+
+    Blocks that are large and dense are updated by torch's products, followed by a pass that draws; all others in one pass, on
+    bits in int8. A call takes two random words from its generator, and every chain's stream starts from these and from the
+    chain's number. So what is drawn doesn't depend on the number of threads, and there is no other random state to keep.
+
+    Args:
+        fused: :mod:`qvae.ising.fused`.
+        blocks: of the rows.
+        entries: of the couplings.
+        couplings: of both directions of every edge, (2m,).
+        bias: of each row, (n, 1).
+        weights: of each block, (size, high - low), where the graph is dense.
+    """
+
+    def __init__(
+        self,
+        fused: ModuleType,
+        blocks: Sequence[Block],
+        entries: Entries,
+        couplings: Tensor,
+        bias: Tensor,
+        weights: Sequence[Tensor] | None,
+    ) -> None:
+        self._fused, self._blocks, self._bias = fused, blocks, bias
+        self._weights = weights if len(bias) >= _ROWS * len(blocks) else None
+        self._nothing = np.zeros(len(bias), np.float32)
+        if not self.by_products:
+            self._level = bias.flatten().numpy()
+            values = torch.cat([-4.0 * couplings, bias.new_zeros(1)])[entries.places]
+            self._tables = entries.starts, entries.columns, values.numpy()
+
+    @property
+    def by_products(self) -> bool:
+        """Whether sweeps are on a state in float32 or bfloat16, and not on one in int8."""
+        return self._weights is not None
+
+    def sweep(
+        self,
+        state: Tensor,
+        num_sweeps: int,
+        generator: torch.Generator,
+        beta: float | Tensor,
+        base: Tensor | None,
+        order: Sequence[int],
+    ) -> None:
+        """As :meth:`qvae.ising.block_gibbs.BlockGibbs.sweep`; of a contiguous state."""
+        keys, chains = random_words(generator), state.shape[1]
+        betas = np.empty(chains, np.float32)
+        betas[:] = beta.numpy() if isinstance(beta, Tensor) else beta
+        bases = self._nothing if base is None else base.flatten().float().numpy()
+        step = _even(chains, _MULTIPLIED if self.by_products else _GATHERED)
+
+        def multiply(own: slice) -> None:
+            self._multiply(state, own, keys, num_sweeps, betas[own], bases, order)
+
+        def gather(own: slice) -> None:
+            tables = (rows, *self._tables, self._level, bases, betas)
+            self._fused.sweep(state.numpy(), own.start, own.stop, *keys, num_sweeps, *tables)
+
+        blocks = [self._blocks[number] for number in order]
+        rows = np.concatenate([np.arange(b.start, b.stop, dtype=np.int32) for b in blocks] or [np.empty(0, np.int32)])
+        work = multiply if self.by_products else gather
+        share(lambda part: work(slice(part * step, min(chains, (part + 1) * step))), -(-chains // step))
+
+    def _multiply(
+        self,
+        state: Tensor,
+        own: slice,
+        keys: tuple[int, int],
+        num_sweeps: int,
+        beta: np.ndarray,
+        base: np.ndarray,
+        order: Sequence[int],
+    ) -> None:
+        """Sweep some chains by products."""
+        assert self._weights is not None
+        blocks, chains = self._blocks, len(beta)
+        # Threads aren't in torch's inference mode, where the state may be from: they write to it by numpy.
+        swept = torch.zeros(len(state), _whole(chains), dtype=state.dtype)
+        swept[:, :chains] = state[:, own]
+        streams, betas = np.empty((4, swept.shape[1]), np.uint32), np.ones(swept.shape[1], np.float32)
+        self._fused.seed(streams, *keys, own.start)
+        betas[:chains] = beta
+        is_rounded = state.dtype == torch.bfloat16
+        biases = [self._bias[b.start : b.stop] for b in blocks]
+        products = (RoundedProducts if is_rounded else Products)(blocks, self._weights, biases, swept)
+        one = _BFLOAT16_ONE if is_rounded else 1.0
+        # Views are made once, since each costs a microsecond.
+        bits = [_words(swept[b.start : b.stop]) for b in blocks]
+        bases = [base[b.start : b.stop] for b in blocks]
+        for number in range(num_sweeps):
+            if number % REFRESH == 0:
+                products.refresh()
+                levels = [bias.flatten().numpy() - own_base for bias, own_base in zip(products.biases, bases, strict=True)]
+            for block in order:
+                product = _words(products.of(block))
+                self._fused.draw(product, levels[block], bases[block], betas, streams, one, bits[block])
+        _words(state)[:, own] = _words(swept)[:, :chains]
+
+
+def _whole(chains: int) -> int:
+    """So many, and as many more as fill the processor's vectors: what is left over would be done one by one."""
+    return -(-chains // _VECTOR) * _VECTOR
+
+
+def _even(chains: int, size: int) -> int:
+    """Chains in each of several about equal parts, of about this size."""
+    return _whole(-(-chains // max(1, round(chains / size))))
+
+
+def _words(tensor: Tensor) -> np.ndarray:
+    """The memory of a tensor: of bfloat16, which numpy hasn't, as whole numbers of 16 bits."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
