@@ -12,6 +12,7 @@ from qvae.circuits.library.composition import compose, reuploading
 from qvae.circuits.library.diagonals import diagonal
 from qvae.circuits.library.encodings import angle_encoding
 from qvae.circuits.library.fourier import fourier
+from qvae.circuits.library.qaoa import qaoa
 from qvae.circuits.library.tensor_networks import mera, tree
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "hardware_efficient",
     "matchgate",
     "mera",
+    "qaoa",
     "reuploading",
     "strongly_entangling",
     "tree",

@@ -1,0 +1,1 @@
+"""Networks with few-bit weights, trained as polynomials of bits by samplers, by QAOA, or by trying all."""
