@@ -19,7 +19,7 @@ from qvae.options import annotations_of, checked, named_parameters, takes_only_n
 from qvae.trust import OWN, Code, Need, Trust, needs
 
 if TYPE_CHECKING:
-    from qvae.config.schema import BackendSpec
+    from qvae.config.backends import BackendSpec
 
 T = TypeVar("T")
 

@@ -67,7 +67,9 @@ def _twin(config: Config, arm: str, seed: int) -> Config:
     tree["model"]["circuit"]["arm"] = arm
     tree["training"]["seed"] = seed
     if arm in ("perceptron", "gaussian"):
-        del tree["executor"], tree["training"]["circuit_learning_rate"]
+        del tree["executor"], tree["training"]["circuit_learning_rate"], tree["training"]["circuit_gradient"]
+    if arm in ("frozen", "perceptron", "gaussian") and config.training.optimizer.is_of_circuits:
+        del tree["training"]["optimizer"]  # AdamW, which moves all the rest in the others, too
     return Config.model_validate(tree).trusting(config.trust.words)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from qvae.checkpoint import load_checkpoint
-from qvae.circuits.gradients.parameter_shift import free_angles
 from qvae.config.load import dump_config, load_config
 from qvae.config.paths import settled
 from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig, SamplerConfig
@@ -136,8 +135,8 @@ def resume(
             _give(config, sampler)
         if _fixed(config) != _fixed(before):
             raise ConfigError(
-                f"the model, the binarization, training.seed, training.batch_size and training.validation of the run in {path} "
-                "can't be changed when it is resumed; start a new run."
+                "the model, the binarization, training.seed, training.batch_size, training.validation, training.optimizer and "
+                f"training.circuit_gradient of the run in {path} can't be changed when it is resumed; start a new run."
             )
         parts = _resumed_parts(path, config, before, progress, data)
         trainer = parts.trainer
@@ -209,8 +208,10 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
             last = parts.generating or sampler
             at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
         step, by_shifts = None, layer is not None and not layer.executor.capabilities.differentiable
-        if layer is not None and by_shifts:
-            circuits = 1 + sum(map(len, free_angles(layer.circuit).rules))  # a row; a step would take too long to be timed
+        if layer is not None and layer.gradient is not None and by_shifts:
+            learns = layer.weight.requires_grad
+            wanted = range(layer.circuit.num_parameters if learns else layer.circuit.num_inputs)
+            circuits = 1 + layer.gradient.executions(layer.circuit, wanted)  # a row; a step would take too long to be timed
             shots = f"of {layer.executor.shots:,} shots each, for gradients by shifts"
             found["circuits in a step"] = f"about {circuits * config.training.batch_size:,}, {shots}"
         if not (by_shifts or parts.objective.is_remote or isinstance(sampler, Metered)):
@@ -382,7 +383,9 @@ def _place(trainer: Trainer) -> str:
 
 def _fixed(config: Config) -> tuple[Any, ...]:
     """What a resumed run must have in common with the one before; its data may have moved."""
-    return config.model, config.data.binarization, config.training.seed, config.training.batch_size, config.training.validation
+    training = config.training
+    moving = training.optimizer, training.circuit_gradient
+    return config.model, config.data.binarization, training.seed, training.batch_size, training.validation, *moving
 
 
 def _settled(config: Config, data: Any) -> Config:

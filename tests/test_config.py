@@ -127,7 +127,7 @@ def test_options_of_a_sampler_from_the_command_line():
         ("model.latent.gamma=[0, x]", """model.latent.gamma[1] is "x"; it must be a number ("""),
         ("sampler.options=[1]", "sampler.options is [1]; it must be keys with values"),
         ("training=5", "training is 5; it must be keys with values"),
-        ("generation.sampler=exact", "it must be keys with values or null"),
+        ("generation.sampler=3", "it must be keys with values or null"),
         ("training.epochs.more=5", "training.epochs is 200, which holds no keys"),
         ("sampler.options.day=2026-01-01", "sampler.options.day is a date"),
         # What doesn't go together

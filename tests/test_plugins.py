@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.errors import QvaeError
 from qvae.plugins import Registry
 

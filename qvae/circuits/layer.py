@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +32,7 @@ class CircuitLayer(nn.Module):
 
     Attributes:
         weight: (W,), radians, uniform in 0..2 pi at the start (torch's global generator).
+        watchers: told of this layer and its inputs (B, I) at each run that gives expectations or probabilities.
 
     Raises:
         CircuitError: an observable isn't of this circuit, or no gradient has this name.
@@ -64,6 +65,7 @@ class CircuitLayer(nn.Module):
             gradient = "parameter-shift"
         self.gradient = None if gradient is None else gradient_estimator(gradient)
         self.weight = nn.Parameter(2 * torch.pi * torch.rand(circuit.num_weights))
+        self.watchers: list[Callable[[CircuitLayer, Tensor], object]] = []
 
     @classmethod
     def from_qiskit(
@@ -103,6 +105,7 @@ class CircuitLayer(nn.Module):
         return run(self._inputs(x))
 
     def _expectations(self, values: Tensor) -> Tensor:
+        self._tell(values)
         if self.gradient is None:
             return self.executor.expectations(self.circuit, values, self.observables, self.weight)
         return estimated_expectations(self.executor, self.gradient, self.circuit, values, self.observables, self.weight)
@@ -124,7 +127,13 @@ class CircuitLayer(nn.Module):
             CircuitError: x isn't of this circuit.
             ExecutorError: the executor knows no exact probabilities.
         """
-        return self.executor.probabilities(self.circuit, self._inputs(x), self.weight)
+        values = self._inputs(x)
+        self._tell(values)
+        return self.executor.probabilities(self.circuit, values, self.weight)
+
+    def _tell(self, values: Tensor) -> None:
+        for watcher in self.watchers:
+            watcher(self, values.detach())
 
     def _inputs(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != self.circuit.num_inputs or x.is_complex():

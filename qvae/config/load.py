@@ -16,8 +16,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from qvae.config.backends import BackendSpec, ExecutorConfig, SamplerConfig
 from qvae.config.messages import in_our_words, is_of_another_branch, short
-from qvae.config.schema import DATA_ENDINGS, BackendSpec, Config, ExecutorConfig, ModelConfig, SamplerConfig
+from qvae.config.optimization import OptimizerConfig
+from qvae.config.schema import DATA_ENDINGS, Config, ModelConfig
 from qvae.errors import ConfigError, nearest
 from qvae.trust import Trust, texts
 
@@ -91,12 +93,23 @@ def _read_for_model(source: str | Path | Mapping[str, Any] | None, kind: str) ->
 
 def _forget_options_of_another_backend(tree: dict[str, Any], assignment: _Assignment) -> None:
     """Options belong to the backend they were written for: a change of hardware is one word, not an error."""
-    for key, default in (("sampler", SamplerConfig()), ("executor", ExecutorConfig())):
-        section = tree.get(key)
-        if assignment.keys != (key, "name") or not isinstance(section, dict):
+    for path, default in _CHOSEN_BY_NAME.items():
+        section: Any = tree
+        for key in path:
+            section = section.get(key) if isinstance(section, dict) else None
+        if assignment.keys != (*path, "name") or not isinstance(section, dict):
             continue
-        if section.get("name", default.name) != assignment.value:
+        if section.get("name", default) != assignment.value:
             section.pop("options", None)
+
+
+_CHOSEN_BY_NAME = {
+    ("sampler",): SamplerConfig().name,
+    ("executor",): ExecutorConfig().name,
+    ("training", "optimizer"): OptimizerConfig().name,
+    ("training", "circuit_gradient"): "",
+}
+"""Sections whose options belong to a name, and the name where none is given."""
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -335,6 +348,8 @@ class _Assignment:
         for depth, key in enumerate(self.keys[:-1]):
             if tree.get(key) is None:
                 tree[key] = {}
+            if isinstance(tree[key], str) and self.keys[: depth + 1] in _CHOSEN_BY_NAME:
+                tree[key] = {"name": tree[key]}  # which a name alone stands for
             if not isinstance(tree[key], dict):
                 what = f"{'.'.join(self.keys[: depth + 1])} is {short(tree[key])}"
                 raise ConfigError(f"--set {self.text} can't be applied: {what}, which holds no keys.")

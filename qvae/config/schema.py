@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -11,19 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from qvae.config.backends import MEMORY, ExecutorConfig, GenerationConfig, SamplerConfig
 from qvae.config.circuit import CircuitConfig, DiscreteConfig, completed
 from qvae.config.latent import LatentConfig
 from qvae.config.names import LIKELIHOODS
 from qvae.config.network import NetworkConfig
+from qvae.config.optimization import GradientConfig, OptimizerConfig
 from qvae.config.section import Positive, Section, Seed
 from qvae.errors import nearest
 from qvae.trust import OWN, Trust
 
 DATA_SETS = ("digits", "mnist", "fashion-mnist")
 DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
-MEMORY = "memory"
-"""The name of data, or of a sampler, that were given from memory, and that nobody but their owner can load again."""
-
 
 class DataConfig(Section):
     """Which data, where they are, and how they become bits."""
@@ -179,61 +177,6 @@ class ModelConfig(Section):
         return self.kind == "qvae" or (self.discrete is not None and self.discrete.gradient == "relaxed")
 
 
-class BackendSpec(Section):
-    """A registered backend, or one by its import path (``my_module:MySampler``), and its options."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-    @property
-    def label(self) -> str:
-        """In one line, which :func:`~qvae.config.load.parse_backend` reads back.
-
-        >>> BackendSpec(name="gibbs", options={"sweeps": 50}).label
-        'gibbs:sweeps=50'
-        """
-        text = ",".join(f"{option}={json.dumps(value)}" for option, value in self.options.items())
-        return f"{self.name}:{text}" if text else self.name
-
-
-class SamplerConfig(BackendSpec):
-    """A sampler and its options."""
-
-    name: str = "gibbs"
-    _given: Any = PrivateAttr(default=None)
-
-    @classmethod
-    def of(cls, sampler: Any) -> SamplerConfig:
-        """That of a sampler object, which no file can hold: it says of which class it is."""
-        spec = cls(name=MEMORY, options={"class": type(sampler).__name__})
-        spec._given = sampler
-        return spec
-
-    @property
-    def given(self) -> Any:
-        """The object; None where a name says which, or the object was given to another process."""
-        return self._given
-
-
-class ExecutorConfig(BackendSpec):
-    """An executor of circuits and its options."""
-
-    name: str = "statevector"
-
-
-class GenerationConfig(Section):
-    """What draws latents when the model generates."""
-
-    sampler: SamplerConfig | None = None
-    """None: the sampler of the negative phase, at the options of training"""
-
-    @model_validator(mode="after")
-    def _sampler_is_named(self) -> GenerationConfig:
-        if self.sampler is not None and "name" not in self.sampler.model_fields_set:
-            raise ValueError("sampler.name is missing; name the sampler that has these options, or set sampler to null")
-        return self
-
-
 class TrainingConfig(Section):
     """The optimisation."""
 
@@ -255,8 +198,13 @@ class TrainingConfig(Section):
     prior_learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     circuit_learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     """of the angles that are a circuit's weights"""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """of all weights: adamw | adam | sgd; or of a circuit's, with adamw for the rest: qng | spsa | qn-spsa"""
+    circuit_gradient: GradientConfig | None = None
+    """parameter-shift | stochastic-shift | shot-budget | hadamard | spsa | shadows; None takes the executor's own, and
+    parameter-shift where it has none"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """of the networks, decoupled as in AdamW"""
+    """of the networks: decoupled in adamw, added to the gradient in adam and sgd"""
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """steps over which the learning rates rise from zero"""
@@ -370,12 +318,35 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _circuit_learns_by_its_optimizer(self) -> Config:
+        training, circuit = self.training, self.model.circuit
+        name = training.optimizer.name
+        if circuit is None:
+            return self
+        if training.optimizer.is_of_circuits and circuit.arm == "frozen":
+            raise ValueError(f"training.optimizer is {name}, but model.circuit.arm is frozen; leave the optimizer out")
+        if name == "rotosolve":
+            raise ValueError(
+                "training.optimizer is rotosolve, which needs a loss linear in the circuit's expectations, but here a decoder "
+                "or an entropy is behind them; take qng, spsa or qn-spsa, or qvae.training.optimizers.Rotosolve in a loop of "
+                "your own"
+            )
+        if training.circuit_gradient is not None and self.model.discrete is not None:
+            raise ValueError(
+                f"training.circuit_gradient is {training.circuit_gradient.name}, but a discrete vqvae is trained on exact "
+                "probabilities, which have their own; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _backends_have_work(self) -> Config:
         model, default, foreign = self.model, TrainingConfig(), {}
         what = f"model.kind is {model.kind}" + (f", variant {model.variant}" if model.variant else "")
         if not model.has_circuit:
             changed = self.training.circuit_learning_rate != default.circuit_learning_rate
             is_set = {"executor": self.executor != ExecutorConfig(), "training.circuit_learning_rate": changed}
+            is_set["training.circuit_gradient"] = self.training.circuit_gradient is not None
+            is_set[f"training.optimizer {self.training.optimizer.name}"] = self.training.optimizer.is_of_circuits
             foreign["no circuit"] = is_set
         if not model.has_boltzmann_prior:
             keys = ("prior_learning_rate", "prior_gradient", "chains", "fallback")

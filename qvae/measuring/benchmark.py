@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import qvae
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.errors import CapabilityError
 from qvae.files import atomic_write_text, read_plain
 from qvae.measuring.accuracy import finite_or_none

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.accuracy import bias_of
 from qvae.measuring.specs import local_samplers, make_seeded

@@ -11,8 +11,9 @@ from typing import cast
 
 import torch
 
+from qvae.config.backends import BackendSpec
 from qvae.config.load import load_config
-from qvae.config.schema import BackendSpec, Config
+from qvae.config.schema import Config
 from qvae.data.dataset import Dataset, epoch_permutation, prepare_fixed
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.evaluation.rows import device_of

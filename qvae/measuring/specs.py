@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from qvae.config.backends import BackendSpec
 from qvae.config.load import parse_backend
-from qvae.config.schema import BackendSpec
 from qvae.sampling.registered import sampler_infos
 from qvae.sampling.registry import make_sampler
 from qvae.sampling.sampler import LatentSampler

@@ -20,9 +20,10 @@ import torch
 
 import qvae
 from qvae.checkpoint import load_checkpoint
+from qvae.config.backends import BackendSpec
 from qvae.config.load import dump_config
 from qvae.config.paths import settled
-from qvae.config.schema import BackendSpec, Config
+from qvae.config.schema import Config
 from qvae.errors import QvaeError, RunError
 from qvae.evaluation.likelihood import evaluate_likelihood, prior_log_partition
 from qvae.evaluation.rows import evaluation_rows

@@ -22,6 +22,7 @@ from qvae.reporting.tables import (
     latent_tables,
     likelihood_table,
     model_circuit_table,
+    optimizer_table,
     time_table,
 )
 from qvae.runs.folder import FILM, REPORT
@@ -140,7 +141,10 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
         *_quantum_parts(run, found, pictures),
         Section(
             "Training",
-            tables=[time_table(run.metrics, found, seen["seconds"] if seen.get("epochs") else None)],
+            tables=[
+                optimizer_table(run.config.training),
+                time_table(run.metrics, found, seen["seconds"] if seen.get("epochs") else None),
+            ],
             pictures=pictures("losses"),
         ),
         Section("Configuration and environment", listings=listings),

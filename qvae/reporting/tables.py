@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qvae.circuits.layer import CircuitLayer
+from qvae.config.schema import TrainingConfig
 from qvae.reporting.page import Table
 
 _LIKELIHOODS = {"bernoulli": "Bernoulli", "gaussian": "Gaussian", "poisson": "Poisson"}
@@ -154,6 +155,14 @@ def latent_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table]:
     ]
     note = f"Test accuracy after learning from {latents['probe_images']} training {noun}s. {use}, {total}."
     return [Table(("features", "numbers", "linear probe", "MLP probe", "error"), rows, note)]
+
+
+def optimizer_table(training: TrainingConfig) -> Table:
+    """What moved the weights, and where the gradients of a circuit came from, if that was said."""
+    rows = [("optimizer", training.optimizer.in_words)]
+    if training.circuit_gradient is not None:
+        rows.append(("gradients of the circuit", training.circuit_gradient.label))
+    return Table(("how it learned", ""), rows)
 
 
 def time_table(metrics: Sequence[Mapping[str, Any]], found: Mapping[str, Any], film_seconds: float | None = None) -> Table:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from qvae.checkpoint import save_checkpoint
 from qvae.circuits.executor import Executor
+from qvae.circuits.gradients import load_gradient
 from qvae.circuits.registry import EXECUTORS
 from qvae.config.load import parse_backend
 from qvae.config.schema import MEMORY, BackendSpec, Config, ExecutorConfig, ModelConfig, SamplerConfig
@@ -145,6 +146,7 @@ def _assembled(
         executor = kept(make_executor(config, folder, purpose=4))
         _require_able(executor, config.model)
     model = make_model(config.model, Statistics.of(dataset), edges, executor)
+    _choose_gradient(model, config)
     if config.evaluation.inception_weights is not None:
         check_inception(config.evaluation.inception_weights)
     objective, generating = _objective(config, folder, model, dataset, sampler, kept, is_rehearsal)
@@ -153,6 +155,13 @@ def _assembled(
     save = partial(save_run, folder, config, fingerprint(dataset))
     trainer = Trainer(objective, dataset, config.training, metrics, save, observer)
     return Parts(dataset, objective, trainer, generating)
+
+
+def _choose_gradient(model: Autoencoder, config: Config) -> None:
+    """Have the circuit of a model take the gradients that are named."""
+    chosen = config.training.circuit_gradient
+    if chosen is not None and isinstance(model, VQVAE) and model.circuit is not None:
+        model.circuit.gradient = load_gradient(chosen.name, chosen.options, _seed(config, 7))
 
 
 def _require_able(executor: Executor, config: ModelConfig) -> None:

@@ -9,7 +9,7 @@ from qvae.sampling.registered import SAMPLERS
 from qvae.trust import OWN, Trust
 
 if TYPE_CHECKING:
-    from qvae.config.schema import BackendSpec
+    from qvae.config.backends import BackendSpec
     from qvae.sampling.sampler import LatentSampler
 
 

@@ -124,8 +124,8 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {str(index): dict(state) for index, state in optimizer.state_dict()["state"].items()}
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Go on from :func:`optimizer_state`, with the optimizer's own settings.
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], **others: Any) -> None:
+    """Go on from :func:`optimizer_state`, with the optimizer's own settings, and what else its state has.
 
     Raises:
         ValueError: it is of other parameters. Fused kernels take shapes on trust, and would write past the end of a moment.
@@ -134,14 +134,17 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
     moments = {int(index): dict(values) for index, values in state.items()}
     for index, values in moments.items():
         shape = parameters[index].shape
-        if any(not _is_moment(values.get(key), shape) for key in _MOMENTS & {*values, *_moments_of(optimizer)}):
+        needed = {key for key in _MOMENTS & values.keys() if values[key] is not None} | _moments_of(optimizer)
+        if any(not _is_moment(values.get(key), shape) for key in needed):
             raise ValueError(f"the optimizer's moments of parameter {index} are not of its shape {tuple(shape)}")
+        if "metric" in values and not _is_moment(values["metric"], torch.Size(2 * (shape.numel(),))):
+            raise ValueError(f"the optimizer's metric of parameter {index} is none")
         if "step" in values and not _is_moment(values["step"], torch.Size()):
             raise ValueError(f"the optimizer's step of parameter {index} is no number")
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"], **others})
 
 
-_MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}
+_MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "momentum"}
 
 
 def _moments_of(optimizer: torch.optim.Optimizer) -> set[str]:

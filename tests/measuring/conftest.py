@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.ising.exact import exact_distribution
 from qvae.measuring import repetition, specs
 from qvae.measuring.problems import make_problem

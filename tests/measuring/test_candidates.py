@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.measuring import candidates
 from qvae.measuring.candidates import judge
 from qvae.measuring.problems import make_problem

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from qvae.config.backends import BackendSpec
 from qvae.config.load import load_config
-from qvae.config.schema import BackendSpec
 from qvae.errors import RunError
 from qvae.measuring import training as module
 from qvae.measuring.folder import benchmark_folder
@@ -22,7 +22,7 @@ START = """
 import sys
 from pathlib import Path
 from qvae.config.load import load_config
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.measuring.training import benchmark_training
 if __name__ == "__main__":
     settings = ["model.latent.sizes=[3,3]", "model.network.hidden=[8]"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.measuring import recommend as module
 from qvae.measuring.advice import recommendation_table, recommendation_text
 from qvae.measuring.candidates import Candidate

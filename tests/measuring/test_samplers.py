@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.errors import SamplerError
 from qvae.measuring.problems import make_problem
 from qvae.measuring.repetition import CHAINS

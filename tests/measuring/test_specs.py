@@ -2,7 +2,7 @@
 
 import pytest
 
-from qvae.config.schema import BackendSpec
+from qvae.config.backends import BackendSpec
 from qvae.errors import ConfigError, SamplerError
 from qvae.measuring import specs
 from qvae.measuring.specs import local_samplers, parse_sampler

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from qvae.config.backends import BackendSpec
 from qvae.config.load import load_config
-from qvae.config.schema import BackendSpec
 from qvae.errors import RunError
 from qvae.measuring import training as module
 from qvae.measuring.training import benchmark_training, training_table, write_training_report

@@ -40,6 +40,17 @@ class GradientEstimator(ABC):
             (B, len(wanted)), in the dtype of ``values``.
         """
 
+    @abstractmethod
+    def executions(self, circuit: Circuit, wanted: range) -> int:
+        """How many circuits :meth:`gradients` runs for each row, in as many bases as the observables need."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Random number generators and the like, as tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Go on from there."""
+
 
 def estimated_expectations(
     executor: Executor,

@@ -14,7 +14,12 @@ from qvae.circuits.library.composition import joined
 
 
 def fubini_study(
-    executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor, blocks: Tensor | None = None
+    executor: Executor,
+    circuit: Circuit,
+    values: Tensor,
+    weights: Tensor,
+    blocks: Tensor | None = None,
+    measured: bool | None = None,
 ) -> Tensor:
     """F_ij = Re(<d_i psi|d_j psi> - <d_i psi|psi><psi|d_j psi>) of the weights, its mean over the rows of values, (W, W).
 
@@ -27,17 +32,42 @@ def fubini_study(
         values: inputs, (B, I), B of 1 or more.
         weights: (W,).
         blocks: numbers (W,), where elements between weights of different numbers are left out, as 0; None keeps all.
+        measured: whether from overlaps; None where the executor isn't exact.
 
     Raises:
         CircuitError, ExecutorError: as :meth:`Executor.expectations`.
     """
     values, weights = values.detach(), weights.detach()
     blocks = torch.zeros(len(weights), dtype=torch.int64) if blocks is None else blocks
-    if executor.capabilities.exact:
-        found = _from_amplitudes(executor, circuit, values, weights)
+    if measured is None:
+        measured = not executor.capabilities.exact
+    if not measured:
+        across = tangents(executor, circuit, values, weights)
+        found = across.T @ across
     else:
         found = torch.stack([_from_overlaps(executor, circuit, row, weights, blocks.tolist()) for row in values]).mean(0)
     return found * (blocks.unsqueeze(0) == blocks.unsqueeze(1)).to(found)
+
+
+def tangents(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor) -> Tensor:
+    """T (2 B 2**n, W), real, with T^T T the metric of :func:`fubini_study`: derivatives of the states across themselves.
+
+    What only changes a state's phase is left out; rows are real and imaginary parts, over the square root of B.
+
+    Raises:
+        CircuitError, ExecutorError: as :meth:`Executor.amplitudes`.
+    """
+    values, weights = values.detach(), weights.detach()
+
+    def amplitudes(weights: Tensor) -> tuple[Tensor, Tensor]:
+        found = torch.view_as_real(executor.amplitudes(circuit, values, weights))
+        return found, found
+
+    slopes, states = jacfwd(amplitudes, has_aux=True)(weights)
+    slopes = torch.view_as_complex(slopes.movedim(2, 3).contiguous())  # (B, 2**n, W)
+    states = torch.view_as_complex(states).unsqueeze(2)
+    across = slopes - states * (states.conj() * slopes).sum(1, keepdim=True)
+    return torch.view_as_real(across).movedim(3, 0).flatten(0, 2) / len(values) ** 0.5
 
 
 def overlap(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor, others: Tensor) -> Tensor:
@@ -69,19 +99,6 @@ def levels(circuit: Circuit) -> Tensor:
             if isinstance(angle, Affine) and angle.index >= circuit.num_inputs:
                 found[angle.index - circuit.num_inputs] = level
     return torch.tensor(found)
-
-
-def _from_amplitudes(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor) -> Tensor:
-    def amplitudes(weights: Tensor) -> tuple[Tensor, Tensor]:
-        found = torch.view_as_real(executor.amplitudes(circuit, values, weights))
-        return found, found
-
-    slopes, states = jacfwd(amplitudes, has_aux=True)(weights)
-    slopes = torch.view_as_complex(slopes.movedim(2, 3).contiguous())  # (B, 2**n, W)
-    states = torch.view_as_complex(states)
-    along = torch.einsum("bsi,bs->bi", slopes.conj(), states)
-    curved = torch.einsum("bsi,bsj->ij", slopes.conj(), slopes) - along.T @ along.conj()
-    return curved.real / len(values)
 
 
 def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: Tensor, blocks: list[int]) -> Tensor:

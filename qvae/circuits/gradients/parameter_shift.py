@@ -84,6 +84,11 @@ class ParameterShift(GradientEstimator):
             found.index_add_(1, torch.tensor(parameters, device=values.device), slopes.T)
         return found[:, wanted.start : wanted.stop]
 
+    def executions(self, circuit: Circuit, wanted: range) -> int:
+        """See :meth:`GradientEstimator.executions`."""
+        freed = free_angles(circuit)
+        return sum(len(rule) for angle, rule in zip(freed.angles, freed.rules, strict=True) if angle.index in wanted)
+
 
 class FreedCircuit(NamedTuple):
     """A circuit in which each angle that follows a parameter is one itself.

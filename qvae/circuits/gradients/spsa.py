@@ -62,6 +62,10 @@ class SPSA(Seeded, GradientEstimator):
         slopes = ((measured[0] - measured[1]) * dual).sum(2, keepdim=True) / (2 * self.step)
         return (slopes * directions).mean(0)
 
+    def executions(self, circuit: Circuit, wanted: range) -> int:
+        """See :meth:`GradientEstimator.executions`."""
+        return 2 * self.repetitions if wanted else 0
+
 
 def random_signs(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
     """+1 and -1, each with probability 1/2, in the type and on the device of ``like``."""

@@ -95,7 +95,7 @@ class BoltzmannObjective(VariationalObjective):
         """Gradients of the surrogate of prepared rows (B, D), log Z included."""
         hamiltonian = self.prior.hamiltonian()
         call = self._submit(hamiltonian) if self._draws else None
-        self.optimizer.zero_grad()
+        self._zero_grad()
         terms = self._terms(x, self.generator)
         loss = terms.loss(weight)
         self._laps.lap("ms_forward")

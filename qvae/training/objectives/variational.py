@@ -1,4 +1,4 @@
-"""The objective of any autoencoder here: the weighted bound of log p(x), and the optimizer that maximises it."""
+"""The objective of any autoencoder here: the weighted bound of log p(x), and the optimizers that maximise it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.circuits.executor import Executor
+from qvae.circuits.gradients import GradientEstimator
 from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import TrainingConfig
 from qvae.models.autoencoder import Autoencoder
@@ -21,6 +22,8 @@ from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
 from qvae.training.objectives.held_out import HeldOutWatch
 from qvae.training.objectives.surrogate import Surrogate
+from qvae.training.optimizers.chosen import circuit_optimizer, gradient_optimizer
+from qvae.training.optimizers.perturbing import PerturbingOptimizer
 from qvae.training.schedules import kl_weight, learning_rate_factor
 
 
@@ -33,9 +36,10 @@ class PositivePhase(Protocol):
 
 
 class VariationalObjective(Objective):
-    """Maximises mean log p(x|z) - weight * KL(q || p) by AdamW; log p(z) is known.
+    """Maximises mean log p(x|z) - weight * KL(q || p); log p(z) is known.
 
-    Networks, circuit and prior have learning rates of their own, which follow one schedule; weights of networks decay.
+    Networks, circuit and prior have learning rates of their own, which follow one schedule; weights of networks decay. One
+    optimizer moves all of them by their gradients, or all but the circuit's weights, which then have one of their own.
 
     Args:
         model: moved to the device in place.
@@ -70,20 +74,21 @@ class VariationalObjective(Objective):
         self._layer = layers[0] if layers else None
         self.executor: Executor | None = None if self._layer is None else self._layer.executor
         self._networks, self._circuit, self._prior = _parts(model, layers)
-        rates = (config.learning_rate, config.circuit_learning_rate, config.prior_learning_rate)
-        used = [(group, rate) for group, rate in zip(self._groups, rates, strict=True) if group]
+        self.circuit_optimizer = circuit_optimizer(config, layers)
+        if isinstance(self.circuit_optimizer, PerturbingOptimizer):
+            for layer in layers:
+                layer.weight.requires_grad_(False)  # on shots, gradients that nobody asks for would be most of the circuits
+        by_gradient = {} if self.circuit_optimizer is not None else self._circuit
+        groups = (self._networks, config.learning_rate), (by_gradient, config.circuit_learning_rate)
+        used = [(group, rate) for group, rate in (*groups, (self._prior, config.prior_learning_rate)) if group]
         self._peaks = [rate for _, rate in used]
-        groups = [{"params": list(group.values()), "weight_decay": 0.0} for group, _ in used]
-        groups[0]["weight_decay"] = config.weight_decay
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        settings = [{"params": list(group.values()), "weight_decay": 0.0} for group, _ in used]
+        settings[0]["weight_decay"] = config.weight_decay
+        self.optimizer = gradient_optimizer(config, settings)
         self._buffers = list(model.buffers())
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
         self.watch = HeldOutWatch(self.warn)
         self._laps = Laps(self.device)
-
-    @property
-    def _groups(self) -> tuple[dict[str, nn.Parameter], ...]:
-        return self._networks, self._circuit, self._prior
 
     # A step -----------------------------------------------------------------------------------------------------------
 
@@ -92,7 +97,10 @@ class VariationalObjective(Objective):
         with self._undone_on_failure():
             self._laps.start(clock.step)
             self._set_learning_rates(clock)
-            terms = self._backward(self.prepare(rows, self.generator), kl_weight(self.config, clock))
+            x, weight = self.prepare(rows, self.generator), kl_weight(self.config, clock)
+            drawn_from = self.generator.get_state()
+            terms = self._backward(x, weight)
+            self._move_circuit(x, weight, drawn_from)
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._networks.values(), self.config.clip_norm)
         self.optimizer.step()
@@ -102,13 +110,39 @@ class VariationalObjective(Objective):
 
     def _backward(self, x: Tensor, weight: float) -> Surrogate:
         """Gradients of the loss of prepared rows (B, D)."""
-        self.optimizer.zero_grad()
+        self._zero_grad()
         terms = self._terms(x, self.generator)
         loss = terms.loss(weight)
         self._laps.lap("ms_forward")
         loss.backward()
         self._laps.lap("ms_backward")
         return terms
+
+    def _zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+        if self.circuit_optimizer is not None:
+            self.circuit_optimizer.zero_grad()
+
+    def _move_circuit(self, x: Tensor, weight: float, drawn_from: Tensor) -> None:
+        """A step of the circuit's own optimizer; one that asks for losses gets those of the same rows and draws."""
+        if isinstance(self.circuit_optimizer, PerturbingOptimizer):
+            self.circuit_optimizer.step(lambda: self._loss_again(x, weight, drawn_from))
+        elif self.circuit_optimizer is not None:
+            self.circuit_optimizer.step()
+
+    def _loss_again(self, x: Tensor, weight: float, drawn_from: Tensor) -> Tensor:
+        """The loss of prepared rows (B, D) at the weights as they are, with the draws that follow a generator's state.
+
+        Nothing is moved by it. log Z, in which the circuit has no part, is left out.
+        """
+        state, buffers = self.generator.get_state(), [buffer.clone() for buffer in self._buffers]
+        self.generator.set_state(drawn_from)
+        try:
+            return self._terms(x, self.generator).loss(weight)
+        finally:
+            self.generator.set_state(state)
+            for buffer, before in zip(self._buffers, buffers, strict=True):
+                buffer.copy_(before)
 
     def _terms(self, x: Tensor, generator: torch.Generator) -> Surrogate:
         return self.positive(self.model, x, generator, self.bf16, self.is_exact)
@@ -117,6 +151,8 @@ class VariationalObjective(Objective):
         factor = learning_rate_factor(self.config, clock)
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = factor * peak
+        for group in [] if self.circuit_optimizer is None else self.circuit_optimizer.param_groups:
+            group["lr"] = factor * self.config.circuit_learning_rate
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
@@ -131,6 +167,10 @@ class VariationalObjective(Objective):
             for buffer, before in zip(self._buffers, self._buffers_before, strict=True):
                 buffer.copy_(before)
             raise
+
+    @property
+    def _gradient(self) -> GradientEstimator | None:
+        return None if self._layer is None else self._layer.gradient
 
     @property
     def is_remote(self) -> bool:
@@ -197,12 +237,14 @@ class VariationalObjective(Objective):
     # State ------------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Model, optimizer, generators, and what was seen."""
+        """Model, optimizers, generators, and what was seen."""
         return {
             "model": self.model.state_dict(),
             "optimizer": optimizer_state(self.optimizer),
             "generator": self.generator.get_state(),
+            "circuit_optimizer": _state_of(self.circuit_optimizer),
             "executor": {} if self.executor is None else self.executor.state_dict(),
+            "circuit_gradient": {} if self._gradient is None else self._gradient.state_dict(),
             "watch": self.watch.state_dict(),
         }
 
@@ -213,12 +255,24 @@ class VariationalObjective(Objective):
         self.generator.set_state(state["generator"])
         if self.executor is not None and state.get("executor"):
             self.executor.load_state_dict(state["executor"])
+        if self._gradient is not None and state.get("circuit_gradient"):
+            self._gradient.load_state_dict(state["circuit_gradient"])
+        if self.circuit_optimizer is not None:
+            load_optimizer_state(self.circuit_optimizer, **state["circuit_optimizer"])
         self.watch.load_state_dict(state["watch"])
 
     def close(self) -> None:
         """Release the executor's connections."""
         if self.executor is not None:
             close(self.executor, lambda text: self.warn("close", text))
+
+
+def _state_of(optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+    """What an optimizer remembers of each parameter, and besides."""
+    if optimizer is None:
+        return {}
+    others = {key: value for key, value in optimizer.state_dict().items() if key != "param_groups"}
+    return others | {"state": optimizer_state(optimizer)}
 
 
 def _parts(model: Autoencoder, layers: list[CircuitLayer]) -> tuple[dict[str, nn.Parameter], ...]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from qvae.circuits.gradients.metric import fubini_study, levels
+from qvae.circuits.gradients.metric import fubini_study, levels, tangents
 from qvae.circuits.layer import CircuitLayer
+from qvae.options import checked_options
+from qvae.training.optimizers.solving import conjugate_gradients, solved_by_cholesky, solved_by_magnitudes
+from qvae.training.optimizers.watch import InputWatch
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class QuantumNaturalGradient(torch.optim.Optimizer):
     """w <- w - lr (F + damping)^-1 dL/dw for the weights of circuits, and Adam for all other parameters.
 
     F is the Fubini-Study metric at some of the inputs that the circuit had since the last step: Stokes et al. 2020
-    (arXiv:1909.02108). Training mode watches the inputs; a layer that is used more than once has the mean of its metrics.
-    With momentum, steps are averaged after the metric (Borysenko et al. 2025, arXiv:2409.01978).
+    (arXiv:1909.02108). Training mode watches the inputs; a layer that is used more than once has the mean of its metrics, and
+    layers that share a weight the mean of theirs. With momentum, steps are averaged after the metric (Borysenko et al. 2025,
+    arXiv:2409.01978).
 
     Args:
         model: whose :class:`CircuitLayer` modules are found.
@@ -27,36 +33,43 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
         damping: added to the metric's diagonal, which for a flat direction is 0.
         momentum: 0 to 1, of the natural gradient.
         rows: inputs that the metric is averaged over, the first ones of a batch.
+        solver: ``cholesky``, or ``cg``, conjugate gradients, which for a full metric from amplitudes never forms the matrix.
+        source: of the metric: ``amplitudes``, exact; ``overlaps``, measured in the executor's shots; ``auto`` takes
+            amplitudes where the executor has them. Measured metrics are solved by the magnitudes of their eigenvalues,
+            whatever the solver, since noise makes some of them negative.
         classical_lr: of Adam.
 
     Raises:
-        ValueError: the model has no circuit, or a number is out of its range.
+        ValueError: the model has no circuit, or an option is out of its range.
     """
 
+    @checked_options
     def __init__(
         self,
         model: nn.Module,
-        lr: float = 0.05,
+        lr: Positive = 0.05,
         metric: Literal["full", "block-diagonal", "diagonal"] = "full",
-        damping: float = 1e-3,
-        momentum: float = 0.0,
-        rows: int = 8,
-        classical_lr: float = 1e-3,
+        damping: Positive = 1e-3,
+        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        rows: Annotated[int, Field(ge=1)] = 8,
+        solver: Literal["cholesky", "cg"] = "cholesky",
+        source: Literal["auto", "amplitudes", "overlaps"] = "auto",
+        classical_lr: Positive = 1e-3,
     ) -> None:
-        layers = [module for module in model.modules() if isinstance(module, CircuitLayer)]
-        _check(layers, metric, lr=lr, damping=damping, momentum=momentum, rows=rows, classical_lr=classical_lr)
-        own = {id(layer.weight) for layer in layers}
+        self._watch = InputWatch(model, rows)
+        require_circuits(self._watch)
+        weights = [layers[0].weight for layers in self._watch.circuits]
         groups: list[dict[str, Any]] = [
-            {"params": [layer.weight], "lr": lr, "damping": damping, "momentum": momentum} for layer in layers
+            {"params": [weight], "lr": lr, "damping": damping, "momentum": momentum} for weight in weights
         ]
-        others = [parameter for parameter in model.parameters() if id(parameter) not in own]
+        others = other_parameters(model, weights)
         if others:
             groups.append({"params": others, "lr": classical_lr})
         super().__init__(groups, {})
-        self._layers, self._metric = layers, metric
-        self._inputs: list[list[Tensor]] = [[] for _ in layers]
-        for layer, seen in zip(layers, self._inputs, strict=True):
-            layer.register_forward_pre_hook(_Watch(seen, rows))
+        self._metric, self._solver, self._source = metric, solver, source
+        for layers in self._watch.circuits:
+            for layer in layers:
+                layer.watchers.append(self._watch)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
@@ -69,27 +82,55 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group, layer, seen in zip(self.param_groups, self._layers, self._inputs, strict=False):
-            if layer.weight.grad is not None and seen:
-                self._move(layer, torch.cat(seen), group)
-            seen.clear()
-        if len(self.param_groups) > len(self._layers):
-            self._adam(self.param_groups[-1])
+        for group, layers in zip(self.param_groups, self._watch.circuits, strict=False):
+            used = self._watch.taken(layers)
+            if layers[0].weight.grad is not None and used:
+                self._move(used, group)
+        for group in self.param_groups[len(self._watch.circuits) :]:
+            self._adam(group)
         return loss
 
-    def _move(self, layer: CircuitLayer, inputs: Tensor, group: dict[str, Any]) -> None:
-        weight, gradient = layer.weight, layer.weight.grad
-        assert gradient is not None
-        if self._metric == "full":
-            blocks = None
-        else:
-            blocks = levels(layer.circuit) if self._metric == "block-diagonal" else torch.arange(len(weight))
-        metric = fubini_study(layer.executor, layer.circuit, inputs.to(weight.dtype), weight, blocks)
-        step = _solved(metric, gradient, group["damping"], is_exact=layer.executor.capabilities.exact)
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget gradients, and the inputs that they came from."""
+        super().zero_grad(set_to_none)
+        for layers in self._watch.circuits:
+            self._watch.taken(layers)
+
+    def _move(self, used: Sequence[tuple[CircuitLayer, Tensor]], group: dict[str, Any]) -> None:
+        weight = group["params"][0]
+        step = self._natural(used, weight.grad, group["damping"])
         state = self.state[weight]
         if group["momentum"]:
             step = state.setdefault("momentum", torch.zeros_like(weight)).mul_(group["momentum"]).add_(step).clone()
         weight.sub_(step, alpha=group["lr"])
+
+    def _natural(self, used: Sequence[tuple[CircuitLayer, Tensor]], gradient: Tensor, damping: float) -> Tensor:
+        """(F + damping)^-1 gradient, with the mean of the metrics of all rows."""
+        measured = [self._is_measured(layer) for layer, _ in used]
+        if self._solver == "cg" and self._metric == "full" and not any(measured):
+            parts = [tangents(each.executor, each.circuit, rows, each.weight) * len(rows) ** 0.5 for each, rows in used]
+            across = torch.cat(parts) / sum(len(rows) for _, rows in used) ** 0.5
+            return conjugate_gradients(lambda vector: across.T @ (across @ vector) + damping * vector, gradient)
+        metric = self._mean_metric(used)
+        if any(measured):
+            return solved_by_magnitudes(metric, gradient, damping)
+        if self._solver == "cg":
+            return conjugate_gradients(lambda vector: metric @ vector + damping * vector, gradient)
+        return solved_by_cholesky(metric, gradient, damping)
+
+    def _mean_metric(self, used: Sequence[tuple[CircuitLayer, Tensor]]) -> Tensor:
+        metrics, numbers = [], []
+        for layer, rows in used:
+            blocks = None
+            if self._metric != "full":
+                blocks = levels(layer.circuit) if self._metric == "block-diagonal" else torch.arange(len(layer.weight))
+            measured = self._is_measured(layer)
+            metrics.append(fubini_study(layer.executor, layer.circuit, rows, layer.weight, blocks, measured) * len(rows))
+            numbers.append(len(rows))
+        return torch.stack(metrics).sum(0) / sum(numbers)
+
+    def _is_measured(self, layer: CircuitLayer) -> bool:
+        return self._source == "overlaps" or (self._source == "auto" and not layer.executor.capabilities.exact)
 
     def _adam(self, group: dict[str, Any], beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
         """Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1."""
@@ -107,37 +148,13 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
             parameter.sub_(mean / (square.sqrt() + eps), alpha=group["lr"])
 
 
-@dataclass
-class _Watch:
-    """Keeps the first rows that a layer gets in training."""
-
-    seen: list[Tensor]
-    rows: int
-
-    def __call__(self, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if layer.training and torch.is_grad_enabled() and isinstance(arguments[0], Tensor) and len(arguments[0]):
-            self.seen.append(arguments[0][: self.rows].detach())
-
-
-def _solved(metric: Tensor, gradient: Tensor, damping: float, is_exact: bool) -> Tensor:
-    """(F + damping)^-1 gradient; of a measured F, whose noise makes some eigenvalues negative, with their magnitudes."""
-    if not is_exact:
-        return solved_by_magnitudes(metric, gradient, damping)
-    damped = metric + damping * torch.eye(len(metric)).to(metric)
-    return torch.cholesky_solve(gradient.unsqueeze(1), torch.linalg.cholesky(damped)).squeeze(1)
-
-
-def solved_by_magnitudes(metric: Tensor, gradient: Tensor, damping: float) -> Tensor:
-    """(sqrt(F F) + damping)^-1 gradient, of a symmetric F (W, W)."""
-    values, vectors = torch.linalg.eigh(metric)
-    return vectors @ ((vectors.T @ gradient) / (values.abs() + damping))
-
-
-def _check(layers: list[CircuitLayer], metric: str, **numbers: float) -> None:
-    if not layers:
+def require_circuits(watch: InputWatch) -> None:
+    """Raise a ValueError where a model has no circuit, whose metric would be needed."""
+    if not watch.circuits:
         raise ValueError("the model has no CircuitLayer, whose metric would be needed; take Adam for it")
-    if metric not in ("full", "block-diagonal", "diagonal"):
-        raise ValueError(f"metric is {metric!r}; it must be full, block-diagonal or diagonal")
-    for name, number in numbers.items():
-        if not (number >= 0 if name == "momentum" else number > 0):
-            raise ValueError(f"{name} is {number}; it must be above 0")
+
+
+def other_parameters(model: nn.Module, weights: Sequence[Tensor]) -> list[nn.Parameter]:
+    """Those of a model that are no weights of circuits."""
+    own = {id(weight) for weight in weights}
+    return [parameter for parameter in model.parameters() if id(parameter) not in own]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,36 +18,45 @@ class PerturbingOptimizer(torch.optim.Optimizer):
     """Asks for values of the loss at random places near the parameters, and for no gradients.
 
     Args:
-        params: of any model.
+        params: of any model, or groups of them.
         defaults: settings of a group.
         blocking: None, or how much a step may raise the loss before it is taken back, which costs one evaluation more.
         seed: of the directions; None draws one.
     """
 
-    def __init__(self, params: Iterable[Tensor], defaults: dict[str, Any], blocking: float | None, seed: Seed) -> None:
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any], blocking: float | None, seed: Seed) -> None:
         super().__init__(params, defaults)
         self._random, self._blocking = Seeded(seed), blocking
+
+    @abstractmethod
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        """One step; ``closure`` gives the loss, of the same data in each of its calls. Returns the mean of both losses."""
 
     def _signs(self, parameter: Tensor) -> Tensor:
         return random_signs(parameter.shape, parameter, self._random.generator(parameter.device))
 
-    def _losses(
+    def _loss_at(
         self, closure: Callable[[], Tensor], parameters: list[Tensor], directions: list[Tensor], size: float
-    ) -> tuple[Tensor, Tensor]:
-        """Those a step of this size along the directions, and against them."""
-        with _moved(parameters, directions, size):
-            up = closure()
-        with _moved(parameters, directions, -size):
-            down = closure()
-        return up, down
+    ) -> Tensor:
+        """The loss a step of this size along the directions; the parameters are back at their very bits afterwards."""
+        before = [parameter.clone() for parameter in parameters]
+        torch._foreach_add_(parameters, directions, alpha=size)
+        try:
+            return closure()
+        finally:
+            torch._foreach_copy_(parameters, before)
 
     @contextmanager
     def _taken_back_if_worse(self, closure: Callable[[], Tensor], parameters: list[Tensor], loss: Tensor) -> Iterator[None]:
-        """A step from this loss, unless it raises it by more than ``blocking``."""
+        """A step from this loss, unless it raises it by more than ``blocking``, or the loss can't be had there."""
         before = [parameter.clone() for parameter in parameters]
-        yield
-        if self._blocking is not None and closure() > loss + self._blocking:
-            torch._foreach_copy_(parameters, before)
+        is_kept = False
+        try:
+            yield
+            is_kept = self._blocking is None or bool(closure() <= loss + self._blocking)
+        finally:
+            if not is_kept:
+                torch._foreach_copy_(parameters, before)
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, what is remembered of each parameter, and the generator's state."""
@@ -57,14 +67,3 @@ class PerturbingOptimizer(torch.optim.Optimizer):
         state = dict(state_dict)
         self._random.load_state_dict(state.pop("random"))
         super().load_state_dict(state)
-
-
-@contextmanager
-def _moved(parameters: list[Tensor], directions: list[Tensor], size: float) -> Iterator[None]:
-    """Parameters a step along the directions, and back to their very bits."""
-    before = [parameter.clone() for parameter in parameters]
-    torch._foreach_add_(parameters, directions, alpha=size)
-    try:
-        yield
-    finally:
-        torch._foreach_copy_(parameters, before)

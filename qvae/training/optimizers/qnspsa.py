@@ -3,52 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
 from qvae.circuits.gradients.metric import overlap
 from qvae.circuits.layer import CircuitLayer
+from qvae.options import checked_options
 from qvae.seeding import Seed
-from qvae.training.optimizers.natural_gradient import solved_by_magnitudes
+from qvae.training.optimizers.natural_gradient import Positive, other_parameters, require_circuits
 from qvae.training.optimizers.perturbing import PerturbingOptimizer
+from qvae.training.optimizers.solving import solved_by_magnitudes
+from qvae.training.optimizers.watch import InputWatch
 
 
 class QNSPSA(PerturbingOptimizer):
     """w <- w - lr (sqrt(F F) + damping)^-1 g, with g as in SPSA and F a running mean of rank-two estimates.
 
     An estimate of F takes four overlaps of states O(d) = |<psi(w)|psi(w + step d)>|^2, at random directions D and E:
-    -[O(D + E) - O(D) - O(E - D) + O(-D)] / (8 step^2) (D E^T + E D^T). That makes six circuits a step, whatever W is, and one
-    more for blocking: Gacon et al. 2021 (arXiv:2103.09232).
+    -[O(D + E) - O(D) - O(E - D) + O(-D)] / (8 step^2) (D E^T + E D^T), at the inputs that the circuit had in the evaluation of
+    the loss. That makes six circuits a step, whatever W is, and one more for blocking: Gacon et al. 2021 (arXiv:2103.09232).
+    Each circuit of a model has a metric of its own; that of all other parameters is the identity, which makes theirs a step
+    of SPSA.
 
     Args:
-        layer: whose weights are optimised.
-        inputs: (B, I), at which the metric is taken; None for a circuit without inputs.
-        lr: in units of the natural gradient.
+        model: whose :class:`CircuitLayer` modules are found.
+        lr: of circuits, in units of the natural gradient.
         step: of the finite differences, radians.
         damping: added to the metric's diagonal.
         blocking: None, or how much a step may raise the loss before it is taken back.
+        rows: inputs that the overlaps are averaged over, the first ones of a batch.
+        classical_lr: of all other parameters.
         seed: of the directions; None draws one.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: the model has no circuit, or an option is out of its range.
     """
 
+    @checked_options
     def __init__(
         self,
-        layer: CircuitLayer,
-        inputs: Tensor | None = None,
-        lr: float = 0.01,
-        step: float = 0.01,
-        damping: float = 1e-3,
-        blocking: float | None = None,
+        model: nn.Module,
+        lr: Positive = 0.01,
+        step: Positive = 0.01,
+        damping: Positive = 1e-3,
+        blocking: Annotated[float, Field(ge=0)] | None = None,
+        rows: Annotated[int, Field(ge=1)] = 8,
+        classical_lr: Positive = 1e-3,
         seed: Seed = None,
     ) -> None:
-        if not (lr > 0 and step > 0 and damping > 0):
-            raise ValueError(f"lr is {lr}, step {step}, damping {damping}; they must be above 0")
-        super().__init__([layer.weight], {"lr": lr, "step": step, "damping": damping}, blocking, seed)
-        self._layer = layer
-        self._inputs = layer.weight.new_zeros(1, 0) if inputs is None else inputs
+        self._watch = InputWatch(model, rows)
+        require_circuits(self._watch)
+        weights = [layers[0].weight for layers in self._watch.circuits]
+        groups: list[dict[str, Any]] = [{"params": [weight], "lr": lr, "damping": damping} for weight in weights]
+        others = other_parameters(model, weights)
+        if others:
+            groups.append({"params": others, "lr": classical_lr})
+        super().__init__(groups, {"step": step}, blocking, seed)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
@@ -57,30 +70,42 @@ class QNSPSA(PerturbingOptimizer):
         Raises:
             CircuitError, ExecutorError: the circuit can't be run for the metric.
         """
-        group, weight = self.param_groups[0], self._layer.weight
-        state = self.state[weight]
-        if not state:
-            state.update(steps=0, metric=torch.eye(len(weight)).to(weight))
-        direction = self._signs(weight)
-        up, down = self._losses(closure, [weight], [direction], group["step"])
-        gradient, loss = (up - down) / (2 * group["step"]) * direction, (up + down) / 2
-        state["steps"] += 1
-        # The identity counts as the first estimate, so that the first steps are plain ones.
-        state["metric"].lerp_(self.estimated_metric(), 1 / (state["steps"] + 1))
-        natural = solved_by_magnitudes(state["metric"], gradient, group["damping"])
-        with self._taken_back_if_worse(closure, [weight], loss):
-            weight.sub_(natural, alpha=group["lr"])
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        size = self.param_groups[0]["step"]
+        directions = [self._signs(parameter) for parameter in parameters]
+        with self._watch.watching():
+            up = self._loss_at(closure, parameters, directions, size)
+        down = self._loss_at(closure, parameters, directions, -size)
+        slope, loss = (up - down) / (2 * size), (up + down) / 2
+        metrics = [self._updated_metric(layers) for layers in self._watch.circuits]
+        moves = [group["lr"] * slope * directions.pop(0) for group in self.param_groups for _ in group["params"]]
+        with self._taken_back_if_worse(closure, parameters, loss):
+            for group, metric, place in zip(self.param_groups, metrics, range(len(metrics)), strict=False):
+                moves[place] = solved_by_magnitudes(metric, moves[place], group["damping"])
+            torch._foreach_sub_(parameters, moves)
         return loss
 
+    def _updated_metric(self, layers: list[CircuitLayer]) -> Tensor:
+        """The running mean with one estimate more; the identity counts as the first, so that the first steps are plain."""
+        weight = layers[0].weight
+        used = self._watch.taken(layers)
+        state = self.state[weight]
+        metric = state.get("metric", torch.eye(len(weight)).to(weight))
+        number = state.get("steps", 0) + 1
+        if used:
+            estimates = torch.stack([self.estimated_metric(layer, rows) for layer, rows in used])
+            metric = metric.lerp(estimates.mean(0), 1 / (number + 1))
+        state.update(steps=number, metric=metric)
+        return metric
+
     @torch.no_grad()
-    def estimated_metric(self) -> Tensor:
-        """One estimate of the Fubini-Study metric at the weights, (W, W), whose mean is the metric up to O(step^2)."""
-        weight, size = self._layer.weight.detach(), self.param_groups[0]["step"]
+    def estimated_metric(self, layer: CircuitLayer, inputs: Tensor) -> Tensor:
+        """One estimate of a layer's Fubini-Study metric at inputs (R, I), (W, W), whose mean is the metric up to O(step^2)."""
+        weight, size = layer.weight.detach(), self.param_groups[0]["step"]
         first, second = self._signs(weight), self._signs(weight)
         signs = ((first + second, 1), (first, -1), (second - first, -1), (-first, 1))
-        layer = self._layer
         difference = sum(
-            sign * overlap(layer.executor, layer.circuit, self._inputs, weight, weight + size * direction).mean()
+            sign * overlap(layer.executor, layer.circuit, inputs, weight, weight + size * direction).mean()
             for direction, sign in signs
         )
         outer = torch.outer(first, second)

@@ -17,10 +17,15 @@ class Rotosolve(torch.optim.Optimizer):
 
     Args:
         params: angles; one step goes over all of them.
+
+    Raises:
+        ValueError: there is no angle among them.
     """
 
     def __init__(self, params: Iterable[Tensor]) -> None:
         super().__init__(params, {})
+        if not any(parameter.numel() for group in self.param_groups for parameter in group["params"]):
+            raise ValueError("the parameters hold no angle; give Rotosolve those of a circuit that has weights")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
@@ -31,9 +36,12 @@ class Rotosolve(torch.optim.Optimizer):
     def _solve(self, angle: Tensor, closure: Callable[[], Tensor]) -> Tensor:
         start = angle.clone()
         losses = []
-        for shift in (0.0, pi / 2, -pi / 2):
-            angle.copy_(start + shift)
-            losses.append(closure())
+        try:
+            for shift in (0.0, pi / 2, -pi / 2):
+                angle.copy_(start + shift)
+                losses.append(closure())
+        finally:
+            angle.copy_(start)
         here, up, down = losses
         middle = (up + down) / 2
         angle.copy_(start - pi / 2 - torch.atan2(here - middle, (up - down) / 2))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from qvae.options import checked_options
 from qvae.seeding import Seed
 from qvae.training.optimizers.perturbing import PerturbingOptimizer
 
@@ -20,7 +22,7 @@ class SPSA(PerturbingOptimizer):
     any executor will do, shots and noise included.
 
     Args:
-        params: of any model.
+        params: of any model, or groups of them, as any optimizer takes them.
         lr: a.
         step: c, in the parameters' units; larger than the noise of the loss over its slope.
         stability: A, steps.
@@ -31,34 +33,36 @@ class SPSA(PerturbingOptimizer):
         ValueError: a number is out of its range.
     """
 
+    @checked_options
     def __init__(
         self,
-        params: Iterable[Tensor],
-        lr: float = 0.1,
-        step: float = 0.1,
-        stability: float = 0.0,
-        blocking: float | None = None,
+        params: Any,
+        lr: Annotated[float, Field(gt=0)] = 0.1,
+        step: Annotated[float, Field(gt=0)] = 0.1,
+        stability: Annotated[float, Field(ge=0)] = 0.0,
+        blocking: Annotated[float, Field(ge=0)] | None = None,
         seed: Seed = None,
     ) -> None:
-        if not (lr > 0 and step > 0 and stability >= 0):
-            raise ValueError(f"lr is {lr}, step {step}, stability {stability}; they must be above 0, stability at least 0")
         super().__init__(params, {"lr": lr, "step": step, "stability": stability}, blocking, seed)
         self.steps = 0
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         """One step; ``closure`` gives the loss, of the same data in each of its calls. Returns the mean of both losses."""
-        group = self.param_groups[0]
-        size = group["step"] / (self.steps + 1) ** 0.101
-        rate = group["lr"] / (self.steps + 1 + group["stability"]) ** 0.602
+        size = self.param_groups[0]["step"] / (self.steps + 1) ** 0.101
         parameters = [parameter for each in self.param_groups for parameter in each["params"]]
         directions = [self._signs(parameter) for parameter in parameters]
-        up, down = self._losses(closure, parameters, directions, size)
+        up, down = (self._loss_at(closure, parameters, directions, sign * size) for sign in (1, -1))
         slope, loss = (up - down) / (2 * size), (up + down) / 2
-        self.steps += 1
+        rates = [self._rate(group) for group in self.param_groups for _ in group["params"]]
         with self._taken_back_if_worse(closure, parameters, loss):
-            torch._foreach_add_(parameters, [-rate * slope * direction for direction in directions])
+            moves = [-rate * slope * direction for rate, direction in zip(rates, directions, strict=True)]
+            torch._foreach_add_(parameters, moves)
+        self.steps += 1
         return loss
+
+    def _rate(self, group: dict[str, Any]) -> float:
+        return float(group["lr"] / (self.steps + 1 + group["stability"]) ** 0.602)
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, steps, and the generator's state."""
@@ -67,5 +71,8 @@ class SPSA(PerturbingOptimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         state = dict(state_dict)
-        self.steps = state.pop("steps")
+        steps = state.pop("steps")
+        if type(steps) is not int or steps < 0:
+            raise ValueError(f"the number of steps is {steps!r}")
+        self.steps = steps
         super().load_state_dict(state)

@@ -23,9 +23,9 @@ PIXELS, BATCHES, ROWS, SIGMAS = 3, 30, 400, 5
 IMAGE = torch.tensor([[1.0, 0.0, 1.0]])
 
 
-def small(variant, **others):
+def small(variant, qubits=1, **others):
     torch.manual_seed(2)
-    circuit = {"qubits": 3 if variant == "discrete" else 1, "layers": 1}
+    circuit = {"qubits": 3 if variant == "discrete" else qubits, "layers": 1}
     config = ModelConfig(
         kind="vqvae", variant=variant, circuit=circuit, network={"hidden": [], "batch_norm": False}, **others
     )
@@ -131,13 +131,13 @@ def test_an_autoencoder_minimises_reconstructions_alone():
     assert terms.loss(0.3) == -terms.log_likelihood.mean()
 
 
-def objective(variant="variational", **training):
+def objective(variant="variational", qubits=1, **training):
     config = TrainingConfig(warmup_steps=1, weight_decay=0.1, **training)
 
     def prepare(rows, generator):
         return torch.bernoulli(rows, generator=generator)
 
-    model = small(variant, **({"discrete": {"prior": "uniform"}} if variant == "discrete" else {}))
+    model = small(variant, qubits, **({"discrete": {"prior": "uniform"}} if variant == "discrete" else {}))
     if variant == "discrete":
         return BoltzmannObjective(model, prepare, config, load_sampler("exact"), positive=measured_surrogate)
     return VariationalObjective(model, prepare, config, gaussian_surrogate)
@@ -148,6 +148,33 @@ def test_circuit_and_networks_have_learning_rates_of_their_own_and_networks_alon
     one.step(torch.full((8, PIXELS), 0.5), Clock(0, 0, 0.0))
     rates = [(len(group["params"]), group["lr"], group["weight_decay"]) for group in one.optimizer.param_groups]
     assert rates == [(4, pytest.approx(0.5e-3), 0.1), (1, pytest.approx(2.5e-2), 0.0)]
+
+
+@pytest.mark.parametrize("name", ["qng", "spsa", "qn-spsa"])
+@pytest.mark.parametrize("variant", ["variational", "discrete"])
+def test_the_circuit_s_optimizer_moves_the_circuit_and_adamw_the_rest_as_ever(name, variant):
+    rows = torch.full((8, PIXELS), 0.5)
+    one, two = objective(variant, 2, optimizer={"name": name}), objective(variant, 2)
+    start = copy.deepcopy(one.model.state_dict())
+    for each in (one, two):
+        each.step(rows, Clock(200, 0, 0.5))
+    for key, value in two.model.state_dict().items():
+        is_circuit = key.endswith("layer.weight")
+        assert torch.equal(value, one.model.state_dict()[key]) != is_circuit, key
+        if is_circuit:
+            assert not torch.equal(start[key], one.model.state_dict()[key])
+    assert torch.equal(one.generator.get_state(), two.generator.get_state())
+
+
+def test_the_loss_is_had_again_at_the_same_draws():
+    one = objective(optimizer={"name": "spsa"})
+    x, losses = torch.full((8, PIXELS), 1.0), []
+    state = one.generator.get_state()
+    expected = one._terms(x, one.generator).loss(0.5)
+    after = one.generator.get_state()
+    losses = [one._loss_again(x, 0.5, state) for _ in range(2)]
+    assert losses == [expected, expected]
+    assert torch.equal(one.generator.get_state(), after)
 
 
 @pytest.mark.parametrize("variant", ["variational", "discrete"])

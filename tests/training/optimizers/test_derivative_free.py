@@ -105,7 +105,7 @@ def test_qnspsa_draws_the_metric_in_the_mean():
     layer = ansatz()
     optimizer = QNSPSA(layer, step=0.01, seed=0)
     exact = fubini_study(StatevectorExecutor(), CIRCUIT, NONE, layer.weight)
-    found = torch.stack([optimizer.estimated_metric() for _ in range(500)])
+    found = torch.stack([optimizer.estimated_metric(layer, NONE) for _ in range(500)])
     error = found.std(0) / math.sqrt(len(found))
     assert ((found.mean(0) - exact).abs() < 5 * error + 1e-3).all()
 
@@ -127,6 +127,41 @@ def test_qnspsa_goes_down_and_its_state_goes_on():
     resumed = QNSPSA(again, lr=0.05, blocking=0.5, seed=4)
     resumed.load_state_dict(torch.load(io.BytesIO(stored.getvalue())))
     assert run(again, resumed, 5) == expected
+
+
+def test_qnspsa_moves_all_of_a_model_with_data_and_a_weight_used_twice():
+    torch.manual_seed(3)
+    circuit = Circuit(2, [*CIRCUIT.gates, Gate("rzz", (0, 1), (Affine(1),))], num_parameters=4, num_inputs=1)
+    model = nn.Sequential(nn.Linear(3, 1), qvae.CircuitLayer(circuit), nn.Linear(2, 1)).double()
+    x = torch.rand(6, 3, dtype=torch.float64)
+    optimizer = QNSPSA(model, lr=0.1, classical_lr=0.1, blocking=0.05, seed=1)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    losses = [float(optimizer.step(lambda: (model(x) - 3.0).square().mean())) for _ in range(60)]
+    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
+    assert all(not torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+    assert optimizer.state[model[1].weight]["metric"].shape == (3, 3)
+
+
+def test_a_loss_that_fails_leaves_the_parameters_as_they_were():
+    layer = ansatz()
+    for optimizer in (SPSA([layer.weight], blocking=0.0), QNSPSA(layer, blocking=0.0), Rotosolve([layer.weight])):
+        for good in range(3):
+            before, left = layer.weight.detach().clone(), list(range(good))
+
+            def closure(left=left):
+                left.pop()
+                return layer(NONE).sum()
+
+            with pytest.raises(IndexError):
+                optimizer.step(closure)
+            assert torch.equal(layer.weight, before)
+
+
+def test_models_without_circuits_and_angles_are_refused():
+    with pytest.raises(ValueError, match="no CircuitLayer"):
+        QNSPSA(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="hold no angle"):
+        Rotosolve([torch.zeros(0)])
 
 
 def test_spsa_s_state_goes_on():
@@ -158,5 +193,5 @@ def test_overlaps_are_measured_as_they_are():
 
 @pytest.mark.parametrize("make", [lambda: SPSA([nn.Parameter(torch.zeros(1))], lr=0), lambda: QNSPSA(ansatz(), damping=0)])
 def test_numbers_out_of_range_are_refused(make):
-    with pytest.raises(ValueError, match="must be above 0"):
+    with pytest.raises(ValueError, match="must be a number above 0"):
         make()

@@ -82,13 +82,63 @@ def test_a_layer_used_twice_has_the_mean_of_its_metrics():
     assert torch.allclose(layer.weight, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("metric", ["full", "block-diagonal", "diagonal"])
+def test_conjugate_gradients_make_the_step_of_cholesky(metric):
+    weights = []
+    for solver in ("cholesky", "cg"):
+        model = network()
+        optimizer = QuantumNaturalGradient(model, metric=metric, solver=solver)
+        model(X).square().sum().backward()
+        optimizer.step()
+        weights.append(model[1].weight.detach())
+    assert torch.allclose(*weights, atol=1e-9)
+
+
+def test_a_metric_from_overlaps_makes_nearly_the_same_step():
+    steps = []
+    for source in ("amplitudes", "overlaps"):
+        layer = qvae.CircuitLayer(CIRCUIT, executor=StatevectorExecutor(seed=0)).double()
+        layer.executor.shots = 100_000
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([0.7, 1.9]))
+        optimizer = QuantumNaturalGradient(layer, lr=1.0, damping=0.1, source=source)
+        layer(X[:1, :1]).sum().backward()
+        before = layer.weight.detach().clone()
+        optimizer.step()
+        steps.append(layer.weight.detach() - before)
+    assert torch.allclose(*steps, rtol=0.05, atol=0.01)
+    assert not torch.equal(*steps)
+
+
+def test_layers_that_share_a_weight_have_the_mean_of_their_metrics():
+    one, two = (qvae.CircuitLayer(CIRCUIT).double() for _ in range(2))
+    two.weight = one.weight
+    optimizer = QuantumNaturalGradient(nn.ModuleList([one, two]), lr=1.0, damping=0.1)
+    before = one.weight.detach().clone()
+    (one(X[:1, :1]).sum() + two(X[1:2, :1]).sum()).backward()
+    optimizer.step()
+    metric = fubini_study(StatevectorExecutor(), CIRCUIT, X[:2, :1], before)
+    assert torch.allclose(one.weight, before - torch.linalg.solve(metric + 0.1 * torch.eye(2), one.weight.grad), atol=1e-12)
+
+
+def test_probabilities_are_watched_and_inputs_go_with_their_gradients():
+    layer = qvae.CircuitLayer(CIRCUIT).double()
+    optimizer = QuantumNaturalGradient(layer)
+    layer.probabilities(X[:, :1])
+    optimizer.zero_grad()
+    assert optimizer._watch.taken([layer]) == []
+    layer.probabilities(X[:, :1])
+    ((_, rows),) = optimizer._watch.taken([layer])
+    assert torch.equal(rows, X[:, :1])
+
+
 def test_what_is_evaluated_is_not_watched():
     model = network()
     optimizer = QuantumNaturalGradient(model)
     with torch.no_grad():
         model(X)
     model.eval()(X)
-    assert optimizer._inputs == [[]]
+    assert optimizer._watch.taken([model[1]]) == []
 
 
 def test_its_state_goes_on(tmp_path):
@@ -117,9 +167,9 @@ def test_its_state_goes_on(tmp_path):
 def test_models_and_numbers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="no CircuitLayer"):
         QuantumNaturalGradient(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="metric is 'blocks'; it must be full, block-diagonal or diagonal"):
+    with pytest.raises(ValueError, match="metric is 'blocks'; it must be full or block-diagonal or diagonal"):
         QuantumNaturalGradient(network(), metric="blocks")
-    with pytest.raises(ValueError, match="damping is 0; it must be above 0"):
+    with pytest.raises(ValueError, match="damping is 0; it must be a number above 0"):
         QuantumNaturalGradient(network(), damping=0)
 
 

@@ -1,0 +1,99 @@
+"""Each optimizer on the path a user takes: trained, interrupted, resumed to the same bits, and told of in the report."""
+
+import signal
+
+import pytest
+import torch
+
+import qvae
+from qvae.errors import ConfigError
+from qvae.training.trainer import Trainer
+
+TINY = [
+    "training.epochs=1",
+    "model.circuit.qubits=2",
+    "model.circuit.layers=1",
+    "model.network.hidden=[8]",
+    "evaluation.importance_samples=2",
+    "evaluation.num_test=10",
+    "evaluation.num_generated=0",
+    "evaluation.probes=false",
+    "evaluation.tsne_every=0",
+]
+CHOICES = {
+    "adam": ["training.optimizer=adam", "training.optimizer.options.betas=[0.8,0.99]"],
+    "sgd": ["training.optimizer=sgd", "training.optimizer.options.momentum=0.9"],
+    "qng": ["training.optimizer=qng", "training.optimizer.options.momentum=0.5", "training.optimizer.options.rows=2"],
+    "qng, overlaps": ["training.optimizer={name: qng, options: {source: overlaps, metric: diagonal, rows: 1}}"],
+    "qng, discrete": ["training.optimizer=qng", "training.optimizer.options.solver=cg", "model.variant=discrete"],
+    "spsa": ["training.optimizer=spsa", "training.optimizer.options.blocking=0.1"],
+    "qn-spsa": ["training.optimizer=qn-spsa", "training.optimizer.options.rows=2"],
+    "spsa gradient": ["training.circuit_gradient=spsa", "training.circuit_gradient.options.repetitions=2"],
+}
+
+
+def interrupt_after(step, monkeypatch):
+    whole = Trainer._train_step
+
+    def interrupted(trainer, rows):
+        whole(trainer, rows)
+        if trainer.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_train_step", interrupted)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_resumed_run_ends_with_the_same_bits(name, tmp_path):
+    settings = [*TINY, *CHOICES[name]]
+    whole = qvae.train(qvae.load_config("digits-vqvae", settings), tmp_path / "whole").model.state_dict()
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            qvae.train(qvae.load_config("digits-vqvae", settings), tmp_path / "run")
+    found = qvae.resume(tmp_path / "run").model.state_dict()
+    for key, value in whole.items():
+        assert torch.equal(value, found[key]), key
+
+
+def test_the_report_says_it(tmp_path):
+    settings = [*TINY, *CHOICES["spsa"], *CHOICES["spsa gradient"]]
+    qvae.train(qvae.load_config("digits-vqvae", settings), tmp_path / "run")
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert "spsa:blocking=0.1 of the circuit, adamw of the rest" in html
+    assert "spsa:repetitions=2" in html
+    with pytest.raises(ConfigError, match=r"training\.optimizer and training\.circuit_gradient of the run"):
+        qvae.resume(tmp_path / "run", ["training.optimizer=adam"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["digits", "--set", "training.optimizer=qng"], "training.optimizer qng is set, but model.kind is qvae, which has no"),
+        (["digits", "--set", "training.optimizer=qngg"], "did you mean 'qng'"),
+        (["digits-vqvae", "--set", "training.optimizer=rotosolve"], "needs a loss linear in the circuit's expectations"),
+        (["digits-vqvae", "--set", "training.optimizer.options.nesterov=true"], "'adamw' has no option 'nesterov': Allowed"),
+        (
+            ["digits-vqvae", "--set", "training.optimizer=qng", "--set", "training.optimizer.options.damping=-1"],
+            "refuses its options: damping is -1; it must be a number above 0",
+        ),
+        (["digits-vqvae", "--set", "training.optimizer=spsa", "--set", "model.circuit.arm=frozen"], "arm is frozen"),
+        (["digits-vqvae", "--set", "training.circuit_gradient=shift"], "no gradient is called 'shift': did you mean"),
+        (["digits-vqvae", "--set", "training.circuit_gradient={name: spsa, options: {c: 1}}"], "'spsa' has no option 'c'"),
+        (
+            ["digits-vqvae", "--set", "training.circuit_gradient=spsa", "--set", "model.variant=discrete"],
+            "is trained on exact probabilities",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_a_folder_is_made(arguments, problem, command, tmp_path):
+    code, _, error = command("train", *arguments, "--out", "run")
+    assert code == 2
+    assert problem in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_configuration_names_every_optimizer(command):
+    _, out, _ = command("config", "digits-vqvae", "--set", "training.optimizer=qng")
+    assert "name: qng" in out
+    assert "qn-spsa: step, damping, blocking, rows" in out
