@@ -19,8 +19,9 @@ from qvae.checkpoint import save_checkpoint
 from qvae.circuits.executor import Executor
 from qvae.circuits.gradients import load_gradient
 from qvae.circuits.registry import EXECUTORS
+from qvae.config.backends import BackendSpec
 from qvae.config.load import parse_backend
-from qvae.config.schema import MEMORY, BackendSpec, Config, ExecutorConfig, ModelConfig, SamplerConfig
+from qvae.config.schema import MEMORY, Config, ExecutorConfig, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
 from qvae.data.fingerprint import fingerprint
