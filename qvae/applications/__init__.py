@@ -13,8 +13,11 @@ The first sentence of its docstring is the command's help, and the parameters be
 """
 
 TASKS = {
+    "denoise": "qvae.applications.denoise",
     "detect": "qvae.applications.detect",
     "embed": "qvae.applications.embed",
+    "inpaint": "qvae.applications.inpaint",
+    "super-resolve": "qvae.applications.super_resolve",
 }
 """The same of tasks on a user's own rows, ``qvae apply TASK RUN --input FILE --out DIR``. One that takes long has a parameter
 ``progress``, too, which no option sets."""

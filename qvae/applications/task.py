@@ -19,6 +19,7 @@ from qvae.files import from_user
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from qvae.data.dataset import Kind
     from qvae.data.given import Given
     from qvae.evaluation.log_terms import LogPrior
     from qvae.progress import Progress
@@ -29,9 +30,9 @@ AT_ONCE = 256
 
 
 def task_input(
-    run: Run, path: Path, shapes: Sequence[tuple[int, ...]] | None = None
+    run: Run, path: Path, shapes: Sequence[tuple[int, ...]] | None = None, kind: Kind | None = None
 ) -> AbstractContextManager[Given]:
-    """Rows for the model of a run; ``shapes`` are those of one row, if it isn't the model's own.
+    """Rows for the model of a run; ``shapes`` of one row and their ``kind``, if they aren't the model's own.
 
     Raises:
         DataError: they can't be read, or aren't what the model takes.
@@ -40,7 +41,7 @@ def task_input(
 
     likelihood = run.model.likelihood
     cuts = run.config.data.binarization == "threshold"
-    return given_rows(path, shapes or [run.model.shape], likelihood.kind, likelihood.statistics.levels, cuts)
+    return given_rows(path, shapes or [run.model.shape], kind or likelihood.kind, likelihood.statistics.levels, cuts)
 
 
 @contextmanager

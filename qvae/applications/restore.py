@@ -1,0 +1,182 @@
+"""What inpainting, denoising and super-resolution share: completions drawn row by row, written, and pictured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from qvae.applications.outcome import Outcome
+from qvae.applications.task import batches, log_prior, require_at_least, task_files
+from qvae.errors import RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from qvae.applications.condition import Conditioned
+    from qvae.applications.observation import Observation
+    from qvae.data.given import Given
+    from qvae.progress import Progress
+    from qvae.runs.run import Run
+
+Completions = Annotated[int, "Plausible rows drawn for each."]
+Draws = Annotated[int, "Proposals of the encoder in each of three rounds."]
+Steps = Annotated[int, "Of the Markov chain from each; 0 resamples the proposals alone."]
+RestorationSeed = Annotated[int, "Of all draws."]
+
+_LATENTS = 4096  # decoded together
+_PICTURED, _COMPLETIONS_PICTURED = 12, 4
+_FEW = 3.0  # an effective size of importance weights at which they say next to nothing
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is drawn for each row.
+
+    Attributes:
+        completions, draws, steps, seed: as the options that every restoration has.
+
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+
+    completions: int
+    draws: int
+    steps: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("completions", 1), ("draws", 1), ("steps", 0), ("seed", 0)):
+            require_at_least(name, getattr(self, name), least)
+
+
+def restore(
+    run: Run,
+    name: str,
+    rows: Given,
+    observe: Callable[[Tensor, slice], Observation],
+    effort: Effort,
+    out: Path | None,
+    progress: Progress | None,
+) -> Outcome:
+    """Completions of rows in NAME.npz, a picture of some, and, of files of images, the best guesses as PNGs in a folder NAME.
+
+    Args:
+        run: with the model.
+        name: of the files.
+        rows: what was seen.
+        observe: what was seen of a batch of values (B, S), which are the rows of that slice.
+        effort: how much is drawn.
+        out: a folder; the run's if None.
+        progress: told what is going on.
+
+    The .npz holds ``ids``; ``best`` (N, *shape), E[x | seen], the guess of least squared error; ``completions``
+    (N, M, *shape), means of p(x|z) for draws z ~ p(z | seen), with what was seen kept; ``spread`` (N, *shape), their standard
+    deviation; and ``effective_size`` (N,) of the importance weights.
+
+    Raises:
+        CapabilityError: the model has no prior.
+        RunError: ``out`` can't be written to.
+    """
+    import numpy as np
+
+    from qvae.applications.archive import archive
+    from qvae.progress import Sturdy
+    from qvae.reporting.figures import image_grid, save_figure
+    from qvae.reporting.pictures import is_of_images
+
+    sizes: list[float] = []
+    shown: list[np.ndarray] = []
+    with task_files(run, name, out) as (file, picture):
+        files = [file]
+        with archive(file) as growing:
+            growing.append(ids=np.array(rows.ids))
+            for part, observation, found in restored(run, rows, observe, effort, Sturdy.around(progress)):
+                arrays = _arrays(run, found)
+                growing.append(**arrays)
+                sizes += arrays["effective_size"].tolist()
+                if rows.are_pictures:
+                    _write_pictures(run, file.with_suffix(""), rows.ids[part], arrays["best"])
+                if not shown and is_of_images(run):
+                    shown = _shown(run, observation, arrays)
+        if rows.are_pictures:
+            files.append(file.with_suffix(""))
+        if shown:
+            title = "what was given, the best guess, completions, and their spread"
+            files.append(save_figure(image_grid(np.concatenate(shown), len(shown[0]), title), picture))
+    return Outcome(files, _verdict(sizes, effort))
+
+
+def restored(
+    run: Run, rows: Given, observe: Callable[[Tensor, slice], Observation], effort: Effort, progress: Progress
+) -> Iterator[tuple[slice, Observation, Conditioned]]:
+    """Draws of p(z | seen) for a few rows at a time."""
+    import torch
+
+    from qvae.applications.condition import Target, condition
+    from qvae.progress import counter
+
+    density = log_prior(run, progress)
+    generator = torch.Generator(run.device).manual_seed(effort.seed)
+    size = max(1, _LATENTS // max(effort.draws, effort.completions))
+    start = 0
+    with progress.work("completions") as report:
+        count = counter(report, len(rows))
+        for batch in batches(rows.dataset.test, size):
+            part = slice(start, start + len(batch))
+            with torch.no_grad():
+                observation = observe(rows.dataset.values(batch).to(run.device), part)
+            target = Target(run.model, observation, density)
+            yield part, observation, condition(target, effort.completions, generator, effort.draws, steps=effort.steps)
+            start += len(batch)
+            count(len(batch))
+
+
+def _arrays(run: Run, found: Conditioned) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    shape = run.model.shape
+    return {
+        "best": found.mean.unflatten(1, shape).cpu().numpy(),
+        "spread": found.spread.unflatten(1, shape).cpu().numpy(),
+        "completions": found.completions.unflatten(2, shape).cpu().numpy(),
+        "effective_size": found.effective_size.cpu().numpy().astype(np.float32),
+    }
+
+
+def _verdict(sizes: list[float], effort: Effort) -> list[str]:
+    size = statistics.median(sizes)
+    said = f"effective number of the encoder's proposals for a row, in the median: {size:.1f}"
+    if size < _FEW and not effort.steps:
+        return [f"{said}, too few to resample; take --steps 100 or more, or more --draws"]
+    return [said]
+
+
+def _shown(run: Run, observation: Observation, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Rows of the picture: what was given, the best guess, completions, and the spread, of the first few."""
+    from qvae.reporting.pictures import as_grey
+
+    given = observation.picture()[:_PICTURED].unflatten(1, run.model.shape).cpu().numpy()
+    completions = arrays["completions"][:_PICTURED, :_COMPLETIONS_PICTURED]
+    images = [given, arrays["best"][:_PICTURED], *completions.swapaxes(0, 1)]
+    return [*(as_grey(run, image) for image in images), arrays["spread"][:_PICTURED]]
+
+
+def _write_pictures(run: Run, folder: Path, ids: list[str], best: np.ndarray) -> None:
+    """The best guesses as PNG files, by the names of the files they are of."""
+    import numpy as np
+    from PIL import Image
+
+    from qvae.reporting.pictures import as_grey
+
+    for name, pixels in zip(ids, as_grey(run, best), strict=True):
+        file = (folder / name).with_suffix(".png")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            grey = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
+            Image.fromarray(grey if grey.ndim == 2 else np.moveaxis(grey, 0, 2)).save(file)
+        except OSError as error:
+            raise RunError(f"{file} can't be written: {error.strerror or error}; choose another --out.") from error

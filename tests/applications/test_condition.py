@@ -1,0 +1,123 @@
+"""Draws given what was seen, against p(z | seen) by enumeration, and of real latents against a closed form."""
+
+import pytest
+import torch
+from enumerated import all_bits, small_model
+from torch import nn
+
+from qvae.applications.condition import Target, condition, gibbs_steps, proposals, slice_steps
+from qvae.applications.observation import Flipped, Noisy, PartlyHidden, Pooled
+from qvae.evaluation.likelihood import prior_log_partition
+from qvae.evaluation.log_terms import log_diagonal_table, log_prior_of, state_numbers
+from qvae.models.gaussian import GaussianPosterior, NormalPrior
+from qvae.models.likelihoods.gaussian import Gaussian
+from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.vqvae import VQVAE
+
+X = (torch.rand(2, 6, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+HIDDEN = torch.tensor([[True, True, False, True, False, False], [False, True, True, False, True, True]])
+OBSERVATIONS = {
+    "hidden": lambda likelihood: PartlyHidden(likelihood, X, HIDDEN),
+    "flipped": lambda likelihood: Flipped(likelihood, X, 0.2, 0.5),
+    "noisy": lambda likelihood: Noisy(likelihood, X + 0.1, 0.4),
+    "pooled": lambda likelihood: Pooled(likelihood, X, 1, (2, 3)),
+}
+
+
+def target_of(model, name="hidden"):
+    hamiltonian = model.prior.frozen()
+    log_z = prior_log_partition(hamiltonian, 2, 2, 0)
+    density = log_prior_of(model, log_z, log_diagonal_table(hamiltonian))
+    return Target(model, OBSERVATIONS[name](model.likelihood), density)
+
+
+@torch.no_grad()
+def exact(target):
+    """p(z | seen) of all latents, (2, 2^n), float64."""
+    return target(all_bits().expand(2, -1, -1)).softmax(1)
+
+
+def frequencies(latents):
+    return torch.stack([torch.bincount(states, minlength=64) for states in state_numbers(latents)]).double()
+
+
+def require_distribution(counts, p):
+    """Chi-squared of counts (64,) of independent draws, in standard deviations of its own, with rare states taken together."""
+    number, common = counts.sum(), p * counts.sum() > 5
+    expected = torch.cat([p[common], p[~common].sum(None, True)]) * number
+    observed = torch.cat([counts[common], counts[~common].sum(None, True)])
+    statistic = ((observed - expected) ** 2 / expected.clamp_min(1e-9))[expected > 0].sum()
+    freedom = len(expected) - 1
+    assert statistic < freedom + 5 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize("name", OBSERVATIONS)
+@torch.no_grad()
+def test_weighted_proposals_have_the_exact_distribution(name):
+    target = target_of(small_model(levels=2), name)
+    latents, log_weights = proposals(target, 4000, 3, torch.Generator().manual_seed(0))
+    weights, states, p = log_weights.softmax(1), state_numbers(latents), exact(target)
+    for row in range(2):
+        found = torch.zeros(64, dtype=torch.float64).index_add_(0, states[row], weights[row])
+        # The variance of a self-normalised weighted mean of the indicator of each state.
+        hit = torch.nn.functional.one_hot(states[row], 64).double()
+        error = (weights[row][:, None] ** 2 * (hit - p[row]) ** 2).sum(0).sqrt()
+        assert ((found - p[row]).abs() < 5 * error + 1e-3).all()
+        # and the mean weight is p(seen): that of all rows of the model, up to the observation's own constant
+        evidence = target(all_bits().expand(2, -1, -1)).logsumexp(1)[row]
+        ratio = (log_weights[row] - evidence).exp()
+        assert float(ratio.mean()) == pytest.approx(1, abs=5 * float(ratio.std()) / len(ratio) ** 0.5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.8], ids=["classical", "quantum"])
+def test_gibbs_steps_lead_from_any_bits_to_the_exact_distribution(gamma):
+    target = target_of(small_model(gamma=gamma))
+    start = torch.zeros(2, 4000, 6)
+    found = gibbs_steps(target, start, 60, torch.Generator().manual_seed(0))
+    for counts, p in zip(frequencies(found), exact(target), strict=True):
+        require_distribution(counts, p)
+    with pytest.raises(AssertionError):  # from which it was far
+        require_distribution(frequencies(start)[0], exact(target)[0])
+
+
+@pytest.mark.parametrize("steps", [0, 30])
+def test_completions_and_their_moments_are_exact(steps):
+    target = target_of(small_model())
+    found = condition(target, 3000, torch.Generator().manual_seed(0), draws=3000, steps=steps)
+    p = exact(target)
+    with torch.no_grad():
+        means = target.means(all_bits().expand(2, -1, -1))
+        expected = (p.float().unsqueeze(2) * means).sum(1)
+        spread = ((p.float().unsqueeze(2) * means.square()).sum(1) - expected.square()).clamp_min(0).sqrt()
+    size = found.effective_size.clamp(max=3000).float().sqrt().unsqueeze(1)
+    assert ((found.mean - expected).abs() <= 5 * spread / size + 1e-6).all()
+    assert ((found.spread - spread).abs() <= 5 * spread / size + 1e-3).all()
+    assert (found.spread[~HIDDEN] < 1e-3).all()  # what was seen is kept
+    assert (found.effective_size > 100).all()
+
+
+def test_real_latents_have_the_distribution_of_a_linear_model():
+    """x = W u + noise, of which half is seen: p(u | seen) is normal, with known moments."""
+    torch.manual_seed(0)
+    decoder, encoder = nn.Linear(2, 6), nn.Identity()
+    likelihood = Gaussian(Statistics.blank((6,)))
+    model = VQVAE(encoder, GaussianPosterior(6, 2), NormalPrior(2), decoder, likelihood).eval()
+    with torch.no_grad():
+        likelihood.log_variance.fill_(-1.0)
+        decoder.weight.mul_(2)
+    x = torch.randn(2, 6)
+    target = Target(model, PartlyHidden(likelihood, x, HIDDEN), lambda u: model.prior.log_prob(u.double()))
+    found = condition(target, 4000, torch.Generator().manual_seed(0), draws=500, steps=20).latents
+    variance = float(likelihood.variance.detach())
+    for row in range(2):
+        seen = ~HIDDEN[row]
+        W, b = decoder.weight.detach()[seen], decoder.bias.detach()[seen]
+        covariance = torch.linalg.inv(torch.eye(2) + W.T @ W / variance)
+        mean = covariance @ W.T @ (x[row, seen] - b) / variance
+        error = covariance.diagonal().sqrt() / 4000**0.5
+        assert ((found[row].mean(0) - mean).abs() < 5 * error).all()
+        spread = torch.cov(found[row].T)
+        scale = torch.outer(covariance.diagonal(), covariance.diagonal()).sqrt()
+        assert ((spread - covariance).abs() < 5 * scale * (2 / 4000) ** 0.5).all()
+    far = slice_steps(target, torch.full((2, 4000, 2), 4.0), 40, torch.Generator().manual_seed(1))
+    assert ((far.mean(1) - found.mean(1)).abs() < 0.1).all()
