@@ -27,8 +27,8 @@ class CircuitLayer(nn.Module):
         circuit: whose first ``num_inputs`` parameters are x, and the others w.
         observables: K sums of Pauli strings; None is <Z> of each qubit, from qubit 0.
         executor: what runs it; None is ``statevector``.
-        gradient: ``parameter-shift``, ``spsa``, or an estimator made with options; None is the executor's own gradient, and
-            the parameter-shift rule where it has none.
+        gradient: a name of :data:`~qvae.circuits.gradients.GRADIENTS`, as ``parameter-shift``, or an estimator made with
+            options; None is the executor's own gradient, and the parameter-shift rule where it has none.
 
     Attributes:
         weight: (W,), radians, uniform in 0..2 pi at the start (torch's global generator).

@@ -28,6 +28,7 @@ CHOICES = {
     "qng, discrete": ["training.optimizer=qng", "training.optimizer.options.solver=cg", "model.variant=discrete"],
     "spsa": ["training.optimizer=spsa", "training.optimizer.options.blocking=0.1"],
     "qn-spsa": ["training.optimizer=qn-spsa", "training.optimizer.options.rows=2"],
+    "shot budget": ["training.circuit_gradient={name: shot-budget, options: {shots: 400}}", "training.batch_size=400"],
     "spsa gradient": ["training.circuit_gradient=spsa", "training.circuit_gradient.options.repetitions=2"],
 }
 
@@ -48,7 +49,7 @@ def test_a_resumed_run_ends_with_the_same_bits(name, tmp_path):
     settings = [*TINY, *CHOICES[name]]
     whole = qvae.train(qvae.load_config("digits-vqvae", settings), tmp_path / "whole").model.state_dict()
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(3, patch)
+        interrupt_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
             qvae.train(qvae.load_config("digits-vqvae", settings), tmp_path / "run")
     found = qvae.resume(tmp_path / "run").model.state_dict()

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from qvae.circuits.gradients.estimator import GradientEstimator, estimated_expectations
+from qvae.circuits.gradients.hadamard import HadamardTest
 from qvae.circuits.gradients.parameter_shift import ParameterShift
+from qvae.circuits.gradients.shadows import ClassicalShadows
+from qvae.circuits.gradients.shot_budget import ShotBudget
 from qvae.circuits.gradients.spsa import SPSA
+from qvae.circuits.gradients.stochastic_shift import StochasticShift
 from qvae.errors import CircuitError, nearest
 from qvae.options import checked, named_parameters
 from qvae.seeding import Seed
@@ -15,14 +19,25 @@ from qvae.seeding import Seed
 __all__ = [
     "GRADIENTS",
     "SPSA",
+    "ClassicalShadows",
     "GradientEstimator",
+    "HadamardTest",
     "ParameterShift",
+    "ShotBudget",
+    "StochasticShift",
     "estimated_expectations",
     "gradient_estimator",
     "load_gradient",
 ]
 
-GRADIENTS: dict[str, type[GradientEstimator]] = {"parameter-shift": ParameterShift, "spsa": SPSA}
+GRADIENTS: dict[str, type[GradientEstimator]] = {
+    "parameter-shift": ParameterShift,
+    "stochastic-shift": StochasticShift,
+    "shot-budget": ShotBudget,
+    "hadamard": HadamardTest,
+    "spsa": SPSA,
+    "shadows": ClassicalShadows,
+}
 
 
 def load_gradient(name: str, options: Mapping[str, Any], seed: Seed = None) -> GradientEstimator:

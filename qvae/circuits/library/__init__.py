@@ -11,6 +11,7 @@ from qvae.circuits.library.ansatzes import brickwork, hardware_efficient, matchg
 from qvae.circuits.library.composition import compose, reuploading
 from qvae.circuits.library.diagonals import diagonal
 from qvae.circuits.library.encodings import angle_encoding
+from qvae.circuits.library.evolution import evolution
 from qvae.circuits.library.fourier import fourier
 from qvae.circuits.library.qaoa import qaoa
 from qvae.circuits.library.tensor_networks import mera, tree
@@ -24,6 +25,7 @@ __all__ = [
     "brickwork",
     "compose",
     "diagonal",
+    "evolution",
     "fourier",
     "hardware_efficient",
     "matchgate",

@@ -82,6 +82,23 @@ def test_all_shifts_are_one_call():
     assert layer.weight.grad.shape == layer.weight.shape
 
 
+def test_three_hundred_circuits_are_one_call_of_aer(monkeypatch):
+    pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
+    from qiskit_aer.primitives import SamplerV2
+
+    calls = []
+    run = SamplerV2.run
+
+    def counted(sampler, pubs, **options):
+        calls.append(sum(len(values) for _, values, _ in pubs))
+        return run(sampler, pubs, **options)
+
+    monkeypatch.setattr(SamplerV2, "run", counted)
+    layer = CircuitLayer(hardware_efficient(3, 5, ("ry", "rz")), [[("ZZZ", 1.0)]], load_executor("aer", shots=100, seed=0))
+    layer(torch.zeros(5, 0)).sum().backward()
+    assert calls == [5, 5 * 2 * 30]
+
+
 def test_inputs_that_need_no_gradient_cost_nothing():
     sizes = []
 
