@@ -146,7 +146,6 @@ def quantum_model(train_gamma):
         for name, p in model.named_parameters():
             if not name.endswith("log_gamma"):
                 p.normal_(0, 0.8)
-    model.decoder.float()  # the posterior's logits are float32 whatever the encoder is
     return model
 
 
