@@ -15,6 +15,7 @@ from qvae.models.gaussian import NormalPrior
 from qvae.runs.assemble import assemble, generation_executor, generation_sampler, make_executor, make_sampler, num_prior_samples
 from qvae.runs.run import Run
 from qvae.training.objective import Clock
+from qvae.training.optimizers.natural_gradient import QuantumNaturalGradient
 
 ROWS = (np.random.default_rng(0).random((80, 3, 4)) < 0.4).astype(np.float32)
 CONV = ["model.network.kind=conv", "model.network.hidden=[4]"]
@@ -72,6 +73,7 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "model.posterior.levels": (QVAE, "3", lambda p: p.objective.model.posterior.level_sizes, [2, 2, 1]),
     "model.relaxation.kind": (QVAE, "overlapping", lambda p: p.objective.model.relaxation.beta, 8.0),
     "model.relaxation.temperature": (QVAE, "0.25", lambda p: p.objective.model.relaxation.temperature, 0.25),
+    "model.relaxation.temperature of bits": (DISCRETE, "0.25", lambda p: p.objective.model.posterior.temperature, 0.25),
     "model.relaxation.beta": (QVAE, "3.5", lambda p: p.objective.model.relaxation.beta, 3.5),
     "model.network.kind": (QVAE, "conv", lambda p: type(p.objective.model.encoder.layers[1]).__name__, "Conv2d"),
     "model.network.hidden": (QVAE, "[9,7]", lambda p: [w.shape[0] for w in weights(p.objective.model.encoder)], [9, 7]),
@@ -116,6 +118,10 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "training.average_decay": (QVAE, "0", lambda p: follows(p), True),
     "training.prior_gradient": (QVAE, "exact", call, []),
     "training.chains": (QVAE, "13", call, [13]),
+    "training.optimizer.name": (CIRCUIT, "qng", lambda p: type(p.objective.circuit_optimizer), QuantumNaturalGradient),
+    "training.optimizer.options": (QVAE, "{eps: 0.5}", lambda p: p.objective.optimizer.param_groups[0]["eps"], 0.5),
+    "training.circuit_gradient.name": (CIRCUIT, "spsa", lambda p: type(block(p).layer.gradient).__name__, "SPSA"),
+    "training.circuit_gradient.options": (CIRCUIT, "{step: 0.25}", lambda p: block(p).layer.gradient.step, 0.25),
     "training.fallback": (QVAE, "exact", lambda p: p.objective.fallback.name, "exact"),
     "training.checkpoint_seconds": (QVAE, "20", lambda p: saves_after(p, 30.0), True),
     "training.tensorboard": (QVAE, "true", lambda p: p.trainer.metrics._tensorboard.name, "tensorboard"),
@@ -130,7 +136,9 @@ BESIDE = {  # what must be said with a key
     "model.relaxation.beta": ["model.relaxation.kind=spike-exponential"],
     "model.network.kind": ["model.network.hidden=[4]"],
     "model.circuit.reuploading": ["model.circuit.layers=4", "model.circuit.encoding=rx"],
+    "model.relaxation.temperature of bits": ["model.discrete.gradient=relaxed"],
     "executor.options": ["executor.name=qiskit"],
+    "training.circuit_gradient.options": ["training.circuit_gradient.name=spsa"],
     "training.early_stopping": ["training.validation=0.1"],
     "training.prior_gradient": ["sampler.name=exact"],
 }
@@ -174,7 +182,7 @@ def test_a_key_arrives(key, tmp_path):
         pytest.importorskip(NEED[key])
     base, value, read, expected = KEYS[key]
     kinds = {"model.likelihood": 3 * ROWS, "model.variance": ROWS + np.random.default_rng(1).normal(size=ROWS.shape)}
-    parts = parts_of(base, *BESIDE.get(key, []), f"{key}={value}", data=kinds.get(key, ROWS), folder=tmp_path)
+    parts = parts_of(base, *BESIDE.get(key, []), f"{key.split()[0]}={value}", data=kinds.get(key, ROWS), folder=tmp_path)
     assert read(parts) == expected
     if key not in ("model.kind", "training.device", "training.precision"):
         try:
