@@ -12,6 +12,8 @@ from qvae.models.likelihoods.gaussian import Gaussian
 from qvae.models.likelihoods.likelihood import Likelihood
 
 _SURE = 1e-7  # the nearest that probabilities are taken to come to 0 and 1
+_LARGEST_SHIFT = 32.0  # of logits, that makes any of them sure
+_HALVINGS = 24  # of an interval of shifts: a shift is then known to a hundred-thousandth
 
 
 class Observation(ABC):
@@ -168,9 +170,18 @@ class Pooled(Observation):
         return torch.lerp(pair[..., 0], pair[..., 1], ones - below).sum(-1)
 
     def completed(self, means: Tensor) -> Tensor:
-        """The ``means``, moved by the same in a whole square so that it has the mean that was seen."""
-        moved = means + self._spread(self.seen.unsqueeze(1) - self._squares(means).mean(-1))
-        return moved if isinstance(self.likelihood, Gaussian) else moved.clamp(0, 1)
+        """The ``means``, moved by the same in a whole square (of bits, their logits) so that it has the mean that was seen."""
+        seen = self.seen.unsqueeze(1)
+        if isinstance(self.likelihood, Gaussian):
+            return means + self._spread(seen - self._squares(means).mean(-1))
+        logits = torch.logit(_sure(means)).expand(len(seen), -1, -1)
+        low = torch.full_like(self._squares(logits)[..., 0], -_LARGEST_SHIFT)
+        high = -low
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            is_low = self._squares(torch.sigmoid(logits + self._spread(middle))).mean(-1) < seen
+            low, high = torch.where(is_low, middle, low), torch.where(is_low, high, middle)
+        return torch.sigmoid(logits + self._spread((low + high) / 2))
 
     def picture(self) -> Tensor:
         """In squares of one colour."""

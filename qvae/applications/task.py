@@ -34,13 +34,15 @@ def task_input(
 ) -> AbstractContextManager[Given]:
     """Rows for the model of a run; ``shapes`` of one row and their ``kind``, if they aren't the model's own.
 
+    Where training cut grey levels to bits, so are those of the model's own shape; others, as those of coarse images, mean more.
+
     Raises:
         DataError: they can't be read, or aren't what the model takes.
     """
     from qvae.data.given import given_rows
 
     likelihood = run.model.likelihood
-    cuts = run.config.data.binarization == "threshold"
+    cuts = shapes is None and run.config.data.binarization == "threshold"
     return given_rows(path, shapes or [run.model.shape], kind or likelihood.kind, likelihood.statistics.levels, cuts)
 
 

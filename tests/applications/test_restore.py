@@ -20,7 +20,7 @@ QUICK = ("--draws", 40, "--steps", 20, "--completions", 3)
 def folder(tmp_path_factory):
     """A run of some hundred steps, which has learnt what digits look like."""
     folder = tmp_path_factory.mktemp("restoring") / "run"
-    settings = ["training.epochs=60", "model.latent.sizes=[12,12]", "model.network.hidden=[64]", "evaluation.num_generated=0"]
+    settings = ["training.epochs=60", "model.latent.sizes=[16,16]", "model.network.hidden=[64]", "evaluation.num_generated=0"]
     settings += ["evaluation.importance_samples=5", "evaluation.num_test=20", "evaluation.probes=false"]
     qvae.train(qvae.load_config("digits", [*settings, "evaluation.tsne_every=0"]), folder)
     return folder
