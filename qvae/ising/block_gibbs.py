@@ -116,13 +116,13 @@ class BlockGibbs:
     @property
     def quickest(self) -> torch.dtype:
         """The type of state that is swept quickest: bfloat16 for large dense blocks where it is multiplied natively."""
-        if self._fused is not None and not self._fused.by_products:
+        if self.fused is not None and not self.fused.by_products:
             return torch.int8
         large = self._dense and self.graph.num_spins >= _ROUNDED_SPINS * self.num_blocks
         return torch.bfloat16 if large and multiplies_bfloat16(self.order.device) else torch.float32
 
     @property
-    def _fused(self) -> FusedSweeps | None:
+    def fused(self) -> FusedSweeps | None:
         """Sweeps by compiled passes where these serve, for the values that were read last."""
         fused = kernels(self.order.device)
         if fused is None:
@@ -225,7 +225,7 @@ class BlockGibbs:
         is in float32, in :attr:`quickest`, or, for dense blocks, in bfloat16.
         """
         blocks = range(self.num_blocks) if order is None else order
-        fused = self._fused
+        fused = self.fused
         if fused is not None:
             swept = state.to(torch.int8 if not fused.by_products else state.dtype).contiguous()
             fused.sweep(swept, num_sweeps, generator, beta, base, blocks)

@@ -12,20 +12,19 @@ from types import ModuleType
 import torch
 
 _log = logging.getLogger(__name__)
-_COLD = 1.0  # seconds from which on loading was compiling, which is said
 SWITCH = "QVAE_KERNELS"
 """The environment variable that is read at every call: ``torch`` switches numba's kernels off."""
 
 
-def kernels(device: torch.device) -> ModuleType | None:
-    """:mod:`qvae.ising.fused`, or None where torch's kernels serve.
+def kernels(device: torch.device, name: str = "fused") -> ModuleType | None:
+    """:mod:`qvae.ising.fused`, or that of another ``name``, or None where torch's kernels serve.
 
     They serve on other devices, where numba is missing or doesn't fit this Python or numpy, and where ``QVAE_KERNELS=torch``.
     Both draw from the same distributions, but other numbers from the same seed.
     """
     if device.type != "cpu" or os.environ.get(SWITCH) == "torch":
         return None
-    return _loaded()
+    return _loaded(name)
 
 
 def name_of_kernels(device: torch.device) -> str:
@@ -34,7 +33,7 @@ def name_of_kernels(device: torch.device) -> str:
 
 
 @functools.cache
-def _loaded() -> ModuleType | None:
+def _loaded(name: str) -> ModuleType | None:
     """Numba and what it compiles, or has compiled before: first here, since that takes time."""
     try:
         importlib.import_module("numba")
@@ -42,14 +41,15 @@ def _loaded() -> ModuleType | None:
         return None
     began = time.perf_counter()
     try:
-        fused = importlib.import_module("qvae.ising.fused")
+        found = importlib.import_module(f"qvae.ising.{name}")
     except Exception as error:
         _log.warning("numba can't compile the kernels (%s); torch's, which are slower, serve", type(error).__name__)
         return None
-    seconds = time.perf_counter() - began
-    if seconds > _COLD:
-        _log.warning("numba compiled the kernels in %.1f s, which takes as long once in an installation", seconds)
-    return fused
+    if found.new_kernels:
+        found.new_kernels.clear()
+        seconds = time.perf_counter() - began
+        _log.warning("numba compiled kernels in %.1f s, and won't again where it could keep them on disk", seconds)
+    return found
 
 
 def random_words(generator: torch.Generator) -> tuple[int, int]:

@@ -18,18 +18,24 @@ from numba.extending import overload
 _f32, _i32, _u32, _u64 = np.float32, np.int32, np.uint32, np.uint64
 
 # Products and sums may be contracted to one instruction, but keep their order, on which rounding by _TO_WHOLE rests.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-_words, _columns = types.Array(types.uint32, 2, "C"), types.Array(types.float32, 1, "C")
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+new_kernels: list[str] = []
+"""Names of those that weren't found on disk."""
+
+WORDS, COLUMNS = types.Array(types.uint32, 2, "C"), types.Array(types.float32, 1, "C")
 
 
-def _compiled(*signatures: Any) -> Callable[[Any], Any]:
+def compiled(*signatures: Any) -> Callable[[Any], Any]:
     """Compile for these types now; the code is kept on disk, where numba finds a place that can be written to."""
 
     def compile_(function: Any) -> Any:
         try:
-            return njit(list(signatures), cache=True, **_OPTIONS)(function)
+            kernel = njit(list(signatures), cache=True, **OPTIONS)(function)
         except Exception:  # no such place, a full disk, or a damaged file
-            return njit(list(signatures), **_OPTIONS)(function)
+            kernel = njit(list(signatures), **OPTIONS)(function)
+        if kernel.stats.cache_misses:
+            new_kernels.append(function.__name__)
+        return kernel
 
     return compile_
 
@@ -47,7 +53,7 @@ def _mixed(word: Any) -> Any:
     return word ^ (word >> _u64(31))
 
 
-@_compiled(types.void(_words, types.uint64, types.uint64, types.int64))
+@compiled(types.void(WORDS, types.uint64, types.uint64, types.int64))
 def seed(streams: Any, key: Any, other_key: Any, first: Any) -> None:
     """Start ``streams`` (4, chains) of the chains ``first`` and following from a call's two random words."""
     for chain in range(streams.shape[1]):
@@ -66,7 +72,7 @@ def _rotated(word: Any, places: int) -> Any:
 
 
 @njit(inline="always")
-def _next(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
+def next_word(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
     """32 random bits and the state after them."""
     drawn = _u32(_rotated(_u32(s0 + s3), 7) + s0)
     shifted = _u32(s1 << _u32(9))
@@ -97,7 +103,7 @@ def _exp_minus(a: Any) -> Any:
 
 
 @njit(inline="always")
-def _is_up(logit: Any, drawn: Any) -> Any:
+def is_up(logit: Any, drawn: Any) -> Any:
     """Whether a bit of this logit is 1, by 32 random bits.
 
     The less likely value comes with probability e / (1 + e), e = exp(-|logit|), to a relative 1e-6, for the smallest ones, too,
@@ -126,20 +132,20 @@ def _number_of(stored: Any) -> Any:
     return widened if stored == types.uint16 else itself
 
 
-@njit(forceinline=True, **_OPTIONS)
+@njit(forceinline=True, **OPTIONS)
 def _draw_row(product: Any, level: Any, base: Any, beta: Any, s: Any, one: Any, bits: Any) -> None:
     zero = type(one)(0)
     for c in range(beta.size):
-        drawn, s[0, c], s[1, c], s[2, c], s[3, c] = _next(s[0, c], s[1, c], s[2, c], s[3, c])
-        bits[c] = one if _is_up(base + beta[c] * (_number(product[c]) + level), drawn) else zero
+        drawn, s[0, c], s[1, c], s[2, c], s[3, c] = next_word(s[0, c], s[1, c], s[2, c], s[3, c])
+        bits[c] = one if is_up(base + beta[c] * (_number(product[c]) + level), drawn) else zero
 
 
 def _draw_types(stored: Any) -> Any:
     rows = types.Array(stored, 2, "C")
-    return types.void(rows, _columns, _columns, _columns, _words, stored, rows)
+    return types.void(rows, COLUMNS, COLUMNS, COLUMNS, WORDS, stored, rows)
 
 
-@_compiled(_draw_types(types.float32), _draw_types(types.uint16))
+@compiled(_draw_types(types.float32), _draw_types(types.uint16))
 def draw(product: Any, level: Any, base: Any, beta: Any, streams: Any, one: Any, bits: Any) -> None:
     """Draw ``bits`` (rows, chains) of the logits base + beta (product + level).
 
@@ -157,18 +163,18 @@ def draw(product: Any, level: Any, base: Any, beta: Any, streams: Any, one: Any,
 
 # Any blocks -----------------------------------------------------------------------------------------------------------
 
-_numbers = types.Array(types.int32, 1, "C")
+NUMBERS = types.Array(types.int32, 1, "C")
 
 
-@njit(forceinline=True, **_OPTIONS)
+@njit(forceinline=True, **OPTIONS)
 def _add_four(sums: Any, w0: Any, w1: Any, w2: Any, w3: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> None:
     for c in range(sums.size):
         first = (w0 if x0[c] else _f32(0)) + (w1 if x1[c] else _f32(0))
         sums[c] += first + ((w2 if x2[c] else _f32(0)) + (w3 if x3[c] else _f32(0)))
 
 
-@njit(forceinline=True, **_OPTIONS)
-def _sum_neighbours(sums: Any, row: Any, starts: Any, columns: Any, values: Any, level: Any, bits: Any) -> None:
+@njit(forceinline=True, **OPTIONS)
+def sum_neighbours(sums: Any, row: Any, starts: Any, columns: Any, values: Any, level: Any, bits: Any) -> None:
     for c in range(sums.size):
         sums[c] = level
     for e in range(starts[row], starts[row + 1], 4):
@@ -176,16 +182,16 @@ def _sum_neighbours(sums: Any, row: Any, starts: Any, columns: Any, values: Any,
         _add_four(sums, values[e], values[e + 1], values[e + 2], values[e + 3], bits[i], bits[j], bits[k], bits[m])
 
 
-@njit(**_OPTIONS)
-def _copy(source: Any, target: Any) -> None:
+@njit(**OPTIONS)
+def copy_row(source: Any, target: Any) -> None:
     for c in range(source.size):
         target[c] = source[c]
 
 
-@_compiled(
+@compiled(
     types.void(
         *(types.Array(types.int8, 2, "C"), types.int64, types.int64, types.uint64, types.uint64, types.int64),
-        *(_numbers, _numbers, _numbers, _columns, _columns, _columns, _columns),
+        *(NUMBERS, NUMBERS, NUMBERS, COLUMNS, COLUMNS, COLUMNS, COLUMNS),
     )
 )
 def sweep(
@@ -219,14 +225,14 @@ def sweep(
     width = (chains + 15) // 16 * 16  # what doesn't fill the processor's vectors would be drawn one by one
     bits, streams, betas = np.zeros((n, width), np.int8), np.empty((4, width), np.uint32), np.ones(width, np.float32)
     seed(streams, key, other_key, first)
-    _copy(beta[first:stop], betas)
+    copy_row(beta[first:stop], betas)
     # Loops, since numba takes seconds to compile the assignment of a slice.
     for row in range(n):
-        _copy(state[row, first:stop], bits[row])
+        copy_row(state[row, first:stop], bits[row])
     one, none, sums = np.int8(1), _f32(0), np.empty(width, np.float32)
     for _ in range(num_sweeps):
         for row in rows:
-            _sum_neighbours(sums, row, starts, columns, values, level[row] - base[row], bits)
+            sum_neighbours(sums, row, starts, columns, values, level[row] - base[row], bits)
             _draw_row(sums, none, base[row], betas, streams, one, bits[row])
     for row in range(n):
-        _copy(bits[row, :chains], state[row, first:stop])
+        copy_row(bits[row, :chains], state[row, first:stop])

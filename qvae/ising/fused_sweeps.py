@@ -59,6 +59,11 @@ class FusedSweeps:
         couplings: of both directions of every edge, (2m,).
         bias: of each row, (n, 1).
         weights: of each block, (size, high - low), where the graph is dense.
+
+    Attributes:
+        level: ``bias``, (n,).
+        weights: None where blocks are updated by one pass for everything.
+        tables: for that: where rows of couplings begin, their columns and their values.
     """
 
     def __init__(
@@ -70,18 +75,17 @@ class FusedSweeps:
         bias: Tensor,
         weights: Sequence[Tensor] | None,
     ) -> None:
-        self._fused, self._blocks, self._bias = fused, blocks, bias
-        self._weights = weights if len(bias) >= _ROWS * len(blocks) else None
-        self._nothing = np.zeros(len(bias), np.float32)
+        self._fused, self._bias, self._nothing = fused, bias, np.zeros(len(bias), np.float32)
+        self.blocks, self.level = blocks, bias.flatten().numpy()
+        self.weights = weights if len(bias) >= _ROWS * len(blocks) else None
         if not self.by_products:
-            self._level = bias.flatten().numpy()
             values = torch.cat([-4.0 * couplings, bias.new_zeros(1)])[entries.places]
-            self._tables = entries.starts, entries.columns, values.numpy()
+            self.tables = entries.starts, entries.columns, values.numpy()
 
     @property
     def by_products(self) -> bool:
         """Whether sweeps are on a state in float32 or bfloat16, and not on one in int8."""
-        return self._weights is not None
+        return self.weights is not None
 
     def sweep(
         self,
@@ -97,19 +101,23 @@ class FusedSweeps:
         betas = np.empty(chains, np.float32)
         betas[:] = beta.numpy() if isinstance(beta, Tensor) else beta
         bases = self._nothing if base is None else base.flatten().float().numpy()
-        step = _even(chains, _MULTIPLIED if self.by_products else _GATHERED)
+        step = even_parts(chains, _MULTIPLIED if self.by_products else _GATHERED)
 
         def multiply(own: slice) -> None:
             self._multiply(state, own, keys, num_sweeps, betas[own], bases, order)
 
         def gather(own: slice) -> None:
-            tables = (rows, *self._tables, self._level, bases, betas)
+            tables = (rows, *self.tables, self.level, bases, betas)
             self._fused.sweep(state.numpy(), own.start, own.stop, *keys, num_sweeps, *tables)
 
-        blocks = [self._blocks[number] for number in order]
-        rows = np.concatenate([np.arange(b.start, b.stop, dtype=np.int32) for b in blocks] or [np.empty(0, np.int32)])
+        rows = self.rows(order)
         work = multiply if self.by_products else gather
         share(lambda part: work(slice(part * step, min(chains, (part + 1) * step))), -(-chains // step))
+
+    def rows(self, order: Sequence[int]) -> np.ndarray:
+        """The rows in the order of their updates, int32."""
+        blocks = [self.blocks[number] for number in order]
+        return np.concatenate([np.arange(b.start, b.stop, dtype=np.int32) for b in blocks] or [np.empty(0, np.int32)])
 
     def _multiply(
         self,
@@ -122,17 +130,17 @@ class FusedSweeps:
         order: Sequence[int],
     ) -> None:
         """Sweep some chains by products."""
-        assert self._weights is not None
-        blocks, chains = self._blocks, len(beta)
+        assert self.weights is not None
+        blocks, chains = self.blocks, len(beta)
         # Threads aren't in torch's inference mode, where the state may be from: they write to it by numpy.
-        swept = torch.zeros(len(state), _whole(chains), dtype=state.dtype)
+        swept = torch.zeros(len(state), whole_vectors(chains), dtype=state.dtype)
         swept[:, :chains] = state[:, own]
         streams, betas = np.empty((4, swept.shape[1]), np.uint32), np.ones(swept.shape[1], np.float32)
         self._fused.seed(streams, *keys, own.start)
         betas[:chains] = beta
         is_rounded = state.dtype == torch.bfloat16
         biases = [self._bias[b.start : b.stop] for b in blocks]
-        products = (RoundedProducts if is_rounded else Products)(blocks, self._weights, biases, swept)
+        products = (RoundedProducts if is_rounded else Products)(blocks, self.weights, biases, swept)
         one = _BFLOAT16_ONE if is_rounded else 1.0
         # Views are made once, since each costs a microsecond.
         bits = [_words(swept[b.start : b.stop]) for b in blocks]
@@ -147,14 +155,14 @@ class FusedSweeps:
         _words(state)[:, own] = _words(swept)[:, :chains]
 
 
-def _whole(chains: int) -> int:
+def whole_vectors(chains: int) -> int:
     """So many, and as many more as fill the processor's vectors: what is left over would be done one by one."""
     return -(-chains // _VECTOR) * _VECTOR
 
 
-def _even(chains: int, size: int) -> int:
+def even_parts(chains: int, size: int) -> int:
     """Chains in each of several about equal parts, of about this size."""
-    return _whole(-(-chains // max(1, round(chains / size))))
+    return whole_vectors(-(-chains // max(1, round(chains / size))))
 
 
 def _words(tensor: Tensor) -> np.ndarray:

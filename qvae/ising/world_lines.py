@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from qvae.ising.block_gibbs import BlockGibbs
+from qvae.ising.compiled import kernels
+from qvae.ising.fused_line_sweeps import FusedLines
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.trotter import checked_slices
 
@@ -54,6 +56,17 @@ class WorldLines:
         gamma = hamiltonian.gamma.detach()[self.gibbs.order]
         self._cut = torch.tanh(gamma.double() / self.slices).float().view(-1, 1, 1)  # exp(-2K)
         self._rigid = torch.nonzero(gamma == 0).squeeze(1)
+        self._swept: FusedLines | None = None
+
+    @property
+    def _fused(self) -> FusedLines | None:
+        """Sweeps by compiled passes where these serve, for the values that were read last."""
+        fused, sweeps = kernels(self._cut.device, "fused_lines"), self.gibbs.fused
+        if fused is None or sweeps is None:
+            return None
+        if self._swept is None:
+            self._swept = FusedLines(fused, sweeps, self._cut.flatten())
+        return self._swept
 
     def random_state(self, chains: int, generator: torch.Generator) -> Tensor:
         """World lines that don't change in imaginary time, independent and uniform, (n, P, chains)."""
@@ -94,6 +107,10 @@ class WorldLines:
             pinned: spins of slice 0 that are held, (n, chains), in row order.
         """
         blocks = range(self.gibbs.num_blocks) if order is None else order
+        if (fused := self._fused) is not None:
+            swept = self._without_rigid_kinks(bits.to(torch.int8).contiguous())
+            fused.sweep(swept, num_sweeps, generator, beta, base, blocks, None if pinned is None else _PINNED * pinned)
+            return bits if swept is bits else bits.copy_(swept)
         for part, lines in self._parts(bits):
             own_base = None if base is None else (base if base.shape[1] == 1 else base[:, part]).unsqueeze(1)
             own_pins = None if pinned is None else _PINNED * pinned[:, part]
@@ -149,11 +166,13 @@ class WorldLines:
         size = max(_FEWEST_CHAINS, elements // max(1, n * slices))
         for first in range(0, chains, size):
             part = slice(first, min(first + size, chains))
-            lines = bits[:, :, part].float().contiguous()
-            if len(self._rigid):
-                # A state from before its transverse field was switched off may still have kinks there.
-                lines[self._rigid] = lines[self._rigid, :1]
-            yield part, lines
+            yield part, self._without_rigid_kinks(bits[:, :, part].float().contiguous())
+
+    def _without_rigid_kinks(self, lines: Tensor) -> Tensor:
+        """Spins without transverse field made the same in all slices: a state from before it was switched off has kinks."""
+        if len(self._rigid):
+            lines[self._rigid] = lines[self._rigid, :1]
+        return lines
 
     def _turn(
         self,

@@ -47,6 +47,11 @@ def test_conformance(options):
     check_sampler("gibbs", **options)
 
 
+def test_conformance_of_torch_kernels(monkeypatch):
+    monkeypatch.setenv("QVAE_KERNELS", "torch")
+    check_sampler("gibbs")
+
+
 def test_moments_have_less_variance_than_samples_and_no_bias():
     hamiltonian = random_hamiltonian(graphs.chimera(1))
     exact = Moments(*exact_distribution(hamiltonian).moments())

@@ -34,6 +34,11 @@ def test_conformance(options):
     check_sampler("path_integral", num_samples=1000, **options)
 
 
+def test_conformance_of_torch_kernels(monkeypatch):
+    monkeypatch.setenv("QVAE_KERNELS", "torch")
+    check_sampler("path_integral", burn_in=20)
+
+
 @pytest.mark.parametrize("gamma", [0.1, 1.0])
 def test_moments_have_less_variance_than_samples_and_no_bias(gamma):
     hamiltonian = random_hamiltonian(graphs.chimera(1), gamma)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from qvae.ising import compiled, fused_sweeps
+from qvae.ising import compiled, fused_line_sweeps, fused_sweeps
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.graphs import Graph, edge_list, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.ising.world_lines import WorldLines
 
 numba = pytest.importorskip("numba")
 from qvae.ising import fused  # noqa: E402
@@ -60,9 +61,9 @@ def test_the_generator_is_xoshiro128_plus_plus() -> None:
     state = tuple(np.uint32(word) for word in (1, 2, 3, 0xFFFFFFFF))
     expected = reference([int(word) for word in state])
     for _ in range(1000):
-        drawn, *state = fused._next(*state)
+        drawn, *state = fused.next_word(*state)
         assert int(drawn) == next(expected)
-    first = fused._next(*(np.uint32(word) for word in (1, 2, 3, 4)))[0]
+    first = fused.next_word(*(np.uint32(word) for word in (1, 2, 3, 4)))[0]
     assert int(first) == 641  # as other libraries' tests have it
 
 
@@ -85,11 +86,11 @@ def test_probabilities_are_right_to_a_millionth_of_the_rarer_value() -> None:
         low, high = 0, 2**32
         while high - low > 1:
             middle = (low + high) // 2
-            is_rare = bool(fused._is_up(np.float32(logit), np.uint32(middle))) != (np.float32(logit) > 0)
+            is_rare = bool(fused.is_up(np.float32(logit), np.uint32(middle))) != (np.float32(logit) > 0)
             low, high = (middle, high) if is_rare else (low, middle)
         assert high / 2**32 == pytest.approx(rare, rel=1e-6, abs=2**-30)
     for logit in (1e9, 30.0, -30.0, -1e9):
-        assert bool(fused._is_up(np.float32(logit), np.uint32(0))) == (logit > 0)
+        assert bool(fused.is_up(np.float32(logit), np.uint32(0))) == (logit > 0)
 
 
 # Bits as they are drawn -----------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def test_pairs_of_bits_are_independent(by_products: bool, p: float, monkeypatch:
 @pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_changes_nothing(graph: Graph, random_hamiltonian) -> None:
     gibbs = BlockGibbs(random_hamiltonian(graph, coupling=0.2))
-    assert gibbs._fused.by_products == (graph.bipartite_sizes is not None)
+    assert gibbs.fused.by_products == (graph.bipartite_sizes is not None)
     states = []
     for number in (1, 2, 3):
         torch.set_num_threads(number)
@@ -129,6 +130,17 @@ def test_the_number_of_threads_changes_nothing(graph: Graph, random_hamiltonian)
         assert torch.get_num_threads() == number
     assert torch.equal(states[0], states[1])
     assert torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("graph", [rbm(90, 80), edge_list([(i, (i + 1) % 31) for i in range(31)])], ids=repr)
+@pytest.mark.usefixtures("threads")
+def test_the_number_of_threads_changes_no_world_line(graph: Graph, random_hamiltonian, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_line_sweeps, "_BITS", 2**14)
+    lines, found = WorldLines(random_hamiltonian(graph, coupling=0.2, gamma=1.0), 4), []
+    for number in (1, 2):
+        torch.set_num_threads(number)
+        found.append(lines.sweep(lines.random_state(100, generator()), 3, generator(1)))
+    assert torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("graph", [rbm(100, 90), rbm(4, 3)], ids=repr)
@@ -189,5 +201,5 @@ def test_where_nothing_can_be_written_code_is_compiled_and_not_kept(monkeypatch:
         return numba.njit(signatures, **options)
 
     monkeypatch.setattr(fused, "njit", without_a_place)
-    double = fused._compiled(numba.types.float32(numba.types.float32))(lambda x: np.float32(2) * x)
+    double = fused.compiled(numba.types.float32(numba.types.float32))(lambda x: np.float32(2) * x)
     assert double(1.5) == 3.0

@@ -8,13 +8,15 @@ import pytest
 import torch
 from trotter_products import GRAPHS, MIXED, SIGMAS, by_spin, flattened, generator, settled, slice_product, trotter
 
-from qvae.ising import block_gibbs, world_lines
+from qvae.ising import block_gibbs, fused_line_sweeps, fused_sweeps, world_lines
 from qvae.ising.exact import exact_distribution, spin_states
 from qvae.ising.graphs import Graph, complete, edge_list, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.trotter import choose_slices, estimate_trotter_error
 from qvae.ising.world_lines import WorldLines
 from qvae.sampling.diagnostics import expected_total_variation, total_variation
+
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 @pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0, 3.0, MIXED], ids=str)
@@ -132,7 +134,10 @@ def test_without_transverse_field_there_is_one_slice(random_hamiltonian, excess)
 def test_sparse_matrices_and_parts_of_the_chains(graph, sparse, random_hamiltonian, monkeypatch, excess) -> None:
     if sparse:
         monkeypatch.setattr(block_gibbs, "_DENSE_SPINS", 0)
+    else:
+        monkeypatch.setattr(fused_sweeps, "_ROWS", 0)  # products for small blocks, too
     monkeypatch.setattr(world_lines, "_CPU_ELEMENTS", 2**14)
+    monkeypatch.setattr(fused_line_sweeps, "_BITS", 2**14)
     hamiltonian = random_hamiltonian(graph, gamma=1.0)
     slices = 24
     lines, bits = settled(hamiltonian, slices, chains=5001)

@@ -118,6 +118,25 @@ def test_resumed_chains_are_the_same_bits(name, options, graph, monkeypatch):
             assert found.info.get("slices") == expected.info.get("slices")
 
 
+@pytest.mark.parametrize(("before", "after"), [("numba", "torch"), ("torch", "numba")])
+def test_chains_of_other_kernels_go_on_and_say_so(name, before, after, monkeypatch):
+    pytest.importorskip("numba")
+    hamiltonian = random_hamiltonian(graphs.rbm(3, 4), name)
+    monkeypatch.setenv("QVAE_KERNELS", before)
+    through, resumed = (load_sampler(name, seed=0, burn_in=10, sweeps=1) for _ in range(2))
+    first = through.sample(hamiltonian, 30)
+    assert first.info["kernels"] == before
+    assert not [said for said in first.advice if said.kind == "kernels"]
+    state = through.state_dict()
+    if before == "torch":
+        del state["kernels"]  # as states of earlier versions
+    resumed.load_state_dict(state)
+    monkeypatch.setenv("QVAE_KERNELS", after)
+    (said,) = resumed.sample(hamiltonian, 30).advice
+    assert said.text.startswith(f"these chains were saved with {before}'s kernels and go on with {after}'s")
+    assert resumed.state_dict()["kernels"] == after
+
+
 @pytest.mark.parametrize(
     ("name", "copies", "other"),
     [
