@@ -92,6 +92,8 @@ class Circuit:
             raise CircuitError(f"the circuit has {self.num_qubits} qubits; it needs 1 or more.")
         if not 0 <= self.num_inputs <= self.num_parameters:
             raise CircuitError(f"num_inputs is {self.num_inputs}; it must be in 0..{self.num_parameters}, the parameters.")
+        if not isinstance(self.gates, Iterable):
+            raise CircuitError(f"gates is {self.gates!r}; it must be a list of gates, as [Gate('h', (0,))].")
         gates = []
         for gate in self.gates:
             gates.append(_plain(gate))
@@ -205,8 +207,7 @@ class Circuit:
         if not hasattr(circuit, "find_bit"):
             raise CircuitError(f"from_qiskit was given a {type(circuit).__name__}; it takes a QuantumCircuit of Qiskit.")
         for name, given in (("inputs", inputs), ("weights", weights)):
-            if given is not None and not isinstance(given, Iterable):
-                raise CircuitError(f"{name} is {given!r}; it must be a list of the circuit's parameters.")
+            _check_parameters(name, given)
         data = list(inputs or ())
         rest = [parameter for parameter in circuit.parameters if parameter not in data] if weights is None else list(weights)
         numbers = {parameter: index for index, parameter in enumerate([*data, *rest])}
@@ -219,6 +220,17 @@ class Circuit:
             )
         gates = tuple(_gates(circuit, range(circuit.num_qubits), numbers))
         return cls(circuit.num_qubits, gates, len(numbers), len(data))
+
+
+def _check_parameters(name: str, given: Any) -> None:
+    """Refuse what is no list of Qiskit's parameters."""
+    if given is not None and (isinstance(given, str) or not isinstance(given, Iterable)):
+        raise CircuitError(f"{name} is {given!r}; it must be a list of the circuit's parameters.")
+    if isinstance(given, set | frozenset):
+        raise CircuitError(f"{name} is a set, whose order changes from process to process; give a list.")
+    odd = [each for each in given or () if not hasattr(each, "uuid")]
+    if odd:
+        raise CircuitError(f"{name} holds {odd[0]!r}, which is no Parameter; give the objects, as circuit.parameters has them.")
 
 
 def _whole(number: Any, name: str) -> int:
@@ -270,14 +282,27 @@ def _gates(circuit: QuantumCircuit, qubits: Sequence[int], numbers: dict[Paramet
             continue
         if name in GATES and operation.base_class is standard[name].base_class:
             yield Gate(name, on, tuple(_angle(name, parameter, numbers) for parameter in operation.params))
-        elif not instruction.clbits and getattr(operation, "definition", None) is not None:
-            yield from _gates(operation.definition, on, numbers)
+        elif name != "initialize" and not instruction.clbits and (definition := _definition(operation)) is not None:
+            yield from _gates(definition, on, numbers)
         else:
-            remedy = "leave it out, or transpile to standard gates"
-            if name == "measure":
+            # At higher levels Qiskit leaves permutations out, and only notes which qubit is which then.
+            remedy = "leave it out, or transpile to standard gates at optimization_level=0"
+            if name == "initialize":
+                remedy = "it begins with a reset: take prepare_state, which doesn't"
+            elif name == "measure":
                 follows = any(instruction.qubits[0] in later.qubits for later in circuit.data[place + 1 :])
                 remedy = "gates follow it: leave it out" if follows else "call remove_final_measurements() first"
             raise CircuitError(f"the circuit has the operation {name!r}, which is not made of unitary gates; {remedy}.")
+
+
+def _definition(operation: Any) -> QuantumCircuit | None:
+    """The circuit that an operation stands for, where it tells."""
+    if operation.name == "permutation":
+        from qiskit.synthesis import synth_permutation_basic
+
+        return synth_permutation_basic(operation.pattern)
+    found: QuantumCircuit | None = getattr(operation, "definition", None)
+    return found
 
 
 def _angle(gate: str, expression: Any, numbers: dict[Parameter, int]) -> float | Affine:
@@ -292,6 +317,11 @@ def _angle(gate: str, expression: Any, numbers: dict[Parameter, int]) -> float |
     slope = expression.gradient(parameters[0])
     if len(parameters) > 1 or not isinstance(slope, int | float):
         raise CircuitError(
-            f"an angle of gate {gate!r} is {expression}; it must be a number or linear in one parameter, as 2*x + 1."
+            f"an angle of gate {gate!r} is {expression}; it must be a number or linear in one parameter, as 2*x + 1. Put a new "
+            "parameter in its place, and give the layer its value as an input."
         )
-    return Affine(numbers[parameters[0]], float(slope), float(expression.bind({parameters[0]: 0.0})))
+    try:
+        offset = expression.bind({parameters[0]: 0.0})
+    except ZeroDivisionError:  # as of x*x/x
+        offset = float(expression.bind({parameters[0]: 1.0})) - slope
+    return Affine(numbers[parameters[0]], float(slope), float(offset))

@@ -226,7 +226,8 @@ class Executor(ABC):
         for name, given in (("values", values), ("weights", weights)):
             if given is not None and not (isinstance(given, Tensor) and given.dtype in (torch.float32, torch.float64)):
                 kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
-                raise CircuitError(f"{name} must be a tensor of float32 or float64, but are {kind}.")
+                remedy = "convert them by .float(), and a layer that holds them, too"
+                raise CircuitError(f"{name} must be a tensor of float32 or float64, but are {kind}; {remedy}.")
         if weights is not None and (weights.ndim != 1 or len(weights) > circuit.num_parameters):
             shape = tuple(weights.shape)
             raise CircuitError(f"weights have shape {shape}; they must be ({circuit.num_weights},), the same for all rows.")

@@ -28,7 +28,8 @@ def pauli_sums(observables: Sequence[Any], num_qubits: int) -> list[PauliSum]:
     >>> pauli_sums([[("ZI", 1), ("IX", 0.5)]], num_qubits=2)
     [[('ZI', 1.0), ('IX', 0.5)]]
     """
-    if isinstance(observables, str) or hasattr(observables, "to_list") or len(observables) == 0:
+    is_one = isinstance(observables, str) or hasattr(observables, "to_list")
+    if is_one or not isinstance(observables, Sequence) or len(observables) == 0:
         raise CircuitError("observables must be a list of one or more Pauli sums; put a single one into a list.")
     sums = [[_term(term, num_qubits) for term in _terms(observable)] for observable in observables]
     if not all(sums):

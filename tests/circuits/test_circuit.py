@@ -136,6 +136,42 @@ def test_gates_outside_the_table_become_their_definitions(qiskit):
     assert overlap(ours, circuit.assign_parameters([0.3])) == pytest.approx(1)
 
 
+def test_permutations_are_those_of_qiskit(qiskit):
+    from qiskit.circuit.library import PermutationGate
+
+    circuit = qiskit.QuantumCircuit(4)
+    for qubit in range(4):
+        circuit.ry(0.5 + qubit, qubit)
+    circuit.append(PermutationGate([2, 0, 3, 1]), [3, 0, 1, 2])
+    assert overlap(Circuit.from_qiskit(circuit), circuit) == pytest.approx(1)
+
+
+def test_an_angle_that_can_not_be_had_at_0_is_linear_all_the_same(qiskit):
+    x = qiskit.circuit.Parameter("x")
+    circuit = qiskit.QuantumCircuit(1)
+    circuit.rx(x * x / x, 0)
+    assert Circuit.from_qiskit(circuit).gates[0].angles == (Affine(0),)
+
+
+def test_parameters_in_no_order_and_names_of_parameters_are_refused(qiskit):
+    x, y = (qiskit.circuit.Parameter(name) for name in "xy")
+    circuit = qiskit.QuantumCircuit(1)
+    circuit.rx(x + 0, 0)
+    circuit.ry(y, 0)
+    for given, message in (
+        ({"inputs": {x}}, "inputs is a set, whose order changes from process to process; give a list"),
+        ({"inputs": "x"}, "inputs is 'x'; it must be a list"),
+        ({"weights": ["x", y]}, "weights holds 'x', which is no Parameter"),
+    ):
+        with pytest.raises(CircuitError, match=message):
+            Circuit.from_qiskit(circuit, **given)
+
+
+def test_what_is_no_list_of_gates_is_refused():
+    with pytest.raises(CircuitError, match="gates is None; it must be a list of gates"):
+        Circuit(1, None)
+
+
 def test_what_is_no_circuit_is_refused():
     for wrong in ("bell", Circuit(2, BELL)):
         with pytest.raises(CircuitError, match=f"from_qiskit was given a {type(wrong).__name__}; it takes a QuantumCircuit"):
@@ -162,10 +198,10 @@ def test_what_is_no_unitary_circuit_is_refused(qiskit):
             "the operation 'measure', which is not made of unitary gates; gates follow it: leave it out",
         ),
         (lambda c: c.reset(0), "the operation 'reset', which is not made of unitary gates"),
-        (lambda c: c.initialize([1, 0], 0), "the operation 'reset'"),
+        (lambda c: c.initialize([1, 0], 0), "the operation 'initialize'.*begins with a reset: take prepare_state"),
         (lambda c: c.if_test((c.clbits[0], 1), qiskit.QuantumCircuit(1, 1), [0], [0]), "the operation 'if_else'"),
         (lambda c: c.rx(x * y, 0), r"an angle of gate 'rx' is x\*y; it must be a number or linear in one parameter"),
-        (lambda c: c.rx(x * x, 0), "linear in one parameter"),
+        (lambda c: c.rx(x * x, 0), r"linear in one parameter.* Put a new parameter in its place"),
         (lambda c: c.rx(x.sin(), 0), "linear in one parameter"),
         (lambda c: c.rx(x + y, 0), r"is x \+ y; it must be"),
     ):

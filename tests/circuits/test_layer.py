@@ -206,3 +206,11 @@ def test_wrong_arguments_are_told(arguments, message):
 def test_complex_inputs_are_refused(layer, x):
     with pytest.raises(CircuitError, match=r"and torch.complex128; it must be a tensor \(batch, 3\), real"):
         layer(x + 1j)
+
+
+def test_observables_that_are_none_and_half_precision_are_refused():
+    circuit = Circuit(1, [Gate("ry", (0,), (Affine(0),))], 1, 1)
+    with pytest.raises(CircuitError, match="observables must be a list of one or more Pauli sums"):
+        qvae.CircuitLayer(circuit, 3)
+    with pytest.raises(CircuitError, match=r"float16; convert them by \.float\(\), and a layer that holds them"):
+        qvae.CircuitLayer(circuit).half()(torch.zeros(1, 1))

@@ -38,11 +38,16 @@ class AmplitudeAngles(nn.Module):
     doesn't depend on the angles below; derivatives by these amplitudes are then taken as 0.
 
     Args:
-        num_qubits: n.
+        num_qubits: n, 1 or more.
+
+    Raises:
+        CircuitError: there is no qubit, or no whole number of them.
     """
 
     def __init__(self, num_qubits: int) -> None:
         super().__init__()
+        if not isinstance(num_qubits, int) or num_qubits < 1:
+            raise CircuitError(f"num_qubits is {num_qubits!r}; it must be a whole number, 1 or more.")
         self.num_qubits = num_qubits
 
     def forward(self, amplitudes: Tensor) -> Tensor:

@@ -148,3 +148,9 @@ def test_what_does_not_fit_is_refused():
 def bound(gate, values):
     """A gate with numbers for its angles."""
     return (gate.name, gate.qubits, [float(values[angle.index]) * angle.scale + angle.offset for angle in gate.angles])
+
+
+@pytest.mark.parametrize("wrong", [0, 1.5, "2"])
+def test_amplitudes_of_no_qubits_are_refused(wrong):
+    with pytest.raises(CircuitError, match=f"num_qubits is {wrong!r}; it must be a whole number, 1 or more"):
+        AmplitudeAngles(wrong)
