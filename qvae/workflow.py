@@ -18,7 +18,6 @@ from qvae.evaluation.evaluate import Evaluation, evaluate_model
 from qvae.evaluation.executor_loss import ExecutorLoss
 from qvae.files import atomic_write_text, from_here, from_user, require_plain
 from qvae.models.prior import boltzmann_prior
-from qvae.models.vqvae import VQVAE
 from qvae.progress import Progress, Sturdy, is_interactive
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
@@ -40,6 +39,7 @@ from qvae.runs.folder import (
     run_config,
 )
 from qvae.runs.lock import writing
+from qvae.runs.models import Held
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.on_executor import losses_before, measured_loss, measures_here
 from qvae.runs.run import Run, load_run, require_same_data, require_same_model
@@ -163,7 +163,7 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
     require_same_model(state.get("config"), config.model, path / CHECKPOINT)
     shape, _, edges = shape_of(state, path / CHECKPOINT)
     require_resumable(state, path / CHECKPOINT)
-    parts = assemble(path, config, progress, data, edges)
+    parts = assemble(path, config, progress, data, edges, held=Held.of_state(state, path / CHECKPOINT))
     for backend in ("sampler", "executor"):
         if getattr(config, backend).label != getattr(before, backend).label:
             state[backend] = {}
@@ -195,8 +195,9 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
     """
     config = _settled(config, data)
     parts = assemble(choose_folder(out, config), config, data=data, is_rehearsal=True)
-    trainer, sampler, model = parts.trainer, parts.sampler, parts.objective.model
-    layer = model.circuit if isinstance(model, VQVAE) else None
+    trainer, sampler = parts.trainer, parts.sampler
+    model: Any = trainer.model
+    layer = model.circuit
     call: dict[str, Any] = {}
     at_end: dict[str, Any] = {}
     found: dict[str, Any] = {} if layer is None else {"circuit": layer.extra_repr()}

@@ -261,7 +261,7 @@ def test_a_file_wins_over_a_shipped_name_but_a_folder_does_not(tmp_path, monkeyp
 
 @pytest.mark.parametrize("source", ["digit", "digits.yml", Path("some/where.yaml"), "", "x" * 5000])
 def test_a_source_that_is_not_there(source):
-    with pytest.raises(ConfigError, match=r"there is no configuration .*digits-quantum, digits-vqvae, mnist, .*or a path"):
+    with pytest.raises(ConfigError, match=r"there is no configuration .*digits-vqgan, digits-vqvae, mnist, .*or a path"):
         load_config(source)
 
 

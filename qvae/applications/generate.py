@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qvae.applications.outcome import Outcome
 from qvae.errors import ConfigError, DataError, nearest
@@ -25,7 +25,7 @@ def generate(
     num: Annotated[int, "How many images."] = 64,
     sampler: Annotated[str | None, "Another sampler than the run's own."] = None,
     executor: Annotated[str | None, "Another executor of a circuit than the run's own."] = None,
-    label: Annotated[int | None, "Steer towards one class, by bias fields on the latent spins."] = None,
+    label: Annotated[int | None, "One class: told to a generator, or steered to by bias fields on latent spins."] = None,
     strength: Annotated[float, "Of those fields; 1 is right for uncoupled spins."] = 0.5,
     seed: Annotated[int | None, "The same seed gives the same images; a fresh one is drawn and said."] = None,
     out: Annotated[Path | None, "An .npz or a folder; generated.npz (-2, -3 ...) in the run's."] = None,
@@ -42,6 +42,7 @@ def generate(
         ExecutorError: the executor can't be had or fails, or the model has no circuit.
     """
     from qvae.applications.files import new_files, write_arrays
+    from qvae.models.vqgan import VQGAN
     from qvae.reporting.figures import save_figure
     from qvae.reporting.run_rows import is_of_images, reachable_data, samples_figure
 
@@ -56,8 +57,9 @@ def generate(
         seed = secrets.randbelow(_SEEDS)
         said.append(f"the seed is {seed}; for the same images again: --seed {seed}")
     with new_files(run, "generated", out) as (arrays, picture):
-        bias = None if label is None else strength * class_fields(run, label)
-        images = generated(run, num, sampler, bias, seed, executor)
+        is_told = isinstance(run.model, VQGAN)
+        bias = None if label is None or is_told else strength * class_fields(run, label)
+        images = generated(run, num, sampler, bias, seed, executor, label if is_told else None)
         files = [write_arrays(arrays, images=images)]
         if label is not None:
             said.append(_classified(run, images, label))
@@ -75,6 +77,7 @@ def generated(
     bias: Tensor | None = None,
     seed: int | None = None,
     executor: str | None = None,
+    label: int | None = None,
 ) -> np.ndarray:
     """Means of p(x|z) for samples z of the prior, (num, *shape).
 
@@ -85,6 +88,7 @@ def generated(
         bias: fields (n,) added to the prior's, as those of :func:`class_fields`.
         seed: of the backends and of what is drawn after them; None is the run's own.
         executor: of the circuit, a registered name; None is the run's own.
+        label: of the class that a conditional generator is told.
     """
     import torch
 
@@ -98,7 +102,8 @@ def generated(
     chosen = run.sampler(sampler, seed) if needs_sampler else None
     try:
         with running_on(run, executor, seed) as model:
-            return model.generate(num, chosen, generator, bias).cpu().numpy()
+            told: dict[str, Any] = {} if label is None else {"label": label}
+            return model.generate(num, chosen, generator, bias, **told).cpu().numpy()
     finally:
         if chosen is not None:
             close(chosen)

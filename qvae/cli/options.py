@@ -22,8 +22,8 @@ ConfigName = Annotated[
     str | None,
     typer.Argument(
         metavar="CONFIG",
-        help="A YAML file or a shipped name: digits, digits-quantum, digits-vqvae, mnist, mnist-notebook, mnist-vqvae. With "
-        "--resume, a run folder, too.",
+        help="A YAML file or a shipped name: digits, digits-quantum, digits-vqgan, digits-vqvae, mnist, mnist-notebook, "
+        "mnist-vqgan, mnist-vqvae. With --resume, a run folder, too.",
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

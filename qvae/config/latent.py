@@ -1,4 +1,4 @@
-"""The section of the latent Boltzmann machine: its graph, and how many spins that has."""
+"""The sections of latent bits: the Boltzmann machine that is their prior, their posterior, and how they are smoothed."""
 
 from __future__ import annotations
 
@@ -66,6 +66,23 @@ class LatentConfig(Section):
             m, t = [*self.sizes, 4][:2]
             return 4 * t * m * (2 * m + 1)
         return sum(self.sizes)
+
+
+class PosteriorConfig(Section):
+    """The approximating posterior q(z|x)."""
+
+    levels: Positive = 1
+    """1 is factorial; each further level sees the levels before it"""
+
+
+class RelaxationConfig(Section):
+    """How discrete latents are smoothed so that gradients pass."""
+
+    kind: Literal["gumbel", "overlapping", "spike-exponential"] = "gumbel"
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    """of gumbel"""
+    beta: Annotated[float, Field(gt=0, le=100)] = 8.0
+    """inverse width of the exponentials of the other two"""
 
 
 _SIZES = {

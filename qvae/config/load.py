@@ -33,7 +33,8 @@ def load_config(
     """Read a configuration; keys that it leaves out have the defaults of :class:`~qvae.config.schema.Config`.
 
     Args:
-        source: a YAML file, the name of a shipped configuration, or nested keys; None for the shipped `digits`.
+        source: a YAML file, the name of a shipped configuration, or nested keys; None for the shipped `digits`; with
+            ``model``, also data: a file, or a folder of images.
         overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
         model: a kind of model, at its own settings for the shipped ``source``, as in ``digits-<kind>.yaml``, where there are
             some, and else at its defaults, with the source's ``model`` section and backends left out; None is the source's own.
@@ -83,7 +84,7 @@ def _read_for_model(source: str | Path | Mapping[str, Any] | None, kind: str) ->
     own = f"{'digits' if source is None else source}-{kind}"
     if kind != model_kinds()[0] and own in shipped_configs():
         return _read(own)
-    origin, tree = _read(source)
+    origin, tree = (f"of {source}", {"data": {"name": str(source)}}) if _is_data(source) else _read(source)
     section = tree.get("model")
     if not isinstance(section, dict) or section.get("kind", model_kinds()[0]) != kind:
         tree["model"] = {"kind": kind}  # the other keys are of another kind, and so are those of its backends
@@ -178,7 +179,7 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
         return "in the keys given", _plain(source, "in the keys given")
     name = "digits" if source is None else str(source)
     path = Path(os.path.expanduser(name))
-    if name not in ("", *shipped_configs()) and (path.suffix in DATA_ENDINGS or os.path.isdir(path)):
+    if _is_data(source):
         raise ConfigError(f"{name} is no configuration; to train on it as data: qvae train --set data.name={name}.")
     if _is_file(source):
         origin = f"in {path}"
@@ -198,6 +199,14 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
         sections = ", ".join(Config.model_fields)
         raise ConfigError(f"a configuration holds sections ({sections}), but there is {short(keys)} {origin}.")
     return origin, _plain(keys or {}, origin)
+
+
+def _is_data(source: str | Path | Mapping[str, Any] | None) -> bool:
+    """Whether it names data, which are no configuration."""
+    if not isinstance(source, str | Path) or str(source) in ("", *shipped_configs()):
+        return False
+    path = os.path.expanduser(source)
+    return Path(path).suffix in DATA_ENDINGS or os.path.isdir(path)
 
 
 def _is_file(source: str | Path | Mapping[str, Any] | None) -> bool:

@@ -19,6 +19,8 @@ def settled(config: Config) -> Config:
         for option in ("record", "replay"):  # files, whatever the backend
             if chosen is not None and isinstance(chosen.options.get(option), str):
                 chosen.options[option] = _path(chosen.options[option])
+    if config.model.gan is not None and config.model.gan.autoencoder is not None:
+        config.model.gan.autoencoder = _path(config.model.gan.autoencoder)
     if config.evaluation.inception_weights is not None:
         config.evaluation.inception_weights = _path(config.evaluation.inception_weights)
     return config

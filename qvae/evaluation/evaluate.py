@@ -124,7 +124,7 @@ def _likelihood(
     model: Autoencoder, rows: Tensor, settings: EvaluationConfig, progress: Progress
 ) -> tuple[LikelihoodEstimate | ReconstructionEstimate, dict[str, Any]]:
     """The likelihood of prepared rows (N, D), and what the method of log Z has to say of itself."""
-    if model.prior is None:
+    if not model.has_likelihood:
         return evaluate_reconstruction(model, rows, settings.seed), {}
     with progress.work("log Z of the prior"):
         hamiltonian = model.prior.frozen() if isinstance(model.prior, BoltzmannPrior) else None

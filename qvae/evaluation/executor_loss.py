@@ -19,6 +19,7 @@ from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.rows import device_of, evaluation_rows, values_in_batches
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.gaussian import NormalPrior
+from qvae.models.generator import LatentGenerator
 
 MOST = 1000
 """Test rows and samples that are measured, at most: each is a circuit of its own, in a few bases."""
@@ -93,7 +94,7 @@ def quality(
     """
     rows = evaluation_rows(dataset, settings, min(settings.num_test or MOST, MOST)).to(device_of(model))
     # Of measured bits the circuit is the encoder, which samples of the prior don't pass.
-    through_circuit = isinstance(model.prior, NormalPrior) and settings.num_generated > 1
+    through_circuit = isinstance(model.prior, NormalPrior | LatentGenerator) and settings.num_generated > 1
     codes = draw(min(settings.num_generated, MOST)) if through_circuit else rows[:0]
     generator = torch.Generator(rows.device).manual_seed(settings.seed)
     total = len(rows) + len(codes)

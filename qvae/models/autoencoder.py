@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from qvae.circuits.layer import CircuitLayer
 from qvae.errors import CapabilityError, DataError
 from qvae.models.likelihoods.likelihood import Likelihood
 from qvae.sampling.sampler import LatentSampler
@@ -67,6 +68,16 @@ class Autoencoder(nn.Module, ABC):
     """
 
     latents_are_bits: bool
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether p(x) can be estimated: there is a prior, and its p(z) is known."""
+        return self.prior is not None
+
+    @property
+    def circuit(self) -> CircuitLayer | None:
+        """The circuit that an executor runs; its ``executor`` may be changed. None where there is none."""
+        return None
 
     def __init__(
         self,

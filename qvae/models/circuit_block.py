@@ -15,6 +15,7 @@ from qvae.circuits.circuit import Affine, Circuit
 from qvae.circuits.executor import Executor
 from qvae.circuits.layer import CircuitLayer
 from qvae.circuits.library import ANSATZES, ENCODINGS, AmplitudeAngles, compose, reuploading
+from qvae.circuits.library.composition import joined
 from qvae.config.circuit import CircuitConfig
 from qvae.errors import CircuitError, nearest
 
@@ -47,26 +48,43 @@ class CircuitBlock(nn.Module):
                 blind to its inputs.
             ExecutorError: the executor takes fewer qubits.
         """
-        qubits = config.qubits
-        encoding = _named(ENCODINGS, "encoding", config.encoding)(qubits)
-        ansatz = _named(ANSATZES, "ansatz", config.ansatz)
+        encoding, ansatz = _parts(config)
         if config.encoding == "rz" and not (config.reuploading and config.layers > 1):
             raise CircuitError(
                 "model.circuit.encoding rz does nothing to |0>, so that no latent would be seen; take h_rz, or set "
                 "model.circuit.reuploading with 2 layers or more."
             )
         if config.reuploading:
-            circuit = reuploading(encoding, ansatz(qubits, 1), config.layers)
+            circuit = reuploading(encoding, ansatz(config.qubits, 1), config.layers)
         else:
-            circuit = compose(encoding, ansatz(qubits, config.layers))
-        if config.arm == "unentangled":
-            circuit = unentangled(circuit)
-        layer = CircuitLayer(circuit, observables(config), executor)
-        nn.init.normal_(layer.weight, std=config.initial_weights)
-        layer.weight.requires_grad_(config.arm != "frozen")
+            circuit = compose(encoding, ansatz(config.qubits, config.layers))
+        layer = _layer(circuit, config, executor)
         if config.encoding == "amplitude":
-            return cls(nn.Sequential(_Normalised(), AmplitudeAngles(qubits)), layer, 2**qubits)
+            return cls(nn.Sequential(_Normalised(), AmplitudeAngles(config.qubits)), layer, 2**config.qubits)
         return cls(_HalfATurn() if config.angles == "tanh" else nn.Identity(), layer, circuit.num_inputs)
+
+    @classmethod
+    def styled(cls, config: CircuitConfig, num_inputs: int, executor: Executor | None = None) -> CircuitBlock:
+        """A block whose inputs (B, num_inputs) enter before every layer of the ansatz, by an affine map of its own.
+
+        As Bravo-Prieto et al. 2022 (arXiv:2110.06933) have it: noise that enters a pure state at its start alone gives
+        samples that gather at the average of the data.
+
+        Raises:
+            CircuitError, ExecutorError: as :meth:`from_config`.
+        """
+        encoding, ansatz = _parts(config)
+        if config.ansatz == "brickwork" and config.qubits > 2:  # each layer would begin with the same pairs
+            raise CircuitError(
+                "model.circuit.ansatz brickwork, a layer at a time, would join the same pairs of qubits again and again; take "
+                "strongly_entangling or hardware_efficient."
+            )
+        circuit = joined([compose(encoding, ansatz(config.qubits, 1))] * config.layers, shares_inputs=False)
+        layer = _layer(circuit, config, executor)
+        angles = nn.Linear(num_inputs, circuit.num_inputs)
+        nn.init.normal_(angles.weight, std=num_inputs**-0.5)  # so that normal noise turns a qubit by a radian or so,
+        nn.init.uniform_(angles.bias, -torch.pi, torch.pi)  # from anywhere: at 0 <Z> hardly changes
+        return cls(angles, layer, num_inputs)
 
     @property
     def circuit(self) -> Circuit:
@@ -86,6 +104,21 @@ class CircuitBlock(nn.Module):
     def sample(self, latents: Tensor, shots: int) -> Tensor:
         """Measured bits, (B, shots, q), int8."""
         return self.layer.sample(self.angles(latents.float()), shots)
+
+
+def _parts(config: CircuitConfig) -> tuple[Circuit, Callable[..., Circuit]]:
+    """The encoding, and what makes the ansatz."""
+    return _named(ENCODINGS, "encoding", config.encoding)(config.qubits), _named(ANSATZES, "ansatz", config.ansatz)
+
+
+def _layer(circuit: Circuit, config: CircuitConfig, executor: Executor | None) -> CircuitLayer:
+    """The layer of a circuit, with the first weights and without the gates that the configuration says."""
+    if config.arm == "unentangled":
+        circuit = unentangled(circuit)
+    layer = CircuitLayer(circuit, observables(config), executor)
+    nn.init.normal_(layer.weight, std=config.initial_weights)
+    layer.weight.requires_grad_(config.arm != "frozen")
+    return layer
 
 
 def unentangled(circuit: Circuit) -> Circuit:
@@ -113,7 +146,8 @@ def perceptron(block: CircuitBlock) -> nn.Sequential:
     It is so wide that it has as many parameters as the block has weights, as nearly as can be.
     """
     inputs, outputs = block.num_latents, len(block.layer.observables)
-    hidden = max(1, round((block.circuit.num_weights - outputs) / (inputs + outputs + 1)))
+    weights = sum(weight.numel() for weight in block.parameters())
+    hidden = max(1, round((weights - outputs) / (inputs + outputs + 1)))
     return nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs), nn.Tanh())
 
 

@@ -60,6 +60,7 @@ class GaussianPosterior(nn.Module):
 
     def __init__(self, num_features: int, num_latents: int, initial_log_variance: float = -2.0) -> None:
         super().__init__()
+        self.num_latents = num_latents
         self.moments = nn.Linear(num_features, 2 * num_latents)
         nn.init.constant_(self.moments.bias[num_latents:], initial_log_variance)
 
@@ -133,6 +134,7 @@ class PointPosterior(nn.Module):
 
     def __init__(self, num_features: int, num_latents: int) -> None:
         super().__init__()
+        self.num_latents = num_latents
         self.point = nn.Linear(num_features, num_latents)
 
     def forward(self, features: Tensor, relaxed: bool, generator: torch.Generator | None = None, draws: int = 1) -> PointCode:

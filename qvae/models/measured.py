@@ -69,7 +69,7 @@ class MeasuredPosterior(nn.Module):
     def __init__(self, num_features: int, block: CircuitBlock, temperature: float = 0.5) -> None:
         super().__init__()
         self.preimage = nn.Linear(num_features, block.num_latents)
-        self.block = block
+        self.block, self.num_latents = block, block.circuit.num_qubits
         self.temperature = temperature
 
     def forward(

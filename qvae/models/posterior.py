@@ -50,7 +50,7 @@ class Posterior(nn.Module):
 
     def __init__(self, num_features: int, level_sizes: list[int]) -> None:
         super().__init__()
-        self.level_sizes = level_sizes
+        self.level_sizes, self.num_latents = level_sizes, sum(level_sizes)
         self.levels = nn.ModuleList([nn.Linear(num_features, level_sizes[0])])
         seen = level_sizes[0]
         for size in level_sizes[1:]:

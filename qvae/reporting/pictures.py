@@ -23,7 +23,6 @@ from qvae.evaluation.tsne import tsne_map
 from qvae.files import atomic_write_bytes
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior
-from qvae.models.vqvae import VQVAE
 from qvae.reporting import figures, table_figures
 from qvae.reporting.circuit_figure import circuit_figure
 from qvae.reporting.run_rows import (
@@ -78,7 +77,7 @@ def drawings(run: Run) -> dict[str, Drawing]:
 
 def model_circuit(run: Run) -> CircuitLayer | None:
     """The circuit that is a part of a run's model, if one is."""
-    return run.model.circuit if isinstance(run.model, VQVAE) else None
+    return run.model.circuit
 
 
 def draw_pictures(

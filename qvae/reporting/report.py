@@ -69,7 +69,8 @@ def _model(config: ModelConfig) -> str:
     latent, parts = config.latent, []
     if config.circuit is not None:
         arm = "" if config.circuit.arm == "quantum" else f", {config.circuit.arm}"
-        parts.append(f"{config.variant} vqvae, {config.circuit.ansatz} of {config.circuit.qubits} qubits{arm}")
+        name = config.kind if config.variant is None else f"{config.variant} {config.kind}"
+        parts.append(f"{name}, {config.circuit.ansatz} of {config.circuit.qubits} qubits{arm}")
     if config.has_boltzmann_prior:
         graph = f"{latent.graph} {'x'.join(map(str, latent.sizes))}"
         is_independent = latent.graph == "edges" and not latent.edges

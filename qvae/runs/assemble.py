@@ -23,21 +23,21 @@ from qvae.config.backends import BackendSpec
 from qvae.config.load import parse_backend
 from qvae.config.schema import MEMORY, Config, ExecutorConfig, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
-from qvae.data.dataset import Dataset
+from qvae.data.classes import places_of_labels, with_classes
+from qvae.data.dataset import Dataset, epoch_permutation
 from qvae.data.fingerprint import fingerprint
 from qvae.data.load import load_data
 from qvae.errors import ConfigError, DataError, nearest
 from qvae.evaluation.inception import check_inception
 from qvae.evaluation.tsne import latent_film
-from qvae.ising.graphs import Graph
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods import likelihood_class
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.prior import BoltzmannPrior
-from qvae.models.qvae import QVAE
-from qvae.models.vqvae import VQVAE
+from qvae.models.vqgan import VQGAN
 from qvae.progress import Progress
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
+from qvae.runs.models import Held, held_by, make_model
 from qvae.runs.sizes import require_sizes
 from qvae.sampling import registry
 from qvae.sampling.abilities import Metered, native_graph
@@ -45,8 +45,11 @@ from qvae.sampling.closing import close
 from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.metrics import Metrics
+from qvae.training.objective import Objective
+from qvae.training.objectives.adversarial import AdversarialObjective
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.objectives.gaussian import gaussian_surrogate, reconstruction_surrogate
+from qvae.training.objectives.latent_game import LatentGame, standardise_latents
 from qvae.training.objectives.measured import measured_surrogate
 from qvae.training.objectives.surrogate import surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
@@ -56,6 +59,9 @@ from qvae.trust import texts
 _ARGUMENTS = tuple(signature(dataset_from_arrays).parameters)  # by which data from memory can be given
 
 Backend = TypeVar("Backend", LatentSampler, Executor)
+
+_STANDARDISING_ROWS = 10_000  # whose mean and variance are good to a percent
+_REFERENCE_ROWS = 500  # that samples are compared with at the end of each epoch: milliseconds
 
 PICTURED = 2000
 """Samples of the prior at the end of a run that is evaluated without any: those of its pictures."""
@@ -73,7 +79,7 @@ class Parts:
     """
 
     dataset: Dataset
-    objective: VariationalObjective
+    objective: Objective
     trainer: Trainer
     generating: LatentSampler | None
 
@@ -96,6 +102,7 @@ def assemble(
     data: Any = None,
     edges: Tensor | None = None,
     is_rehearsal: bool = False,
+    held: Held | None = None,
 ) -> Parts:
     """Everything that ``config`` says; whatever doesn't fit is found here, before anything is written.
 
@@ -106,14 +113,15 @@ def assemble(
         data: from memory, as in :func:`make_dataset`.
         edges: of a native graph, (m, 2), where the run has one already; else the sampler's hardware gives it.
         is_rehearsal: only to be planned with.
+        held: what a vqgan follows from, where the run has it already.
 
     Raises:
-        ConfigError, DataError, SamplerError, ExecutorError: something can't be had, or doesn't fit to something else.
+        ConfigError, DataError, SamplerError, ExecutorError, RunError: something can't be had, or doesn't fit to something else.
     """
     dataset = make_dataset(config, data)
     require_sizes(config, math.prod(dataset.shape), dataset.levels if dataset.kind == "categories" else None)
     with ExitStack() as made:  # backends, which are closed where something doesn't fit
-        parts = _assembled(made, folder, config, progress, dataset, edges, is_rehearsal)
+        parts = _assembled(made, folder, config, progress, dataset, edges, is_rehearsal, held)
         made.pop_all()
     return parts
 
@@ -126,6 +134,7 @@ def _assembled(
     dataset: Dataset,
     edges: Tensor | None,
     is_rehearsal: bool,
+    held: Held | None,
 ) -> Parts:
     """The parts; each backend is left to ``made`` as soon as there is one."""
 
@@ -146,14 +155,18 @@ def _assembled(
     if config.model.has_circuit:
         executor = kept(make_executor(config, folder, purpose=4))
         _require_able(executor, config.model)
-    model = make_model(config.model, Statistics.of(dataset), edges, executor)
+    weights: dict[str, Tensor] = {}
+    if held is None:
+        held, weights = held_by(config.model, dataset)
+    model = make_model(config.model, Statistics.of(dataset), edges, executor, held)
+    model.load_state_dict(weights, strict=False)
     _choose_gradient(model, config)
     if config.evaluation.inception_weights is not None:
         check_inception(config.evaluation.inception_weights)
     objective, generating = _objective(config, folder, model, dataset, sampler, kept, is_rehearsal)
     metrics = Metrics(folder / METRICS, progress, folder / TENSORBOARD if config.training.tensorboard else None)
     observer = latent_film(dataset, config.evaluation, objective.device)
-    save = partial(save_run, folder, config, fingerprint(dataset))
+    save = partial(save_run, folder, config, fingerprint(dataset), held)
     trainer = Trainer(objective, dataset, config.training, metrics, save, observer)
     return Parts(dataset, objective, trainer, generating)
 
@@ -161,7 +174,7 @@ def _assembled(
 def _choose_gradient(model: Autoencoder, config: Config) -> None:
     """Have the circuit of a model take the gradients that are named."""
     chosen = config.training.circuit_gradient
-    if chosen is not None and isinstance(model, VQVAE) and model.circuit is not None:
+    if chosen is not None and model.circuit is not None:
         model.circuit.gradient = load_gradient(chosen.name, chosen.options, _seed(config, 7))
 
 
@@ -187,9 +200,11 @@ def _objective(
     sampler: LatentSampler | None,
     kept: Callable[[LatentSampler], LatentSampler],
     is_rehearsal: bool,
-) -> tuple[VariationalObjective, LatentSampler | None]:
+) -> tuple[Objective, LatentSampler | None]:
     """The objective of a model, and another sampler for generation, if one is named."""
     prior, training = model.prior, config.training
+    if isinstance(model, VQGAN):
+        return _game(config, model, dataset), None
     if sampler is None:
         of_variant = reconstruction_surrogate if prior is None else gaussian_surrogate
         return VariationalObjective(model, dataset.prepare, training, of_variant), None
@@ -207,6 +222,25 @@ def _objective(
     if generating is None and isinstance(objective.sampler, Metered):
         objective.sampler.keep_back(prior.frozen(), num_prior_samples(config))
     return objective, generating
+
+
+def _game(config: Config, model: VQGAN, dataset: Dataset) -> Objective:
+    """The game of a generator and its critic, after the training of an autoencoder if none is named."""
+    gan, critic, training = config.model.gan, config.model.critic, config.training
+    assert gan is not None
+    assert critic is not None
+    rows = dataset.train[epoch_permutation(len(dataset.train), 0, 0)[:_STANDARDISING_ROWS]].flatten(1)
+    reference = rows[:_REFERENCE_ROWS]
+    if model.prior.classes:
+        places = places_of_labels(dataset)
+        model.prior.frequencies.copy_(places.bincount() / len(places))
+        chosen = epoch_permutation(len(dataset.train), 0, 0)[:_REFERENCE_ROWS]
+        reference = with_classes(reference, places[chosen])
+    game = AdversarialObjective(model, dataset.prepare, training, critic, reference)
+    if gan.autoencoder is None:
+        return LatentGame(game, training, gan, rows)
+    standardise_latents(model, game, rows)
+    return game
 
 
 def _positive_phase(config: ModelConfig) -> PositivePhase:
@@ -248,30 +282,6 @@ def make_dataset(config: Config, data: Any = None) -> Dataset:
         takes = f"model.likelihood is {config.model.likelihood}, which takes {kind}"
         raise DataError(f"{data.name} holds {data.kind}, but {takes}; choose another likelihood.")
     return data
-
-
-def make_model(
-    config: ModelConfig, statistics: Statistics, edges: Tensor | None = None, executor: Executor | None = None
-) -> Autoencoder:
-    """A model that has learnt nothing yet.
-
-    Args:
-        config: the ``model`` section.
-        statistics: of the training data.
-        edges: of a native graph, (m, 2).
-        executor: of a circuit; None is ``statevector``, which is exact.
-
-    Raises:
-        ConfigError: the parts of the model don't fit together.
-        CircuitError, ExecutorError: the circuit can't be had, or not run.
-    """
-    graph = None if edges is None else Graph(config.latent.num_spins, edges)
-    try:
-        if config.kind == "vqvae":
-            return VQVAE.from_config(config, statistics, graph, executor)
-        return QVAE.from_config(config, statistics, graph)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}.") from error
 
 
 def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: int) -> LatentSampler:
@@ -350,13 +360,14 @@ def needed_words(config: Config, folder: Path) -> set[str]:
     return words
 
 
-def save_run(folder: Path, config: Config, data: str, trainer: Trainer) -> None:
+def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Trainer) -> None:
     """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once.
 
     Args:
         folder: of the run.
         config: of the run.
         data: the fingerprint of what it is trained on.
+        held: what a vqgan follows from.
         trainer: with the state.
     """
     model: Any = trainer.model
@@ -365,6 +376,7 @@ def save_run(folder: Path, config: Config, data: str, trainer: Trainer) -> None:
         "image_shape": list(model.shape),
         "levels": model.likelihood.statistics.levels,
         "data": data,
+        **held.to_state(),
     }
     if config.model.latent.graph == "native":
         identity["edges"] = model.prior.graph.edges

@@ -11,7 +11,6 @@ from qvae.config.schema import EvaluationConfig
 from qvae.errors import ExecutorError, RunError
 from qvae.evaluation.executor_loss import ExecutorLoss, executor_loss, quality
 from qvae.models.autoencoder import Autoencoder
-from qvae.models.vqvae import VQVAE
 from qvae.progress import Progress
 from qvae.runs.assemble import chosen_executor
 from qvae.runs.run import Run
@@ -33,7 +32,7 @@ def running_on(run: Run, executor: str | None = None, seed: int | None = None) -
         ExecutorError: it can't be had, or the model has no circuit.
     """
     model = run.model
-    layer = model.circuit if isinstance(model, VQVAE) else None
+    layer = model.circuit
     if layer is None:
         if executor is not None:
             raise ExecutorError(f"this model has no circuit for executor {executor!r} to run; leave it out.")

@@ -25,7 +25,7 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior
-from qvae.runs.assemble import generation_executor, generation_sampler, make_dataset, make_model
+from qvae.runs.assemble import generation_executor, generation_sampler, make_dataset
 from qvae.runs.folder import (
     CHECKPOINT,
     CONFIG,
@@ -37,6 +37,7 @@ from qvae.runs.folder import (
     read_metrics,
     run_config,
 )
+from qvae.runs.models import Held, make_model
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.records import Environment, Evaluated, read_record
 from qvae.runs.sizes import require_sizes
@@ -246,8 +247,9 @@ def load_run(
     require_same_model(state.get("config"), config.model, folder / MODEL)
     shape, levels, edges = shape_of(state, folder / MODEL)
     require_sizes(config, math.prod(shape), levels)
+    held = Held.of_state(state, folder / MODEL)
     try:
-        model = make_model(config.model, Statistics.blank(shape, levels), edges)
+        model = make_model(config.model, Statistics.blank(shape, levels), edges, held=held)
         model.load_state_dict(upgraded(state, config.model.latent)["model"])
     except (KeyError, IndexError, RuntimeError, ValueError, TypeError, AttributeError, ConfigError, CircuitError) as error:
         reason = " ".join(str(error).split())[:200]

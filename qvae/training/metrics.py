@@ -61,20 +61,18 @@ class Metrics:
         """Whether steps were recorded since the last epoch's end."""
         return self._totals is not None
 
-    def check_finite(self, parameters: Sequence[Tensor] = ()) -> None:
-        """Raise :class:`TrainingDiverged` if a figure, or one of ``parameters``, is no longer a finite number."""
+    def check_finite(self, parameters: Sequence[Tensor] = (), said: str = Objective.diverged) -> None:
+        """Raise :class:`TrainingDiverged`, which says so, if a figure or one of ``parameters`` is no longer a finite number."""
         watched = [*parameters, *([] if self._totals is None else [self._totals])]
         if not all(bool(torch.isfinite(tensor).all()) for tensor in watched):
-            raise TrainingDiverged(
-                "the surrogate is no longer a finite number; lower training.learning_rate or training.prior_learning_rate."
-            )
+            raise TrainingDiverged(said)
 
     def end_epoch(self, objective: Objective, clock: Clock, seconds: float, found: Mapping[str, float]) -> str:
         """Write and keep the epoch's figures; returns the last known loss in words, for a title.
 
         An epoch without a step, before which a budget ended, is none.
         """
-        self.check_finite()
+        self.check_finite(said=objective.diverged)
         if self._totals is not None:
             means = dict(zip(objective.figures, (self._totals / self._steps).tolist(), strict=True))
             self._totals, self._steps = None, 0

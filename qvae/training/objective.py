@@ -38,11 +38,17 @@ class Objective(ABC):
         shown: label and format of the figures that a display shows, in its order.
         headline: the figures of which the first known one stands for the training in a title.
         live: figures to show before the epoch ends, such as what was spent.
+        diverged: what is said, with the remedy, where a figure or a weight is no longer a finite number.
+        takes_classes: rows of a step have one number more, the place of the row's label among those of the training data.
     """
 
     figures: ClassVar[tuple[str, ...]]
     shown: ClassVar[Mapping[str, tuple[str, str]]] = {}
     headline: ClassVar[tuple[str, ...]] = ()
+    diverged: ClassVar[str] = (
+        "the surrogate is no longer a finite number; lower training.learning_rate or training.prior_learning_rate."
+    )
+    takes_classes: bool = False
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.model = model.to(device).train()

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from qvae.config.schema import TrainingConfig
+from qvae.data.classes import places_of_labels, with_classes
 from qvae.data.dataset import Dataset, epoch_permutation
 from qvae.errors import BudgetExhausted, QvaeError, in_a_line
 from qvae.progress import Report
@@ -99,6 +101,7 @@ class Trainer:
         self.metrics = Metrics() if metrics is None else metrics
         objective.listen(self.metrics.warn)
         rows, self.held_out = _held_out(dataset.train.flatten(1), config)
+        self.classes = places_of_labels(dataset) if objective.takes_classes else None
         # Large data, which may be mapped from a file larger than memory, go to the device batch by batch.
         self.rows = rows if rows.nbytes > _MOST_ON_DEVICE else rows.to(objective.device)
         self.steps_per_epoch = max(1, len(rows) // config.batch_size)
@@ -154,8 +157,15 @@ class Trainer:
         """Stored rows (B, D) of the rest of the current epoch."""
         epoch, position = divmod(self.step, self.steps_per_epoch)
         order = epoch_permutation(len(self.rows), epoch, self.config.seed).to(self.rows.device)
-        for rows in order.split(self.config.batch_size)[position : self.steps_per_epoch]:
-            yield self.rows.index_select(0, rows).to(self.objective.device)
+        for places in order.split(self.config.batch_size)[position : self.steps_per_epoch]:
+            yield self._taken(places)
+
+    def _taken(self, places: Tensor) -> Tensor:
+        """The stored rows at these places, (B, D), with their classes, (B, D + 1), if the objective takes them."""
+        rows = self.rows.index_select(0, places)
+        if self.classes is not None:
+            rows = with_classes(rows, self.classes[places.cpu()])
+        return rows.to(self.objective.device)
 
     def _train_step(self, rows: Tensor) -> None:
         figures = self.objective.step(rows, self.clock)
@@ -194,7 +204,7 @@ class Trainer:
 
     def seconds_of_step(self) -> float:
         """How long a step takes, from three of them; the trainer has then gone on and isn't for training any more."""
-        rows = self.rows[: self.config.batch_size].to(self.objective.device)
+        rows = self._taken(torch.arange(min(self.config.batch_size, len(self.rows)), device=self.rows.device))
         seconds = []
         for _ in range(3):
             started = time.perf_counter()
@@ -285,7 +295,7 @@ class Trainer:
     # State ------------------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        self.metrics.check_finite(list(self.objective.parameters().values()))
+        self.metrics.check_finite(list(self.objective.parameters().values()), self.objective.diverged)
         with self._clock_stopped():
             self.save(self)
         self._saved_at = time.perf_counter()

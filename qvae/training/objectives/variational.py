@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +21,7 @@ from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
 from qvae.training.objectives.held_out import HeldOutWatch
 from qvae.training.objectives.surrogate import Surrogate
+from qvae.training.objectives.undo import Undo
 from qvae.training.optimizers.chosen import circuit_optimizer, gradient_optimizer
 from qvae.training.optimizers.perturbing import PerturbingOptimizer
 from qvae.training.schedules import kl_weight, learning_rate_factor
@@ -85,8 +85,7 @@ class VariationalObjective(Objective):
         settings = [{"params": list(group.values()), "weight_decay": 0.0} for group, _ in used]
         settings[0]["weight_decay"] = config.weight_decay
         self.optimizer = gradient_optimizer(config, settings)
-        self._buffers = list(model.buffers())
-        self._buffers_before = [buffer.clone() for buffer in self._buffers]
+        self._undo = Undo(self.generator, model)
         self.watch = HeldOutWatch(self.warn)
         self._laps = Laps(self.device)
 
@@ -94,7 +93,7 @@ class VariationalObjective(Objective):
 
     def step(self, rows: Tensor, clock: Clock) -> Tensor:
         """Forward, backward and one update; figures are means over the batch, in nats."""
-        with self._undone_on_failure():
+        with self._undo.on_failure():
             self._laps.start(clock.step)
             self._set_learning_rates(clock)
             x, weight = self.prepare(rows, self.generator), kl_weight(self.config, clock)
@@ -135,13 +134,13 @@ class VariationalObjective(Objective):
 
         Nothing is moved by it. log Z, in which the circuit has no part, is left out.
         """
-        state, buffers = self.generator.get_state(), [buffer.clone() for buffer in self._buffers]
+        state, buffers = self.generator.get_state(), [buffer.clone() for buffer in self._undo.buffers]
         self.generator.set_state(drawn_from)
         try:
             return self._terms(x, self.generator).loss(weight)
         finally:
             self.generator.set_state(state)
-            for buffer, before in zip(self._buffers, buffers, strict=True):
+            for buffer, before in zip(self._undo.buffers, buffers, strict=True):
                 buffer.copy_(before)
 
     def _terms(self, x: Tensor, generator: torch.Generator) -> Surrogate:
@@ -153,20 +152,6 @@ class VariationalObjective(Objective):
             group["lr"] = factor * peak
         for group in [] if self.circuit_optimizer is None else self.circuit_optimizer.param_groups:
             group["lr"] = factor * self.config.circuit_learning_rate
-
-    @contextmanager
-    def _undone_on_failure(self) -> Iterator[None]:
-        """Take back what a step has drawn and moved if it fails, so that it can be made again as if for the first time."""
-        state = self.generator.get_state()
-        if self._buffers:
-            torch._foreach_copy_(self._buffers_before, self._buffers)  # one pass: this is part of every step
-        try:
-            yield
-        except BaseException:
-            self.generator.set_state(state)
-            for buffer, before in zip(self._buffers, self._buffers_before, strict=True):
-                buffer.copy_(before)
-            raise
 
     @property
     def _gradient(self) -> GradientEstimator | None:

@@ -1,0 +1,40 @@
+"""What a step that fails has drawn and moved is taken back, so that it can be made again as if for the first time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+class Undo:
+    """Remembers a generator of random numbers and the buffers of a model, such as batch norms', while a step is made.
+
+    Args:
+        generator: of the step's draws.
+        model: whose buffers a forward pass moves.
+
+    Attributes:
+        buffers: the model's.
+    """
+
+    def __init__(self, generator: torch.Generator, model: nn.Module) -> None:
+        self._generator = generator
+        self.buffers = list(model.buffers())
+        self._before = [buffer.clone() for buffer in self.buffers]
+
+    @contextmanager
+    def on_failure(self) -> Iterator[None]:
+        """Take back what the block has done to them if it raises."""
+        state = self._generator.get_state()
+        if self.buffers:
+            torch._foreach_copy_(self._before, self.buffers)  # one pass: this is part of every step
+        try:
+            yield
+        except BaseException:
+            self._generator.set_state(state)
+            for buffer, before in zip(self.buffers, self._before, strict=True):
+                buffer.copy_(before)
+            raise

@@ -1,0 +1,217 @@
+"""A game through the common trainer: who moves when, what is told of it, how it ends, and that it resumes bit by bit."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from qvae.circuits.executor import ExecutorCapabilities
+from qvae.config.schema import Config
+from qvae.data.arrays import dataset_from_arrays
+from qvae.errors import ExecutorError
+from qvae.runs.assemble import assemble
+from qvae.sampling.coverage import Coverage
+from qvae.training.metrics import Metrics, TrainingDiverged
+from qvae.training.objective import Clock
+from qvae.training.objectives.game_watch import GameWatch
+
+MODEL = {
+    "kind": "vqgan",
+    "circuit": {"qubits": 2, "layers": 1},
+    "network": {"hidden": [8]},
+    "gan": {"latents": 3, "noise": 3},
+    "critic": {"hidden": [8], "steps": 2},
+}
+
+
+def parts(tmp_path, model=(), **training):
+    rows = np.random.default_rng(0).random((240, 4, 4)).astype(np.float32)
+    labels = np.arange(240) % 3
+    dataset = dataset_from_arrays(rows, rows[:20], train_labels=labels, test_labels=labels[:20], name="memory")
+    config = Config.model_validate(
+        {
+            "model": {**MODEL, **dict(model)},
+            "training": {"epochs": 6, "batch_size": 40, "device": "cpu", **training},
+            "evaluation": {"tsne_every": 0},
+        }
+    )
+    made = assemble(tmp_path / "run", config, data=dataset)
+    made.trainer.metrics, made.trainer.save = Metrics(), lambda trainer: None
+    made.objective.listen(made.trainer.metrics.warn)
+    return made
+
+
+def in_the_game(made):
+    """The objective of the game, where the autoencoder is done."""
+    trainer = made.trainer
+    while not trainer.model.is_frozen:
+        for rows in trainer._batches():
+            trainer._train_step(rows)
+    return trainer.objective.game
+
+
+def weights(module):
+    return [weight.detach().clone() for weight in module.parameters()]
+
+
+def are_equal(before, module):
+    return all(map(torch.equal, before, module.parameters()))
+
+
+def test_the_autoencoder_is_trained_first_and_then_stays_as_it_is(tmp_path):
+    made = parts(tmp_path)
+    model, trainer = made.trainer.model, made.trainer
+    generator, decoder = weights(model.prior), weights(model.decoder)
+    trainer._train_step(next(trainer._batches()))
+    assert are_equal(generator, model.prior)
+    assert not are_equal(decoder, model.decoder)
+    in_the_game(made)
+    frozen = weights(model.decoder)
+    buffers = {name: value.clone() for name, value in model.encoder.named_buffers()}
+    model.train()
+    for rows in trainer._batches():
+        trainer._train_step(rows)
+    assert are_equal(frozen, model.decoder)
+    assert all(torch.equal(value, dict(model.encoder.named_buffers())[name]) for name, value in buffers.items())
+    assert not are_equal(generator, model.prior)
+
+
+def test_latents_of_the_data_have_mean_0_and_variance_1_in_the_game(tmp_path):
+    game = in_the_game(parts(tmp_path))
+    made = torch.cat([game.real(game.reference, torch.Generator().manual_seed(seed))[0] for seed in range(50)])
+    # The statistics are of one draw of 240 rows each, so they are off by a few of its standard errors.
+    assert float(made.mean(0).abs().max()) < 5 / math.sqrt(240)
+    assert float((made.std(0) - 1).abs().max()) < 5 / math.sqrt(2 * 240)
+
+
+def test_the_critic_moves_in_every_step_and_the_generator_when_it_is_due(tmp_path):
+    game = in_the_game(parts(tmp_path))
+    rows = game.reference[:40]
+    for step in (100, 101, 102):
+        generator, critic = weights(game.model.prior), weights(game.model.critic)
+        game.step(rows, Clock(step, 1, 0.1))
+        assert not are_equal(critic, game.model.critic)
+        assert are_equal(generator, game.model.prior) == (step % 2 == 1)
+
+
+def test_a_step_whose_executor_fails_leaves_everything_as_it_was(tmp_path):
+    game = in_the_game(parts(tmp_path))
+    layer = game.model.circuit
+
+    class Broken(type(layer.executor)):
+        capabilities = ExecutorCapabilities(exact=True, differentiable=True)
+
+        def _weighted_expectations(self, *arguments):
+            raise ExecutorError("the line is down.")
+
+    rows, clock = game.reference[:40], Clock(100, 1, 0.1)
+    before, state = weights(game.model), game.generator.get_state()
+    whole, layer.executor = layer.executor, Broken()
+    with pytest.raises(ExecutorError):
+        game.step(rows, clock)
+    assert are_equal(before, game.model)
+    assert torch.equal(state, game.generator.get_state())
+    assert all(weight.requires_grad for weight in game.model.critic.parameters())
+    layer.executor = whole
+    game.step(rows, clock)
+
+
+@pytest.mark.parametrize(
+    ("loss", "penalty"), [("wasserstein", "gradient"), ("wasserstein", "spectral"), ("nonsaturating", "r1")]
+)
+def test_every_loss_and_penalty_brings_samples_nearer_to_data(tmp_path, loss, penalty):
+    critic = {"hidden": [16], "loss": loss, "penalty": penalty}
+    rates = {"schedule": "constant", "prior_learning_rate": 0.01, "critic_learning_rate": 0.03}
+    game = in_the_game(parts(tmp_path, {"critic": critic}, **rates))
+    target = torch.tensor([1.5, -1.0, 0.5])  # where the data are moved to
+    game.model.prior.mean.sub_(target * game.model.prior.std)
+    classes = torch.nn.functional.one_hot(torch.arange(1000) % 3, 3).float()
+
+    @torch.no_grad()
+    def distance():
+        made = game.model.prior(game.model.prior.draw_noise(1000, torch.Generator().manual_seed(0)), classes)
+        return float((made.mean(0) - target).norm())
+
+    before = distance()
+    for step in range(150):
+        game.step(game.reference[:120], Clock(100 + step, 1, 0.1))
+    assert distance() < 0.6 * before
+
+
+@pytest.mark.parametrize("stop_at", [14, 15, 20])  # the game begins with step 15
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path, stop_at):
+    whole, first, second = (parts(tmp_path).trainer for _ in range(3))
+    whole.fit()
+    while first.step < stop_at:
+        for rows in list(first._batches())[: stop_at - first.step]:
+            first._train_step(rows)
+    second.load_state_dict(first.state_dict())
+    second.fit()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+    for name, value in whole.averaged_model().state_dict().items():
+        assert torch.equal(value, second.averaged_model().state_dict()[name]), name
+
+
+def test_a_generator_that_has_collapsed_is_told_within_an_epoch(tmp_path):
+    made = parts(tmp_path, schedule="constant")
+    game = in_the_game(made)
+    with torch.no_grad():
+        game.model.prior.head.weight.zero_()  # whatever the noise, one sample
+    game.model.prior.head.weight.register_hook(torch.zeros_like)
+    trainer = made.trainer
+    while trainer.step % trainer.steps_per_epoch:
+        trainer._train_step(next(trainer._batches()))
+    trainer.metrics = Metrics()
+    trainer.objective.listen(trainer.metrics.warn)
+    for rows in trainer._batches():
+        trainer._train_step(rows)
+    trainer._end_epoch()
+    assert any("the generator has collapsed: its samples vary 0.0% as much" in text for text in trainer.metrics.warnings)
+
+
+def seen(coverage):
+    return Coverage(1.0, 0.0, 1.0, coverage, 5, 500)
+
+
+def test_a_generator_that_misses_most_of_the_data_is_told_when_it_had_its_time():
+    said = []
+    watch = GameWatch(lambda kind, text: said.append((kind, text)))
+    fine = {"gap": 1.0, "spread": 0.8}
+    watch.check(fine, seen(0.1), Clock(10, 2, 0.3))
+    watch.check(fine, seen(0.9), Clock(20, 3, 0.9))
+    assert not said
+    watch.check(fine, seen(0.1), Clock(20, 3, 0.9))
+    assert said[0][0] == "coverage"
+    assert "10% of them have a sample near (epoch 3)" in said[0][1]
+
+
+def test_a_game_that_diverges_ends_with_the_remedy_and_its_last_checkpoint(tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"2e\+04 apart \(epoch 2\); lower training.critic_learning_rate .* checkpoint"):
+        GameWatch(lambda kind, text: None).check({"gap": 2e4, "spread": 1.0}, seen(0.5), Clock(10, 2, 0.3))
+    saved = []
+    made = parts(tmp_path, checkpoint_seconds=1e-6)
+    trainer = made.trainer
+    trainer.save = lambda trainer: saved.append(trainer.step)
+    step = trainer.objective.step
+
+    def broken(rows, clock):
+        figures = step(rows, clock)
+        return figures * math.nan if clock.step == 20 else figures
+
+    trainer.objective.step = broken
+    with pytest.raises(TrainingDiverged, match="lower training.critic_learning_rate"):
+        trainer.fit()
+    assert saved[-1] == 20  # that is, before the step that went wrong
+
+
+def test_figures_of_an_epoch_are_of_the_autoencoder_then_of_both_then_of_the_game(tmp_path):
+    made = parts(tmp_path)
+    rows = []
+    made.trainer.observers = [lambda model, figures: rows.append(figures)]
+    made.trainer.fit()
+    assert ["reconstruction" in row for row in rows] == [True] * 3 + [False] * 3
+    assert ["gap" in row for row in rows] == [False] * 2 + [True] * 4
+    assert all(0 <= row["recall"] <= 1 for row in rows[2:])
+    assert rows[0]["reconstruction"] == pytest.approx(16 * math.log(2), rel=0.3)
