@@ -302,7 +302,7 @@ class Config(Section):
     def _a_game_has_its_own_optimizers(self) -> Config:
         if self.model.gan is not None and self.training.optimizer != OptimizerConfig():
             raise ValueError(
-                f"training.optimizer is {self.training.optimizer.name}, but in the game of a vqgan each player has an Adam of its "
+                f"training.optimizer is {self.training.optimizer.name}, but each player of a vqgan's game has an Adam of its "
                 "own; leave it out"
             )
         return self

@@ -177,7 +177,7 @@ def test_the_version_and_the_names_of_what_ships(command):
 
 MISTAKES = [
     (("train", "grey.npz"), "grey.npz is no configuration; to train on it as data: qvae train --set data.name=grey.npz"),
-    (("train", "--model", "qvea"), "there is no model of kind 'qvea': did you mean 'qvae' or 'vqvae'? Allowed: qvae, vqgan, vqvae"),
+    (("train", "--model", "qvea"), "there is no model of kind 'qvea': did you mean 'qvae' or 'vqvae'? Allowed: qvae, vqgan"),
     (("train", "--model", "qvae", "--resume"), "leave --model qvae out"),
     (("train", "digitz"), "did you mean 'digits'"),
     (("train", "--set", "training.epoch=3"), "did you mean 'epochs'"),
