@@ -42,6 +42,10 @@ class ExecutorError(QvaeError):
     """An executor of circuits can't be found, loaded or run, or was asked for what its capabilities exclude."""
 
 
+class WorkersError(QvaeError):
+    """Workers, on this machine or on others, can't be started or reached, or can't do what they are to do."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A clause that names the nearest and all that is allowed.
 

@@ -8,15 +8,15 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from qvae.errors import QvaeError, install_line, nearest
+from qvae.errors import ConfigError, QvaeError, install_line, nearest
 from qvae.options import annotations_of, checked, named_parameters, takes_only_named
-from qvae.trust import OWN, Code, Need, Trust, needs
+from qvae.trust import OWN, Code, Need, Trust, is_nested, needs
 
 if TYPE_CHECKING:
     from qvae.config.backends import BackendSpec
@@ -34,6 +34,7 @@ class PluginInfo:
         version: of the package.
         capabilities: the class attribute of that name; None if the class can't be loaded or its contract has no such thing.
         reason: why it can't be loaded and what to do, as a clause; empty if it can.
+        is_composite: whether it works through another one, which an option names.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PluginInfo:
     version: str
     capabilities: Any
     reason: str = ""
+    is_composite: bool = False
 
 
 class _Unavailable(Exception):
@@ -127,7 +129,9 @@ class Registry(Generic[T]):
             yield Need(Code.verb, spec.name)
         annotations = annotations_of(self.find(spec.name))
         for option, value in spec.options.items():
-            yield from needs(annotations.get(option, Any), value, folder)
+            annotation = annotations.get(option, Any)
+            nested = is_nested(annotation)
+            yield from self.needs(nested_spec(option, value), folder) if nested else needs(annotation, value, folder)
 
     def options(self, name: str) -> dict[str, Any]:
         """The options of a backend and their defaults; ``inspect.Parameter.empty`` stands for one that must be given.
@@ -144,8 +148,10 @@ class Registry(Generic[T]):
             package = " and ".join(_package(entry) for entry in entries)
             version = " and ".join(_version(entry) for entry in entries)
             try:
-                capabilities = getattr(self._resolve(entries), "capabilities", None)
-                infos.append(PluginInfo(name, package, version, capabilities))
+                found = self._resolve(entries)
+                is_composite = any(map(is_nested, annotations_of(found).values()))
+                capabilities = getattr(found, "capabilities", None)
+                infos.append(PluginInfo(name, package, version, capabilities, is_composite=is_composite))
             except _Unavailable as error:
                 infos.append(PluginInfo(name, package, version, None, str(error)))
         return infos
@@ -215,6 +221,24 @@ class Registry(Generic[T]):
         if able is not None and not isinstance(getattr(cls, "capabilities", None), type(able)):
             what = f"the class attribute capabilities of {origin}"
             raise _Unavailable(f"is unfinished: {what} is not a {module}.{type(able).__name__}")
+
+
+def nested_spec(option: str, value: Any) -> BackendSpec:
+    """The backend that an option names: as a text, ``gibbs`` or ``gibbs:sweeps=5``, or as keys, ``{name, options}``.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    from qvae.config.backends import BackendSpec
+    from qvae.config.load import parse_backend
+
+    if isinstance(value, str):
+        return parse_backend(value)
+    keys = dict(value) if isinstance(value, Mapping) else {}
+    name, options = keys.pop("name", None), keys.pop("options", {})
+    if keys or not isinstance(name, str) or not isinstance(options, Mapping):
+        raise ConfigError(f"{option} is {value!r}; it must be a name, or {{name: NAME, options: {{OPTION: VALUE}}}}.")
+    return BackendSpec(name=name, options=dict(options))
 
 
 def _import_reason(entry: EntryPoint, error: ImportError) -> str:

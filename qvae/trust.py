@@ -102,6 +102,16 @@ class Output:
         return folder is None or not _resolved(text).is_relative_to(folder.resolve())
 
 
+@dataclass(frozen=True)
+class Nested:
+    """In the annotation of an option: it names another backend of the same kind, which is looked at as if it stood alone."""
+
+
+def is_nested(annotation: Any) -> bool:
+    """Whether an option is another backend."""
+    return any(isinstance(part, Nested) for part in _parts(annotation))
+
+
 def needs(annotation: Any, value: Any, folder: Path | None) -> Iterator[Need]:
     """What in an option's value needs a word: by its annotation, and, whatever that says, each address in it."""
     markers = [part for part in _parts(annotation) if isinstance(part, Code | Address | Output)]

@@ -68,6 +68,15 @@ def kernels(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def cluster():
+    """A dask cluster of two processes on this machine's loopback."""
+    distributed = pytest.importorskip("distributed", reason="needs the extra: pip install -e '.[dask]'")
+    options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(2, host="127.0.0.1", **options) as found:
+        yield found
+
+
 @pytest.fixture
 def small_run(trained, tmp_path):
     """A copy of the finished run folder."""

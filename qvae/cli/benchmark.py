@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qvae.cli.options import Set, Trust
+from qvae.cli.options import Cluster, Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import fail, make_console, print_files, print_table
 from qvae.files import from_here, from_user
+
+if TYPE_CHECKING:
+    from qvae.workers import Workers
 
 app = typer.Typer(help="Measure samplers, or training with them, side by side.", no_args_is_help=True)
 
@@ -34,6 +37,7 @@ def samplers(
     seed: Annotated[int, typer.Option(min=0, help="Of samplers and reference runs.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     qpu_price: Annotated[float | None, typer.Option(min=0, help="Of an hour of QPU time.")] = None,
+    cluster: Cluster = None,
 ) -> None:
     """Speed and errors of samplers on problems whose truth is known: a table, results.json and report.html."""
     from rich.text import Text
@@ -50,7 +54,7 @@ def samplers(
     device = load_config(None, [f"training.device={device}"]).training.device  # says what a device is called
     problems = [make_problem(spec) for spec in problem or DEFAULT_PROBLEMS]
     chosen, left_out = ([parse_sampler(text) for text in sampler], {}) if sampler else local_samplers()
-    with _continued(out), ConsoleProgress(console).work("measuring") as report:
+    with _continued(out), _workers(cluster) as workers, ConsoleProgress(console).work("measuring") as report:
         results = run_benchmark(
             problems,
             chosen,
@@ -62,6 +66,7 @@ def samplers(
             qpu_price,
             left_out,
             report,
+            workers,
         )
     for found in results["problems"]:
         console.print(Text.assemble("\n", (found["spec"], "bold"), f"  {found['size']}"))
@@ -101,6 +106,22 @@ def training(
         results = benchmark_training(chosen, specs, seconds, out, report)
     print_table(console, training_table(results))
     print_files(console, (out / RESULTS, write_training_report(results, out)))
+
+
+@contextmanager
+def _workers(address: str | None) -> Iterator[Workers | None]:
+    """The workers of the cluster at an address, if there is one."""
+    if address is None:
+        yield None
+        return
+    from qvae.cluster import Cluster as Found
+    from qvae.cluster import connect
+
+    workers = Found(connect(address))
+    try:
+        yield workers
+    finally:
+        workers.close()
 
 
 @contextmanager

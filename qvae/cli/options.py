@@ -18,6 +18,9 @@ Trust = Annotated[
         help="Use an import path, address or file to write that a configuration or run names; remembered for the run.",
     ),
 ]
+Cluster = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a dask cluster, as tcp://host:8786; else this machine.")
+]
 ConfigName = Annotated[
     str | None,
     typer.Argument(

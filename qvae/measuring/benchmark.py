@@ -25,6 +25,8 @@ from qvae.measuring.samplers import measure_sampler
 from qvae.measuring.specs import make_seeded
 from qvae.measuring.truth import Truth, cached_truth
 from qvae.progress import Report
+from qvae.sampling.sampler import LatentSampler
+from qvae.workers import Workers
 
 SCHEMA = 1
 
@@ -40,6 +42,7 @@ def run_benchmark(
     qpu_price: float | None = None,
     left_out: Mapping[str, str] | None = None,
     report: Report = lambda share, figures: None,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Measure every sampler on every problem, and write ``results.json``, which is returned.
 
@@ -49,6 +52,7 @@ def run_benchmark(
     The schema of ``results.json`` (numbers are null where they don't apply; seconds are those of ``clock`` unless named)::
 
         schema, qvae, created, environment, settings: {budget, reference_seconds, seed, device, qpu_price}
+            (and workers: how many, where there are some)
         left_out: {sampler: why}
         problems: [{
           spec, origin, size, spins, couplings, transverse_field, fingerprint,
@@ -78,12 +82,15 @@ def run_benchmark(
         qpu_price: of an hour of QPU time, in any currency; None says nothing of money.
         left_out: samplers that take no part, with the reason.
         report: told the part of all that is done, and what is being done.
+        workers: among whom each sampler's samples are shared out; None is this process. Reference runs are made here.
 
     Raises:
         RunError: the folder can't be written, is another process's, or holds files that aren't of a benchmark.
     """
     reference_seconds = 5 * budget if reference_seconds is None else reference_seconds
     settings = {"budget": budget, "reference_seconds": reference_seconds, "seed": seed, "device": str(device)}
+    if workers is not None:
+        settings["workers"] = len(workers)
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "qvae": qvae.__version__,
@@ -116,7 +123,9 @@ def run_benchmark(
             for spec in samplers:
                 label = f"{problem.spec}: {spec.label}"
                 advance(label, 0.0)
-                piece = _piece(problem, spec, truth, folder / PIECES, settings, lambda share, text=label: advance(text, share))  # type: ignore[misc]
+                make = partial(make_seeded, spec, workers=workers)
+                told = partial(advance, label)
+                piece = _piece(problem, spec, make, truth, folder / PIECES, settings, told)
                 if qpu_price is not None and piece.get("qpu_seconds") is not None:
                     piece["qpu_cost"] = qpu_price * piece["qpu_seconds"] / 3600
                 found["samplers"].append(piece)
@@ -152,6 +161,7 @@ def _describe(problem: Problem, truth: Truth) -> dict[str, Any]:
 def _piece(
     problem: Problem,
     spec: BackendSpec,
+    make: Callable[[int], LatentSampler],
     truth: Truth,
     folder: Path,
     settings: Mapping[str, Any],
@@ -166,22 +176,26 @@ def _piece(
         kept = json.loads(read_plain(file))
         if kept["key"] == key and kept["result"]["status"] != "failed":
             return kept["result"]
-    result = {**identity, **_outcome(problem, spec, truth, settings, progress)}
+    result = {**identity, **_outcome(problem, make, truth, settings, progress)}
     atomic_write_text(file, json.dumps({"key": key, "result": result}) + "\n")
     return result
 
 
 def _outcome(
-    problem: Problem, spec: BackendSpec, truth: Truth, settings: Mapping[str, Any], progress: Callable[[float], None]
+    problem: Problem,
+    make: Callable[[int], LatentSampler],
+    truth: Truth,
+    settings: Mapping[str, Any],
+    progress: Callable[[float], None],
 ) -> dict[str, Any]:
     hamiltonian = problem.hamiltonian.to(settings["device"])
     try:
-        sampler = make_seeded(spec, 0)
+        sampler = make(0)
         excluded = sampler.capabilities.excludes(hamiltonian.num_spins, hamiltonian.is_quantum)
         sampler.close()
         if excluded:
             return {"status": "excluded", "reason": excluded}
-        found = measure_sampler(partial(make_seeded, spec), hamiltonian, truth, settings["budget"], settings["seed"], progress)
+        found = measure_sampler(make, hamiltonian, truth, settings["budget"], settings["seed"], progress)
     except CapabilityError as error:
         return {"status": "excluded", "reason": str(error).rstrip(".")}
     except Exception as error:

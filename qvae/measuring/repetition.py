@@ -39,8 +39,9 @@ class Repetition:
 
     def __init__(self, sampler: LatentSampler, hamiltonian: IsingHamiltonian, truth: Truth) -> None:
         self.sampler, self.hamiltonian, self.truth = sampler, hamiltonian, truth
-        self.is_remote = sampler.capabilities.remote
+        able = sampler.capabilities
         self.is_on_cpu = hamiltonian.h.device.type == "cpu"
+        self.clock = "cpu" if self.is_on_cpu and able.computes_here and not able.remote else "wall"
         self.samples, self.cpu_seconds, self.wall_seconds, self.qpu_seconds = 0, 0.0, 0.0, 0.0
         self.has_qpu_seconds = False
         self._means = torch.zeros_like(truth.moments.spins)
@@ -54,7 +55,7 @@ class Repetition:
     @property
     def seconds(self) -> float:
         """The clock of the budget: CPU seconds of all threads, or of the wall where others do the work."""
-        return self.cpu_seconds if self.is_on_cpu and not self.is_remote else self.wall_seconds
+        return self.cpu_seconds if self.clock == "cpu" else self.wall_seconds
 
     def draw(self, count: int) -> float:
         """Draw ``count`` samples and add them; returns the seconds that the sampler took, adding not included."""

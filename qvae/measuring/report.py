@@ -174,8 +174,9 @@ def write_sampler_report(results: Mapping[str, Any], out: Path) -> Path:
     tables = [Table(("sampler", "takes no part, because"), left_out)] if left_out else []
     sections.append(Section("How it was measured", _METHOD, tables, listings=listings))
     machine = results["environment"]
+    where = f", on {settings['workers']} workers of a cluster" if settings.get("workers") else ""
     subtitle = (
-        f"{settings['budget']:g} seconds for each sampler on each problem; {machine['processor'] or machine['device']}, "
+        f"{settings['budget']:g} seconds for each sampler on each problem{where}; {machine['processor'] or machine['device']}, "
         f"{machine['threads']} threads, device {machine['device']}; qvae {results['qvae']}, {results['created'][:10]}"
     )
     atomic_write_text(out / REPORT, render_page("Samplers side by side", subtitle, sections))
@@ -184,10 +185,10 @@ def write_sampler_report(results: Mapping[str, Any], out: Path) -> Path:
 
 _METHOD = (
     "Ten repetitions share the budget. Persistent chains go on from call to call, others are asked for ever more samples; the "
-    "clock is the processor's, all threads added up (the wall's for remote samplers and on CUDA), and runs only while the "
-    "sampler works. A bias is stated where the sum of the repetitions' errors is longer than under any other choice of their "
-    "signs, which happens to one perfect sampler in 512; it may be that of a cold start, which a larger budget lessens. Beta "
-    "is the effective inverse temperature by pseudo-likelihood; it is not defined in a transverse field."
+    "clock is the processor's, all threads added up (the wall's for remote samplers, on workers and on CUDA), and runs only "
+    "while the sampler works. A bias is stated where the sum of the repetitions' errors is longer than under any other choice "
+    "of their signs, which happens to one perfect sampler in 512; it may be that of a cold start, which a larger budget "
+    "lessens. Beta is the effective inverse temperature by pseudo-likelihood; it is not defined in a transverse field."
 )
 
 

@@ -34,7 +34,7 @@ def measure_sampler(
     (``CHAINS`` of them) go on from call to call, others are asked for ever larger numbers of samples, and all samples of a
     repetition are pooled. So a curve says: how far off are the averages of somebody who has spent so many seconds? What
     the sampler does not do itself, such as the sums, is not timed. The clock is that of the processor, threads added up, and
-    that of the wall for remote samplers and on CUDA.
+    that of the wall for samplers that work elsewhere and on CUDA.
 
     Errors are root mean squares over moments and repetitions, less the reference's own error (in quadrature). The effective
     number of samples is Sum_i (1 - m_i^2) / Sum_i Var(m_i), the variance being that between repetitions: the number of
@@ -80,7 +80,7 @@ def measure_sampler(
     # Repetitions have their doublings in common, but not how many, nor where the budget cut them off.
     shared = [[found[step] for found in points] for step in range(steps - 1)] + [final]
     curve = [summarize(group, truth) for group in shared]
-    clock = "cpu" if runs[0].is_on_cpu and not is_remote else "wall"
+    clock = runs[0].clock
     return {
         "clock": clock,
         "repeats": len(runs),

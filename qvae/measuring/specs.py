@@ -7,6 +7,7 @@ from qvae.config.load import parse_backend
 from qvae.sampling.registered import sampler_infos
 from qvae.sampling.registry import make_sampler
 from qvae.sampling.sampler import LatentSampler
+from qvae.workers import Workers
 
 
 def parse_sampler(text: str) -> BackendSpec:
@@ -21,9 +22,20 @@ def parse_sampler(text: str) -> BackendSpec:
     return spec
 
 
-def make_seeded(spec: BackendSpec, seed: int) -> LatentSampler:
-    """A fresh sampler for a repetition: ``seed`` is counted from the specification's own, if it has one."""
-    return make_sampler(spec, int(spec.options.get("seed") or 0) + seed)
+def make_seeded(spec: BackendSpec, seed: int, workers: Workers | None = None) -> LatentSampler:
+    """A fresh sampler for a repetition: ``seed`` is counted from the specification's own, if it has one.
+
+    Args:
+        spec: its name and options.
+        seed: of the repetition.
+        workers: which draw for it, each a share of the samples; None is this process.
+    """
+    seed += int(spec.options.get("seed") or 0)
+    if workers is None:
+        return make_sampler(spec, seed)
+    options = {option: value for option, value in spec.options.items() if option != "seed"}
+    shared = {"of": {"name": spec.name, "options": options}, "executor": workers}
+    return make_sampler(BackendSpec(name="pool", options=shared), seed)
 
 
 def local_samplers() -> tuple[list[BackendSpec], dict[str, str]]:
@@ -34,6 +46,8 @@ def local_samplers() -> tuple[list[BackendSpec], dict[str, str]]:
             left_out[info.name] = info.reason
         elif info.capabilities.remote:
             left_out[info.name] = f"it runs remotely and may cost money: name it, with --sampler {info.name}"
+        elif info.is_composite:
+            left_out[info.name] = f"it works through another one: name both, as in --sampler {info.name}:of=gibbs"
         else:
             chosen.append(BackendSpec(name=info.name))
     return chosen, left_out

@@ -37,6 +37,7 @@ class Capabilities:
         native_beta: samples at beta = 1 by construction; if not, the effective temperature must be estimated.
         persistent: chains go on from one call to the next, so that few updates a call suffice in training.
         remote: works elsewhere, and may cost money; its class is a :class:`~qvae.sampling.abilities.Remote`.
+        computes_here: in this process, whose processor time is then what samples cost.
     """
 
     transverse_field: bool = False
@@ -47,6 +48,7 @@ class Capabilities:
     native_beta: bool = True
     persistent: bool = False
     remote: bool = False
+    computes_here: bool = True
 
     def excludes(self, num_spins: int, quantum: bool) -> str | None:
         """Why such a system can't be sampled, as a clause; None if it can.

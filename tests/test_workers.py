@@ -1,0 +1,44 @@
+"""Processes that do work that is shared out: their threads, their end, and what is raised there."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from qvae.errors import WorkersError
+from qvae.workers import Lost, Processes
+
+
+def outcome(workers, place, function, *arguments):
+    (found,) = workers.outcomes({workers.submit(place, function, *arguments): place}).values()
+    return found
+
+
+def test_processes_share_threads_out_and_are_ended():
+    workers = Processes(1, threads=1)
+    assert outcome(workers, 0, torch.get_num_threads) == 1
+    pid = outcome(workers, 0, os.getpid)
+    assert os.getpgid(pid) != os.getpgid(0)  # so that Ctrl-C is its parent's
+    assert outcome(workers, 0, os.getenv, "OMP_NUM_THREADS") == "1"
+    assert isinstance(outcome(workers, 0, int, "many"), ValueError)
+    os.kill(pid, signal.SIGKILL)
+    lost = outcome(workers, 0, os.getpid)
+    assert isinstance(lost, Lost)
+    assert str(lost) == "worker 1 of 1"
+    workers.renew(0)
+    other = outcome(workers, 0, os.getpid)
+    assert other != pid
+    pending, started = workers.submit(0, time.sleep, 600), time.monotonic()
+    workers.close(now=True)
+    assert time.monotonic() - started < 60
+    assert pending.done()
+    with pytest.raises(ProcessLookupError):
+        os.kill(other, 0)
+
+
+def test_one_that_never_began_is_an_error():
+    workers = Processes(1)
+    with pytest.raises(WorkersError, match="ended before its first work"):
+        workers.renew(0)
