@@ -1,4 +1,4 @@
-"""Latents given what was seen of a row, z ~ p(z | seen): importance resampling from the encoder, then a Markov chain."""
+"""Latents given what was seen of a row, z ~ p(z | seen): importance resampling of proposals, then a Markov chain."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 from qvae.applications.observation import Observation
+from qvae.errors import CapabilityError
 from qvae.evaluation.log_terms import LogPrior
 from qvae.models.autoencoder import Autoencoder
+from qvae.models.prior import boltzmann_prior
+from qvae.sampling.conditional import sample_given
+from qvae.sampling.sampler import LatentSampler
 
 _TURNS = 100  # of a slice's bracket, which shrinks by a half on average: more than float32 tells apart
+_PULL = 0.5  # of the fields that would be right for uncoupled spins; couplings pull, too
+_LEAST = 0.02  # probability of a bit, for its field
 _SETTLING = 0.5  # part of a chain that is left out of its means
 
 
@@ -73,13 +79,20 @@ class Conditioned:
 
 @torch.no_grad()
 def condition(
-    target: Target, completions: int, generator: torch.Generator, draws: int = 256, rounds: int = 3, steps: int = 100
+    target: Target,
+    completions: int,
+    generator: torch.Generator,
+    draws: int = 256,
+    rounds: int = 3,
+    steps: int = 100,
+    sampler: LatentSampler | None = None,
 ) -> Conditioned:
     """Draws of p(z | seen).
 
-    First ``rounds`` times ``draws`` proposals of the encoder are weighted (:func:`proposals`), and completions resampled from
-    these. Then each goes on as a Markov chain of ``steps``: of bits :func:`gibbs_steps`, of real latents
-    :func:`slice_steps`. Both leave p(z | seen) as it is, so that longer chains mend what the proposals missed.
+    First ``rounds`` times ``draws`` proposals of the encoder are weighted (:func:`proposals`), or ``draws`` of a sampler
+    (:func:`sampled_proposals`), and completions resampled from these. Then each goes on as a Markov chain of ``steps``: of bits
+    :func:`gibbs_steps`, of real latents :func:`slice_steps`. Both leave p(z | seen) as it is, so that longer chains mend what
+    the proposals missed.
 
     Args:
         target: log p(z, seen).
@@ -88,8 +101,15 @@ def condition(
         draws: K, of each round.
         rounds: 1 or more.
         steps: of each chain.
+        sampler: of a Boltzmann prior, to draw proposals from it in place of the encoder's.
+
+    Raises:
+        CapabilityError: a sampler is given, but the prior is no classical Boltzmann machine.
     """
-    latents, log_weights = proposals(target, draws, rounds, generator)
+    if sampler is None:
+        latents, log_weights = proposals(target, draws, rounds, generator)
+    else:
+        latents, log_weights = sampled_proposals(target, draws, sampler, generator)
     weights = log_weights.softmax(1)
     size = 1 / weights.square().sum(1)
     chosen = resampled(latents, weights, completions, generator)
@@ -117,15 +137,49 @@ def proposals(target: Target, draws: int, rounds: int, generator: torch.Generato
     completes what was seen by the means of p(x|z) of each, and encodes these (population Monte Carlo, Cappé et al. 2004). Every
     weight is right for the proposal that its draw came from, so all rounds count alike.
     """
-    model, observation = target.model, target.observation
-    outputs = model.likelihood.outputs * math.prod(model.shape)
-    start = model.likelihood.mean(next(model.parameters()).new_zeros(1, 1, outputs).float())
-    latents, log_weights = _proposed(target, observation.completed(start), draws, generator)
+    latents, log_weights = _proposed(target, _first_guess(target), draws, generator)
     for _ in range(rounds - 1):
         chosen = resampled(latents, log_weights.softmax(1), draws, generator)
         more, their_weights = _proposed(target, target.means(chosen), 1, generator)
         latents, log_weights = torch.cat([latents, more], 1), torch.cat([log_weights, their_weights], 1)
     return latents, log_weights
+
+
+def sampled_proposals(
+    target: Target, draws: int, sampler: LatentSampler, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Weighted draws of the prior itself, biased towards what was seen: latents (B, K, n), log-weights, float64, (B, K).
+
+    For each row fields b are added that pull spins halfway from the prior's means to those of the row's code, and the weights
+    take them off again: p(z | seen) / [p(z) exp(-b . s)] = p(seen | z) exp(b . s). As p(z) cancels, it needn't be known.
+
+    Raises:
+        CapabilityError: the prior is no Boltzmann machine, or has a transverse field, with which b can't be taken off.
+        SamplerError: the sampler fails.
+    """
+    hamiltonian = boltzmann_prior(target.model).frozen()
+    if hamiltonian.is_quantum:
+        raise CapabilityError("fields on a prior with a transverse field can't be weighed out again; leave the sampler out.")
+    usual = _logits((1 + sampler.moments(hamiltonian, draws).spins) / 2)
+    codes = target.model.code_means(_first_guess(target).squeeze(1), generator)
+    fields = _PULL * (usual - _logits(codes)) / 2
+    spins = torch.stack([
+        sample_given(sampler, hamiltonian, draws, fields=own).equal_weights(generator).spins.to(fields) for own in fields
+    ])  # fmt: skip
+    latents = (1 + spins) / 2
+    return latents, target.seen(latents) + (spins @ fields.unsqueeze(2)).squeeze(2).double()
+
+
+def _first_guess(target: Target) -> Tensor:
+    """What was seen, completed by the decoder's output at 0, (B, 1, D)."""
+    model = target.model
+    outputs = model.likelihood.outputs * math.prod(model.shape)
+    return target.observation.completed(model.likelihood.mean(next(model.parameters()).new_zeros(1, 1, outputs).float()))
+
+
+def _logits(p: Tensor) -> Tensor:
+    """Of probabilities that are taken to be less than sure, so that no field is without end."""
+    return torch.logit(p.clamp(_LEAST, 1 - _LEAST))
 
 
 def _proposed(target: Target, rows: Tensor, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

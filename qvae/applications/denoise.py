@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Steps, restore
+from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, restore
 from qvae.applications.task import task_input
 from qvae.errors import ConfigError, nearest
 
@@ -30,6 +30,7 @@ def denoise(
     completions: Completions = 8,
     draws: Draws = 128,
     steps: Steps = 100,
+    sampler: Sampler = None,
     seed: RestorationSeed = 0,
     out: Annotated[Path | None, "A folder for denoised.npz; the run's if left out."] = None,
     progress: Progress | None = None,
@@ -43,8 +44,9 @@ def denoise(
         ConfigError: a number is out of range, or there is no such noise.
         DataError: rows can't be read, or aren't what the model takes.
         RunError: ``out`` can't be written to.
+        SamplerError: the sampler can't be had or fails.
     """
-    effort, likelihood = Effort(completions, draws, steps, seed), run.model.likelihood
+    effort, likelihood = Effort(completions, draws, steps, sampler, seed), run.model.likelihood
     if noise not in NOISES:
         raise ConfigError(f"noise is {noise!r}; {nearest(noise, NOISES)}.")
     if not amount > 0 or (noise != "gaussian" and amount >= 1):

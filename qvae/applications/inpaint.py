@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Steps, restore
+from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, restore
 from qvae.applications.task import task_input
 from qvae.errors import DataError
 
@@ -27,6 +27,7 @@ def inpaint(
     completions: Completions = 8,
     draws: Draws = 128,
     steps: Steps = 100,
+    sampler: Sampler = None,
     seed: RestorationSeed = 0,
     out: Annotated[Path | None, "A folder for inpainted.npz; the run's if left out."] = None,
     progress: Progress | None = None,
@@ -40,10 +41,11 @@ def inpaint(
         ConfigError: a number is out of range.
         DataError: rows or mask can't be read, or aren't what the model takes.
         RunError: ``out`` can't be written to.
+        SamplerError: the sampler can't be had or fails.
     """
     from qvae.applications.observation import PartlyHidden
 
-    effort, likelihood = Effort(completions, draws, steps, seed), run.model.likelihood
+    effort, likelihood = Effort(completions, draws, steps, sampler, seed), run.model.likelihood
     with ExitStack() as stack:
         rows = stack.enter_context(task_input(run, input))
         given = None if mask is None else stack.enter_context(task_input(run, mask, _mask_shapes(run), "bits"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from qvae.runs.run import Run
 
 Completions = Annotated[int, "Plausible rows drawn for each."]
-Draws = Annotated[int, "Proposals of the encoder in each of three rounds."]
+Draws = Annotated[int, "Proposals of the encoder in each of three rounds, or of a sampler."]
 Steps = Annotated[int, "Of the Markov chain from each; 0 resamples the proposals alone."]
+Sampler = Annotated[str | None, "Draw proposals from the prior, biased towards what was seen, by this sampler."]
 RestorationSeed = Annotated[int, "Of all draws."]
 
 _LATENTS = 4096  # decoded together
@@ -37,7 +39,7 @@ class Effort:
     """How much is drawn for each row.
 
     Attributes:
-        completions, draws, steps, seed: as the options that every restoration has.
+        completions, draws, steps, sampler, seed: as the options that every restoration has.
 
     Raises:
         ConfigError: one of them is out of range.
@@ -46,6 +48,7 @@ class Effort:
     completions: int
     draws: int
     steps: int
+    sampler: str | None
     seed: int
 
     def __post_init__(self) -> None:
@@ -118,19 +121,25 @@ def restored(
 
     from qvae.applications.condition import Target, condition
     from qvae.progress import counter
+    from qvae.sampling.closing import close
 
     density = log_prior(run, progress)
+    sampler = None if effort.sampler is None else run.sampler(effort.sampler, effort.seed)
     generator = torch.Generator(run.device).manual_seed(effort.seed)
     size = max(1, _LATENTS // max(effort.draws, effort.completions))
     start = 0
-    with progress.work("completions") as report:
+    with progress.work("completions") as report, ExitStack() as stack:
+        if sampler is not None:
+            stack.callback(close, sampler)
         count = counter(report, len(rows))
         for batch in batches(rows.dataset.test, size):
             part = slice(start, start + len(batch))
             with torch.no_grad():
                 observation = observe(rows.dataset.values(batch).to(run.device), part)
             target = Target(run.model, observation, density)
-            yield part, observation, condition(target, effort.completions, generator, effort.draws, steps=effort.steps)
+            yield part, observation, condition(
+                target, effort.completions, generator, effort.draws, steps=effort.steps, sampler=sampler
+            )
             start += len(batch)
             count(len(batch))
 
@@ -149,7 +158,7 @@ def _arrays(run: Run, found: Conditioned) -> dict[str, np.ndarray]:
 
 def _verdict(sizes: list[float], effort: Effort) -> list[str]:
     size = statistics.median(sizes)
-    said = f"effective number of the encoder's proposals for a row, in the median: {size:.1f}"
+    said = f"effective number of proposals for a row, in the median: {size:.1f}"
     if size < _FEW and not effort.steps:
         return [f"{said}, too few to resample; take --steps 100 or more, or more --draws"]
     return [said]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Steps, restore
+from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, restore
 from qvae.applications.task import task_input
 from qvae.errors import CapabilityError
 
@@ -21,6 +21,7 @@ def super_resolve(
     completions: Completions = 8,
     draws: Draws = 128,
     steps: Steps = 100,
+    sampler: Sampler = None,
     seed: RestorationSeed = 0,
     out: Annotated[Path | None, "A folder for super-resolved.npz; the run's if left out."] = None,
     progress: Progress | None = None,
@@ -34,10 +35,11 @@ def super_resolve(
         ConfigError: a number is out of range.
         DataError: images can't be read, or can't be refined to those of the model.
         RunError: ``out`` can't be written to.
+        SamplerError: the sampler can't be had or fails.
     """
     from qvae.applications.observation import Pooled, require_sums
 
-    effort, likelihood, shape = Effort(completions, draws, steps, seed), run.model.likelihood, run.model.shape
+    effort, likelihood, shape = Effort(completions, draws, steps, sampler, seed), run.model.likelihood, run.model.shape
     require_sums(likelihood)
     shapes = coarse_shapes(shape)
     if not shapes:

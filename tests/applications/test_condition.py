@@ -5,8 +5,10 @@ import torch
 from enumerated import all_bits, small_model
 from torch import nn
 
-from qvae.applications.condition import Target, condition, gibbs_steps, proposals, slice_steps
+from qvae import load_sampler
+from qvae.applications.condition import Target, condition, gibbs_steps, proposals, sampled_proposals, slice_steps
 from qvae.applications.observation import Flipped, Noisy, PartlyHidden, Pooled
+from qvae.errors import CapabilityError
 from qvae.evaluation.likelihood import prior_log_partition
 from qvae.evaluation.log_terms import log_diagonal_table, log_prior_of, state_numbers
 from qvae.models.gaussian import GaussianPosterior, NormalPrior
@@ -67,6 +69,25 @@ def test_weighted_proposals_have_the_exact_distribution(name):
         evidence = target(all_bits().expand(2, -1, -1)).logsumexp(1)[row]
         ratio = (log_weights[row] - evidence).exp()
         assert float(ratio.mean()) == pytest.approx(1, abs=5 * float(ratio.std()) / len(ratio) ** 0.5)
+
+
+@pytest.mark.parametrize("name", ["exact", "gibbs", "dimod"])
+@torch.no_grad()
+def test_a_sampler_s_proposals_have_the_exact_distribution(name):
+    target = target_of(small_model())
+    sampler = load_sampler(name, seed=0)
+    latents, log_weights = sampled_proposals(target, 4000, sampler, torch.Generator().manual_seed(0))
+    weights, states, p = log_weights.softmax(1), state_numbers(latents), exact(target)
+    for row in range(2):
+        hit = torch.nn.functional.one_hot(states[row], 64).double()
+        error = (weights[row][:, None] ** 2 * (hit - p[row]) ** 2).sum(0).sqrt()
+        found = (weights[row][:, None] * hit).sum(0)
+        assert ((found - p[row]).abs() < 5 * error + 2e-3).all()
+
+
+def test_samplers_are_refused_where_fields_can_t_be_weighed_out():
+    with pytest.raises(CapabilityError, match="transverse field"):
+        sampled_proposals(target_of(small_model(gamma=0.8)), 10, load_sampler("exact"), torch.Generator())
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.8], ids=["classical", "quantum"])

@@ -46,7 +46,7 @@ def test_a_hidden_corner_is_completed_and_the_rest_kept(command, folder, clean, 
     np.savez(tmp_path / "holes.npz", images=np.where(hidden, 0.7, clean), mask=hidden)
     code, out, err = command("apply", "inpaint", folder, "--input", "holes.npz", "--out", "done", *QUICK)
     assert (code, err) == (0, "")
-    assert "effective number of the encoder's proposals" in out
+    assert "effective number of proposals" in out
     found = np.load(tmp_path / "done" / "inpainted.npz")
     assert found["completions"].shape == (24, 3, 8, 8)
     assert np.array_equal(found["best"][:, ~hidden], clean[:, ~hidden])
@@ -91,6 +91,15 @@ def test_coarse_images_are_refined(run, clean, tmp_path):
     found = np.load(super_resolve(run, tmp_path / "coarse.npy", completions=2, draws=40, steps=20).files[0])["best"]
     assert error(found, clean) < 0.8 * error(clean.mean(0), clean)
     assert error(found.reshape(-1, 4, 2, 4, 2).mean((2, 4)), coarse) < 0.001  # what was seen is kept
+
+
+def test_a_sampler_draws_the_proposals(command, folder, clean, tmp_path):
+    np.save(tmp_path / "noisy.npy", clean)
+    call = ("apply", "denoise", folder, "--input", "noisy.npy", "--out", "done", *QUICK)
+    code, _, err = command(*call, "--sampler", "gibbs:persistent=false")
+    assert (code, err) == (0, "")
+    code, _, err = command(*call, "--sampler", "gibs")
+    assert (code, "did you mean 'gibbs'" in err) == (2, True)
 
 
 def test_the_best_guess_of_a_command_is_the_exact_one(tmp_path):

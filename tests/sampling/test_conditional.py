@@ -1,0 +1,60 @@
+"""Conditional samples of every local sampler against the exact conditional distribution."""
+
+import pytest
+import torch
+
+from qvae import graphs, load_sampler
+from qvae.errors import CapabilityError
+from qvae.ising.exact import exact_distribution, spin_states
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.conditional import sample_given
+
+HELD, VALUES = [4, 1], [1, -1]
+NUM = 20_000
+
+
+def system(gamma=0.0):
+    generator = torch.Generator().manual_seed(2)
+    graph = graphs.complete(6)
+    h, J = torch.randn(6, generator=generator), 0.6 * torch.randn(graph.num_edges, generator=generator)
+    free_only = [0.0 if spin in HELD else gamma for spin in range(6)]
+    return IsingHamiltonian(h, graph, J, free_only)
+
+
+def exact_conditional(hamiltonian):
+    """p(s | held) of all states, 0 where the held spins have other values."""
+    p = exact_distribution(hamiltonian).log_probabilities.exp()
+    agrees = (spin_states(6)[:, HELD] == torch.tensor(VALUES)).all(1)
+    return torch.where(agrees, p, 0) / p[agrees].sum()
+
+
+@pytest.mark.parametrize(
+    ("name", "gamma"), [("exact", 0.0), ("gibbs", 0.0), ("dimod", 0.0), ("exact", 0.9), ("path_integral", 0.9)]
+)
+def test_held_spins_condition_the_others(name, gamma):
+    hamiltonian = system(gamma)
+    fields = torch.tensor([0.3, 5.0, -0.4, 0.0, -7.0, 0.2])  # of held spins they don't matter
+    options = {"slices": 32} if name == "path_integral" else {}
+    num = NUM if name in ("exact", "gibbs") else 2000
+    found = sample_given(load_sampler(name, seed=0, **options), hamiltonian, num, HELD, VALUES, fields).spins
+    assert (found[:, HELD] == torch.tensor(VALUES)).all()
+    p = exact_conditional(hamiltonian.replace(hamiltonian.h + fields))
+    number = (((1 + found.long()) // 2) * 2 ** torch.arange(6)).sum(1)
+    observed = torch.bincount(number, minlength=64).double() / num
+    error = (p * (1 - p) / num).sqrt()
+    assert ((observed - p).abs() <= 5 * error + 1e-3 * (p > 0)).all()  # and the exact methods' own errors
+
+
+def test_all_or_none_may_be_held():
+    sampler = load_sampler("exact", seed=0)
+    everything = sample_given(sampler, system(), 3, range(6), [1, -1, 1, -1, 1, 1])
+    assert everything.spins.tolist() == 3 * [[1, -1, 1, -1, 1, 1]]
+    assert sample_given(sampler, system(), 3).spins.shape == (3, 6)
+
+
+def test_what_isn_t_a_conditional_is_refused():
+    sampler = load_sampler("exact")
+    with pytest.raises(CapabilityError, match="can't be held"):
+        sample_given(sampler, system(0.9), 3, [0], [1])
+    with pytest.raises(ValueError, match="must be -1 or"):
+        sample_given(sampler, system(), 3, [0], [0])
