@@ -51,7 +51,11 @@ def test_it_ends_when_patience_does_with_the_averaged_weights_of_the_best_look()
 
 def test_looks_before_the_kl_part_has_its_weight_do_not_count():
     stopping = EarlyStopping(1, begins=0.5)
-    for epoch, (progress, figure) in enumerate([(0.1, 1.0), (0.4, 2.0), (0.5, 5.0), (0.6, 4.0)], start=1):
+    stopping.look(5.0, [torch.tensor(5.0)], Clock(1, 1, 0.499))
+    assert stopping.weights is None
+    stopping.look(5.0, [torch.tensor(5.0)], Clock(1, 1, 0.5))  # the weight is whole
+    assert stopping.weights == [torch.tensor(5.0)]
+    for epoch, (progress, figure) in enumerate([(0.1, 1.0), (0.4, 2.0), (0.6, 4.0)], start=2):
         stopping.look(figure, [torch.tensor(figure)], Clock(epoch, epoch, progress))
     assert (stopping.best, stopping.has_ended, stopping.words) == (4.0, False, "")
     stopping.look(4.0, [torch.tensor(0.0)], Clock(5, 5, 0.7))

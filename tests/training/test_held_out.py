@@ -1,5 +1,6 @@
 """Rows held out of the training set: never trained on, looked at without a trace, and heard of when they get worse."""
 
+import copy
 import json
 
 import numpy as np
@@ -14,8 +15,10 @@ from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import ConfigError
 from qvae.sampling.registry import load_sampler
 from qvae.training.metrics import Metrics
+from qvae.training.objective import Clock
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.objectives.sampler_watch import SamplerWatch
+from qvae.training.objectives.surrogate import surrogate
 from qvae.training.trainer import Trainer
 
 
@@ -49,6 +52,29 @@ def test_a_look_at_them_changes_no_bit(tmp_path, monkeypatch):
     last = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][-1]
     assert last["held_out"] == pytest.approx(last["surrogate"], rel=0.1)  # noise, of which there is nothing to learn
     assert "held out" in looking.metrics.summary(looking.objective)
+
+
+def test_the_figure_is_the_whole_loss_in_evaluation_mode_with_log_z():
+    """Whatever weight the KL part has at the moment: a mean over rows, in batches of which the last is smaller."""
+    one = trainer(validation=0.25, kl_warmup=1.0, precision="float32")
+    for rows in one.held_out.split(20)[:2]:
+        one.objective.step(rows, Clock(0, 1, 0.0))
+    model, generator, total = copy.deepcopy(one.model).eval(), torch.Generator().manual_seed(0), 0.0
+    for rows in one.held_out.split(20):
+        terms = surrogate(model, one.objective.prepare(rows, generator), generator)
+        total += float((terms.energy - terms.entropy - terms.log_likelihood).sum())
+    found = one.objective.validate(one.held_out, {"log_z": 2.5}, Clock(7, 1, 0.25))
+    assert found == {"held_out": pytest.approx(total / 50 + 2.5, rel=1e-5)}
+    assert one.model.training
+    assert one.objective.validate(one.held_out, {}, Clock(7, 1, 0.25)) == {}
+
+
+def test_which_rows_are_held_out_follows_the_seed():
+    first, second, again = (trainer(validation=0.1, seed=seed) for seed in (1, 2, 1))
+    assert len(first.held_out) == 20
+    assert len(first.rows) == 180
+    assert torch.equal(first.held_out, again.held_out)
+    assert not torch.equal(first.held_out, second.held_out)
 
 
 def test_a_rise_is_said_once_it_is_clear():

@@ -1,0 +1,113 @@
+"""Codes, posteriors and priors of every kind against torch's distributions, and numbers by hand."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Normal
+
+from qvae.config.circuit import CircuitConfig
+from qvae.models.circuit_block import CircuitBlock, perceptron
+from qvae.models.gaussian import GaussianCode, GaussianPosterior, NormalPrior, PointPosterior
+from qvae.models.measured import MeasuredCode, gumbel, state_numbers
+from qvae.models.posterior import BernoulliCode, Posterior
+
+
+def test_gaussian_codes():
+    mean, log_variance = torch.tensor([[0.5, -1.0], [2.0, 0.0]]), torch.tensor([[0.2, -0.4], [1.0, -2.0]])
+    latents = torch.tensor([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.8]])
+    code, q = GaussianCode(mean, log_variance, latents), Normal(mean, (log_variance / 2).exp())
+    expected = q.log_prob(latents.view(2, 2, 2).transpose(0, 1)).sum(-1).T.flatten()  # two draws of each row, side by side
+    torch.testing.assert_close(code.log_prob(), expected)
+    torch.testing.assert_close(code.entropy(), q.entropy().sum(-1))
+    torch.testing.assert_close(code.means(), mean)
+    torch.testing.assert_close(code.variances(), q.variance)
+    p = Normal(torch.zeros(2), torch.ones(2))
+    torch.testing.assert_close(NormalPrior(2).log_prob(latents), p.log_prob(latents).sum(-1))
+    divergence = torch.distributions.kl_divergence(q, p).sum(-1)
+    torch.testing.assert_close(NormalPrior(2).expected_energy(code) - code.entropy(), divergence)
+
+
+def test_a_gaussian_posterior_draws_what_it_says():
+    torch.manual_seed(0)
+    posterior = GaussianPosterior(3, 2, initial_log_variance=-2.0)
+    assert posterior.moments.bias[2:].tolist() == [-2.0, -2.0]
+    assert posterior.moments.bias[:2].abs().max() < 1
+    assert posterior(torch.zeros(1, 3), relaxed=True).variances().tolist() == [[pytest.approx(math.exp(-2))] * 2]
+    features = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
+    code = posterior(features, relaxed=False, generator=torch.Generator().manual_seed(1), draws=20_000)
+    drawn = code.latents.view(2, 20_000, 2)
+    spread = (code.variances() / 20_000).sqrt()
+    assert ((drawn.mean(1) - code.means()).abs() < 5 * spread).all()
+    assert ((drawn.var(1) / code.variances() - 1).abs() < 5 * math.sqrt(2 / 20_000)).all()
+
+
+def test_draws_of_a_normal_prior_and_points_follow_what_they_are_given():
+    first, again, other = (NormalPrior(3).draw(4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    code = PointPosterior(3, 2)(torch.eye(3)[:2], relaxed=False, draws=2)
+    assert torch.equal(code.latents[0], code.latents[1])
+    assert not torch.equal(code.latents[1], code.latents[2])
+    assert not code.variances().any()
+
+
+def test_bits():
+    logits, bits = torch.tensor([[1.0, -2.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    code, q = BernoulliCode(logits, bits), Bernoulli(logits=logits)
+    torch.testing.assert_close(code.log_prob(), q.log_prob(bits).sum(-1))
+    torch.testing.assert_close(code.entropy(), q.entropy().sum(-1))
+    torch.testing.assert_close(code.means(), q.mean)
+    torch.testing.assert_close(code.variances(), q.variance)
+
+
+def test_draws_of_one_row_stand_side_by_side_in_every_level():
+    torch.manual_seed(0)
+    posterior = Posterior(4, [2, 3])
+    features = torch.randn(5, 4)
+    code = posterior(features, None, torch.Generator().manual_seed(0), draws=3)
+    first = posterior.levels[0](features).repeat_interleave(3, 0)
+    second = posterior.levels[1](torch.cat([features.repeat_interleave(3, 0), code.latents[:, :2]], 1))
+    torch.testing.assert_close(code.logits, torch.cat([first, second], 1))
+
+
+def test_measured_bits():
+    """Probabilities of 00, 10, 01 and 11, the first letter being qubit 0."""
+    probabilities = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.2, 0.0]])
+    bits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    code = MeasuredCode(probabilities, bits)
+    assert state_numbers(bits).tolist() == [1, 2, 0, 1]
+    torch.testing.assert_close(code.log_prob().exp(), torch.tensor([0.2, 0.3, 0.7, 0.1]))
+    torch.testing.assert_close(code.means(), torch.tensor([[0.6, 0.7], [0.1, 0.2]]))
+    torch.testing.assert_close(code.variances(), torch.tensor([[0.24, 0.21], [0.09, 0.16]]))
+    expected = [-sum(p * math.log(p) for p in row if p) for row in ([0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.2])]
+    torch.testing.assert_close(code.entropy(), torch.tensor(expected))
+
+
+def test_gumbel_noise_is_gumbel_s():
+    noise = gumbel(torch.empty(100_000), torch.Generator().manual_seed(0))
+    assert float(noise.mean()) == pytest.approx(0.57722, abs=5 * 1.2826 / 100_000**0.5)  # Euler's constant
+    assert float(noise.var()) == pytest.approx(math.pi**2 / 6, rel=0.05)
+    assert float((noise < 0).float().mean()) == pytest.approx(math.exp(-1), abs=5 * (0.25 / 100_000) ** 0.5)
+
+
+def test_angles_weights_and_observables_of_a_block():
+    torch.manual_seed(0)
+    block = CircuitBlock.from_config(CircuitConfig(qubits=3, layers=8, initial_weights=0.3, measured="zz"))
+    assert block.angles(torch.tensor([-50.0, 0.0, 50.0])).tolist() == pytest.approx([0.0, math.pi / 2, math.pi], abs=1e-6)
+    spread = 0.3 / math.sqrt(2 * block.layer.weight.numel())
+    assert float(block.layer.weight.std()) == pytest.approx(0.3, abs=5 * spread)
+    labels = ["IIZ", "IZI", "ZII", "IZZ", "ZIZ", "ZZI"]
+    assert block.layer.observables == [[(label, 1.0)] for label in labels]
+    # Turned by 0, 1 and 2 halves of a turn and by nothing else, qubits are at |0>, between and |1>.
+    with torch.no_grad():
+        block.layer.weight.zero_()
+        found = block(torch.tensor([[-50.0, 0.0, 50.0]]))
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0.0, -1.0, 0.0, -1.0, 0.0]]), atol=1e-5, rtol=0)
+
+
+def test_a_perceptron_has_as_many_parameters_as_the_circuit_weights():
+    for qubits, layers in ((3, 2), (4, 6), (6, 4)):
+        block = CircuitBlock.from_config(CircuitConfig(qubits=qubits, layers=layers))
+        count = sum(weight.numel() for weight in perceptron(block).parameters())
+        assert abs(count - block.circuit.num_weights) <= qubits + 1  # half of what a hidden unit has, rounded
