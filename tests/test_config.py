@@ -301,3 +301,10 @@ def test_options_stay_with_the_sampler_that_they_were_written_for():
     assert load_config(keys, ["sampler.name=gibbs"]).sampler.options == {"sweeps": 20}
     assert load_config(keys, ["sampler.name=exact", "sampler.options.seed=3"]).sampler.options == {"seed": 3}
     assert load_config({"sampler": {"options": {"sweeps": 20}}}, ["sampler.name=exact"]).sampler.options == {}
+
+
+def test_a_fault_is_told_of_the_override_that_was_last():
+    with pytest.raises(ConfigError, match=r"training.epochs is 0.*\(in --set training.epochs=0\)"):
+        load_config("digits", ["training.epochs=5", "training.seed=1", "training.epochs=0"])
+    with pytest.raises(ConfigError, match=r"\(in --set training=\{epochs: -1\}\)"):
+        load_config("digits", ["training.epochs=5", "training={epochs: -1}"])

@@ -92,6 +92,13 @@ def test_fixed_binarization_depends_on_no_seed_of_the_run():
     assert 0.4 < first[half].mean() < 0.6
 
 
+def test_fixed_bits_of_training_and_of_test_rows_are_drawn_apart():
+    grey = np.full((50, 8, 8), 0.5)
+    fixed = dataset_from_arrays(grey, grey, binarize="fixed")
+    train, test = (fixed.binarize(rows) for rows in (fixed.train, fixed.test))
+    assert abs((train == test).double().mean() - 0.5) < 5 * 0.5 / train.numel() ** 0.5
+
+
 def test_threshold_cuts_at_a_half():
     images = np.tile(np.array([[0.0, 0.49, 0.5, 1.0]]), (10, 1))
     dataset = dataset_from_arrays(images, binarize="threshold")

@@ -1,6 +1,7 @@
 """Information of latent units against enumeration, and probes that find what is there and nothing else."""
 
 import numpy as np
+import pytest
 
 from qvae.evaluation.latents import bit_information, pca, probe
 
@@ -26,6 +27,8 @@ def test_probes_read_labels_that_are_there():
     assert found.linear > 0.95
     assert found.mlp > 0.95
     assert found.dimensions == 3
+    best = (200 * max(found.linear, found.mlp) + 0.5) / 201
+    assert found.stderr == pytest.approx(np.sqrt(best * (1 - best) / 200))  # of test images
     # 200 test images with labels at chance: a third, within five standard errors.
     chance = probe("noise", generator.normal(size=(400, 3)), labels[:400], generator.normal(size=(200, 3)), labels[400:])
     assert abs(chance.linear - 1 / 3) < 5 * np.sqrt(2 / 9 / 200) + 0.05

@@ -43,6 +43,17 @@ def test_a_run_folder_holds_what_it_promises(trained):
     assert json.loads((trained / "environment.json").read_text())["qvae"] == qvae.__version__
 
 
+def test_the_model_of_a_run_has_the_averaged_weights(trained):
+    state, model = load_checkpoint(trained / "checkpoint.safetensors"), qvae.load_run(trained).model
+    named = dict(model.named_parameters())
+    names = sorted(named, key=lambda name: name.startswith("prior."))  # networks first
+    for name, average in zip(names, state["average"], strict=True):
+        assert torch.equal(named[name], average), name
+        assert not torch.equal(named[name], state["model"][name]), name
+    saved = load_checkpoint(trained / "model.safetensors")
+    assert (saved["step"], saved["image_shape"]) == (15, [8, 8])
+
+
 def test_evaluation_has_the_promised_keys(trained):
     found = json.loads((trained / "evaluation.json").read_text())
     promised = {"elbo", "log_likelihood", "importance_samples", "log_z", "log_z_stderr", "log_z_method", "num_test"}
