@@ -123,7 +123,9 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         if self.temperatures == 1:
             state = kernel.sweep(bits.to(kernel.quickest, copy=True), sweeps, generator)
             return state.to(torch.int8).view_as(chains), {}
-        state, rates = self._temper(kernel, bits.float().view_as(chains), sweeps, generator)
+        # Rounded products are for one temperature: their mean error is that of all chains.
+        dtype = torch.int8 if kernel.quickest == torch.int8 else torch.float32
+        state, rates = self._temper(kernel, bits.to(dtype, copy=True).view_as(chains), sweeps, generator)
         return state.to(torch.int8), {"swap_acceptance": rates}
 
     def _temper(self, kernel: BlockGibbs, chains: Tensor, sweeps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -134,11 +136,11 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         pairs drawn at random (Okabe et al. 2001; Syed et al. 2022, arXiv:1905.02939).
         """
         state = chains.flatten(1)
-        beta = torch.linspace(1.0, self.beta_min, self.temperatures, dtype=state.dtype, device=state.device).unsqueeze(1)
+        beta = torch.linspace(1.0, self.beta_min, self.temperatures, dtype=torch.float32, device=state.device).unsqueeze(1)
         # Temperatures move, states stay: column[r, c] is where chain c is at temperature r.
         column = torch.arange(state.shape[1], device=state.device).view(chains.shape[1:])
-        beta_of_column = torch.empty_like(state[0])
-        accepted = torch.zeros(self.temperatures - 1, dtype=state.dtype, device=state.device)
+        beta_of_column = torch.empty_like(state[0], dtype=torch.float32)
+        accepted = torch.zeros(self.temperatures - 1, dtype=torch.float32, device=state.device)
         for _ in range(sweeps):
             beta_of_column[column] = beta.expand_as(column)
             kernel.sweep(state, 1, generator, beta=beta_of_column)

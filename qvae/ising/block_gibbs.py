@@ -193,16 +193,20 @@ class BlockGibbs:
         return sums.add_(bias)
 
     def energies(self, state: Tensor) -> Tensor:
-        """E(s) of every chain of a state (n, chains), (chains,), float32, from the logits x_i: a product for each block.
+        """E(s) of every chain of a state (n, chains), (chains,), float32, from the logits x_i.
 
-        E(s) = E(all down) - (1/2) sum_i z_i (a_i + x_i), where a_i is x_i with all neighbours down.
+        E(s) = E(all down) - sum_i z_i (a_i + c_i (x_i - a_i)), where a_i is x_i with all neighbours down. Each coupling is seen
+        from both its ends, c_i = 1/2; of two colours, one sees them all.
         """
+        shares = [1.0, 0.0] if self.num_blocks == 2 else [0.5] * self.num_blocks
+        if (fused := self.fused) is not None and not fused.by_products:
+            return self._all_down - fused.raised(state.to(torch.int8).contiguous(), shares)
         state = state.float()
         energies = self._all_down.repeat(state.shape[1])
-        for block in range(self.num_blocks):
-            rows = self.rows(block)
-            field = self._field(self._neighbours(state, block), block)
-            energies.sub_(field.add_(self._biases[block]).mul_(state[rows]).sum(0), alpha=0.5)
+        for block, share in enumerate(shares):
+            bias, rows = self._biases[block], state[self.rows(block)]
+            seen = torch.lerp(bias, self._field(self._neighbours(state, block), block), share) if share else bias
+            energies.sub_((seen * rows).sum(0))
         return energies
 
     def _between(self, field: Tensor, block: int, beta: float | Tensor, base: Tensor | None) -> Tensor:

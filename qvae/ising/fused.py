@@ -236,3 +236,40 @@ def sweep(
             _draw_row(sums, none, base[row], betas, streams, one, bits[row])
     for row in range(n):
         copy_row(bits[row, :chains], state[row, first:stop])
+
+
+@njit(forceinline=True, **OPTIONS)
+def _add_raised(bits: Any, level: Any, share: Any, sums: Any, total: Any) -> None:
+    for c in range(total.size):
+        raised = level + share * sums[c]
+        total[c] += raised if bits[c] else _f32(0)
+
+
+@compiled(
+    types.void(
+        *(types.Array(types.int8, 2, "C"), types.int64, types.int64),
+        *(NUMBERS, NUMBERS, COLUMNS, COLUMNS, COLUMNS, COLUMNS),
+    )
+)
+def raised(
+    state: Any, first: Any, stop: Any, starts: Any, columns: Any, values: Any, level: Any, share: Any, total: Any
+) -> None:
+    """What raised bits add to a total: of some chains, the sum of level + share times sum of neighbours over those that are 1.
+
+    Args:
+        state: bits (n, chains), int8.
+        first, stop: of the chains.
+        starts, columns, values: as of :func:`sweep`.
+        level, share: (n,).
+        total: (chains,), of which these are written.
+    """
+    n, chains = state.shape[0], stop - first
+    bits = np.zeros((n, (chains + 15) // 16 * 16), np.int8)
+    for row in range(n):
+        copy_row(state[row, first:stop], bits[row])
+    sums, found = np.zeros(bits.shape[1], np.float32), np.zeros(bits.shape[1], np.float32)
+    for row in range(n):
+        if share[row] != 0:
+            sum_neighbours(sums, row, starts, columns, values, _f32(0), bits)
+        _add_raised(bits[row], level[row], share[row], sums, found)
+    copy_row(found[:chains], total[first:stop])

@@ -114,6 +114,20 @@ class FusedSweeps:
         work = multiply if self.by_products else gather
         share(lambda part: work(slice(part * step, min(chains, (part + 1) * step))), -(-chains // step))
 
+    def raised(self, state: Tensor, shares: Sequence[float]) -> Tensor:
+        """sum_i z_i (a_i + c_i sum_j w_ij z_j) of every chain of a state in int8, (chains,), c_i that of the row's block."""
+        chains = state.shape[1]
+        step = even_parts(chains, _GATHERED)
+        share_of_row = np.repeat(np.array(shares, np.float32), [b.stop - b.start for b in self.blocks])
+        found = np.empty(chains, np.float32)
+
+        def work(part: int) -> None:
+            first, stop = part * step, min(chains, (part + 1) * step)
+            self._fused.raised(state.numpy(), first, stop, *self.tables, self.level, share_of_row, found)
+
+        share(work, -(-chains // step))
+        return torch.from_numpy(found)
+
     def rows(self, order: Sequence[int]) -> np.ndarray:
         """The rows in the order of their updates, int32."""
         blocks = [self.blocks[number] for number in order]
