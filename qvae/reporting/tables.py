@@ -215,7 +215,8 @@ def executor_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table
     losses = found.get("executors", [])
     if not losses:
         return []
-    header = ("the circuit run by", "log p(x|z)", "exact", "loss", "Frechet distance of samples", "exact", f"{noun}s")
+    distances = ("Frechet distance of samples", "distance, exact")
+    header = ("the circuit run by", "log p(x|z)", "log p(x|z), exact", "loss", *distances, f"{noun}s")
     rows = [
         (
             each["executor"],

@@ -9,6 +9,7 @@ from qvae.reporting.tables import (
     circuit_tables,
     data_preparation,
     evaluation_tables,
+    executor_tables,
     frechet_tables,
     likelihood_name,
     likelihood_table,
@@ -83,3 +84,17 @@ def test_a_likelihood_that_is_a_bound_says_why_it_may_lie_below_the_elbo():
     rows = {row[0]: row for row in likelihood_table(OLD | gap | {"log_likelihood_is_bound": True}).rows}
     assert "may lie below the ELBO" in rows["log-likelihood, at least"][2]
     assert "log-likelihood" in {row[0] for row in likelihood_table(OLD | gap).rows}
+
+
+def test_each_executor_has_its_row_of_losses():
+    distance = {"value": 7.0, "stderr": 0.5}
+    lost = {
+        "executor": "aer:shots=9", "num_rows": 1000, "reconstruction": -12.0, "reconstruction_stderr": 0.3, "exact": -11.5,
+        "exact_stderr": 0.2, "loss": 0.5, "loss_stderr": 0.1, "samples": distance, "exact_samples": distance | {"value": 6.0},
+    }  # fmt: skip
+    alone = lost | {"executor": "x", "loss_stderr": None, "samples": None, "exact_samples": None}
+    (table,) = executor_tables({"executors": [lost, alone]}, "row")
+    assert len(set(table.header)) == len(table.header)  # a terminal may list them by name
+    assert table.rows[0][1:] == ("-12.00 ± 0.30", "-11.50 ± 0.20", "0.50 ± 0.10", "7.00 ± 0.50", "6.00 ± 0.50", "1,000")
+    assert table.rows[1][3:6] == ("0.50", "-", "-")
+    assert executor_tables({}) == []
