@@ -40,6 +40,7 @@ class StatevectorExecutor(SeededExecutor):
     ) -> Tensor:
         num_rows = len(values)
         values, weights = _parted(values, weights)
+        _require_states(circuit.num_qubits, values)
         program = _program(circuit, values.shape[1], values.dtype, values.device)
         measurement = _measurement(program, tuple(map(tuple, observables)), values.dtype, values.device)
         found = _of_rows(program, values, weights, measurement.last, measurement)
@@ -48,6 +49,7 @@ class StatevectorExecutor(SeededExecutor):
     def _amplitudes(self, circuit: Circuit, values: Tensor, weights: Tensor | None) -> Tensor:
         num_rows = len(values)
         values, weights = _parted(values, weights)
+        _require_states(circuit.num_qubits, values)
         program = _program(circuit, values.shape[1], values.dtype, values.device)
         found = _of_rows(program, values, weights, len(program.plan.steps), lambda states: _in_order(program, states).T)
         return found.expand(num_rows, -1)
@@ -72,14 +74,19 @@ def _of_rows(
 ) -> Tensor:
     """What is measured of the states before step ``last``, for all rows, a few at a time."""
     at_once = max(1, _AT_ONCE >> program.num_qubits)
-    size = 2 * values.element_size() << program.num_qubits
-    stored = len(values) * (last + 3) * size
-    needed = 6 * min(at_once, len(values)) * size + program.table_bytes
-    require_memory(needed, f"a circuit of {program.num_qubits} qubits", "take fewer qubits", ExecutorError)
+    stored = len(values) * (last + 3) * (2 * values.element_size() << program.num_qubits)
+    _require_states(program.num_qubits, values, program.table_bytes)
     matrices = program.matrices(weights)
     stores = stored < _STORED * total_memory()
     parts = [measured(program(rows, weights, matrices, last, stores)) for rows in values.split(at_once)]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _require_states(num_qubits: int, values: Tensor, more: int = 0) -> None:
+    """Raise an ExecutorError unless there is memory for the states that are run at once, and for more bytes."""
+    rows = min(max(1, _AT_ONCE >> num_qubits), len(values))
+    needed = 6 * rows * (2 * values.element_size() << num_qubits) + more
+    require_memory(needed, f"a circuit of {num_qubits} qubits", "take fewer qubits", ExecutorError)
 
 
 def _in_order(program: Program, states: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from qvae.circuits.circuit import Circuit, Gate
 from qvae.circuits.gates import gate_matrix
+from qvae.errors import ExecutorError
+from qvae.memory import require_memory
 from qvae_backends.statevector_items import Item, Term, has_form, is_permutation, items_of, terms_of
 
 # Milliseconds of a step on 2^16 amplitudes in complex64 and one thread, by the number of a matrix's bits; they need to be
@@ -28,6 +30,8 @@ _MATRIX = (0.0, 0.05, 0.05, 0.07, 0.11, 0.19, 0.35)
 _ITEM = (0.0, 0.001, 0.001, 0.001, 0.001, 0.005, 0.04)  # of taking an item into a matrix, whatever the states' size
 _GATHER, _PHASES, _CALL = 0.03, 0.08, 0.04
 _AMPLITUDES, _ROWS = 2**16, 64
+INDEX_BYTES = 16
+"""Of an amplitude in a permutation: a number, and the one in its inverse."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +197,11 @@ class _Planner:
         self._add_gather(permutation([gate for item in items for gate in item.gates], self.plan.place))
 
     def _add_gather(self, source: Tensor) -> None:
-        steps = self.plan.steps
+        steps, num_qubits = self.plan.steps, self.plan.num_qubits
         if steps and isinstance(steps[-1], GatherStep):
             source = steps.pop().index[source]  # type: ignore[union-attr]
+        needed = INDEX_BYTES * (1 + sum(isinstance(step, GatherStep) for step in steps)) << num_qubits
+        require_memory(needed, f"a circuit of {num_qubits} qubits", "take fewer, or fewer layers", ExecutorError)
         steps.append(GatherStep(source))
 
     def _phases(self, items: list[Item]) -> None:

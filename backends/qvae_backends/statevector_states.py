@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qvae_backends.statevector_fusion import GatherStep, MatrixStep, PhaseStep, Plan, Stage, inverse_of, read_bits
+from qvae_backends.statevector_fusion import INDEX_BYTES, GatherStep, MatrixStep, PhaseStep, Plan, Stage, inverse_of, read_bits
 from qvae_backends.statevector_items import Term
 from qvae_backends.statevector_matrices import Angles, Matrices
 
@@ -32,8 +32,7 @@ class Program:
         runs = [run for stage in plan.stages for run in stage.gates]
         self._matrices = Matrices(runs, [step for step in plan.steps if isinstance(step, MatrixStep)], num_by_row, like)
         self._stages = [self._stage(stage, like) for stage in plan.stages]
-        # An index and its inverse, 8 bytes each, of every permutation.
-        self.table_bytes = 16 * sum(isinstance(step, GatherStep) for step in plan.steps) << plan.num_qubits
+        self.table_bytes = INDEX_BYTES * sum(isinstance(step, GatherStep) for step in plan.steps) << plan.num_qubits
         self._steps: list[Step] = [_made(step, plan.num_qubits, num_by_row, like) for step in plan.steps]
 
     def _stage(self, stage: Stage, like: Tensor) -> tuple[Tensor | None, _QubitPhases | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from qvae.config.backends import BackendSpec
 from qvae.config.load import load_config
@@ -17,14 +18,16 @@ from qvae.config.schema import Config
 from qvae.data.dataset import Dataset, epoch_permutation, prepare_fixed
 from qvae.errors import ConfigError, QvaeError, SamplerError
 from qvae.evaluation.rows import device_of
+from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.candidates import Candidate, judge, settings_to_try, squared_error
 from qvae.measuring.specs import local_samplers, make_seeded
 from qvae.measuring.truth import Truth, find_truth
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.measured import MeasuredCode, MeasuredPosterior, basis_bits
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior
 from qvae.progress import Report
-from qvae.runs.assemble import make_dataset, make_model
+from qvae.runs.assemble import make_dataset, make_model, positive_phase
 from qvae.runs.run import load_run
 from qvae.sampling.closing import close
 from qvae.sampling.registered import SAMPLERS
@@ -129,7 +132,7 @@ def _prior(
     """The model, its configuration and data, and what the prior is, in words."""
     if Path(source).is_dir():
         run = load_run(source, overrides, trust=trust)
-        _require_factorial(run.config)
+        _require_sampled(run.config)
         SAMPLERS.require_words(run.config.sampler, run.config.trust)
         try:
             return run.model, run.config, run.dataset, f"the trained prior of {source}", []
@@ -137,7 +140,7 @@ def _prior(
             trouble = f"the images can't be read ({str(error).rstrip('.')}), so the prior's own spread stands for theirs"
             return run.model, run.config, None, f"the trained prior of {source}", [trouble]
     config = load_config(source, overrides, trust=trust)
-    _require_factorial(config)
+    _require_sampled(config)
     SAMPLERS.require_words(config.sampler, config.trust)
     dataset = make_dataset(config)
     torch.manual_seed(config.training.seed)
@@ -148,7 +151,8 @@ def _prior(
     sampler = _training_sampler(config, model)
     quick = config.training.model_copy(update={"max_seconds": seconds, "epochs": 10**6, "tensorboard": False})
     try:
-        trainer = Trainer(BoltzmannObjective(model, dataset.prepare, quick, sampler), dataset, quick)
+        objective = BoltzmannObjective(model, dataset.prepare, quick, sampler, positive=positive_phase(config.model))
+        trainer = Trainer(objective, dataset, quick)
         trainer.fit()
     finally:
         close(sampler)
@@ -157,9 +161,13 @@ def _prior(
     return cast(Autoencoder, trainer.averaged_model()), config, dataset, text, [warning]
 
 
-def _require_factorial(config: Config) -> None:
-    if config.model.kind != "qvae":
-        raise ConfigError(f"samplers are recommended for models of kind qvae, and model.kind is {config.model.kind}.")
+def _require_sampled(config: Config) -> None:
+    discrete = config.model.discrete
+    if config.model.kind != "qvae" and (discrete is None or discrete.prior != "boltzmann"):
+        raise ConfigError(
+            "samplers are recommended for Boltzmann priors: of model.kind qvae, or of a vqvae with model.variant=discrete and "
+            "model.discrete.prior=boltzmann."
+        )
 
 
 def _training_sampler(config: Config, model: Autoencoder) -> LatentSampler:
@@ -185,9 +193,32 @@ def _allowed_variance(model: Autoencoder, dataset: Dataset | None, batch_size: i
     rows = epoch_permutation(len(dataset.train), 0, 0)[:IMAGES]
     images = prepare_fixed(dataset, dataset.train.flatten(1)[rows], 0)
     generator = torch.Generator().manual_seed(0)
-    means = torch.cat([2 * model.code_means(batch, generator) - 1 for batch in images.split(1024)]).double()
     hamiltonian = cast(BoltzmannPrior, model.prior).hamiltonian().detach().to("cpu")
-    count = len(means)
-    pairs = pair_moments(means, means, hamiltonian) / count
-    variance = (means.var(0, correction=0)).sum() + (pair_moments(means**2, means**2, hamiltonian) / count - pairs**2).sum()
-    return float(variance) / batch_size, f"as noisy as a batch of {batch_size} images (from the codes of {count})"
+    is_factorial = not isinstance(model.posterior, MeasuredPosterior)
+    variance = (_factorial_variance if is_factorial else _measured_variance)(model, images, hamiltonian, generator)
+    return variance / batch_size, f"as noisy as a batch of {batch_size} images (from the codes of {len(images)})"
+
+
+def _factorial_variance(
+    model: Autoencoder, images: Tensor, hamiltonian: IsingHamiltonian, generator: torch.Generator
+) -> float:
+    """sum over phi of Var_x(E_q[phi]), where E_q[s_i s_j] = E_q[s_i] E_q[s_j]: pairs of (N, n) means are never held."""
+    means = torch.cat([2 * model.code_means(batch, generator) - 1 for batch in images.split(1024)]).double()
+    pairs, squares = (pair_moments(each, each, hamiltonian) / len(means) for each in (means, means**2))
+    return float(means.var(0, correction=0).sum() + (squares - pairs**2).sum())
+
+
+@torch.no_grad()
+def _measured_variance(
+    model: Autoencoder, images: Tensor, hamiltonian: IsingHamiltonian, generator: torch.Generator
+) -> float:
+    """The same where q is a circuit's distribution, by sums over all basis states."""
+    spins = 2.0 * basis_bits(hamiltonian.num_spins).double() - 1
+    first, second = hamiltonian.edges.T
+    phi = torch.cat([spins, spins[:, first] * spins[:, second]], dim=1)
+    found = []
+    for batch in images.split(1024):
+        code = model.posterior_sample(batch, relaxed=False, generator=generator)
+        assert isinstance(code, MeasuredCode)
+        found.append(code.log_probabilities().exp().double() @ phi)
+    return float(torch.cat(found).var(0, correction=0).sum())

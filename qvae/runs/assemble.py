@@ -218,7 +218,7 @@ def _objective(
         if isinstance(generating, Metered):
             generating.is_rehearsal = is_rehearsal
         generating.check(prior.frozen())
-    objective = BoltzmannObjective(model, dataset.prepare, training, sampler, fallback, _positive_phase(config.model))
+    objective = BoltzmannObjective(model, dataset.prepare, training, sampler, fallback, positive_phase(config.model))
     if generating is None and isinstance(objective.sampler, Metered):
         objective.sampler.keep_back(prior.frozen(), num_prior_samples(config))
     return objective, generating
@@ -243,8 +243,8 @@ def _game(config: Config, model: VQGAN, dataset: Dataset) -> Objective:
     return game
 
 
-def _positive_phase(config: ModelConfig) -> PositivePhase:
-    """Of a model with latent bits."""
+def positive_phase(config: ModelConfig) -> PositivePhase:
+    """The parts of the loss of a model with latent bits."""
     if config.discrete is None:
         return surrogate
     return partial(measured_surrogate, draws=config.discrete.draws if config.discrete.gradient == "score" else None)

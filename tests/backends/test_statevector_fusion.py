@@ -119,8 +119,18 @@ def test_a_circuit_without_inputs_runs_once_for_all_rows():
 
 def test_too_large_for_the_memory_is_refused_with_the_figure(monkeypatch):
     monkeypatch.setattr("qvae.memory.total_memory", lambda: 10**6)
+    monkeypatch.setattr(statevector, "plan", None)  # which takes memory, too
     with pytest.raises(ExecutorError, match=r"20 qubits takes 0\.\d GB of memory, more than this machine has; take fewer"):
         StatevectorExecutor().expectations(Circuit(20, []), torch.zeros(1, 0), [[("Z" * 20, 1.0)]])
+
+
+def test_permutations_that_would_fill_the_memory_are_refused_as_soon_as_they_do(monkeypatch):
+    monkeypatch.setattr("qvae.memory.total_memory", lambda: 3 * 16 * 2**6)
+    gates = [Gate(name, (qubit, (qubit + 1) % 6), angles) for _ in range(9) for name, angles in (("cx", ()), ("rxx", (0.3,)))
+             for qubit in range(6)]  # fmt: skip
+    with pytest.raises(ExecutorError, match="a circuit of 6 qubits takes"):
+        plan(Circuit(6, gates), 0)
+    assert plan(Circuit(6, gates[:6]), 0).steps
 
 
 def test_a_ring_comes_down_to_few_passes():

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from support import model_of
 
 from qvae.config.backends import BackendSpec
+from qvae.config.schema import ModelConfig
+from qvae.errors import ConfigError
 from qvae.measuring import recommend as module
 from qvae.measuring.advice import recommendation_table, recommendation_text
 from qvae.measuring.candidates import Candidate
@@ -35,6 +38,7 @@ def test_the_positive_phase_of_two_kinds_of_images(truth):
     """Half of the codes are all up, half all down: each mean varies by 1, and no correlation varies."""
 
     class Model:
+        posterior = None
         prior = type("Prior", (), {"hamiltonian": lambda self: make_problem("rbm-weak:3x3").hamiltonian})()
 
         def code_means(self, images, generator):
@@ -53,6 +57,38 @@ def test_the_positive_phase_of_two_kinds_of_images(truth):
     allowed, how = module._allowed_variance(Model(), None, 10, truth)
     assert allowed == pytest.approx(float((1 - truth.moments.spins**2).sum() + (1 - truth.moments.pairs**2).sum()) / 10)
     assert "10 samples of the prior" in how
+
+
+VQVAE = {"kind": "vqvae", "variant": "discrete", "circuit": {"qubits": 3, "layers": 1, "initial_weights": 1.0}}
+
+
+def test_the_positive_phase_of_measured_bits_is_that_of_their_joint_distribution():
+    """Whose pairs are no products of means: E_q[phi] of each image is an average over all its draws."""
+    torch.manual_seed(0)
+    config = ModelConfig(**VQVAE, discrete={"prior": "boltzmann"}, network={"hidden": [8]})
+    model = model_of(config, torch.full((2, 2), 0.5)).eval()
+    torch.nn.init.normal_(model.posterior.preimage.weight, std=10.0)  # codes that differ
+    images, generator = torch.rand(6, 4), torch.Generator().manual_seed(0)
+    hamiltonian = model.prior.hamiltonian().detach()
+    draws = 40_000
+    bits = model.posterior_sample(images, relaxed=False, generator=generator, draws=draws).latents.detach()
+    spins = (2 * bits - 1).view(6, draws, 3)
+    pairs = [spins[..., i] * spins[..., j] for i, j in hamiltonian.edges.tolist()]
+    means = torch.cat([spins, torch.stack(pairs, -1)], -1).mean(1)
+    found = module._measured_variance(model, images, hamiltonian, generator)
+    noise = 6 / draws  # of six phi whose variances are at most 1
+    assert found == pytest.approx(float(means.var(0, correction=0).sum()), abs=noise + 10 * (found * noise) ** 0.5)
+    assert abs(found - module._factorial_variance(model, images, hamiltonian, generator)) > 0.05
+
+
+def test_a_circuit_s_bits_with_a_boltzmann_prior_are_served_and_no_other_latents():
+    settings = ["model.circuit.qubits=3", "model.circuit.layers=1", "model.network.hidden=[16]", "model.variant=discrete"]
+    found = recommend("digits-vqvae", 2.0, [*settings, "model.discrete.prior=boltzmann"])
+    assert {"exact", "gibbs"} <= {candidate.spec.name for candidate in found.candidates}
+    assert found.allowed.endswith("as noisy as a batch of 256 images (from the codes of 1500)")
+    for other in (settings, ["model.variant=variational"]):
+        with pytest.raises(ConfigError, match="recommended for Boltzmann priors: of model.kind qvae, or of a vqvae with"):
+            recommend("digits-vqvae", 5.0, other)
 
 
 def test_six_spins_and_a_run(command, trained, tmp_path):

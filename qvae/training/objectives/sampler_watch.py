@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.diagnostics import effective_beta
+from qvae.sampling.diagnostics import Estimate, effective_beta
 from qvae.sampling.info import Advice
 from qvae.sampling.sampler import LatentSampler, Samples
 from qvae.sampling.temperature import energy_matching_beta
@@ -23,6 +23,7 @@ _OF_CIRCUITS = ("qubits", "depth", "two_qubit_gates", "fidelity", "free_energy_g
 _AVERAGED = frozenset(_OF_CALLS + _OF_CIRCUITS)
 _STUCK_LOOKS = 3  # in a row with stuck chains, after which a user is told
 _SLOW_SHARE, _SLOW_MILLISECONDS = 0.9, 20.0  # of a step, from which on a user is told that the sampler takes them
+_UNDETERMINED = 0.5  # standard error of an inverse temperature of 1, from which on it says nothing: the prior is nearly uniform
 _STUCK = 0.5  # correlation of chains with themselves since the last look
 
 
@@ -73,6 +74,8 @@ class SamplerWatch(HeldOutWatch):
         """Effective temperature of samples and, of persistent chains, how much they remember of the last look."""
         self.heed(samples.advice)
         beta = effective_beta(samples, hamiltonian)
+        if beta.stderr > _UNDETERMINED:
+            beta = Estimate(math.nan, math.nan)
         self._check_temperature(beta.value, beta.stderr, clock.epoch)
         found = {"effective_beta": beta.value, "effective_beta_stderr": beta.stderr}
         if math.isnan(beta.value):  # in a transverse field, where a sampler may have a measurement of its own

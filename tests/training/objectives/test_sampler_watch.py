@@ -31,6 +31,15 @@ def test_the_end_state_of_an_optimizer_raises_the_alarm():
     assert "effective inverse temperature is inf instead of 1 (epoch 2)" in heard[0]
 
 
+@pytest.mark.parametrize(("field", "is_told"), [(1.0, True), (0.01, False)])
+def test_a_temperature_that_nothing_determines_is_not_told(field, is_told):
+    """Of n spins in a field h, the error of beta from R samples is 1 / (h sqrt(n R)) near h = 0: here 0.05 and 5."""
+    watch, free = SamplerWatch(print), IsingHamiltonian([field] * 4, [], [])
+    sampler = load_sampler("exact", seed=0)
+    found = watch.look(sampler.sample(free, 100), free, sampler, Clock(10, 2, 0.5))
+    assert math.isfinite(found["effective_beta"]) == math.isfinite(found["effective_beta_stderr"]) == is_told
+
+
 def test_calls_of_an_epoch_are_averaged_and_their_price_is_added_up():
     watch = SamplerWatch(print)
     watch.record_call({"qpu_seconds": 1.0, "device_beta": 3.0})
