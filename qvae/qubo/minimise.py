@@ -79,8 +79,9 @@ def minimise_by_sampling(
         sampler: ``dimod``, ``gibbs``, ``exact``, ``dwave``, or another one.
         num_samples: of each call; ``frequency`` and ``mean`` are of the last one.
         betas: inverse temperatures, in units of 1 / value. None is for a persistent sampler a rise by equal factors from where
-            most spins are free to where few are, for one that works elsewhere the inverse of the largest coefficient,
-            since couplings beyond an annealer's range are clipped, and for others the end of the rise.
+            most spins are free to where few are, for one that works elsewhere the inverse of the largest coefficient, since
+            couplings beyond an annealer's range are clipped (with the option ``beta=1`` of ``dwave`` they fill it, and the
+            draws are as cold as the annealer), and for others the end of the rise.
         strength: of the penalties for these. Above 1 the lowest energy is sure to be the polynomial's minimum, but couplings
             grow a hundredfold, and samplers get stuck: the default finds it more often.
 
