@@ -54,6 +54,20 @@ def promises(executor: qvae.Executor, runs: int) -> None:
         print(f"| {qubits} | {degree} | {repetitions} | {kept_of} | {cost} |", flush=True)
 
 
+def twenty_qubits(executor: qvae.Executor, runs: int = 10) -> None:
+    """Five parameters of four qubits each."""
+    slopes = torch.tensor([0.5, -0.25, 0.125, 0.75, -0.875], dtype=torch.float64)
+    kept, started = 0, time.process_time()
+    for seed in range(runs):
+        at = torch.randn(5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        exact = slopes * torch.cos(at @ slopes)
+        curvature = float(slopes.norm()) ** 3
+        found = jordan_gradient(lambda w: torch.sin(w @ slopes), at, 0.9, curvature, executor, repetitions=15)
+        kept += bool(((found.gradient - exact).abs() <= found.precision).all())
+    seconds = (time.process_time() - started) / runs
+    print(f"\n{found.num_qubits} qubits: promised {found.probability:.3f}, kept {kept}/{runs}, CPU {seconds:.1f} s each")
+
+
 def training(name: str, make, y: torch.Tensor, steps: int, lr: float, momentum: float, **settings) -> None:
     """Loss after equally many steps of gradient descent by exact and by measured gradients."""
     losses, calls = [], 0
@@ -83,6 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     executor = qvae.load_executor(options.executor, seed=0)
     promises(executor, options.runs)
+    twenty_qubits(executor)
     print("\n| model | steps | loss before | exact gradients | measured | oracle calls | time |\n|---|---|---|---|---|---|---|")
     unit, bump = torch.sigmoid(2 * X - 1), torch.exp(-X.square())
     training("sigmoid unit", sigmoid_unit, unit, 60, 4.0, 0.0, executor=executor, bound=0.25, curvature=1.0, qubits=6)
