@@ -18,6 +18,7 @@ from qvae.evaluation.frechet import FrechetDistance, frechet_table
 from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.inception import inception_table
 from qvae.evaluation.rows import AT_ONCE, code_means, device_of, prepared, training_rows, values_in_batches
+from qvae.evaluation.samples import SampleQuality, sample_quality
 from qvae.models.autoencoder import Autoencoder
 from qvae.progress import Progress, counter
 
@@ -52,6 +53,7 @@ class FrechetDistances:
         inception: on Inception's features, where their weights were given.
         samples_warning: what may be wrong with the samples.
         samples_reason: why there are no samples.
+        quality: what the samples are worth beyond a distance, by the classifier.
     """
 
     classifier: FeatureClassifier | None = None
@@ -60,6 +62,7 @@ class FrechetDistances:
     inception: dict[str, FrechetDistance] = field(default_factory=dict)
     samples_warning: str | None = None
     samples_reason: str | None = None
+    quality: SampleQuality | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What there is, as it stands in ``evaluation.json``."""
@@ -70,6 +73,7 @@ class FrechetDistances:
             "distances": {name: distance.to_dict() for name, distance in self.distances.items()},
             "reason": self.reason,
             "inception": {name: distance.to_dict() for name, distance in self.inception.items()},
+            "quality": None if self.quality is None else self.quality.to_dict(),
         }
         return {key: value for key, value in found.items() if value}
 
@@ -105,6 +109,9 @@ def frechet_distances(
             images = {name: batches() for name, (_, batches) in sets.items()}
             found.distances = frechet_table(classifier, reference, images, counter(report, total))
         found.classifier = classifier
+        if _SAMPLES in sets:
+            found.quality = sample_quality(classifier, sets[_SAMPLES][1](), reference, dataset)
+            _warn_of_rare(found.quality, progress)
     except DataError as error:
         found.reason = str(error)
     if settings.inception_weights is not None:
@@ -112,6 +119,13 @@ def frechet_distances(
             images = {name: batches() for name, (_, batches) in sets.items()}
             found.inception = inception_table(settings.inception_weights, reference, images, device, counter(report, total))
     return found
+
+
+def _warn_of_rare(quality: SampleQuality | None, progress: Progress) -> None:
+    """Say it where a class is all but missing among the samples."""
+    if quality is not None and quality.rarest[1] < 0.5:
+        label, part = quality.rarest
+        progress.warn(f"of the samples: class {label} is {part:.2f} times as frequent as in the training images")
 
 
 def _image_sets(

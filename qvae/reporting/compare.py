@@ -115,7 +115,12 @@ def _frechet_merits(found: Mapping[str, Any]) -> dict[str, str]:
         f"Frechet distance ({classifier}): {name}": with_error(row["value"], row["stderr"])
         for name, row in frechet.get("distances", {}).items()
     }
-    return rows | {f"FID: {name}": f"{row['value']:.2f}" for name, row in frechet.get("inception", {}).items()}
+    rows |= {f"FID: {name}": f"{row['value']:.2f}" for name, row in frechet.get("inception", {}).items()}
+    if "quality" in frechet:
+        of_samples = frechet["quality"]["coverage"]
+        rows["precision / recall of samples"] = f"{of_samples['precision']:.3f} / {of_samples['recall']:.3f}"
+        rows["density / coverage of samples"] = f"{of_samples['density']:.3f} / {of_samples['coverage']:.3f}"
+    return rows
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -25,6 +25,7 @@ from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior
 from qvae.reporting import figures, table_figures
 from qvae.reporting.circuit_figure import circuit_figure
+from qvae.reporting.game_figure import game_curves
 from qvae.reporting.run_rows import (
     as_grey,
     columns_figure,
@@ -211,6 +212,8 @@ class Views:
 
 
 def _losses(views: Views) -> Figure:
+    if any("gap" in row for row in views.run.metrics):
+        return game_curves(views.run.metrics)
     return figures.loss_curves(views.run.metrics, (views.run.evaluation or {}).get("elbo"), row_noun(views.run))
 
 

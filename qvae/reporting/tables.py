@@ -94,6 +94,7 @@ def frechet_tables(found: Mapping[str, Any]) -> list[Table]:
     tables = []
     if "distances" in frechet:
         tables.append(_classifier_table(frechet))
+        tables += [quality_table(frechet["quality"])] if frechet.get("quality") else []
     elif "reason" in frechet:
         tables.append(Table(("no Frechet distance on classifier features",), [(frechet["reason"],)]))
     if "inception" in frechet:
@@ -102,8 +103,28 @@ def frechet_tables(found: Mapping[str, Any]) -> list[Table]:
         tables.append(Table(("images", "FID", "number"), inception, " ".join(notes)))
     elif "distances" in frechet:
         note = "No FID: give the Inception weights as a file with --set evaluation.inception_weights=PATH."
-        tables[-1].note = f"{tables[-1].note} {note}"
+        tables[0].note = f"{tables[0].note} {note}"
     return tables or [Table(("no Frechet distances",), [("evaluation.num_generated is 0",)])]
+
+
+def quality_table(quality: Mapping[str, Any]) -> Table:
+    """How samples lie among test images, of which classes they are, and how near training images."""
+    of_samples, floor = quality["coverage"], quality["floor"]
+    names = "precision", "recall", "density", "coverage"
+    rows = [(name, *(f"{part[name]:.3f}" for part in (of_samples, floor))) for name in names]
+    shares = quality["classes"]
+    parts = {label: shares[label] / share for label, share in quality["training_classes"].items() if share}
+    for name, extreme in (("rarest class", min), ("most frequent class", max)):
+        chosen = extreme(parts, key=parts.__getitem__)
+        rows.append((f"{name}, {chosen}: its share", f"{shares[chosen]:.1%}", f"{quality['training_classes'][chosen]:.1%}"))
+    distances = f"{quality['nearest']:.2f}", f"{quality['nearest_of_test']:.2f}, of test images"
+    rows.append(("to the nearest training image", *distances))
+    note = (
+        f"On the same features, by balls that reach the {of_samples['neighbours']}th neighbour in one's own set, "
+        f"{of_samples['num_samples']:,} images each (Kynkaanniemi et al. 2019, Naeem et al. 2020). Distances are of pixels, "
+        "medians: samples that are much nearer than test images are copies, or blurred."
+    )
+    return Table(("samples among test images", "samples", "training images"), rows, note)
 
 
 def _classifier_table(frechet: Mapping[str, Any]) -> Table:

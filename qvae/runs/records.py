@@ -56,6 +56,28 @@ class Classifier(Record):
     test_accuracy: float | None
 
 
+class Balls(Record):
+    """How samples lie among data."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    neighbours: Count
+    num_samples: Count
+
+
+class Quality(Record):
+    """What samples are worth."""
+
+    coverage: Balls
+    floor: Balls
+    classes: dict[str, float]
+    training_classes: dict[str, float]
+    nearest: float
+    nearest_of_test: float
+
+
 class Frechet(Record):
     """All distances of a run, or why there are none."""
 
@@ -64,6 +86,7 @@ class Frechet(Record):
     distances: Annotated[dict[str, Distance], Field(min_length=1)] = {}
     reason: str = ""
     inception: dict[str, Distance] = {}
+    quality: Quality = None  # type: ignore[assignment]
 
 
 class Probe(Record):

@@ -22,6 +22,7 @@ CONV = ["model.network.kind=conv", "model.network.hidden=[4]"]
 SMALL = {"training": {"batch_size": 10}, "evaluation": {"tsne_every": 0}}
 QVAE = {"model": {"latent": {"sizes": [2, 3]}, "network": {"hidden": [8]}}} | SMALL
 CIRCUIT = {"model": {"kind": "vqvae", "circuit": {"qubits": 2, "layers": 1}, "network": {"hidden": [8]}}} | SMALL
+GAN = {"model": CIRCUIT["model"] | {"kind": "vqgan"}} | SMALL
 DISCRETE = {"model": CIRCUIT["model"] | {"variant": "discrete"}} | SMALL
 
 
@@ -91,6 +92,16 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "model.discrete.prior": (DISCRETE, "uniform", lambda p: p.objective.prior.h.requires_grad, False),
     "model.discrete.gradient": (DISCRETE, "relaxed", draws, [10]),
     "model.discrete.draws": (DISCRETE, "3", draws, [30]),
+    "model.gan.latents": (GAN, "3", lambda p: p.objective.model.decoder.layers[0][0].in_features, 3),
+    "model.gan.autoencoder_share": (GAN, "0.25", lambda p: p.objective.share, 0.25),
+    "model.gan.kl_weight": (GAN, "0.125", lambda p: p.objective.first.positive.keywords, {"weight": 0.125}),
+    "model.gan.noise": (GAN, "5", lambda p: p.objective.model.prior.draw_noise(2, None).shape, (2, 5)),
+    "model.gan.conditional": (GAN, "false", lambda p: p.objective.model.prior.classes, ()),
+    "model.critic.hidden": (GAN, "[9,7]", lambda p: [w.shape[0] for w in weights(p.objective.model.critic)], [9, 7, 1]),
+    "model.critic.loss": (GAN, "nonsaturating", lambda p: p.objective.game.critic.loss, "nonsaturating"),
+    "model.critic.penalty": (GAN, "r1", lambda p: p.objective.game.critic.penalty, "r1"),
+    "model.critic.penalty_weight": (GAN, "0.5", lambda p: p.objective.game.critic.penalty_weight, 0.5),
+    "model.critic.steps": (GAN, "3", lambda p: p.objective.game.critic.steps, 3),
     "sampler.name": (QVAE, "exact", lambda p: p.sampler.name, "exact"),
     "sampler.options": (QVAE, "{sweeps: 7, seed: 99}", lambda p: (p.sampler.sweeps, p.sampler.seed), (7, 99)),
     "executor.name": (CIRCUIT, "qiskit", lambda p: p.objective.executor.name, "qiskit"),
@@ -118,6 +129,7 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "training.average_decay": (QVAE, "0", lambda p: follows(p), True),
     "training.prior_gradient": (QVAE, "exact", call, []),
     "training.chains": (QVAE, "13", call, [13]),
+    "training.critic_learning_rate": (GAN, "0.25", lambda p: rate_of_critic(p.objective.game), 0.125),
     "training.optimizer.name": (CIRCUIT, "qng", lambda p: type(p.objective.circuit_optimizer), QuantumNaturalGradient),
     "training.optimizer.options": (QVAE, "{eps: 0.5}", lambda p: p.objective.optimizer.param_groups[0]["eps"], 0.5),
     "training.circuit_gradient.name": (CIRCUIT, "spsa", lambda p: type(block(p).layer.gradient).__name__, "SPSA"),
@@ -148,6 +160,11 @@ NEED = {"executor.name": "qiskit_aer", "executor.options": "qiskit_aer", "traini
 def weights(module):
     """Of its linear layers."""
     return [layer.weight for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+
+
+def rate_of_critic(game):
+    game._set_learning_rates(Clock(10_000, 1, 0.5))
+    return game.critic_optimizer.param_groups[0]["lr"]
 
 
 def weight_at(parts, progress):
@@ -181,7 +198,9 @@ def test_a_key_arrives(key, tmp_path):
     if key in NEED:
         pytest.importorskip(NEED[key])
     base, value, read, expected = KEYS[key]
-    kinds = {"model.likelihood": 3 * ROWS, "model.variance": ROWS + np.random.default_rng(1).normal(size=ROWS.shape)}
+    labelled = {"train": ROWS, "train_labels": np.arange(80) % 2}
+    kinds = {"model.gan.conditional": labelled, "model.likelihood": 3 * ROWS}
+    kinds |= {"model.variance": ROWS + np.random.default_rng(1).normal(size=ROWS.shape)}
     parts = parts_of(base, *BESIDE.get(key, []), f"{key.split()[0]}={value}", data=kinds.get(key, ROWS), folder=tmp_path)
     assert read(parts) == expected
     if key not in ("model.kind", "training.device", "training.precision"):
@@ -232,8 +251,8 @@ def keys_of(section, above=()):
 
 
 def test_every_key_is_in_a_table():
-    """Those of the data have tests of their own, in tests/data_sets, and Inception's file in tests/evaluation."""
-    seen = {*KEYS, *(f"evaluation.{key}" for key in EVALUATION), "evaluation.inception_weights"}
+    """Those of the data have tests of their own, in tests/data_sets, and files and runs theirs in tests/evaluation and here."""
+    seen = {*KEYS, *(f"evaluation.{key}" for key in EVALUATION), "evaluation.inception_weights", "model.gan.autoencoder"}
     missing = [key for key in keys_of(Config) if key not in seen and not key.startswith("data.")]
     assert not missing, "give each a line in KEYS, so that it is seen to arrive"
 
