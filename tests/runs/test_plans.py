@@ -1,0 +1,109 @@
+"""What a plan says, in numbers: steps, calls, prices, circuits and memory, each reckoned by hand."""
+
+import json
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+import qvae
+from qvae import workflow
+from qvae.config.load import load_config
+from qvae.runs import sizes
+from qvae.training.trainer import Trainer
+
+ROWS = (np.random.default_rng(0).random((80, 4, 4)) < 0.4).astype(np.float32)
+BASE = {"model": {"latent": {"sizes": [2, 3]}, "network": {"hidden": [8]}}}
+TRAINING = ["training.epochs=5", "training.batch_size=24", "training.chains=30", "evaluation.num_generated=100"]
+COINS = "sampling.test_metering:Coins"  # at 0.01 s a sample
+
+
+def planned(*overrides, base=BASE):
+    return workflow.plan(load_config(base, [*TRAINING, *overrides]), data=ROWS)
+
+
+def test_steps_looks_and_time(monkeypatch):
+    """Three steps an epoch, of 72 rows; a look at the end of every epoch."""
+    monkeypatch.setattr(Trainer, "seconds_of_step", lambda self: 0.5)
+    monkeypatch.setattr(workflow, "threads_for", lambda *arguments: nullcontext())
+    found = planned()
+    assert found["training"] == "15 steps and 5 looks at the sampler"
+    assert (found["latent spins"], found["couplings"], found["samples in a step"]) == (5, 6, 30)
+    assert found["time of the training"] == "about 8 s here, at 500.0 ms a step; evaluation comes on top"
+    found = planned("training.max_seconds=3")
+    assert found["training"] == "15 steps and 5 looks at the sampler, or 3 s if that is less"
+    assert found["time of the training"].startswith("about 3 s here")
+    assert planned("training.max_seconds=30")["time of the training"].startswith("about 8 s here")
+    assert planned("training.epochs=100", "training.validation=0.5")["training"] == "100 steps and 9 looks at the sampler"
+
+
+def test_prices():
+    """A call of 30 samples takes 0.3 s, 15 steps and 5 looks 6 s, and the samples at the end 1 s."""
+    paid = [f"sampler.name={COINS}"]
+    found = planned(*paid)
+    assert found["QPU seconds of a step"] == "0.3000"
+    assert found["QPU seconds of the training"] == "6.0"
+    assert found["QPU seconds of the samples at the end"] == "1.0"
+    assert "budget of the training" not in found
+    assert "time of the training" not in found
+    assert planned(*paid, "evaluation.num_generated=0")["QPU seconds of the samples at the end"] == "20.0"  # of pictures
+    assert planned(*paid, "generation.sampler={name: exact}")["QPU seconds of the samples at the end"] == "0.0"
+    # Of 12 s 1.1 s are kept back, a tenth more than the samples at the end should take.
+    found = planned(*paid, "sampler.options={max_seconds: 12}")
+    assert found["budget of the training"] == "10.9 s, which is 36 steps"
+
+
+def test_circuits():
+    """Two inputs and six weights, with two circuits for each of their gradients, and one more; for each of 24 rows."""
+    circuit = {"qubits": 2, "layers": 1, "ansatz": "hardware_efficient"}
+    base = {"model": {"kind": "vqvae", "circuit": circuit, "network": {"hidden": [8]}}}
+    shots = "of 64 shots each, for gradients by shifts"
+    settings = ("executor.name=runs.test_vqvae_runs:Shots",)
+    overrides = [text for text in TRAINING if "chains" not in text]
+    found = workflow.plan(load_config(base, [*overrides, *settings]), data=ROWS)
+    assert found["circuits in a step"] == f"about {24 * (1 + 2 * 8)}, {shots}"
+    assert found["training"] == "15 steps"
+    frozen = workflow.plan(load_config(base, [*overrides, *settings, "model.circuit.arm=frozen"]), data=ROWS)
+    assert frozen["circuits in a step"] == f"about {24 * (1 + 2 * 2)}, {shots}"
+
+
+def test_an_evaluation_with_other_settings_is_what_is_written(small_run):
+    run = qvae.load_run(small_run)
+    settings = run.config.evaluation.model_copy(update={"importance_samples": 3, "num_test": 7})
+    found = workflow.evaluate(run, settings)
+    written = json.loads((small_run / "evaluation.json").read_text())
+    assert (found.likelihood.importance_samples, found.likelihood.num_test) == (3, 7)
+    assert (written["importance_samples"], written["num_test"]) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "expected"),
+    [
+        ([], "model.latent.sizes", 40 * 6),
+        (["model.latent.graph=complete", "model.latent.sizes=[5]"], "model.latent.sizes", 40 * 10),
+        ([], "model.network.hidden", 4 * (2 * 16 * 8 + 2 * 5 * 8)),  # in and out, and latents at both ends
+        ([], "training.batch_size", 24 * 4 * (16 + 5 + 8)),
+        ([], "training.chains", 30 * 5),
+        ([], "evaluation.importance_samples", 100 * 4 * (16 + 5 + 8)),
+        ([], "evaluation.log_z_chains", 500 * 4 * 5),
+        ([], "evaluation.log_z_temperatures", 2000 * 8),
+        ([], "evaluation.num_generated", 100 * 5),
+    ],
+)
+def test_memory(overrides, name, expected, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(sizes, "require_memory", lambda size, what, *rest: asked.update({what.partition("=")[0]: size}))
+    sizes.require_sizes(load_config(BASE, [*TRAINING, *overrides]), 16)
+    assert asked[name] == expected
+
+
+def test_memory_of_circuits(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(sizes, "require_memory", lambda size, what, *rest: asked.update({what.partition("=")[0]: size}))
+    base = {"model": {"kind": "vqvae", "variant": "discrete", "circuit": {"qubits": 6}}, "training": {"batch_size": 24}}
+    sizes.require_sizes(load_config(base), 16)
+    assert asked["model.circuit.qubits"] == 24 * 2**6
+    assert asked["training.batch_size"] >= 24 * 4
+    monkeypatch.setattr(sizes, "require_memory", lambda size, what, *rest: asked.update({what: size}))
+    sizes.require_sizes(load_config(base), 16)
+    assert asked["training.batch_size=24 of circuits of 6 qubits"] == 24 * 24 * 2**6
