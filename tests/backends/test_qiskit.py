@@ -39,6 +39,24 @@ def test_conformance(backend):
     check_executor("qiskit", num_samples=1000, backend=backend)
 
 
+def test_an_estimator_is_asked_for_the_precision_of_the_shots_on_the_qubits_of_the_backend():
+    from qiskit.primitives import BackendEstimatorV2
+
+    asked = []
+
+    class Watched(BackendEstimatorV2):
+        def run(self, pubs, *, precision=None):
+            asked.append((precision, [operator.paulis.to_labels() for operator in pubs[0][1]]))
+            return super().run(pubs, precision=precision)
+
+    executor = load_executor("qiskit", backend=Watched(backend=coupled()), shots=400)
+    circuit = Circuit(2, [Gate("x", (1,)), Gate("cx", (1, 0))])
+    found = executor.expectations(circuit, torch.zeros(1, 0), [[("IZ", 1.0)], [("ZI", 2.0)]])
+    assert ((found - torch.tensor([[-1.0, -2.0]])).abs() < 0.6).all()
+    assert asked[0][0] == pytest.approx(0.05)
+    assert all(len(label) == 4 for labels in asked[0][1] for label in labels)
+
+
 def test_noise():
     """Wrong in a share that the noise explains, on a backend that has the circuit's couplings by detours only."""
     circuit = Circuit(4, [Gate("h", (0,)), Gate("cx", (0, 3)), Gate("cx", (0, 2))])

@@ -68,10 +68,16 @@ def test_readout_errors_of_qubits_are_undone_to_within_the_shots():
 def test_readout_is_calibrated_once_for_each_set_of_qubits(monkeypatch):
     executor = load_executor("qiskit", noise_model=biased_readout, readout_mitigation=True, shots=50)
     run, counted = executor._device.run_together, []
-    monkeypatch.setattr(executor._device, "run_together", lambda *arguments: counted.append(1) or run(*arguments))
+
+    def counting(runs, seed):
+        counted.append([shots for _, _, shots in runs])
+        return run(runs, seed)
+
+    monkeypatch.setattr(executor._device, "run_together", counting)
     for _ in range(2):
         executor.expectations(GHZ, VALUES, OBSERVABLES)
     assert len(counted) == 2 + 1
+    assert counted[1] == [500, 500]  # all qubits down, and all up; ten times the shots, since all later calls rest on them
 
 
 def test_signs_are_the_inverse_of_the_readings():

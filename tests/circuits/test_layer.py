@@ -49,6 +49,15 @@ def test_one_parameter_holds_all_weights(layer, x):
     assert repr(layer) == "CircuitLayer(3 qubits, 14 gates, 3 inputs, 7 weights, 3 observables, statevector)"
 
 
+def test_weights_start_anywhere_in_a_whole_turn():
+    torch.manual_seed(0)
+    start = qvae.CircuitLayer(Circuit(1, [], num_parameters=10_000)).weight / (2 * torch.pi)
+    assert start.min() >= 0
+    assert start.max() < 1
+    counts = torch.histc(start, 10, 0.0, 1.0)
+    assert ((counts - 1000).abs() < 5 * (1000 * 0.9) ** 0.5).all()
+
+
 def test_z_of_each_qubit_is_measured_unless_told_otherwise():
     up = Circuit(3, [Gate("x", (1,))])
     assert qvae.CircuitLayer(up)(torch.zeros(1, 0)).tolist() == [[1, -1, 1]]

@@ -68,10 +68,10 @@ def test_strongly_entangling_has_growing_ranges():
     qiskit = pytest.importorskip("qiskit")
     from qiskit.quantum_info import Statevector
 
-    ours = strongly_entangling(4, 4)
+    ours = strongly_entangling(4, 5)
     theirs = qiskit.QuantumCircuit(4)
-    angles = weights_of(ours).view(4, 4, 3).tolist()
-    for layer, reach in enumerate((1, 2, 3, 1)):
+    angles = weights_of(ours).view(5, 4, 3).tolist()
+    for layer, reach in enumerate((1, 2, 3, 1, 2)):
         for qubit in range(4):
             phi, theta, omega = angles[layer][qubit]
             theirs.u(theta, omega, phi, qubit)
