@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from qvae import workflow
 from qvae.config.schema import Config
 from qvae.errors import ConfigError
 from qvae.progress import Progress
 from qvae.reporting.page import Table
 from qvae.reporting.tables import with_error
-from qvae.runs.folder import MODEL
-from qvae.runs.run import Run, load_run
+from qvae.runs.run import Run
+from qvae.study import make
 
 ARMS = {
     "quantum": "the circuit",
@@ -37,7 +36,7 @@ def train_twins(config: Config, seeds: int, out: Path, progress: Progress | None
         progress: is told which one is at work.
 
     Raises:
-        ConfigError: the model has no circuit, or fewer than one seed is asked for.
+        ConfigError: the model has no circuit, fewer than one seed is asked for, or ``out`` holds runs of another configuration.
     """
     if config.model.circuit is None:
         raise ConfigError(f"model.kind is {config.model.kind}, which has no circuit to compare; take --model vqvae.")
@@ -52,13 +51,7 @@ def train_twins(config: Config, seeds: int, out: Path, progress: Progress | None
             folder = out / f"{arm}-{seed}"
             twin = _twin(config, arm, seed)
             progress.say(f"{ARMS[arm]}, seed {seed}")
-            if not (folder / MODEL).exists():
-                runs[arm].append(workflow.train(twin, folder, progress))
-                continue
-            run = load_run(folder)
-            if run.config.model != twin.model or run.config.training != twin.training:
-                raise ConfigError(f"{folder} holds a run of another configuration; choose another --out.")
-            runs[arm].append(run if run.evaluation is not None else workflow.resume(folder, progress=progress))
+            runs[arm].append(make(twin, folder, progress))
     return runs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from qvae.cli.options import Cluster, Set, Trust
 from qvae.cli.progress import ConsoleProgress
 from qvae.cli.show import fail, make_console, print_files, print_table
 from qvae.files import from_here, from_user
-
-if TYPE_CHECKING:
-    from qvae.workers import Workers
 
 app = typer.Typer(help="Measure samplers, or training with them, side by side.", no_args_is_help=True)
 
@@ -54,7 +51,7 @@ def samplers(
     device = load_config(None, [f"training.device={device}"]).training.device  # says what a device is called
     problems = [make_problem(spec) for spec in problem or DEFAULT_PROBLEMS]
     chosen, left_out = ([parse_sampler(text) for text in sampler], {}) if sampler else local_samplers()
-    with _continued(out), _workers(cluster) as workers, ConsoleProgress(console).work("measuring") as report:
+    with _continued(out), ConsoleProgress(console).work("measuring") as report:
         results = run_benchmark(
             problems,
             chosen,
@@ -66,7 +63,7 @@ def samplers(
             qpu_price,
             left_out,
             report,
-            workers,
+            cluster,
         )
     for found in results["problems"]:
         console.print(Text.assemble("\n", (found["spec"], "bold"), f"  {found['size']}"))
@@ -106,22 +103,6 @@ def training(
         results = benchmark_training(chosen, specs, seconds, out, report)
     print_table(console, training_table(results))
     print_files(console, (out / RESULTS, write_training_report(results, out)))
-
-
-@contextmanager
-def _workers(address: str | None) -> Iterator[Workers | None]:
-    """The workers of the cluster at an address, if there is one."""
-    if address is None:
-        yield None
-        return
-    from qvae.cluster import Cluster as Found
-    from qvae.cluster import connect
-
-    workers = Found(connect(address))
-    try:
-        yield workers
-    finally:
-        workers.close()
 
 
 @contextmanager

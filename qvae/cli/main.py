@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import qvae
-from qvae.cli import applications, backends, benchmark, config, runs
+from qvae.cli import applications, backends, benchmark, config, runs, sweep
 from qvae.cli.show import accept_any_encoding, fail
 from qvae.errors import QvaeError
 from qvae.memory import keep_freed_memory
@@ -28,6 +28,7 @@ def make_app() -> typer.Typer:
     app.command()(runs.report)
     app.command()(runs.compare)
     app.command("compare-twins")(runs.compare_twins)
+    app.command()(sweep.sweep)
     app.command()(config.config)
     backends.add_to(app)
     app.add_typer(benchmark.app, name="benchmark")

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import qvae
+from qvae.cluster import Cluster, connect
 from qvae.config.backends import BackendSpec
 from qvae.errors import CapabilityError
 from qvae.files import atomic_write_text, read_plain
@@ -42,7 +43,7 @@ def run_benchmark(
     qpu_price: float | None = None,
     left_out: Mapping[str, str] | None = None,
     report: Report = lambda share, figures: None,
-    workers: Workers | None = None,
+    cluster: str | None = None,
 ) -> dict[str, Any]:
     """Measure every sampler on every problem, and write ``results.json``, which is returned.
 
@@ -82,26 +83,29 @@ def run_benchmark(
         qpu_price: of an hour of QPU time, in any currency; None says nothing of money.
         left_out: samplers that take no part, with the reason.
         report: told the part of all that is done, and what is being done.
-        workers: among whom each sampler's samples are shared out; None is this process. Reference runs are made here.
+        cluster: address of the scheduler of a dask cluster, among whose workers each sampler's samples are shared out; None is
+            this process. Reference runs are made here.
 
     Raises:
+        WorkersError: the cluster can't be reached, or can't do the work.
         RunError: the folder can't be written, is another process's, or holds files that aren't of a benchmark.
     """
     reference_seconds = 5 * budget if reference_seconds is None else reference_seconds
     settings = {"budget": budget, "reference_seconds": reference_seconds, "seed": seed, "device": str(device)}
-    if workers is not None:
-        settings["workers"] = len(workers)
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "qvae": qvae.__version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "environment": environment(torch.device(device)),
-        "settings": settings | {"qpu_price": qpu_price},
+        "settings": {},
         "left_out": dict(left_out or {}),
         "problems": [],
     }
     parts, done = len(problems) * (len(samplers) + 1), 0
-    with benchmark_folder(out) as folder:
+    with benchmark_folder(out) as folder, _workers(cluster) as workers:
+        if workers is not None:
+            settings["workers"] = len(workers)
+        results["settings"] = settings | {"qpu_price": qpu_price}
         for problem in problems:
             hamiltonian = problem.hamiltonian
 
@@ -133,6 +137,19 @@ def run_benchmark(
             atomic_write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
     report(1.0, "done")
     return results
+
+
+@contextlib.contextmanager
+def _workers(address: str | None) -> Iterator[Workers | None]:
+    """The workers of the cluster at an address, if there is one, for all samplers."""
+    if address is None:
+        yield None
+        return
+    workers = Cluster(connect(address))
+    try:
+        yield workers
+    finally:
+        workers.close()
 
 
 def _describe(problem: Problem, truth: Truth) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def comparison_table(runs: Sequence[Run]) -> Table:
     keys = list(dict.fromkeys(key for column in columns for key in column))
     header, note = ["", *_names(runs)], ""
     if {row[0] for row in _differences([run.config for run in runs])} == {"training.seed"}:
-        columns.append(_mean_and_spread([_numbers(evaluated(run)) for run in runs]))
+        columns.append(_mean_and_spread([merits(evaluated(run)) for run in runs]))
         header.append(f"mean of {len(runs)} seeds")
         note = "The runs differ in their seeds alone: ± of the mean column is the standard deviation over them, for one run."
     return Table(header, [(key, *(column.get(key, "-") for column in columns)) for key in keys], note)
@@ -75,11 +75,16 @@ def _mean_and_spread(runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
     return {key: with_error(float(np.mean(found)), float(np.std(found, ddof=1))) for key, found in values.items()}
 
 
-def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of merit that are numbers, under the names of their rows."""
+def merits(found: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of merit in an evaluation that are numbers, under the names of their rows."""
     frechet = found["frechet"]
     classifier = frechet.get("classifier", {}).get("weights", "")
-    names = {"log-likelihood, nats": "log_likelihood", "ELBO, nats": "elbo", "Q-ELBO, nats": "q_elbo"}
+    names = {
+        "log-likelihood, nats": "log_likelihood",
+        "ELBO, nats": "elbo",
+        "Q-ELBO, nats": "q_elbo",
+        "reconstruction, nats": "reconstruction",
+    }
     numbers = {name: found.get(key) for name, key in names.items()}
     numbers |= {f"Frechet distance ({classifier}): {name}": row["value"] for name, row in frechet.get("distances", {}).items()}
     numbers |= {f"FID: {name}": row["value"] for name, row in frechet.get("inception", {}).items()}

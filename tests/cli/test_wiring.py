@@ -124,14 +124,23 @@ CALLS = {  # the command; what it calls; what is expected of its arguments
     ),
     "benchmark samplers": (
         ("benchmark", "samplers", "--problem", "glass:n=4", "--problem", "rbm-critical:2x2", "--sampler", "gibbs:sweeps=2",
-         "--budget", 0.5, "--reference", 3, "--out", "b", "--seed", 9, "--device", "cpu", "--qpu-price", 12),
+         "--budget", 0.5, "--reference", 3, "--out", "b", "--seed", 9, "--device", "cpu", "--qpu-price", 12, "--cluster", "tcp://far:1"),
         "qvae.measuring.benchmark:run_benchmark",
         {
             "problems": lambda got, here: [problem.spec for problem in got] == ["glass:n=4", "rbm-critical:2x2"],
             "samplers": lambda got, here: labels(got) == ["gibbs:sweeps=2"],
             "out": lambda got, here: got == here / "b",
-            "budget": 0.5, "reference_seconds": 3.0, "seed": 9, "qpu_price": 12.0,
+            "budget": 0.5, "reference_seconds": 3.0, "seed": 9, "qpu_price": 12.0, "cluster": "tcp://far:1",
             "device": lambda got, here: got.type == "cpu",
+        },
+    ),
+    "sweep": (
+        ("sweep", "digits", "--grid", "training.chains=[3, 4]", "--seeds", 4, "--random", 5, "--jobs", 6, "--cluster", "tcp://far:1",
+         "--model", "vqvae", "--out", "s", *SET, *WORD),
+        "qvae.sweep:sweep",
+        {
+            "config": "digits", "grid": {"training.chains": [3, 4]}, "seeds": 4, "number": 5, "jobs": 6, "cluster": "tcp://far:1",
+            "model": "vqvae", "overrides": TINY, "trust": ["a_module:Thing"], "out": lambda got, here: got == here / "s",
         },
     ),
     "benchmark training": (

@@ -1,0 +1,118 @@
+"""Grids of configurations: every combination of some keys' values, or some of them, each with several seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qvae.config.load import dump_value, parse_assignments
+from qvae.errors import ConfigError
+
+_LONGEST = 120  # characters of a name, which is that of a folder
+_MOST = 100_000  # runs
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a grid.
+
+    Attributes:
+        name: of its folder: it tells the settings, and doesn't change where the grid grows.
+        settings: values by key.
+        seed: of the training.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    seed: int
+
+    @property
+    def overrides(self) -> list[str]:
+        """For :func:`~qvae.config.load.load_config`."""
+        return [*(f"{key}={json.dumps(value)}" for key, value in self.settings.items()), f"training.seed={self.seed}"]
+
+
+def parse_grid(texts: Iterable[str]) -> dict[str, list[Any]]:
+    """Values by key, from ``KEY=[VALUE, ...]`` each, in YAML.
+
+    Raises:
+        ConfigError: a text isn't of that form, or names a key again.
+
+    >>> parse_grid(["sampler.name=[gibbs, dimod]", "model.latent.sizes=[[4, 4], [8, 8]]"])
+    {'sampler.name': ['gibbs', 'dimod'], 'model.latent.sizes': [[4, 4], [8, 8]]}
+    """
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        found = parse_assignments([f"values={values}"])["values"] if equals and key.strip() else None
+        if not isinstance(found, list) or not found:
+            raise ConfigError(f"--grid {text} isn't of the form KEY=[VALUE, ...], as in --grid 'sampler.name=[gibbs, dimod]'.")
+        if key.strip() in grid:
+            raise ConfigError(f"--grid names {key.strip()} twice; put all of its values into one list.")
+        grid[key.strip()] = found
+    return grid
+
+
+def trials(grid: Mapping[str, Sequence[Any]], seeds: Sequence[int], number: int | None = None) -> list[Trial]:
+    """All combinations with each seed, seed by seed, so that what is cut short compares all of them.
+
+    Args:
+        grid: values by key.
+        seeds: of trainings.
+        number: of combinations, drawn from all of them without repeating; a larger number draws these, and more.
+
+    Raises:
+        ConfigError: there are too many.
+    """
+    size = len(seeds)
+    for values in grid.values():
+        size *= len(values)
+    if size > _MOST:
+        raise ConfigError(f"the grid has {size:,} runs, more than {_MOST:,}; leave some values out.")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if number is not None:
+        random.Random(0).shuffle(points)
+        points = points[:number]
+    names = _names(points)
+    return [
+        Trial(f"{name}{'_' if name else ''}seed-{seed}", point, seed)
+        for seed in seeds
+        for name, point in zip(names, points, strict=True)
+    ]
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """The last words of each key, two of them, or more where they don't tell keys apart.
+
+    >>> short_keys(["sampler.options.sweeps", "training.seed"])
+    {'sampler.options.sweeps': 'options.sweeps', 'training.seed': 'training.seed'}
+    """
+    ends = {key: ".".join(key.split(".")[-2:]) for key in keys}
+    counts = Counter(ends.values())
+    return {key: end if counts[end] == 1 else key for key, end in ends.items()}
+
+
+def _names(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    short = short_keys(list(points[0])) if points else {}
+    names = ["_".join(f"{short[key]}-{_plain(value)}" for key, value in point.items()) for point in points]
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 and len(name) <= _LONGEST else f"{name[:_LONGEST]}_{_digest(point)}"
+        for name, point in zip(names, points, strict=True)
+    ]
+
+
+def _plain(value: Any) -> str:
+    """A value as part of a file's name."""
+    return re.sub(r"[^\w.+-]+", "-", dump_value(value)).strip("-") or "empty"
+
+
+def _digest(point: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(point, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,33 @@
+"""One run of a study: trained, continued or only opened."""
+
+import pytest
+import torch
+from conftest import SMALL
+
+import qvae
+from qvae.config.load import load_config
+from qvae.errors import ConfigError
+from qvae.progress import Progress
+from qvae.study import is_finished, make
+
+
+def test_a_run_is_made_once(tmp_path):
+    config = load_config("digits", [*SMALL, "training.checkpoint_seconds=0.001"])
+
+    def stop(model, figures):
+        if figures["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    assert not is_finished(config, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        make(config, tmp_path / "run", Progress(), [stop])
+    assert not is_finished(config, tmp_path / "run")
+    continued = make(config, tmp_path / "run", Progress())
+    assert is_finished(config, tmp_path / "run")
+    whole = qvae.train(config, tmp_path / "whole")
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), continued.model.parameters(), strict=True))
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    assert make(config, tmp_path / "run", Progress()).evaluation == continued.evaluation
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match="holds a run of another configuration; choose another --out"):
+        make(load_config("digits", [*SMALL, "training.epochs=9"]), tmp_path / "run", Progress())

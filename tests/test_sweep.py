@@ -1,0 +1,160 @@
+"""Sweeps: ordinary runs on workers, made once; what fails is a row, and what is interrupted goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+
+import pytest
+import torch
+from conftest import SMALL
+
+import qvae
+from qvae.config.load import load_config
+from qvae.errors import ConfigError, RunError
+from qvae.progress import Progress
+from qvae.reporting.sweep import failures_table, settings_table
+from qvae.sweep import Outcome, sweep
+from qvae.workers import Lost, Workers
+
+GRID = {"sampler.name": ["gibbs", "nobody"]}
+
+
+class Scripted(Workers):
+    """One place, whose next outcomes are given; None makes the run, here."""
+
+    def __init__(self, outcomes):
+        self.scripted, self.renewed = list(outcomes), 0
+
+    def __len__(self):
+        return 1
+
+    def submit(self, place, function, *arguments):
+        future = Future()
+        outcome = self.scripted.pop(0) if function.__name__ == "make_run" and self.scripted else None
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome or function(*arguments))
+        return future
+
+    def renew(self, place):
+        self.renewed += 1
+
+    def close(self, now=False):
+        pass
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Have sweeps take workers whose outcomes are scripted."""
+
+    def take(*outcomes):
+        workers = Scripted(outcomes)
+        monkeypatch.setattr("qvae.sweep.Processes", lambda number: workers)
+        return workers
+
+    return take
+
+
+class Kept(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+    warn = say
+
+
+def test_a_grid_is_run_folders_and_one_table(command, small, tmp_path):
+    arguments = ["sweep", "digits", "--grid", "sampler.name=[gibbs,nobody]", "--seeds", 2, "--jobs", 2, *small]
+    code, out, error = command(*arguments)
+    assert code == 1, error
+    assert "4 of 4: sampler.name-" in out
+    found = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["runs"]
+    assert [run["status"] for run in found] == ["finished", "failed", "finished", "failed"]
+    assert found[1]["reason"].startswith("no installed sampler is called 'nobody'")
+    values = [run["figures"]["log-likelihood, nats"] for run in found[::2]]
+    mean, deviation = sum(values) / 2, abs(values[0] - values[1]) / 2**0.5
+    assert f"{mean:.2f} ± {deviation:.2f}" in out
+    assert "0 of 2" in out
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    assert "sampler.name-nobody_seed-1" in page
+    assert f"{mean:.2f} ± {deviation:.2f}" in page
+    # Each is what `qvae train` makes of the same settings.
+    alone = qvae.train(load_config("digits", [*SMALL, "training.seed=1"]), tmp_path / "alone")
+    swept = qvae.load_run(tmp_path / "sweep" / "sampler.name-gibbs_seed-1")
+    assert all(torch.equal(a, b) for a, b in zip(alone.model.parameters(), swept.model.parameters(), strict=True))
+
+
+def test_what_is_finished_is_not_made_again_and_what_failed_is(scripted, tmp_path):
+    scripted(None, Outcome("out of luck", ["a warning"]))
+    progress = Kept()
+    runs = sweep("digits", {"training.epochs": [1, 2]}, tmp_path / "out", overrides=SMALL, progress=progress)
+    assert [run.status for run in runs] == ["finished", "failed"]
+    assert failures_table(runs).rows == [("training.epochs-2_seed-0", "out of luck")]
+    assert "training.epochs-2_seed-0: a warning" in progress.lines
+    assert progress.lines[-1] == "2 of 2: training.epochs-2_seed-0: failed: out of luck"
+    before = (tmp_path / "out" / "training.epochs-1_seed-0" / "model.safetensors").stat().st_mtime_ns
+    scripted()
+    runs = sweep("digits", {"training.epochs": [1, 2]}, tmp_path / "out", overrides=SMALL)
+    assert [run.status for run in runs] == ["finished", "finished"]
+    assert (tmp_path / "out" / "training.epochs-1_seed-0" / "model.safetensors").stat().st_mtime_ns == before
+    table = settings_table(runs)
+    assert [(row[0], row[-1]) for row in table.rows] == [("1", "1"), ("2", "1")]
+    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+        sweep("digits", {"training.epochs": [1]}, tmp_path / "out", overrides=[*SMALL, "training.chains=64"])
+
+
+def test_a_run_whose_worker_dies_is_tried_once_more(scripted, tmp_path):
+    workers = scripted(Lost("worker 1 of 1"))
+    progress = Kept()
+    (run,) = sweep("digits", {}, tmp_path / "once", overrides=SMALL, progress=progress)
+    assert (run.status, workers.renewed) == ("finished", 1)
+    assert progress.lines[0] == "worker 1 of 1 died at seed-0; another one goes on with it"
+    scripted(Lost("worker 1 of 1"), Lost("worker 1 of 1"))
+    (run,) = sweep("digits", {}, tmp_path / "twice", overrides=SMALL)
+    assert run.reason.startswith("its worker died 2 times")
+
+
+def test_a_combination_that_makes_no_sense_is_a_row_and_all_of_them_an_error(scripted, tmp_path):
+    scripted()
+    refused, run = sweep("digits", {"model.posterior.levels": [99, 1]}, tmp_path / "out", overrides=SMALL)
+    assert (refused.status, run.status) == ("failed", "finished")
+    assert "posterior.levels is 99; it must be at most 8" in refused.reason
+    with pytest.raises(ConfigError, match="epoch"):
+        sweep("digits", {"training.epoch": [1, 2]}, tmp_path / "other")
+    with pytest.raises(ConfigError, match="numbers of 1 or more"):
+        sweep("digits", {}, tmp_path / "other", seeds=0)
+
+
+def test_a_folder_of_somebody_else_stays_as_it_is(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(RunError, match="is not empty and not of a sweep; choose another --out"):
+        sweep("digits", {}, tmp_path)
+    (tmp_path / "sweep.json").write_text("[]")
+    with pytest.raises(RunError, match=r"holds a sweep\.json that is not of a sweep"):
+        sweep("digits", {}, tmp_path)
+
+
+def test_interrupted_runs_save_their_state_and_nobody_is_left(tmp_path, small):
+    two = ["--seeds", "2", "--jobs", "2", "--out", "out", *small, "--set", "training.epochs=1000000"]
+    arguments = [sys.executable, "-m", "qvae", "sweep", "digits", *two]
+    done = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    folders = [tmp_path / "out" / f"seed-{seed}" for seed in (0, 1)]
+    deadline = time.monotonic() + 240
+    while not all((folder / "metrics.jsonl").exists() for folder in folders) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    holders = [int((folder / ".lock").read_text().split()[0]) for folder in folders]
+    done.send_signal(signal.SIGINT)
+    _, error = done.communicate(timeout=240)
+    assert done.returncode == 130
+    assert "interrupted; the same command goes on with what out holds" in error
+    assert all((folder / "checkpoint.safetensors").exists() for folder in folders)
+    for pid in holders:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
