@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qvae.applications.files import new_files
-from qvae.errors import ConfigError, RunError
+from qvae.errors import CapabilityError, ConfigError, RunError
 from qvae.files import from_user
 
 if TYPE_CHECKING:
@@ -66,13 +66,15 @@ def log_prior(run: Run, progress: Progress) -> LogPrior:
     """log p(z), with the log Z of the run's evaluation where it has one.
 
     Raises:
-        CapabilityError: the model has no prior.
+        CapabilityError: the model has no prior, or one without a density.
     """
     from qvae.evaluation.likelihood import prior_log_partition
     from qvae.evaluation.log_terms import frozen_hamiltonian, log_diagonal_table, log_prior_of
     from qvae.ising.estimate import LogPartition
 
     run.model.require_prior()
+    if not run.model.has_likelihood:
+        raise CapabilityError("this model's latents have no density p(z), which this task needs; train a qvae or a vqvae.")
     settings, hamiltonian, known = run.config.evaluation, frozen_hamiltonian(run.model), run.evaluation or {}
     if hamiltonian is not None and "log_z" in known:
         log_z = LogPartition(known["log_z"], known["log_z_stderr"], known["log_z_method"])

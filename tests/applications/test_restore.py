@@ -143,3 +143,10 @@ def test_a_model_without_a_prior_says_so(tmp_path):
     np.save(tmp_path / "rows.npy", rows)
     with pytest.raises(CapabilityError, match="has no prior"):
         denoise(run, tmp_path / "rows.npy")
+
+
+def test_a_model_without_a_density_says_so(run, clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(run.model), "has_likelihood", False)
+    np.save(tmp_path / "rows.npy", clean)
+    with pytest.raises(CapabilityError, match="no density"):
+        denoise(run, tmp_path / "rows.npy")
