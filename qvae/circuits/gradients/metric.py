@@ -70,21 +70,21 @@ def tangents(executor: Executor, circuit: Circuit, values: Tensor, weights: Tens
     return torch.view_as_real(across).movedim(3, 0).flatten(0, 2) / len(values) ** 0.5
 
 
-def overlap(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor, others: Tensor) -> Tensor:
-    """|<psi(x, w)|psi(x, v)>|^2 at weights w and v (W,), for every row x of values (B, I), (B,).
+def overlaps(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor, others: Tensor) -> Tensor:
+    """|<psi(x, w)|psi(x, v)>|^2 at weights w (W,) and each v of others (K, W), for every row x of values (B, I), (K, B).
 
-    An exact executor gives it from amplitudes; another one measures how often v's circuit and the inverse of w's lead back to
-    0...0, in its shots.
+    An exact executor gives them from amplitudes; another one measures how often v's circuit and the inverse of w's lead back
+    to 0...0, in its shots, all in one call.
 
     Raises:
         CircuitError, ExecutorError: as :meth:`Executor.expectations`.
     """
     if executor.capabilities.exact:
-        states = (executor.amplitudes(circuit, values, own) for own in (weights, others))
-        product = next(states).conj() * next(states)
-        return product.sum(1).abs().square()
+        own = executor.amplitudes(circuit, values, weights).conj()
+        return torch.stack([(own * executor.amplitudes(circuit, values, each)).sum(1).abs().square() for each in others])
     there_and_back = joined([circuit, inverse(circuit)], shares_inputs=True)
-    return _return_probability(executor, there_and_back, values, torch.cat([others, weights]))
+    rows = [torch.cat([values, each.expand(len(values), -1), weights.expand(len(values), -1)], dim=1) for each in others]
+    return _return_probability(executor, there_and_back, torch.cat(rows)).view(len(others), len(values))
 
 
 def levels(circuit: Circuit) -> Tensor:
@@ -142,7 +142,6 @@ def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: T
     return chain.T @ curvature @ chain
 
 
-def _return_probability(executor: Executor, circuit: Circuit, values: Tensor, weights: Tensor | None = None) -> Tensor:
+def _return_probability(executor: Executor, circuit: Circuit, values: Tensor) -> Tensor:
     """Of all bits 0, in the executor's shots, (B,)."""
-    bits = executor.sample(circuit, values, executor.shots, weights)
-    return (bits == 0).all(2).to(values.dtype).mean(1)
+    return (executor.sample(circuit, values, executor.shots) == 0).all(2).to(values.dtype).mean(1)

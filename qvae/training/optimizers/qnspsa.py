@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from qvae.circuits.gradients.metric import overlap
+from qvae.circuits.gradients.metric import overlaps
 from qvae.circuits.layer import CircuitLayer
 from qvae.options import checked_options
 from qvae.seeding import Seed
@@ -103,10 +103,8 @@ class QNSPSA(PerturbingOptimizer):
         """One estimate of a layer's Fubini-Study metric at inputs (R, I), (W, W), whose mean is the metric up to O(step^2)."""
         weight, size = layer.weight.detach(), self.param_groups[0]["step"]
         first, second = self._signs(weight), self._signs(weight)
-        signs = ((first + second, 1), (first, -1), (second - first, -1), (-first, 1))
-        difference = sum(
-            sign * overlap(layer.executor, layer.circuit, inputs, weight, weight + size * direction).mean()
-            for direction, sign in signs
-        )
+        directions = torch.stack([first + second, first, second - first, -first])
+        found = overlaps(layer.executor, layer.circuit, inputs, weight, weight + size * directions).mean(1)
+        difference = found[0] - found[1] - found[2] + found[3]
         outer = torch.outer(first, second)
         return -difference / (8 * size**2) * (outer + outer.T)

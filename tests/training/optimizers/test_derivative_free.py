@@ -13,7 +13,7 @@ from torch import nn
 import qvae
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.executor import Executor, ExecutorCapabilities
-from qvae.circuits.gradients.metric import fubini_study, overlap
+from qvae.circuits.gradients.metric import fubini_study, overlaps
 from qvae.training.optimizers import QNSPSA, SPSA, Rotosolve
 
 CIRCUIT = Circuit(
@@ -184,10 +184,11 @@ def test_overlaps_are_measured_as_they_are():
 
     circuit = Circuit(2, [Gate("rx", (0,), (Affine(0),)), Gate("cry", (0, 1), (Affine(1),)), Gate("s", (1,))], 2, 1)
     values = torch.tensor([[0.8], [2.0]], dtype=torch.float64)
-    here, there = (torch.tensor([angle], dtype=torch.float64) for angle in (0.3, 1.7))
-    exact = overlap(StatevectorExecutor(), circuit, values, here, there)
+    here, there = torch.tensor([0.3], dtype=torch.float64), torch.tensor([[1.7], [-0.8]], dtype=torch.float64)
+    exact = overlaps(StatevectorExecutor(), circuit, values, here, there)
+    assert exact.shape == (2, 2)
     assert 0.2 < exact.min() < exact.max() < 0.999
-    measured = overlap(Shots(seed=0), circuit, values, here, there)
+    measured = overlaps(Shots(seed=0), circuit, values, here, there)
     assert ((measured - exact).abs() < 5 * (exact * (1 - exact) / 20_000).sqrt()).all()
 
 
