@@ -55,7 +55,7 @@ def rates(
     numbers = []
     errors = _errors(points, truth)
     for key, exact in (("means", truth.moments.spins), ("correlations", truth.moments.pairs)):
-        scatter = float(errors[key].var(0).sum()) if len(points) > 2 else math.nan
+        scatter = float(errors[key].var(0).sum()) if len(points) > 2 and len(exact) else math.nan
         perfect = float((1 - exact**2).sum())
         if scatter > 0 and perfect > 0:
             numbers.append(perfect / scatter)

@@ -94,3 +94,17 @@ def test_blocks_are_layers_of_gates():
     measured = fubini_study(Overlaps(seed=1), circuit, none, weights, torch.arange(4))
     assert measured.diagonal() == pytest.approx(full.diagonal(), abs=5 * 0.5 * math.sqrt(4 * 0.25 / Overlaps.shots))
     assert not (measured - measured.diagonal().diag()).any()
+
+
+def test_levels_count_gates_from_the_last_and_a_weight_is_where_it_acts_first():
+    """Weight 2 acts twice, and weight 3 beside the gate before the last; inputs have no level."""
+    gates = [
+        Gate("ry", (0,), (Affine(0),)),
+        Gate("ry", (0,), (Affine(1),)),
+        Gate("ry", (1,), (Affine(3),)),
+        Gate("ry", (0,), (Affine(2),)),
+        Gate("ry", (1,), (Affine(4),)),
+        Gate("cx", (0, 1)),
+        Gate("ry", (0,), (Affine(3),)),
+    ]
+    assert levels(Circuit(2, gates, num_parameters=5, num_inputs=1)).tolist() == [4, 3, 4, 3]
