@@ -143,11 +143,6 @@ CALLS = {  # the command; what it calls; what is expected of its arguments
             "model": "vqvae", "overrides": TINY, "trust": ["a_module:Thing"], "out": lambda got, here: got == here / "s",
         },
     ),
-    "benchmark on a cluster": (
-        ("benchmark", "samplers", "--problem", "glass:n=4", "--sampler", "exact", "--cluster", "tcp://there:8786"),
-        "qvae.cluster:connect",
-        {"address": "tcp://there:8786"},
-    ),
     "benchmark training": (
         ("benchmark", "training", "mine.yaml", "--sampler", "exact", "--sampler", "gibbs:sweeps=2", "--seconds", 5, "--out",
          "t", *SET, *WORD),
