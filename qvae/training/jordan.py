@@ -28,7 +28,8 @@ def jordan_backward(
     pays for all points of their grids, so that it shows quantum gradient descent and doesn't speed it up.
 
     Args:
-        model: any small one, without random numbers in it; parameters that need no gradient are left out.
+        model: any small one, without random numbers in it, best in float64, which leaves room for more qubits; parameters that
+            need no gradient are left out.
         loss: from a function that the model computes to a number, as ``lambda predict: mse_loss(predict(x), y)``.
         bound, curvature: of the loss, as :func:`jordan_gradient` has them.
         at_once: parameters in one circuit.

@@ -64,8 +64,8 @@ def jordan_gradient(
     combination of them by a multiple of the loss, which is nearly linear there; then the inverse Fourier transform of each
     register leaves it in a component of the gradient. The median of a few measurements makes failure unlikely.
 
-    ``degree`` 2, 4, ... takes central differences (Gilyen, Arunachalam and Wiebe 2019, arXiv:1711.00465, definition 16), which
-    are exact for polynomials of that degree: as many oracle calls, but points further apart and so a smaller ``phase_scale``.
+    A ``degree`` of 2, 4, ... takes central differences (Gilyen, Arunachalam and Wiebe 2019, arXiv:1711.00465), which are exact
+    for polynomials of that degree: so many oracle calls a circuit, but points further apart, and so a smaller ``phase_scale``.
 
     On a simulator this shows the algorithm and speeds nothing up: the oracle is made of the loss at all 2**(d m) points. A
     quantum computer would need a circuit that computes the loss, and one call for all points at once.
