@@ -28,10 +28,10 @@ class Target:
     Args:
         model: in evaluation mode.
         observation: of B rows.
-        log_prior: log p(z) of latents (N, n), float64.
+        log_prior: log p(z) of latents (N, n), float64; None where only what the decoder says is asked for.
     """
 
-    def __init__(self, model: Autoencoder, observation: Observation, log_prior: LogPrior) -> None:
+    def __init__(self, model: Autoencoder, observation: Observation, log_prior: LogPrior | None) -> None:
         self.model, self.observation, self.log_prior = model, observation, log_prior
 
     def output(self, latents: Tensor) -> Tensor:
@@ -47,6 +47,7 @@ class Target:
         return self.observation.log_prob(self.output(latents)).double()
 
     def __call__(self, latents: Tensor) -> Tensor:
+        assert self.log_prior is not None
         return self.seen(latents) + self.log_prior(latents.flatten(0, 1)).view(latents.shape[:2])
 
     def with_gradient(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,6 +128,25 @@ def condition(
             counted += 1
     assert sums is not None
     mean, square = sums[0] / counted, sums[1] / counted
+    return Conditioned(chosen, target.means(chosen), mean, _spread(mean, square), size)
+
+
+@torch.no_grad()
+def taken_on_trust(target: Target, completions: int, generator: torch.Generator, draws: int = 256) -> Conditioned:
+    """Draws of q(z | what was seen), unweighed: for an encoder that was trained to see such rows (``training.corruption``).
+
+    Args:
+        target: whose log p(z) isn't asked for.
+        completions: M.
+        generator: on the model's device.
+        draws: of which the moments are taken.
+    """
+    draws = max(draws, completions)
+    code = target.model.posterior_sample(target.observation.picture(), relaxed=False, generator=generator, draws=draws)
+    latents = code.latents.unflatten(0, (-1, draws))
+    mean, square = _moments(target, latents, latents.new_full(latents.shape[:2], 1 / draws))
+    chosen = latents[:, :completions]
+    size = latents.new_full(latents.shape[:1], draws)
     return Conditioned(chosen, target.means(chosen), mean, _spread(mean, square), size)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, restore
+from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, Trained, restore
 from qvae.applications.task import task_input
 from qvae.errors import ConfigError, nearest
 
@@ -31,6 +31,7 @@ def denoise(
     draws: Draws = 128,
     steps: Steps = 100,
     sampler: Sampler = None,
+    trained: Trained = False,
     seed: RestorationSeed = 0,
     out: Annotated[Path | None, "A folder for denoised.npz; the run's if left out."] = None,
     progress: Progress | None = None,
@@ -46,7 +47,7 @@ def denoise(
         RunError: ``out`` can't be written to.
         SamplerError: the sampler can't be had or fails.
     """
-    effort, likelihood = Effort(completions, draws, steps, sampler, seed), run.model.likelihood
+    effort, likelihood = Effort(completions, draws, steps, sampler, trained, seed), run.model.likelihood
     if noise not in NOISES:
         raise ConfigError(f"noise is {noise!r}; {nearest(noise, NOISES)}.")
     if not amount > 0 or (noise != "gaussian" and amount >= 1):

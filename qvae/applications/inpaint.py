@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, restore
+from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, Trained, restore
 from qvae.applications.task import task_input
 from qvae.errors import DataError
 
@@ -28,6 +28,7 @@ def inpaint(
     draws: Draws = 128,
     steps: Steps = 100,
     sampler: Sampler = None,
+    trained: Trained = False,
     seed: RestorationSeed = 0,
     out: Annotated[Path | None, "A folder for inpainted.npz; the run's if left out."] = None,
     progress: Progress | None = None,
@@ -45,7 +46,7 @@ def inpaint(
     """
     from qvae.applications.observation import PartlyHidden
 
-    effort, likelihood = Effort(completions, draws, steps, sampler, seed), run.model.likelihood
+    effort, likelihood = Effort(completions, draws, steps, sampler, trained, seed), run.model.likelihood
     with ExitStack() as stack:
         rows = stack.enter_context(task_input(run, input))
         given = None if mask is None else stack.enter_context(task_input(run, mask, _mask_shapes(run), "bits"))

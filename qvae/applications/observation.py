@@ -38,7 +38,7 @@ class Observation(ABC):
         """Rows (B, K, D) that agree with what was seen, and else with ``means`` of p(x|z), (B, K, D) or (1, 1, D)."""
 
     def picture(self) -> Tensor:
-        """What was seen as rows that can be shown, (B, D)."""
+        """What was seen as rows, (B, D): to be shown, and what the encoder sees in a training with such damage."""
         return self.seen
 
 
@@ -66,9 +66,9 @@ class PartlyHidden(Observation):
         return torch.where(self.hidden, means, self.seen.unsqueeze(1))
 
     def picture(self) -> Tensor:
-        """Between black and white where x is hidden."""
-        hidden = self.hidden.squeeze(1)
-        return torch.where(hidden, (self.seen.amin() + self.seen.amax()) / 2, self.seen)
+        """The likelihood's mean at an output of 0 where x is hidden: of bits, half-way."""
+        blank = self.likelihood.mean(self.seen.new_zeros(self.likelihood.outputs * self.seen.shape[1]))
+        return torch.where(self.hidden.squeeze(1), blank, self.seen)
 
 
 class Flipped(Observation):

@@ -27,6 +27,7 @@ Completions = Annotated[int, "Plausible rows drawn for each."]
 Draws = Annotated[int, "Proposals of the encoder in each of three rounds, or of a sampler."]
 Steps = Annotated[int, "Of the Markov chain from each; 0 resamples the proposals alone."]
 Sampler = Annotated[str | None, "Draw proposals from the prior, biased towards what was seen, by this sampler."]
+Trained = Annotated[bool, "Take the encoder's word, unweighed: the model was trained with training.corruption."]
 RestorationSeed = Annotated[int, "Of all draws."]
 
 _LATENTS = 4096  # decoded together
@@ -39,7 +40,7 @@ class Effort:
     """How much is drawn for each row.
 
     Attributes:
-        completions, draws, steps, sampler, seed: as the options that every restoration has.
+        completions, draws, steps, sampler, trained, seed: as the options that every restoration has.
 
     Raises:
         ConfigError: one of them is out of range.
@@ -49,6 +50,7 @@ class Effort:
     draws: int
     steps: int
     sampler: str | None
+    trained: bool
     seed: int
 
     def __post_init__(self) -> None:
@@ -119,11 +121,11 @@ def restored(
     """Draws of p(z | seen) for a few rows at a time."""
     import torch
 
-    from qvae.applications.condition import Target, condition
+    from qvae.applications.condition import Target, condition, taken_on_trust
     from qvae.progress import counter
     from qvae.sampling.closing import close
 
-    density = log_prior(run, progress)
+    density = None if effort.trained else log_prior(run, progress)
     sampler = None if effort.sampler is None else run.sampler(effort.sampler, effort.seed)
     generator = torch.Generator(run.device).manual_seed(effort.seed)
     size = max(1, _LATENTS // max(effort.draws, effort.completions))
@@ -137,9 +139,11 @@ def restored(
             with torch.no_grad():
                 observation = observe(rows.dataset.values(batch).to(run.device), part)
             target = Target(run.model, observation, density)
-            yield part, observation, condition(
-                target, effort.completions, generator, effort.draws, steps=effort.steps, sampler=sampler
-            )
+            if effort.trained:
+                found = taken_on_trust(target, effort.completions, generator, effort.draws)
+            else:
+                found = condition(target, effort.completions, generator, effort.draws, steps=effort.steps, sampler=sampler)
+            yield part, observation, found
             start += len(batch)
             count(len(batch))
 
@@ -157,6 +161,8 @@ def _arrays(run: Run, found: Conditioned) -> dict[str, np.ndarray]:
 
 
 def _verdict(sizes: list[float], effort: Effort) -> list[str]:
+    if effort.trained:
+        return []
     size = statistics.median(sizes)
     said = f"effective number of proposals for a row, in the median: {size:.1f}"
     if size < _FEW and not effort.steps:

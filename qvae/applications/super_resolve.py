@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, restore
+from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, Trained, restore
 from qvae.applications.task import task_input
 from qvae.errors import CapabilityError
 
@@ -22,6 +22,7 @@ def super_resolve(
     draws: Draws = 128,
     steps: Steps = 100,
     sampler: Sampler = None,
+    trained: Trained = False,
     seed: RestorationSeed = 0,
     out: Annotated[Path | None, "A folder for super-resolved.npz; the run's if left out."] = None,
     progress: Progress | None = None,
@@ -39,7 +40,7 @@ def super_resolve(
     """
     from qvae.applications.observation import Pooled, require_sums
 
-    effort, likelihood, shape = Effort(completions, draws, steps, sampler, seed), run.model.likelihood, run.model.shape
+    effort, likelihood, shape = Effort(completions, draws, steps, sampler, trained, seed), run.model.likelihood, run.model.shape
     require_sums(likelihood)
     shapes = coarse_shapes(shape)
     if not shapes:

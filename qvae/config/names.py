@@ -1,4 +1,6 @@
-"""What a configuration can name: one line for each likelihood, where its class is found when it is used."""
+"""What a configuration can name: likelihoods, each with the place of its class, and what damages rows."""
+
+from typing import Literal
 
 LIKELIHOODS = {
     "bernoulli": "qvae.models.likelihoods.bernoulli:Bernoulli",
@@ -8,3 +10,6 @@ LIKELIHOODS = {
     "categorical": "qvae.models.likelihoods.categorical:Categorical",
 }
 """p(x | decoder's output), by its name in ``model.likelihood``."""
+
+Damage = Literal["salt-and-pepper", "dropped", "gaussian", "hidden", "coarse"]
+"""What ``training.corruption`` may be."""

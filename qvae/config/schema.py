@@ -14,7 +14,7 @@ from qvae.config.backends import MEMORY, ExecutorConfig, GenerationConfig, Sampl
 from qvae.config.circuit import CircuitConfig, DiscreteConfig, completed
 from qvae.config.gan import CriticConfig, GanConfig, completed_gan
 from qvae.config.latent import LatentConfig, PosteriorConfig, RelaxationConfig
-from qvae.config.names import LIKELIHOODS
+from qvae.config.names import LIKELIHOODS, Damage
 from qvae.config.network import NetworkConfig
 from qvae.config.optimization import GradientConfig, OptimizerConfig
 from qvae.config.section import Positive, Section, Seed
@@ -212,6 +212,10 @@ class TrainingConfig(Section):
     """part of the training over which the KL part's weight rises to 1; without it the prior switches latents off early"""
     kl_start: Annotated[float, Field(ge=0, le=1)] = 0.0
     """the KL part's weight at the start of the warm-up; one above 0 keeps codes small early, and samples nearer to the data"""
+    corruption: Damage | None = None
+    """damage to what the encoder sees, for a model that mends it; the decoder still learns the rows as they are"""
+    corruption_amount: Annotated[float, Field(gt=0)] = 0.2
+    """part of the features, noise's standard deviation, part of the area, or side of the squares of coarse"""
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     """largest norm of the networks' gradient"""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999

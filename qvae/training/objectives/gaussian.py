@@ -11,7 +11,12 @@ from qvae.training.objectives.surrogate import Surrogate
 
 
 def gaussian_surrogate(
-    model: Autoencoder, x: Tensor, generator: torch.Generator | None = None, bf16: bool = False, exact: bool = False
+    model: Autoencoder,
+    x: Tensor,
+    generator: torch.Generator | None = None,
+    bf16: bool = False,
+    exact: bool = False,
+    seen: Tensor | None = None,
 ) -> Surrogate:
     """log p(x|u) at one reparametrised u of each prepared row (B, D), and KL(q || p) = energy - entropy in closed form.
 
@@ -19,7 +24,7 @@ def gaussian_surrogate(
     Welling 2014); batch norm sees the batch, as ever in training. ``exact`` has no meaning here.
     """
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(x, relaxed=True, generator=generator)
+        code = model.posterior_sample(x if seen is None else seen, relaxed=True, generator=generator)
         log_likelihood = model.log_likelihood(x, code.latents)
     assert isinstance(code, GaussianCode)
     assert isinstance(model.prior, NormalPrior)
@@ -27,10 +32,16 @@ def gaussian_surrogate(
 
 
 def reconstruction_surrogate(
-    model: Autoencoder, x: Tensor, generator: torch.Generator | None = None, bf16: bool = False, exact: bool = False
+    model: Autoencoder,
+    x: Tensor,
+    generator: torch.Generator | None = None,
+    bf16: bool = False,
+    exact: bool = False,
+    seen: Tensor | None = None,
 ) -> Surrogate:
     """log p(x|u) at the code u of each prepared row (B, D), and nothing else: the loss of an autoencoder, no bound."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        log_likelihood = model.log_likelihood(x, model.posterior_sample(x, relaxed=True, generator=generator).latents)
+        code = model.posterior_sample(x if seen is None else seen, relaxed=True, generator=generator)
+        log_likelihood = model.log_likelihood(x, code.latents)
     nothing = torch.zeros_like(log_likelihood)
     return Surrogate(log_likelihood, nothing, nothing)

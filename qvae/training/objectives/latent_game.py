@@ -123,10 +123,16 @@ class LatentGame(Objective):
 
 
 def _weighted_surrogate(
-    model: Autoencoder, x: Tensor, generator: torch.Generator | None, bf16: bool, exact: bool, weight: float
+    model: Autoencoder,
+    x: Tensor,
+    generator: torch.Generator | None,
+    bf16: bool,
+    exact: bool,
+    seen: Tensor | None,
+    weight: float,
 ) -> Surrogate:
     """:func:`gaussian_surrogate` whose KL part counts less."""
-    found = gaussian_surrogate(model, x, generator, bf16, exact)
+    found = gaussian_surrogate(model, x, generator, bf16, exact, seen)
     return Surrogate(found.log_likelihood, weight * found.energy, weight * found.entropy)
 
 

@@ -19,6 +19,7 @@ def measured_surrogate(
     generator: torch.Generator | None = None,
     bf16: bool = False,
     exact: bool = False,
+    seen: Tensor | None = None,
     draws: int | None = 4,
 ) -> Surrogate:
     """The surrogate of prepared rows (B, D), differentiable in all of the model's parameters.
@@ -28,7 +29,7 @@ def measured_surrogate(
     Gumbel-softmax relaxation, which is biased. ``exact`` takes log p(z) itself in place of the energy.
     """
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(x, relaxed=draws is None, generator=generator, draws=draws or 1)
+        code = model.posterior_sample(x if seen is None else seen, relaxed=draws is None, generator=generator, draws=draws or 1)
         log_likelihood = model.log_likelihood(x, code.latents)
     assert isinstance(code, MeasuredCode)
     assert isinstance(model.prior, BoltzmannPrior)

@@ -36,7 +36,12 @@ class Surrogate:
 
 
 def surrogate(
-    model: QVAE, x: Tensor, generator: torch.Generator | None = None, bf16: bool = False, exact: bool = False
+    model: QVAE,
+    x: Tensor,
+    generator: torch.Generator | None = None,
+    bf16: bool = False,
+    exact: bool = False,
+    seen: Tensor | None = None,
 ) -> Surrogate:
     """The surrogate of prepared rows (B, D), differentiable in all of the model's parameters.
 
@@ -44,7 +49,7 @@ def surrogate(
     part of. With ``exact`` the prior's part is E_q[log p(z)] itself, differentiable in gamma, too.
     """
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(x, relaxed=True, generator=generator)
+        code = model.posterior_sample(x if seen is None else seen, relaxed=True, generator=generator)
         log_likelihood = model.log_likelihood(x, code.latents)
     hamiltonian = model.prior.hamiltonian()
     if exact:

@@ -12,6 +12,7 @@ from qvae.circuits.executor import Executor
 from qvae.circuits.gradients import GradientEstimator
 from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import TrainingConfig
+from qvae.data.corruption import Corruption
 from qvae.models.autoencoder import Autoencoder
 from qvae.sampling.closing import close
 from qvae.training.averaging import retake_batch_norm
@@ -30,8 +31,11 @@ from qvae.training.schedules import kl_weight, learning_rate_factor
 class PositivePhase(Protocol):
     """Parts of the loss of prepared rows (B, D): a function for each kind of latents, in a file of its own."""
 
-    def __call__(self, model: Any, x: Tensor, generator: torch.Generator | None, bf16: bool, exact: bool) -> Surrogate:
-        """With bfloat16 networks or not, and with the ``exact`` log p(z) of a Boltzmann prior or its energy."""
+    def __call__(
+        self, model: Any, x: Tensor, generator: torch.Generator | None, bf16: bool, exact: bool, seen: Tensor | None
+    ) -> Surrogate:
+        """With bfloat16 networks or not, with the ``exact`` log p(z) of a Boltzmann prior or its energy, and with what the
+        encoder has ``seen`` (B, D), if that isn't x itself."""
         ...
 
 
@@ -85,6 +89,7 @@ class VariationalObjective(Objective):
         settings = [{"params": list(group.values()), "weight_decay": 0.0} for group, _ in used]
         settings[0]["weight_decay"] = config.weight_decay
         self.optimizer = gradient_optimizer(config, settings)
+        self.corruption = _corruption(model, config)
         self._undo = Undo(self.generator, model)
         self.watch = HeldOutWatch(self.warn)
         self._laps = Laps(self.device)
@@ -144,7 +149,8 @@ class VariationalObjective(Objective):
                 buffer.copy_(before)
 
     def _terms(self, x: Tensor, generator: torch.Generator) -> Surrogate:
-        return self.positive(self.model, x, generator, self.bf16, self.is_exact)
+        seen = None if self.corruption is None else self.corruption(x, generator)
+        return self.positive(self.model, x, generator, self.bf16, self.is_exact, seen)
 
     def _set_learning_rates(self, clock: Clock) -> None:
         factor = learning_rate_factor(self.config, clock)
@@ -214,8 +220,9 @@ class VariationalObjective(Objective):
         generator = torch.Generator(self.device).manual_seed(0)
 
         def run(batch: Tensor) -> None:
-            code = model.posterior_sample(self.prepare(batch, generator), relaxed=False, generator=generator)
-            model.decoder(code.latents)
+            x = self.prepare(batch, generator)
+            seen = x if self.corruption is None else self.corruption(x, generator)
+            model.decoder(model.posterior_sample(seen, relaxed=False, generator=generator).latents)
 
         retake_batch_norm(model, rows.split(batch_size), run)
 
@@ -250,6 +257,15 @@ class VariationalObjective(Objective):
         """Release the executor's connections."""
         if self.executor is not None:
             close(self.executor, lambda text: self.warn("close", text))
+
+
+def _corruption(model: Autoencoder, config: TrainingConfig) -> Corruption | None:
+    """The damage that a configuration names; what is hidden has the likelihood's mean at an output of 0."""
+    if config.corruption is None:
+        return None
+    likelihood, parameter = model.likelihood, next(model.parameters())
+    blank = likelihood.mean(parameter.new_zeros(likelihood.outputs * likelihood.num_features)).detach()
+    return Corruption(config.corruption, config.corruption_amount, likelihood.kind, model.shape, blank)
 
 
 def _state_of(optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
