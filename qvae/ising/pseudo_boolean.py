@@ -119,7 +119,9 @@ class MeanSquare(PseudoBoolean):
     """
 
     def __init__(self, errors: Sequence[PseudoBoolean]) -> None:
-        super().__init__(_mean_square(errors).terms)
+        # Bits without effect are kept, so that those of a minimum are all there.
+        nothing = {frozenset([bit]): 0.0 for bit in range(max(error.num_bits for error in errors))}
+        super().__init__(nothing | _mean_square(errors).terms)
         self.errors = list(errors)
 
     def quadratised(self, strength: float = 1.25) -> Quadratised:

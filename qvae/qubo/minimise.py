@@ -101,6 +101,8 @@ def _betas(hamiltonian: IsingHamiltonian, sampler: LatentSampler) -> list[float]
     """From where the costliest flip is still made by half, to where one of a mean coefficient is made by a hundredth."""
     sizes = hamiltonian.replace(hamiltonian.h.abs(), hamiltonian.J.abs())
     coefficients = torch.cat([sizes.h, sizes.J])
+    if not coefficients.any():
+        return [1.0]
     if sampler.capabilities.remote:
         return [1 / float(coefficients.max())]
     costliest = 2 * float(sizes.local_fields(torch.ones_like(sizes.h)).max())

@@ -97,6 +97,26 @@ def test_qaoa_finds_the_optimum(sizes, bits, bias):
         assert best.frequency > min(3 * truth.frequency, 0.6)
 
 
+def test_weights_without_effect_have_bits_too():
+    network, x, y = problem(0, (3, 1), bits=1, bias=False)
+    x[:, 2] = 0
+    loss = network.loss(x, y)
+    ways = (
+        minimise_exhaustively(loss),
+        minimise_by_sampling(loss, qvae.load_sampler("gibbs", seed=0)),
+        minimise_by_qaoa(loss, steps=2, num_samples=50),
+    )
+    for best in ways:
+        network.bits.copy_(best.bits)
+        assert best.value == pytest.approx(ways[0].value)
+    assert ways[0].frequency == 1 / 4  # the third bit is free
+
+
+def test_a_constant_has_its_minimum_everywhere():
+    found = minimise_by_sampling(0.0 * PseudoBoolean.bit(1) + 2, qvae.load_sampler("gibbs", seed=0), 10)
+    assert (found.value, found.frequency, len(found.bits)) == (2.0, 1.0, 2)
+
+
 def test_qaoa_trains_its_angles():
     network, x, y = problem(1)
     loss = network.loss(x, y)
