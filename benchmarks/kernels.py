@@ -4,9 +4,11 @@
     OMP_NUM_THREADS=1 python benchmarks/kernels.py --scaling --figure scaling.png
     python benchmarks/kernels.py --device cuda
 
-The floor is the sum of what a sweep can't do without, each measured alone in the same run and on arrays as large: products (of
-matrices, or sums over neighbours), random numbers (16 bits each; a float each for path integrals), and pointwise work (a
-sigmoid and a comparison for each bit; the ten steps of a cluster update). Times are CPU milliseconds with one thread, else
+The floor is the sum of what a sweep can't do without, each measured alone in the same run. With numba's kernels: a product of
+matrices with as many multiplications (one for every coupling and chain, where neighbours are gathered), and a draw for each bit
+as in a sweep of spins without couplings. With torch's (QVAE_KERNELS=torch, CUDA), on arrays as large: products, or sums over
+neighbours, random numbers (16 bits each; a float each for path integrals), and pointwise work (a sigmoid and a comparison for
+each bit; the ten steps of a cluster update). Times are CPU milliseconds with one thread, else
 milliseconds on the clock; the best of the rounds, which take turns, so that a drift of the machine hits all of them.
 
 The annealer (held at beta = 1, or annealed to it for half of its sweeps) and ours make equally many sweeps from random spins;
@@ -53,7 +55,7 @@ def problem(graph: Graph, device: str, coupling: float = 0.1, gamma: float = 0.0
 
 @dataclass
 class Case:
-    """One hot path: ``SWEEPS`` sweeps of it, and one sweep's worth of each part alone."""
+    """One hot path: ``SWEEPS`` sweeps of it, and as many sweeps' worth of each part alone."""
 
     name: str
     chains: int
@@ -61,10 +63,31 @@ class Case:
     alone: dict[str, Work]
 
 
+def repeated(work: Work, times: int = 1) -> Work:
+    return lambda: [work() for _ in range(times * SWEEPS)]
+
+
+def compiled_parts(gibbs: BlockGibbs, couplings: int, bits: int) -> dict[str, Work]:
+    """As many multiplications as there are couplings, at the pace of dense matrices, and a draw for each of some bits."""
+    dtype = torch.bfloat16 if gibbs.quickest == torch.bfloat16 else torch.float32
+    side, rows = 128, 256
+    left, right = torch.rand(side, side, dtype=dtype), torch.rand(side, -(-couplings // side**2), dtype=dtype)
+    product, generator = torch.empty(side, right.shape[1], dtype=dtype), torch.Generator().manual_seed(0)
+    free = BlockGibbs(IsingHamiltonian(torch.zeros(rows), Graph(rows, []), []))
+    state = free.random_state(-(-bits // rows), generator).to(free.quickest)
+    return {
+        "products": repeated(lambda: torch.mm(left, right, out=product)),
+        "draws": lambda: free.sweep(state, SWEEPS, generator),
+    }
+
+
 def gibbs_case(name: str, graph: Graph, chains: int, device: str) -> Case:
     gibbs = BlockGibbs(problem(graph, device))
     generator = torch.Generator(device).manual_seed(0)
     state = gibbs.random_state(chains, generator).to(gibbs.quickest)
+    if gibbs.fused is not None:
+        alone = compiled_parts(gibbs, 2 * graph.num_edges * chains, graph.num_spins * chains)
+        return Case(name, chains, lambda: gibbs.sweep(state, SWEEPS, generator), alone)
     words = torch.empty(graph.num_spins * chains // 4, dtype=torch.int64, device=device)
     logits, uniform = (torch.rand(state.shape, device=device) for _ in range(2))
     room = torch.empty_like(state)
@@ -87,9 +110,9 @@ def gibbs_case(name: str, graph: Graph, chains: int, device: str) -> Case:
             torch.lt(uniform[rows], logits[rows], out=logits[rows])
 
     alone = {
-        "products": products,
-        "random numbers": lambda: words.random_(-(2**63), None, generator=generator),
-        "pointwise": pointwise,
+        "products": repeated(products),
+        "random numbers": repeated(lambda: words.random_(-(2**63), None, generator=generator)),
+        "pointwise": repeated(pointwise),
     }
     return Case(name, chains, lambda: gibbs.sweep(state, SWEEPS, generator), alone)
 
@@ -97,17 +120,21 @@ def gibbs_case(name: str, graph: Graph, chains: int, device: str) -> Case:
 def path_integral_case(chains: int, device: str) -> Case:
     generator = torch.Generator(device).manual_seed(0)
     lines = WorldLines(problem(rbm(128, 128), device, 0.05, GAMMA), SLICES)
-    bits = lines.random_state(chains, generator)
+    bits, name = lines.random_state(chains, generator), "path integral, RBM 128 + 128, 16 slices"
+    if lines.gibbs.fused is not None:
+        small = BlockGibbs(problem(rbm(2, 2), device))  # its products are in float32
+        alone = compiled_parts(small, 2 * lines.gibbs.graph.num_edges * SLICES * chains, bits.numel())
+        return Case(name, chains, lambda: lines.sweep(bits, SWEEPS, generator), alone)
     size = next(iter(lines._parts(bits)))[1].shape[2]
     # Two colours, and as many parts of the chains as are updated one after the other.
     whole, rest = divmod(2 * chains, size)
     alone = {"products" if name == "matrix products" else name: work for name, work in parts(lines, bits, generator).items()}
-    repeated = {name: lambda work=work: [work() for _ in range(max(1, whole + (rest > 0)))] for name, work in alone.items()}
-    return Case("path integral, RBM 128 + 128, 16 slices", chains, lambda: lines.sweep(bits, SWEEPS, generator), repeated)
+    alone = {part: repeated(work, max(1, whole + (rest > 0))) for part, work in alone.items()}
+    return Case(name, chains, lambda: lines.sweep(bits, SWEEPS, generator), alone)
 
 
 def cases(device: str) -> Iterator[Case]:
-    paths = {"RBM 128 + 128": rbm(128, 128), "Zephyr Z6": zephyr(6), "Pegasus P7": pegasus(7)}
+    paths = {"RBM 32 + 32": rbm(32, 32), "RBM 128 + 128": rbm(128, 128), "Zephyr Z6": zephyr(6), "Pegasus P7": pegasus(7)}
     for chains in CHAINS:
         for name, graph in paths.items():
             yield gibbs_case(f"{name}, {graph.num_spins} spins", graph, chains, device)
@@ -115,16 +142,16 @@ def cases(device: str) -> Iterator[Case]:
 
 
 def floors(clock: Clock, device: str, rounds: int) -> None:
-    print("| hot path | chains | ms a sweep | products | random numbers | pointwise | floor | ratio |")
-    print("|---|---|---|---|---|---|---|---|")
-    for case in cases(device):
+    for number, case in enumerate(cases(device)):
+        if not number:
+            print(f"| hot path | chains | ms a sweep | {' | '.join(case.alone)} | floor | ratio |")
+            print("|---" * (5 + len(case.alone)) + "|")
         case.sweeps()
         found: dict[str, list[float]] = {}
         for _ in range(rounds):
             found.setdefault("sweep", []).append(clock.seconds(case.sweeps) / SWEEPS)
             for name, work in case.alone.items():
-                some = clock.seconds(lambda work=work: [work() for _ in range(SWEEPS)]) / SWEEPS
-                found.setdefault(name, []).append(some)
+                found.setdefault(name, []).append(clock.seconds(work) / SWEEPS)
         best = {name: 1e3 * min(times) for name, times in found.items()}
         floor = sum(best[name] for name in case.alone)
         cells = [f"{best[name]:.2f}" for name in ("sweep", *case.alone)]
