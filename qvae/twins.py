@@ -10,6 +10,7 @@ import numpy as np
 
 from qvae.config.schema import Config
 from qvae.errors import ConfigError
+from qvae.models.vqgan import VQGAN
 from qvae.progress import Progress
 from qvae.reporting.page import Table
 from qvae.reporting.tables import with_error
@@ -43,8 +44,8 @@ def train_twins(config: Config, seeds: int, out: Path, progress: Progress | None
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; it must be 1 or more.")
     progress = progress or Progress()
-    discrete = config.model.discrete is not None
-    arms = [arm for arm in ARMS if not (discrete and arm in ("perceptron", "gaussian"))]
+    without = () if config.model.discrete is None else ("perceptron", "gaussian")
+    arms = [arm for arm in ARMS if arm not in (("gaussian",) if config.model.generator == "patch" else without)]
     runs: dict[str, list[Run]] = {arm: [] for arm in arms}
     for seed in range(config.training.seed, config.training.seed + seeds):
         for arm in arms:  # seed by seed: what was cut short compares all arms all the same
@@ -105,8 +106,10 @@ def _step_milliseconds(run: Run) -> float | None:
 
 
 def _replaced_weights(run: Run) -> int:
-    """Parameters that learn between latents and decoder, or between encoder and bits."""
+    """Parameters that learn between latents and decoder, between encoder and bits, or in a generator before its last map."""
     model: Any = run.model
+    if isinstance(model, VQGAN):
+        return sum(weight.numel() for weight in model.prior.body.parameters() if weight.requires_grad)
     layer = model.circuit
     if layer is not None:
         return layer.weight.numel() if layer.weight.requires_grad else 0

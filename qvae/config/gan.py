@@ -24,6 +24,8 @@ class GanConfig(Section):
     """of its KL part at the end of training.kl_warmup: below 1 more gets through the latents, and images are sharper"""
     noise: Positive = 16
     """normal numbers that a sample is made of"""
+    ancillas: Positive = 1
+    """of each circuit of generator patch: qubits that are measured, and what is drawn is kept where they are 0"""
     conditional: bool | None = None
     """generator and critic are told the class, so that one can be asked for; None: if the data have labels"""
 
@@ -46,6 +48,9 @@ class CriticConfig(Section):
 def completed_gan(keys: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a vqgan's model with the sections that were left out, and a circuit of its own defaults."""
     found = {name: {} if keys.get(name) is None else keys[name] for name in ("gan", "critic", "circuit")}
+    is_patch = keys.get("generator") == "patch"
     if isinstance(found["circuit"], Mapping):
-        found["circuit"] = {"qubits": 8, "ansatz": "strongly_entangling", "measured": "zz", **found["circuit"]}
-    return {**keys, **found}
+        qubits, measured = (5, "z") if is_patch else (8, "zz")
+        found["circuit"] = {"qubits": qubits, "ansatz": "strongly_entangling", "measured": measured, **found["circuit"]}
+    first = {"generator": "latent", "likelihood": "gaussian"} if is_patch else {"generator": "latent"}
+    return {**first, **keys, **found}

@@ -96,6 +96,8 @@ class ModelConfig(Section):
     """of vqvae and vqgan"""
     discrete: DiscreteConfig | None = None
     """of vqvae's variant discrete"""
+    generator: Literal["latent", "patch"] | None = None
+    """of vqgan: latent, its default, makes latents of an autoencoder; patch draws pixels, by a circuit for each part"""
     gan: GanConfig | None = None
     """of vqgan"""
     critic: CriticConfig | None = None
@@ -127,7 +129,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _keys_are_of_this_kind(self) -> ModelConfig:
         is_vqvae, is_vqgan = self.kind == "vqvae", self.kind == "vqgan"
-        what = f"{self.kind}, {self.variant}" if is_vqvae else self.kind
+        what = ", ".join(part for part in (self.kind, self.variant, self.generator) if part)
         foreign = {
             "variant": self.variant is not None and not is_vqvae,
             "circuit": self.circuit is not None and self.kind == "qvae",
@@ -135,11 +137,17 @@ class ModelConfig(Section):
             "latent": self.latent != LatentConfig() and not self.has_boltzmann_prior,
             "posterior": self.posterior != PosteriorConfig() and self.kind != "qvae",
             "relaxation": self.relaxation != RelaxationConfig() and not self.is_relaxed,
+            "generator": self.generator is not None and not is_vqgan,
             "gan": self.gan is not None and not is_vqgan,
             "critic": self.critic is not None and not is_vqgan,
             "circuit.reuploading": is_vqgan and self.circuit is not None and self.circuit.reuploading,
             "circuit.angles": is_vqgan and self.circuit is not None and self.circuit.angles != CircuitConfig().angles,
         }
+        if self.generator == "patch" and self.gan is not None and self.circuit is not None:
+            foreign["likelihood"] = self.likelihood != "gaussian"
+            foreign["gan.autoencoder"] = self.gan.autoencoder is not None
+            foreign["circuit.measured"] = self.circuit.measured != "z"
+            foreign["circuit.arm: gaussian"] = self.circuit.arm == "gaussian"
         wrong = next((key for key, is_foreign in foreign.items() if is_foreign), None)
         if wrong is not None:
             raise ValueError(f"{wrong} is set, but isn't of a model of kind {what}; leave it out, or choose another kind")

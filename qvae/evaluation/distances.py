@@ -158,6 +158,8 @@ def _image_sets(
         "reconstructions": (len(test), decoded(lambda g: (model.encode(batch.to(device), g) for batch in test.split(AT_ONCE)))),
         _SAMPLES: (count, decoded(samples)),
     }
+    if not model.compresses:
+        del sets["reconstructions"]
     if model.latents_are_bits:
         sets["independent bits, same decoder (factorized prior)"] = (count, decoded(independent))
     return sets

@@ -75,6 +75,11 @@ class Autoencoder(nn.Module, ABC):
         return self.prior is not None
 
     @property
+    def compresses(self) -> bool:
+        """Whether latents are another thing than data, so that reconstructions and maps of them tell something."""
+        return True
+
+    @property
     def circuit(self) -> CircuitLayer | None:
         """The circuit that an executor runs; its ``executor`` may be changed. None where there is none."""
         return None

@@ -129,6 +129,18 @@ class PointCode:
         return torch.zeros_like(self.latents)
 
 
+class IdentityPosterior(nn.Module):
+    """Features as they are, for a model that compresses nothing."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_latents = num_features
+
+    def forward(self, features: Tensor, relaxed: bool, generator: torch.Generator | None = None, draws: int = 1) -> PointCode:
+        """Latents of features (B, F); all draws are the same."""
+        return PointCode(features.float().repeat_interleave(draws, dim=0))
+
+
 class PointPosterior(nn.Module):
     """One code of each row: an autoencoder's."""
 

@@ -12,6 +12,7 @@ from qvae.config.circuit import CircuitConfig
 from qvae.errors import CapabilityError, nearest
 from qvae.models.circuit_block import CircuitBlock, perceptron
 from qvae.models.critic import with_class
+from qvae.models.patches import Patches
 from qvae.sampling.sampler import LatentSampler
 
 
@@ -24,6 +25,7 @@ class LatentGenerator(nn.Module):
     Args:
         body: noise and class (B, noise + K) to features (B, F).
         head: features to standardised latents (B, n).
+        num_latents: n.
         noise: how many normal numbers a sample is made of.
         classes: labels of the K classes; none for a generator that isn't told one.
         are_bits: latents are bits, of which the game is about the means q(z = 1|x): the generator makes means, and bits are
@@ -35,13 +37,18 @@ class LatentGenerator(nn.Module):
     frequencies: Tensor
 
     def __init__(
-        self, body: nn.Module, head: nn.Linear, noise: int, classes: tuple[int, ...] = (), are_bits: bool = False
+        self,
+        body: nn.Module,
+        head: nn.Module,
+        num_latents: int,
+        noise: int,
+        classes: tuple[int, ...] = (),
+        are_bits: bool = False,
     ) -> None:
         super().__init__()
         self.body, self.head, self.noise, self.classes, self.are_bits = body, head, noise, classes, are_bits
-        nn.init.normal_(head.weight, std=2 / head.in_features**0.5)  # samples begin about as wide as data, or look collapsed
-        self.register_buffer("mean", torch.zeros(head.out_features))
-        self.register_buffer("std", torch.ones(head.out_features))
+        self.register_buffer("mean", torch.zeros(num_latents))
+        self.register_buffer("std", torch.ones(num_latents))
         self.register_buffer("frequencies", torch.full((len(classes),), 1 / max(1, len(classes))))
 
     @classmethod
@@ -68,12 +75,37 @@ class LatentGenerator(nn.Module):
             body = perceptron(block)
         elif config.arm == "gaussian":
             body, width = nn.Identity(), inputs
-        return cls(body, nn.Linear(width, num_latents), noise, classes, are_bits)
+        head = nn.Linear(width, num_latents)
+        nn.init.normal_(head.weight, std=2 / width**0.5)  # samples begin about as wide as data, or would look collapsed
+        return cls(body, head, num_latents, noise, classes, are_bits)
+
+    @classmethod
+    def of_patches(
+        cls,
+        config: CircuitConfig,
+        noise: int,
+        ancillas: int,
+        num_pixels: int,
+        classes: tuple[int, ...] = (),
+        executor: Executor | None = None,
+    ) -> LatentGenerator:
+        """One that draws pixels, by a circuit for each patch, or by a perceptron in their place.
+
+        Raises:
+            CircuitError, ExecutorError, ValueError: as :meth:`Patches.from_config`.
+        """
+        body: nn.Module = Patches.from_config(config, noise + len(classes), ancillas, num_pixels, executor)
+        if config.arm == "perceptron":
+            weights = sum(weight.numel() for weight in body.parameters())
+            inputs = noise + len(classes)
+            hidden = max(1, round((weights - num_pixels) / (inputs + num_pixels + 1)))
+            body = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, num_pixels), nn.Sigmoid())
+        return cls(body, nn.Identity(), num_pixels, noise, classes)
 
     @property
-    def circuit(self) -> CircuitLayer | None:
-        """The circuit's layer; None where a classical arm replaces it."""
-        return self.body.layer if isinstance(self.body, CircuitBlock) else None
+    def circuits(self) -> list[CircuitLayer]:
+        """The layers of its circuits; none where a classical arm replaces them."""
+        return [module for module in self.body.modules() if isinstance(module, CircuitLayer)]
 
     def forward(self, noise: Tensor, classes: Tensor | None) -> Tensor:
         """Standardised latents (B, n) of noise (B, noise) and classes (B, K), each a one among zeros."""

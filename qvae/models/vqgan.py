@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qvae.circuits.executor import Executor
 from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import ModelConfig
 from qvae.models.autoencoder import Autoencoder, Code
 from qvae.models.critic import Critic
-from qvae.models.gaussian import GaussianPosterior, NormalPrior
+from qvae.models.gaussian import GaussianPosterior, IdentityPosterior, NormalPrior
 from qvae.models.generator import LatentGenerator
 from qvae.models.likelihoods import likelihood_class
 from qvae.models.likelihoods.likelihood import Statistics
@@ -41,6 +41,7 @@ class VQGAN(Autoencoder):
         parts = autoencoder.encoder, autoencoder.posterior, autoencoder.decoder, autoencoder.likelihood
         super().__init__(generator, *parts, autoencoder.shape)
         self.critic = critic
+        self.is_frozen = False
         self.latents_are_bits = autoencoder.latents_are_bits
         self.relaxation = autoencoder.relaxation if isinstance(autoencoder, QVAE) else None
 
@@ -69,6 +70,10 @@ class VQGAN(Autoencoder):
         assert config.circuit is not None
         assert config.gan is not None
         assert config.critic is not None
+        if config.generator == "patch":
+            pixels, told = statistics.mean.numel(), (classes, executor)
+            generator = LatentGenerator.of_patches(config.circuit, config.gan.noise, config.gan.ancillas, pixels, *told)
+            return cls(_identity(config, statistics), generator, Critic(pixels + len(classes), config.critic))
         if autoencoder is None:
             autoencoder = _autoencoder(config, config.gan.latents, statistics)
         posterior: Any = autoencoder.posterior
@@ -98,8 +103,13 @@ class VQGAN(Autoencoder):
 
     @property
     def circuit(self) -> CircuitLayer | None:
-        """That of the generator; its ``executor`` may be changed. None where a classical arm replaces it."""
-        return self.prior.circuit
+        """That of the generator, or of its first patch; its ``executor`` may be changed. None in a classical arm."""
+        return next(iter(self.prior.circuits), None)
+
+    @property
+    def compresses(self) -> bool:
+        """A generator of pixels has an autoencoder that does nothing."""
+        return not isinstance(self.posterior, IdentityPosterior)
 
     def posterior_sample(self, x: Tensor, relaxed: bool, generator: torch.Generator | None = None, draws: int = 1) -> Code:
         """Latents of rows x (B, D): smoothed if ``relaxed`` and they are bits; those of one row side by side."""
@@ -129,8 +139,6 @@ class VQGAN(Autoencoder):
         self.is_frozen = True
         self.train(self.training)
 
-    is_frozen = False
-
     def train(self, mode: bool = True) -> Self:
         """Training mode of what still learns."""
         super().train(mode)
@@ -146,3 +154,10 @@ def _autoencoder(config: ModelConfig, latents: int, statistics: Statistics) -> V
     encoder = Encoder(config.network, shape, likelihood.input_mean())
     posterior = GaussianPosterior(encoder.num_features, latents)
     return VQVAE(encoder, posterior, NormalPrior(latents), Decoder(config.network, latents, shape, bias), likelihood)
+
+
+def _identity(config: ModelConfig, statistics: Statistics) -> VQVAE:
+    """An autoencoder that does nothing: its latents are pixels, in standard deviations from their mean."""
+    likelihood = likelihood_class(config.likelihood).from_config(config, statistics)
+    posterior = IdentityPosterior(statistics.mean.numel())
+    return VQVAE(nn.Identity(), posterior, None, nn.Identity(), likelihood, tuple(statistics.mean.shape))  # type: ignore[arg-type]

@@ -70,6 +70,8 @@ def drawings(run: Run) -> dict[str, Drawing]:
         hidden |= {"circuit", "energies", "couplings"}
     if model.prior is None:
         hidden |= {"samples", "neighbours", "units"}
+    if not model.compresses:
+        hidden |= {"reconstructions", "traversals", "units", "map"}
     if model_circuit(run) is None:
         hidden |= {"model_circuit"}
     chosen = _OF_IMAGES if is_of_images(run) else _OF_TABLES

@@ -23,8 +23,7 @@ from qvae.config.backends import BackendSpec
 from qvae.config.load import parse_backend
 from qvae.config.schema import MEMORY, Config, ExecutorConfig, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
-from qvae.data.classes import places_of_labels, with_classes
-from qvae.data.dataset import Dataset, epoch_permutation
+from qvae.data.dataset import Dataset
 from qvae.data.fingerprint import fingerprint
 from qvae.data.load import load_data
 from qvae.errors import ConfigError, DataError, nearest
@@ -37,6 +36,7 @@ from qvae.models.prior import BoltzmannPrior
 from qvae.models.vqgan import VQGAN
 from qvae.progress import Progress
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
+from qvae.runs.game import make_game
 from qvae.runs.models import Held, held_by, make_model
 from qvae.runs.sizes import require_sizes
 from qvae.sampling import registry
@@ -46,10 +46,8 @@ from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.metrics import Metrics
 from qvae.training.objective import Objective
-from qvae.training.objectives.adversarial import AdversarialObjective
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.objectives.gaussian import gaussian_surrogate, reconstruction_surrogate
-from qvae.training.objectives.latent_game import LatentGame, standardise_latents
 from qvae.training.objectives.measured import measured_surrogate
 from qvae.training.objectives.surrogate import surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
@@ -59,9 +57,6 @@ from qvae.trust import texts
 _ARGUMENTS = tuple(signature(dataset_from_arrays).parameters)  # by which data from memory can be given
 
 Backend = TypeVar("Backend", LatentSampler, Executor)
-
-_STANDARDISING_ROWS = 10_000  # whose mean and variance are good to a percent
-_REFERENCE_ROWS = 500  # that samples are compared with at the end of each epoch: milliseconds
 
 PICTURED = 2000
 """Samples of the prior at the end of a run that is evaluated without any: those of its pictures."""
@@ -165,7 +160,7 @@ def _assembled(
         check_inception(config.evaluation.inception_weights)
     objective, generating = _objective(config, folder, model, dataset, sampler, kept, is_rehearsal)
     metrics = Metrics(folder / METRICS, progress, folder / TENSORBOARD if config.training.tensorboard else None)
-    observer = latent_film(dataset, config.evaluation, objective.device)
+    observer = latent_film(dataset, config.evaluation, objective.device) if model.compresses else None
     save = partial(save_run, folder, config, fingerprint(dataset), held)
     trainer = Trainer(objective, dataset, config.training, metrics, save, observer)
     return Parts(dataset, objective, trainer, generating)
@@ -185,10 +180,12 @@ def _require_able(executor: Executor, config: ModelConfig) -> None:
     if reason is not None:
         what = f"model.circuit has {config.circuit.qubits} qubits, but of executor {executor.label!r}: {reason}"
         raise ConfigError(f"{what}; take fewer, or another executor.")
-    if config.discrete is not None and not (executor.capabilities.exact and executor.capabilities.differentiable):
+    by_probabilities = config.discrete is not None or config.generator == "patch"
+    if by_probabilities and not (executor.capabilities.exact and executor.capabilities.differentiable):
+        what, then = ("patches", "generate") if config.discrete is None else ("a discrete vqvae", "reconstruct")
         raise ConfigError(
-            f"the training of a discrete vqvae needs exact probabilities, which executor {executor.label!r} doesn't know; "
-            f"train with statevector, and then reconstruct with --executor {executor.label}."
+            f"the training of {what} needs exact probabilities, which executor {executor.label!r} doesn't know; "
+            f"train with statevector, and then {then} with --executor {executor.label}."
         )
 
 
@@ -204,7 +201,7 @@ def _objective(
     """The objective of a model, and another sampler for generation, if one is named."""
     prior, training = model.prior, config.training
     if isinstance(model, VQGAN):
-        return _game(config, model, dataset), None
+        return make_game(config, model, dataset), None
     if sampler is None:
         of_variant = reconstruction_surrogate if prior is None else gaussian_surrogate
         return VariationalObjective(model, dataset.prepare, training, of_variant), None
@@ -222,25 +219,6 @@ def _objective(
     if generating is None and isinstance(objective.sampler, Metered):
         objective.sampler.keep_back(prior.frozen(), num_prior_samples(config))
     return objective, generating
-
-
-def _game(config: Config, model: VQGAN, dataset: Dataset) -> Objective:
-    """The game of a generator and its critic, after the training of an autoencoder if none is named."""
-    gan, critic, training = config.model.gan, config.model.critic, config.training
-    assert gan is not None
-    assert critic is not None
-    rows = dataset.train[epoch_permutation(len(dataset.train), 0, 0)[:_STANDARDISING_ROWS]].flatten(1)
-    reference = rows[:_REFERENCE_ROWS]
-    if model.prior.classes:
-        places = places_of_labels(dataset)
-        model.prior.frequencies.copy_(places.bincount() / len(places))
-        chosen = epoch_permutation(len(dataset.train), 0, 0)[:_REFERENCE_ROWS]
-        reference = with_classes(reference, places[chosen])
-    game = AdversarialObjective(model, dataset.prepare, training, critic, reference)
-    if gan.autoencoder is None:
-        return LatentGame(game, training, gan, rows)
-    standardise_latents(model, game, rows)
-    return game
 
 
 def positive_phase(config: ModelConfig) -> PositivePhase:

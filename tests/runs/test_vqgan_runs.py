@@ -147,12 +147,35 @@ def test_a_small_one_is_tuned_by_parameter_shifts_on_shots(run, tmp_path, monkey
     assert not torch.equal(before, after)
 
 
+def test_an_image_in_patches_is_drawn_against_a_critic_of_pixels(tmp_path, command):
+    pixels = [setting for setting in OUTER if "qubits" not in setting]
+    config = qvae.load_config("digits-vqgan", [*pixels, "model.generator=patch"])
+    run = qvae.train(config, tmp_path / "run")
+    found = json.loads((run.path / "evaluation.json").read_text())
+    assert "samples of the prior" in found["frechet"]["distances"]
+    assert "reconstructions" not in found["frechet"]["distances"]
+    figures = {path.stem for path in (run.path / "figures").iterdir()}
+    assert {"losses", "samples", "neighbours"} <= figures
+    assert not {"reconstructions", "traversals", "map"} & figures
+    images = run.model.generate(20)
+    assert images.shape == (20, 8, 8)
+    assert -1e-6 < float(images.min()) < float(images.max()) < 1 + 1e-6
+    patches = images.view(20, 4, 16)  # each of four circuits of 5 qubits, one an ancilla
+    assert torch.allclose(patches.amax(2), torch.ones(20, 4), atol=1e-5)
+    code, _, error = command("generate", run.path, "--num", 3, "--label", 5, "--executor", "qiskit:shots=500", "--seed", 1)
+    assert code == 0, error
+    with pytest.raises(ConfigError, match="training of patches needs exact probabilities"):
+        qvae.train(qvae.load_config("digits-vqgan", [*pixels, "model.generator=patch", "executor.name=qiskit"]), tmp_path / "q")
+
+
 def test_bad_input_gets_one_sentence(tmp_path, command):
     for settings, problem in (
         (["training.validation=0.1"], "has no loss that held-out rows"),
         (["model.circuit.ansatz=brickwork"], "would join the same pairs of qubits again"),
         (["model.gan.autoencoder=nowhere"], "there is no folder"),
         (["model.circuit.angles=linear"], "isn't of a model of kind vqgan"),
+        (["model.generator=patch", "model.likelihood=bernoulli"], "isn't of a model of kind vqgan, patch"),
+        (["model.generator=patch", "model.gan.ancillas=3"], "gan.ancillas is 3, but a circuit has 3 qubits"),
     ):
         sets = [part for setting in settings for part in ("--set", setting)]
         code, _, error = command("train", "digits-vqgan", *SETTINGS, *sets, "--out", "run")

@@ -75,14 +75,16 @@ class AdversarialObjective(Objective):
         self.prepare, self.config, self.critic, self.reference = prepare, config, critic, reference
         self.takes_classes = bool(model.prior.classes)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
-        layer = model.circuit
-        self.executor = None if layer is None else layer.executor
-        circuit = [] if layer is None or not layer.weight.requires_grad else [layer.weight]
-        of_layer = set() if layer is None else {id(weight) for weight in layer.parameters()}
-        self._networks = [weight for weight in model.prior.parameters() if id(weight) not in of_layer]
-        self._peaks = [config.prior_learning_rate, config.circuit_learning_rate][: 1 + len(circuit)]
-        groups = [{"params": self._networks}, {"params": circuit}][: 1 + len(circuit)]
-        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=_MOMENTS, fused=True)
+        layers = model.prior.circuits
+        self.executor = layers[0].executor if layers else None
+        of_layers = {id(layer.weight) for layer in layers}
+        self._networks = [weight for weight in model.prior.parameters() if id(weight) not in of_layers]
+        learned = [layer.weight for layer in layers if layer.weight.requires_grad]
+        parts = [(self._networks, config.prior_learning_rate), (learned, config.circuit_learning_rate)]
+        self._peaks = [rate for weights, rate in parts if weights]
+        self.optimizer = torch.optim.Adam(
+            [{"params": weights} for weights, _ in parts if weights], lr=0.0, betas=_MOMENTS, fused=True
+        )
         self.critic_optimizer = torch.optim.Adam(model.critic.parameters(), lr=0.0, betas=_MOMENTS, fused=True)
         self._undo = Undo(self.generator, model.critic)
         self.watch = GameWatch(self.warn)
@@ -143,7 +145,8 @@ class AdversarialObjective(Objective):
         (critic_loss(of_real, of_fake, self.critic.loss) + slope_penalty(slopes, self.critic)).backward()
         with torch.no_grad():
             gap, loss = of_real.mean() - of_fake.mean(), generator_loss(of_fake, self.critic.loss)
-            return torch.stack([gap, slopes.mean(), loss, fake.var(0).mean()])
+            spread = fake.var(0).mean() / real.var(0).mean().clamp(min=1e-12)
+            return torch.stack([gap, slopes.mean(), loss, spread])
 
     def _set_learning_rates(self, clock: Clock) -> None:
         factor = learning_rate_factor(self.config, clock)

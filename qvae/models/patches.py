@@ -1,0 +1,75 @@
+"""An image in patches, each drawn by a circuit of its own whose ancillas are measured and selected: Huang et al. 2021."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from qvae.circuits.executor import Executor
+from qvae.config.circuit import CircuitConfig
+from qvae.models.circuit_block import CircuitBlock
+
+_TINY = 1e-12  # a probability that no ancilla has to be 0
+
+
+class Patches(nn.Module):
+    """Inputs (B, n) to pixels (B, D) from 0 to 1: probabilities, over that of the brightest pixel of a patch.
+
+    A circuit of q qubits, a of them ancillas, draws 2**(q-a) pixels: those of the basis states of the other qubits, given that
+    the ancillas, the last ones, are found at 0. So what is drawn is no linear function of the state, which noise that enters
+    before every layer prepares (arXiv:2010.06201).
+
+    Args:
+        blocks: circuits of one size, one for each patch, in the order of the pixels.
+        ancillas: a.
+        num_pixels: D; the last patch is cut off there.
+    """
+
+    def __init__(self, blocks: list[CircuitBlock], ancillas: int, num_pixels: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.size, self.num_pixels = 2 ** (blocks[0].circuit.num_qubits - ancillas), num_pixels
+
+    @classmethod
+    def from_config(
+        cls, config: CircuitConfig, num_inputs: int, ancillas: int, num_pixels: int, executor: Executor | None = None
+    ) -> Patches:
+        """As many circuits of a configuration as an image needs.
+
+        Raises:
+            CircuitError, ExecutorError: a circuit can't be had, or not run.
+            ValueError: all qubits are ancillas.
+        """
+        if ancillas >= config.qubits:
+            raise ValueError(f"gan.ancillas is {ancillas}, but a circuit has {config.qubits} qubits; leave some to draw with")
+        count = -(-num_pixels // 2 ** (config.qubits - ancillas))
+        return cls([CircuitBlock.styled(config, num_inputs, executor) for _ in range(count)], ancillas, num_pixels)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Pixels (B, D)."""
+        patches = [self._patch(block, inputs) for block in self.blocks]
+        return torch.cat(patches, 1)[:, : self.num_pixels]
+
+    def _patch(self, block: nn.Module, inputs: Tensor) -> Tensor:
+        """Pixels of one patch, (B, size)."""
+        first = self.blocks[0]
+        assert isinstance(block, CircuitBlock)
+        assert isinstance(first, CircuitBlock)
+        executor = block.layer.executor = first.layer.executor  # where it is exchanged for generation, it is in the first one
+        if executor.capabilities.exact:
+            selected = block.probabilities(inputs)[:, : self.size]  # little-endian: the last qubits are 0 in the first states
+        else:
+            selected = _frequencies(block.sample(inputs, executor.shots))[:, : self.size]
+        return selected / selected.amax(1, keepdim=True).clamp(min=_TINY)
+
+
+def _frequencies(bits: Tensor) -> Tensor:
+    """How often each basis state was found, (B, 2**q), in measured bits (B, shots, q).
+
+    >>> _frequencies(torch.tensor([[[1, 0], [1, 0], [0, 1], [1, 1]]])).tolist()
+    [[0.0, 2.0, 1.0, 1.0]]
+    """
+    places = 2 ** torch.arange(bits.shape[2], device=bits.device)
+    states = (bits.long() * places).sum(2)
+    counts = torch.zeros(len(bits), 2 ** bits.shape[2], device=bits.device)
+    return counts.scatter_add_(1, states, torch.ones_like(states, dtype=counts.dtype))
