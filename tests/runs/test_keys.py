@@ -203,6 +203,7 @@ def test_a_key_arrives(key, tmp_path):
     base, value, read, expected = KEYS[key]
     labelled = {"train": ROWS, "train_labels": np.arange(80) % 2}
     kinds = {"model.gan.conditional": labelled, "model.likelihood": 3 * ROWS}
+    kinds |= dict.fromkeys(("model.generator", "model.gan.ancillas"), np.random.default_rng(2).random(ROWS.shape))
     kinds |= {"model.variance": ROWS + np.random.default_rng(1).normal(size=ROWS.shape)}
     parts = parts_of(base, *BESIDE.get(key, []), f"{key.split()[0]}={value}", data=kinds.get(key, ROWS), folder=tmp_path)
     assert read(parts) == expected
