@@ -213,8 +213,9 @@ def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dic
             learns = layer.weight.requires_grad
             wanted = range(layer.circuit.num_parameters if learns else layer.circuit.num_inputs)
             circuits = 1 + layer.gradient.executions(layer.circuit, wanted)  # a row; a step would take too long to be timed
-            shots = f"of {layer.executor.shots:,} shots each, for gradients by shifts"
-            found["circuits in a step"] = f"about {circuits * config.training.batch_size:,}, {shots}"
+            number = circuits * config.training.batch_size + parts.objective.circuit_executions
+            shots = layer.gradient.shots_in_words(layer.executor)
+            found["circuits in a step"] = f"about {number:,}, {shots}, for gradients by shifts"
         if not (by_shifts or parts.objective.is_remote or isinstance(sampler, Metered)):
             with threads_for(parts.objective.model, parts.objective.device, config.training.batch_size, lambda text: None):
                 step = trainer.seconds_of_step()

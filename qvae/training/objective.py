@@ -105,6 +105,11 @@ class Objective(ABC):
         """Whether a step waits for a service."""
         return False
 
+    @property
+    def circuit_executions(self) -> int:
+        """Circuits that a step runs besides those of losses and gradients."""
+        return 0
+
     def parameters(self) -> dict[str, nn.Parameter]:
         """Those of the model whose average over the training is used later, by their names in the model."""
         return dict(self.model.named_parameters())

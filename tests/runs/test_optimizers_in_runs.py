@@ -44,14 +44,16 @@ def interrupt_after(step, monkeypatch):
     monkeypatch.setattr(Trainer, "_train_step", interrupted)
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", [*CHOICES, "spsa gradient in a game"])
 def test_a_resumed_run_ends_with_the_same_bits(name, tmp_path):
-    settings = [*TINY, *CHOICES[name]]
-    whole = qvae.train(qvae.load_config("digits-vqvae", settings), tmp_path / "whole").model.state_dict()
+    config, settings = "digits-vqvae", [*TINY, *CHOICES.get(name, [])]
+    if name == "spsa gradient in a game":
+        config, settings = "digits-vqgan", [*TINY, *CHOICES["spsa gradient"], "model.gan.autoencoder_share=0.2"]
+    whole = qvae.train(qvae.load_config(config, settings), tmp_path / "whole").model.state_dict()
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
-            qvae.train(qvae.load_config("digits-vqvae", settings), tmp_path / "run")
+            qvae.train(qvae.load_config(config, settings), tmp_path / "run")
     found = qvae.resume(tmp_path / "run").model.state_dict()
     for key, value in whole.items():
         assert torch.equal(value, found[key]), key
@@ -92,6 +94,25 @@ def test_what_does_not_go_together_is_refused_before_a_folder_is_made(arguments,
     assert code == 2
     assert problem in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        # 15 weights and 2 inputs, each shifted both ways, and the row itself, 256 times; inputs need theirs in any case.
+        ([], "8,960, of 1,024 shots each"),
+        (["training.optimizer=spsa"], "1,792, of 1,024 shots each"),
+        (["training.optimizer={name: qn-spsa, options: {rows: 3, blocking: 0.1}}"], "2,060, of 1,024 shots each"),
+        (["training.optimizer={name: qng, options: {rows: 2, metric: diagonal}}"], "9,080, of 1,024 shots each"),
+        (["training.circuit_gradient={name: shot-budget, options: {shots: 500}}"], "8,960, of 500 shots together for each row"),
+    ],
+)
+def test_a_plan_counts_all_circuits_of_a_step(choices, expected, command):
+    pytest.importorskip("qiskit_aer", reason="Aer is not installed")
+    settings = [part for setting in [*TINY, *choices] for part in ("--set", setting)]
+    code, out, error = command("train", "digits-vqvae", *settings, "--dry-run", "--executor", "aer")
+    assert code == 0, error
+    assert f"about {expected}" in out
 
 
 def test_the_configuration_names_every_optimizer(command):

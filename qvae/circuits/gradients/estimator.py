@@ -44,6 +44,10 @@ class GradientEstimator(ABC):
     def executions(self, circuit: Circuit, wanted: range) -> int:
         """How many circuits :meth:`gradients` runs for each row, in as many bases as the observables need."""
 
+    def shots_in_words(self, executor: Executor) -> str:
+        """How many shots these circuits have, as a clause."""
+        return f"of {executor.shots:,} shots each"
+
     def state_dict(self) -> dict[str, Any]:
         """Random number generators and the like, as tensors and plain values."""
         return {}

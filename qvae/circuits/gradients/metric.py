@@ -8,7 +8,7 @@ from torch.func import jacfwd
 
 from qvae.circuits.circuit import Affine, Circuit
 from qvae.circuits.executor import Executor
-from qvae.circuits.gradients.parameter_shift import free_angles
+from qvae.circuits.gradients.parameter_shift import FreedCircuit, free_angles
 from qvae.circuits.inverse import inverse
 from qvae.circuits.library.composition import joined
 
@@ -87,6 +87,12 @@ def overlaps(executor: Executor, circuit: Circuit, values: Tensor, weights: Tens
     return _return_probability(executor, there_and_back, torch.cat(rows)).view(len(others), len(values))
 
 
+def num_overlaps(circuit: Circuit, blocks: Tensor | None = None) -> int:
+    """How many circuits :func:`fubini_study` measures for each row of values, where it doesn't take amplitudes."""
+    blocks = torch.zeros(circuit.num_weights, dtype=torch.int64) if blocks is None else blocks
+    return len(_terms(free_angles(circuit), _blocks_of_angles(circuit, blocks.tolist())))
+
+
 def levels(circuit: Circuit) -> Tensor:
     """Which layer of gates each weight first acts in, (W,): the blocks of Stokes et al. 2020 (arXiv:1909.02108)."""
     depth = [0] * circuit.num_qubits
@@ -107,25 +113,12 @@ def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: T
     The overlap is the probability of 0...0 after the circuit at w + d and the inverse of the circuit at w; every angle of it
     has its shift rule, so that shifts of pairs of angles give the second derivatives.
     """
-    freed = free_angles(circuit)
-    block = {
-        column: blocks[angle.index - circuit.num_inputs]
-        for column, angle in enumerate(freed.angles)
-        if angle.index >= circuit.num_inputs
-    }
-    own = list(block)
+    freed, block = free_angles(circuit), _blocks_of_angles(circuit, blocks)
     parameters = torch.cat([row, weights])
     angles = freed.values(parameters.unsqueeze(0))[0]
     number = len(angles)
     there_and_back = joined([freed.circuit, inverse(freed.circuit)], shares_inputs=True)
-    terms = [
-        (first, second, a.shift, b.shift, a.coefficient * b.coefficient)
-        for position, first in enumerate(own)
-        for second in own[: position + 1]
-        if block[first] == block[second]
-        for a in freed.rules[first]
-        for b in freed.rules[second]
-    ]
+    terms = _terms(freed, block)
     rows = angles.repeat(len(terms), 2)
     for index, (first, second, by_first, by_second, _) in enumerate(terms):
         rows[index, first] += by_first
@@ -136,10 +129,32 @@ def _from_overlaps(executor: Executor, circuit: Circuit, row: Tensor, weights: T
         curvature[first, second] -= coefficient * probability / 2
     curvature = curvature.tril() + curvature.tril(-1).T
     chain = weights.new_zeros(number, len(weights))
-    for column in own:
+    for column in block:
         angle = freed.angles[column]
         chain[column, angle.index - circuit.num_inputs] = angle.scale
     return chain.T @ curvature @ chain
+
+
+def _blocks_of_angles(circuit: Circuit, blocks: list[int]) -> dict[int, int]:
+    """The block of each angle that follows a weight, by its column in the freed circuit."""
+    return {
+        column: blocks[angle.index - circuit.num_inputs]
+        for column, angle in enumerate(free_angles(circuit).angles)
+        if angle.index >= circuit.num_inputs
+    }
+
+
+def _terms(freed: FreedCircuit, block: dict[int, int]) -> list[tuple[int, int, float, float, float]]:
+    """Two columns, the shifts of each, and a coefficient, for all pairs of angles in a block."""
+    own = list(block)
+    return [
+        (first, second, a.shift, b.shift, a.coefficient * b.coefficient)
+        for position, first in enumerate(own)
+        for second in own[: position + 1]
+        if block[first] == block[second]
+        for a in freed.rules[first]
+        for b in freed.rules[second]
+    ]
 
 
 def _return_probability(executor: Executor, circuit: Circuit, values: Tensor) -> Tensor:

@@ -102,6 +102,10 @@ class ClassicalShadows(Seeded, GradientEstimator):
         """See :meth:`GradientEstimator.executions`: one for each copy."""
         return self.copies if wanted else 0
 
+    def shots_in_words(self, executor: Executor) -> str:
+        """See :meth:`GradientEstimator.shots_in_words`."""
+        return "of one shot each"
+
 
 def _turned(circuit: Circuit) -> Circuit:
     """With a turn of each qubit about z and then y at its end, which follow parameters of their own."""

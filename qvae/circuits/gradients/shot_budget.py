@@ -119,6 +119,10 @@ class ShotBudget(GradientEstimator):
         """See :meth:`GradientEstimator.executions`; their shots together are ``shots``."""
         return len(_terms(free_angles(circuit), wanted))
 
+    def shots_in_words(self, executor: Executor) -> str:
+        """See :meth:`GradientEstimator.shots_in_words`."""
+        return f"of {self.shots:,} shots together for each row"
+
     def state_dict(self) -> dict[str, Any]:
         """Variances as they were seen, and shots so far."""
         return {"spent": self.spent} | ({} if self._variances is None else {"variances": self._variances})

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qvae.circuits.gradients import GradientEstimator
 from qvae.config.gan import CriticConfig
 from qvae.config.schema import TrainingConfig
 from qvae.models.critic import with_class
@@ -197,6 +198,7 @@ class AdversarialObjective(Objective):
             "critic_optimizer": optimizer_state(self.critic_optimizer),
             "generator": self.generator.get_state(),
             "executor": {} if self.executor is None else self.executor.state_dict(),
+            "circuit_gradient": {} if self._gradient is None else self._gradient.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -207,6 +209,12 @@ class AdversarialObjective(Objective):
         self.generator.set_state(state["generator"])
         if self.executor is not None and state.get("executor"):
             self.executor.load_state_dict(state["executor"])
+        if self._gradient is not None and state.get("circuit_gradient"):
+            self._gradient.load_state_dict(state["circuit_gradient"])
+
+    @property
+    def _gradient(self) -> GradientEstimator | None:
+        return None if self.model.circuit is None else self.model.circuit.gradient
 
     def close(self) -> None:
         """Release the executor's connections."""

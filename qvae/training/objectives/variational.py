@@ -160,6 +160,11 @@ class VariationalObjective(Objective):
             group["lr"] = factor * self.config.circuit_learning_rate
 
     @property
+    def circuit_executions(self) -> int:
+        """Those that the circuit's own optimizer runs in a step."""
+        return 0 if self.circuit_optimizer is None else self.circuit_optimizer.executions(self.config.batch_size)
+
+    @property
     def _gradient(self) -> GradientEstimator | None:
         return None if self._layer is None else self._layer.gradient
 

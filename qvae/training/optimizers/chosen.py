@@ -45,7 +45,11 @@ def gradient_optimizer(config: TrainingConfig, groups: Iterable[dict[str, Any]])
     return _made(config, lambda: kind(groups, lr=0.0, **options))
 
 
-def circuit_optimizer(config: TrainingConfig, layers: Sequence[CircuitLayer]) -> Optimizer | None:
+CircuitOptimizer = QuantumNaturalGradient | SPSA | QNSPSA
+"""What can move the weights of circuits; ``executions`` of it tells how many circuits that takes."""
+
+
+def circuit_optimizer(config: TrainingConfig, layers: Sequence[CircuitLayer]) -> CircuitOptimizer | None:
     """What moves the weights of circuits alone; None where gradients move them with all others.
 
     Raises:
@@ -57,11 +61,13 @@ def circuit_optimizer(config: TrainingConfig, layers: Sequence[CircuitLayer]) ->
     options, rate = _options(config), config.circuit_learning_rate
     circuits = nn.ModuleList(layers)
     seed = int(np.random.SeedSequence([config.seed, _PURPOSE]).generate_state(1)[0])
-    if chosen.name == "qng":
-        return _made(config, lambda: QuantumNaturalGradient(circuits, rate, **options))
-    if chosen.name == "spsa":
-        return _made(config, lambda: SPSA(list(circuits.parameters()), rate, seed=seed, **options))
-    return _made(config, lambda: QNSPSA(circuits, rate, seed=seed, **options))
+    make: dict[str, Callable[[], CircuitOptimizer]] = {
+        "qng": lambda: QuantumNaturalGradient(circuits, rate, **options),
+        "spsa": lambda: SPSA(list(circuits.parameters()), rate, seed=seed, **options),
+        "qn-spsa": lambda: QNSPSA(circuits, rate, seed=seed, **options),
+    }
+    made: CircuitOptimizer = _made(config, make[chosen.name])
+    return made
 
 
 _PURPOSE = 6  # of random numbers, beside those of a training's other parts

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from qvae.circuits.gradients.metric import fubini_study, levels, tangents
+from qvae.circuits.gradients.metric import fubini_study, levels, num_overlaps, tangents
 from qvae.circuits.layer import CircuitLayer
 from qvae.options import checked_options
 from qvae.training.optimizers.solving import conjugate_gradients, solved_by_cholesky, solved_by_magnitudes
@@ -121,13 +121,20 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
     def _mean_metric(self, used: Sequence[tuple[CircuitLayer, Tensor]]) -> Tensor:
         metrics, numbers = [], []
         for layer, rows in used:
-            blocks = None
-            if self._metric != "full":
-                blocks = levels(layer.circuit) if self._metric == "block-diagonal" else torch.arange(len(layer.weight))
-            measured = self._is_measured(layer)
+            blocks, measured = self._blocks(layer), self._is_measured(layer)
             metrics.append(fubini_study(layer.executor, layer.circuit, rows, layer.weight, blocks, measured) * len(rows))
             numbers.append(len(rows))
         return torch.stack(metrics).sum(0) / sum(numbers)
+
+    def executions(self, batch: int) -> int:
+        """Circuits that a step runs for measured metrics, where each layer is used once on so many rows."""
+        measured = [layer for layers in self._watch.circuits for layer in layers if self._is_measured(layer)]
+        return sum(self._watch.rows_of(layer, batch) * num_overlaps(layer.circuit, self._blocks(layer)) for layer in measured)
+
+    def _blocks(self, layer: CircuitLayer) -> Tensor | None:
+        if self._metric == "full":
+            return None
+        return levels(layer.circuit) if self._metric == "block-diagonal" else torch.arange(len(layer.weight))
 
     def _is_measured(self, layer: CircuitLayer) -> bool:
         return self._source == "overlaps" or (self._source == "auto" and not layer.executor.capabilities.exact)

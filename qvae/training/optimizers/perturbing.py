@@ -32,6 +32,10 @@ class PerturbingOptimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         """One step; ``closure`` gives the loss, of the same data in each of its calls. Returns the mean of both losses."""
 
+    def executions(self, batch: int) -> int:
+        """Circuits that a step runs, where a loss runs one for each of so many rows."""
+        return batch * (2 if self._blocking is None else 3)
+
     def _signs(self, parameter: Tensor) -> Tensor:
         return random_signs(parameter.shape, parameter, self._random.generator(parameter.device))
 

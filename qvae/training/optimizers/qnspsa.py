@@ -98,6 +98,11 @@ class QNSPSA(PerturbingOptimizer):
         state.update(steps=number, metric=metric)
         return metric
 
+    def executions(self, batch: int) -> int:
+        """See :meth:`PerturbingOptimizer.executions`; four overlaps at each row of the metric besides."""
+        layers = [layer for group in self._watch.circuits for layer in group]
+        return super().executions(batch) + 4 * sum(self._watch.rows_of(layer, batch) for layer in layers)
+
     @torch.no_grad()
     def estimated_metric(self, layer: CircuitLayer, inputs: Tensor) -> Tensor:
         """One estimate of a layer's Fubini-Study metric at inputs (R, I), (W, W), whose mean is the metric up to O(step^2)."""

@@ -43,6 +43,10 @@ class InputWatch:
         if len(values):
             self._seen.setdefault(id(layer), deque(maxlen=_USES)).append(values[: self._rows])
 
+    def rows_of(self, layer: CircuitLayer, batch: int) -> int:
+        """How many rows are kept of one use on so many."""
+        return min(self._rows, batch) if layer.circuit.num_inputs else 1
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Look at every use of the circuits, without gradients, too."""
