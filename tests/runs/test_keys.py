@@ -23,7 +23,7 @@ SMALL = {"training": {"batch_size": 10}, "evaluation": {"tsne_every": 0}}
 QVAE = {"model": {"latent": {"sizes": [2, 3]}, "network": {"hidden": [8]}}} | SMALL
 CIRCUIT = {"model": {"kind": "vqvae", "circuit": {"qubits": 2, "layers": 1}, "network": {"hidden": [8]}}} | SMALL
 GAN = {"model": CIRCUIT["model"] | {"kind": "vqgan"}} | SMALL
-PATCH = {"model": GAN["model"] | {"generator": "patch", "circuit": {"qubits": 2, "layers": 1}}} | SMALL
+PATCH = {"model": GAN["model"] | {"generator": "patch", "circuit": {"qubits": 3, "layers": 1}}} | SMALL
 DISCRETE = {"model": CIRCUIT["model"] | {"variant": "discrete"}} | SMALL
 
 
@@ -94,7 +94,7 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "model.discrete.gradient": (DISCRETE, "relaxed", draws, [10]),
     "model.discrete.draws": (DISCRETE, "3", draws, [30]),
     "model.generator": (GAN, "patch", lambda p: p.objective.model.compresses, False),
-    "model.gan.ancillas": (PATCH, "2", lambda p: len(p.objective.model.prior.circuits), 12),
+    "model.gan.ancillas": (PATCH, "2", lambda p: len(p.objective.model.prior.circuits), 6),
     "model.gan.latents": (GAN, "3", lambda p: p.objective.model.decoder.layers[0][0].in_features, 3),
     "model.gan.autoencoder_share": (GAN, "0.25", lambda p: p.objective.share, 0.25),
     "model.gan.kl_weight": (GAN, "0.125", lambda p: p.objective.first.positive.keywords, {"weight": 0.125}),
