@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 
 from qvae.data.tables import Columns
 from qvae.errors import DataError
+from qvae.memory import total_memory
 
 
 def to_array(data: Any, where: str) -> np.ndarray:
@@ -66,17 +69,49 @@ def is_map_style(data: Any) -> bool:
 def from_map_style(data: Any, where: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows and labels of a map-style data set, whose items are a row, or a row and a label.
 
+    Rows that would take more than half of the memory go into a temporary file, from which they are mapped.
+
     Raises:
-        DataError: items can't be stacked.
+        DataError: items can't be stacked, or the disk is full.
     """
-    items = [data[index] for index in range(len(data))]
-    if not items or not isinstance(items[0], list | tuple):
-        return _stacked(items, where), None
-    if len(items[0]) == 1:
-        return _stacked([item[0] for item in items], where), None
-    if len(items[0]) != 2:
-        raise DataError(f"{where} has items of {len(items[0])} parts; they must be a row, or a row and its label.")
-    return _stacked([item[0] for item in items], where), _stacked([item[1] for item in items], f"{where}_labels")
+    count = len(data)
+    first = _parts_of(data[0], where) if count else (np.zeros(0), None)
+    row, label = to_array(first[0], where), first[1]
+    if count * row.nbytes > total_memory() / 2:
+        return _in_a_file(data, row, label is not None, where)
+    items = [_parts_of(data[index], where) for index in range(count)]
+    rows = _stacked([item[0] for item in items], where)
+    return rows, None if label is None else _stacked([item[1] for item in items], f"{where}_labels")
+
+
+def _parts_of(item: Any, where: str) -> tuple[Any, Any]:
+    """The row and the label, or None, of an item."""
+    if not isinstance(item, list | tuple):
+        return item, None
+    if len(item) > 2 or not item:
+        raise DataError(f"{where} has items of {len(item)} parts; they must be a row, or a row and its label.")
+    return item[0], item[1] if len(item) == 2 else None
+
+
+def _in_a_file(data: Any, first: np.ndarray, has_labels: bool, where: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The same in a file of the system's temporary folder, which goes when nobody uses the rows any more."""
+    shape, labels = (len(data), *first.shape), []
+    with tempfile.TemporaryFile(prefix="qvae-") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up while it is mapped would end the process
+                os.posix_fallocate(file.fileno(), 0, len(data) * first.nbytes)
+            rows = np.memmap(file, first.dtype, "w+", shape=shape)
+        except OSError as error:
+            size = f"{where} takes {len(data) * first.nbytes / 1e9:,.1f} GB, for which {tempfile.gettempdir()} has no room"
+            raise DataError(f"{size} ({error.strerror}); name another folder in the variable TMPDIR.") from error
+        for index in range(len(data)):
+            item, label = _parts_of(data[index], where)
+            row = to_array(item, where)
+            if row.shape != first.shape or row.dtype != first.dtype:
+                raise DataError(f"{where} has rows of different shapes or types; all must be alike.")
+            rows[index] = row
+            labels.append(label)
+    return rows, _stacked(labels, f"{where}_labels") if has_labels else None
 
 
 def _stacked(items: list[Any], where: str) -> np.ndarray:

@@ -14,6 +14,8 @@ from qvae.data import arrays as module
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import prepare_fixed
 from qvae.data.load import load_data
+from qvae.data.memory import from_map_style
+from qvae.data.split import is_mapped
 from qvae.errors import DataError
 
 GREY = np.random.default_rng(0).random((30, 4, 6)).astype(np.float32)
@@ -76,6 +78,23 @@ def test_a_dataset_of_pytorch_with_labels():
     assert torch.equal(dataset.train, dataset_from_arrays(GREY, GREY).train)
     assert dataset.test_labels.tolist() == [index % 3 for index in range(30)]
     assert len(dataset_from_arrays(Pairs()).test_labels) == 3
+
+
+def test_a_dataset_of_pytorch_larger_than_memory_is_mapped_from_a_file(monkeypatch):
+    monkeypatch.setattr("qvae.data.memory.total_memory", lambda: GREY.nbytes)
+    assert is_mapped(from_map_style(Pairs(), "train")[0])
+    dataset = dataset_from_arrays(Pairs(), Pairs(), kind="reals")
+    assert torch.equal(dataset.train, torch.tensor(GREY))
+    assert dataset.train_labels.tolist() == [index % 3 for index in range(30)]
+    with pytest.raises(DataError, match="has rows of different shapes or types"):
+        dataset_from_arrays(Odd(), Odd())
+
+    def full(*place):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(DataError, match="has no room .No space left on device.; name another folder in the variable TMPDIR"):
+        dataset_from_arrays(Pairs(), Pairs())
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
@@ -204,6 +223,8 @@ from qvae.config.schema import DataConfig
 from qvae.data import arrays
 from qvae.data.dataset import prepare_fixed
 from qvae.data.load import load_data
+from qvae.data.memory import from_map_style
+from qvae.data.split import is_mapped
 
 arrays._largest_read = lambda: 2**20
 held = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmData"))
