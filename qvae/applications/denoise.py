@@ -24,7 +24,7 @@ NOISES = ("salt-and-pepper", "dropped", "gaussian")
 
 def denoise(
     run: Run,
-    input: Annotated[Path, "Rows to clean: an .npy, .npz, or folder of PNGs."],
+    input: Annotated[Path, "Rows to clean: an .npy, .npz, .csv, .parquet, or folder of PNGs."],
     noise: Annotated[str, "salt-and-pepper, dropped (to 0), or gaussian."] = "salt-and-pepper",
     amount: Annotated[float, "The part of pixels that was replaced; of gaussian noise, its standard deviation."] = 0.2,
     completions: Completions = 8,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def inpaint(
     run: Run,
-    input: Annotated[Path, "Rows to complete: an .npy, .npz, or folder of PNGs."],
+    input: Annotated[Path, "Rows to complete: an .npy, .npz, .csv, .parquet, or folder of PNGs."],
     mask: Annotated[Path | None, "What is hidden: an .npy, .npz or PNG, 1 or white there; else the input's array mask."] = None,
     completions: Completions = 8,
     draws: Draws = 128,

@@ -91,7 +91,7 @@ def restore(
     from qvae.applications.archive import archive
     from qvae.progress import Sturdy
     from qvae.reporting.figures import image_grid, save_figure
-    from qvae.reporting.pictures import is_of_images
+    from qvae.reporting.run_rows import is_of_images
 
     sizes: list[float] = []
     shown: list[np.ndarray] = []
@@ -172,7 +172,7 @@ def _verdict(sizes: list[float], effort: Effort) -> list[str]:
 
 def _shown(run: Run, observation: Observation, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Rows of the picture: what was given, the best guess, completions, and the spread, of the first few."""
-    from qvae.reporting.pictures import as_grey
+    from qvae.reporting.run_rows import as_grey
 
     given = observation.picture()[:_PICTURED].unflatten(1, run.model.shape).cpu().numpy()
     completions = arrays["completions"][:_PICTURED, :_COMPLETIONS_PICTURED]
@@ -185,7 +185,7 @@ def _write_pictures(run: Run, folder: Path, ids: list[str], best: np.ndarray) ->
     import numpy as np
     from PIL import Image
 
-    from qvae.reporting.pictures import as_grey
+    from qvae.reporting.run_rows import as_grey
 
     for name, pixels in zip(ids, as_grey(run, best), strict=True):
         file = (folder / name).with_suffix(".png")

@@ -40,10 +40,15 @@ def task_input(
         DataError: they can't be read, or aren't what the model takes.
     """
     from qvae.data.given import given_rows
+    from qvae.data.given_table import TABLE_ENDINGS, KnownColumns
+    from qvae.reporting.run_rows import reachable_data
 
+    known = KnownColumns()
+    if path.suffix in TABLE_ENDINGS and (data := reachable_data(run)) is not None:
+        known = KnownColumns(data.feature_names, data.category_names)
     likelihood = run.model.likelihood
     cuts = shapes is None and run.config.data.binarization == "threshold"
-    return given_rows(path, shapes or [run.model.shape], kind or likelihood.kind, likelihood.statistics.levels, cuts)
+    return given_rows(path, shapes or [run.model.shape], kind or likelihood.kind, likelihood.statistics.levels, cuts, known)
 
 
 @contextmanager

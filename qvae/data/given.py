@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from qvae.data.dataset import Dataset, Kind
+from qvae.data.given_table import TABLE_ENDINGS, KnownColumns, table_rows
 from qvae.data.images import IMAGE_ENDINGS, image_files, pixels, upright_image
 from qvae.data.kinds import Numbers, in_place, require_whole, scale
 from qvae.data.opened import reading, require_file
@@ -22,6 +23,7 @@ from qvae.files import from_user
 
 _ROWS = ("images", "rows", "x", "X", "data", "train", "test")  # what they may be called in an .npz
 _IDS = "ids"
+_NOTHING_KNOWN = KnownColumns()
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Given:
 
     Attributes:
         dataset: they are its ``test`` rows, (N, *shape), which stay on the disk.
-        ids: N names: those of files, those of an array ``ids`` in the .npz, or numbers from 0.
+        ids: N names: those of files, of an array ``ids`` in the .npz or a column ``id`` of the table, or numbers from 0.
         extra: the other arrays of the .npz, such as a mask.
         are_pictures: whether they came as files of images.
     """
@@ -46,11 +48,17 @@ class Given:
 
 @contextmanager
 def given_rows(
-    path: str | Path, shapes: Sequence[tuple[int, ...]], kind: Kind, levels: int | None = None, cuts: bool = False
+    path: str | Path,
+    shapes: Sequence[tuple[int, ...]],
+    kind: Kind,
+    levels: int | None = None,
+    cuts: bool = False,
+    known: KnownColumns = _NOTHING_KNOWN,
 ) -> Iterator[Given]:
-    """The rows of an .npy or .npz, or the images of a PNG or JPEG file or of a folder of them, while the block runs.
+    """The rows of an .npy, .npz, .csv or .parquet file, or the images of a PNG or JPEG file or of a folder of them.
 
-    Memory stays flat however many they are: what isn't mapped where it lies is unpacked into a temporary folder.
+    Memory stays flat however many they are: what isn't mapped where it lies is unpacked into a temporary folder, which goes
+    with the block. A .csv or .parquet file is read whole.
 
     Args:
         path: of the file or folder.
@@ -58,6 +66,7 @@ def given_rows(
         kind: of data that the model takes.
         levels: of categories, how many it knows.
         cuts: grey levels become bits by a cut at 0.5; else they are drawn.
+        known: of the columns of a table.
 
     Raises:
         DataError: there is nothing there, it is damaged, or rows are of another shape or out of range.
@@ -70,6 +79,9 @@ def given_rows(
             ids = [os.path.relpath(file, source if source.is_dir() else source.parent) for file in files]
             rows = _unpacked_images(files, shapes, Path(folder))
             extra: dict[str, np.ndarray] = {}
+        elif source.suffix in TABLE_ENDINGS:
+            rows, names = table_rows(source, kind, known)
+            rows, ids, extra = _shaped(rows, shapes, str(source)), names or _numbers(len(rows)), {}
         else:
             rows, extra = _chosen(mapped_arrays(source, Path(folder)), source)
             rows = _shaped(rows, shapes, str(source))
@@ -117,10 +129,14 @@ def _chosen(arrays: dict[str, np.ndarray], source: Path) -> tuple[np.ndarray, di
 
 def _ids(found: np.ndarray | None, count: int, source: Path) -> list[str]:
     if found is None:
-        return [str(number) for number in range(count)]
+        return _numbers(count)
     if found.shape != (count,):
         raise DataError(f"{source} holds {count} rows, but ids of shape {found.shape}; there must be one for each row.")
     return [str(name) for name in found]
+
+
+def _numbers(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
 
 
 def _shaped(rows: np.ndarray, shapes: Sequence[tuple[int, ...]], where: str) -> np.ndarray:
