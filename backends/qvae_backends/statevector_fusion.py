@@ -24,11 +24,12 @@ from qvae.errors import ExecutorError
 from qvae.memory import require_memory
 from qvae_backends.statevector_items import Item, Term, has_form, is_permutation, items_of, terms_of
 
-# Milliseconds of a step on 2^16 amplitudes in complex64 and one thread, by the number of a matrix's bits; they need to be
-# right relative to each other only.
+# A third of the milliseconds of a step, forward and backward, on 2^16 amplitudes in complex64 and one thread, by the number of
+# a matrix's bits; they need to be right relative to each other only.
 _MATRIX = (0.0, 0.05, 0.05, 0.07, 0.11, 0.19, 0.35)
-_ITEM = (0.0, 0.001, 0.001, 0.001, 0.001, 0.005, 0.04)  # of taking an item into a matrix, whatever the states' size
-_GATHER, _PHASES, _CALL = 0.03, 0.08, 0.04
+_ITEM = (0.0, 0.001, 0.001, 0.001, 0.004, 0.02, 0.05)  # of taking an item into a matrix, whatever the states' size
+_GATHER, _PHASES = 0.017, 0.03
+_CALL, _LIGHT_CALL = 0.04, 0.02  # of torch in a step, with a product and without, whatever the states' size
 _AMPLITUDES, _ROWS = 2**16, 64
 INDEX_BYTES = 16
 """Of an amplitude in a permutation: a number, and the one in its inverse."""
@@ -132,6 +133,7 @@ class _Planner:
         self.plan = plan
         self.unit = _AMPLITUDES / (_ROWS * 2**plan.num_qubits)  # what doesn't grow with the states weighs more in small ones
         self.call = _CALL * self.unit
+        self.gather, self.phases = _GATHER + _LIGHT_CALL * self.unit, _PHASES + _LIGHT_CALL * self.unit
 
     def planned(self, items: list[Item]) -> Plan:
         while items:
@@ -146,10 +148,10 @@ class _Planner:
         yield from self._matrices(items)
         taken = closure(items, is_permutation)
         if taken:
-            yield _Choice(len(taken) / (_GATHER + self.call), taken, self._gather)
+            yield _Choice(len(taken) / self.gather, taken, self._gather)
         taken = closure(items, lambda item: has_form(item, "diagonal"))
         if taken:
-            yield _Choice(len(taken) / (_PHASES + self.call), taken, self._phases)
+            yield _Choice(len(taken) / self.phases, taken, self._phases)
 
     def _matrices(self, items: list[Item]) -> Iterator[_Choice]:
         """A matrix on any run of neighbouring bits, or on any other qubits after a permutation of bits."""
@@ -166,7 +168,7 @@ class _Planner:
             if len(bits) < 2 or all(b - a == 1 for a, b in pairwise(bits)):
                 continue
             taken = closure(items, partial(_fits, qubits))
-            score = self._score(len(taken), len(bits), _GATHER + self.call)
+            score = self._score(len(taken), len(bits), self.gather)
             yield _Choice(score, taken, partial(self._far_matrix, qubits))
 
     def _score(self, taken: int, size: int, more: float) -> float:
