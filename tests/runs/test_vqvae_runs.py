@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import qvae
+from qvae.applications.reconstruct import reconstructed
 from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
 from qvae.circuits.registry import load_executor
 from qvae.errors import ConfigError
@@ -92,6 +93,34 @@ def test_a_run_is_opened_and_used_on_the_command_line(runs, name, command):
             assert "has no prior to draw from" in error
         else:
             assert code == 0, error
+
+
+LIKELIHOODS = {
+    "gaussian": ("variational", lambda image: image.astype("float32")),
+    "poisson": ("discrete", lambda image: image // 2),
+    "negative-binomial": ("deterministic", lambda image: image // 2),
+    "categorical": ("variational", lambda image: image // 5),
+}
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_convolutions_and_every_likelihood_go_all_the_way(likelihood, tmp_path, command):
+    variant, made = LIKELIHOODS[likelihood]
+    rows = made(np.random.default_rng(0).integers(0, 17, (80, 8, 8)))
+    settings = [
+        *TINY, "training.epochs=1", "training.batch_size=40", "evaluation.tsne_every=0", f"model.variant={variant}",
+        f"model.likelihood={likelihood}", "model.network.kind=conv", "model.network.hidden=[3,4]",
+    ]  # fmt: skip
+    data = {"train": rows, "test": rows[:20]}
+    run = qvae.train(qvae.load_config("digits-vqvae", settings), tmp_path / "run", data=data)
+    assert run.evaluation["likelihood"] == likelihood
+    assert run.evaluation["reconstruction" if variant == "deterministic" else "elbo"] < 0
+    assert (tmp_path / "run" / "report.html").exists()
+    again = qvae.resume(tmp_path / "run", ["training.epochs=2"], data=data)
+    assert np.isfinite(reconstructed(again, 4)[1]).all()
+    if variant != "deterministic":
+        code, _, error = command("generate", tmp_path / "run", "--num", 3)
+        assert code == 0, error
 
 
 def test_generated_images_repeat_with_their_seed_and_go_through_any_executor(runs, command):
