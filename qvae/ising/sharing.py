@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by their number of threads
+_own = threading.local()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)  # threads don't come along
 
@@ -24,20 +25,17 @@ def share(work: Callable[[int], None], parts: int) -> None:
         for part in range(parts):
             work(part)
         return
-    list(_pool(threads).map(work, range(parts)))
 
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    if threads not in _pools:
-        everyone = threading.Barrier(threads)
-
-        def begin() -> None:
-            torch.get_num_threads()  # else the first product would set it anew
+    def alone(part: int) -> None:
+        if not hasattr(_own, "is_set"):
+            torch.get_num_threads()  # else this thread's first product would set it anew
             torch.set_num_threads(1)
-            everyone.wait()
+            _own.is_set = True
+        work(part)
 
-        before = torch.get_num_threads()
-        _pools[threads] = pool = ThreadPoolExecutor(threads, "qvae-chains", begin)
-        list(pool.map(lambda part: None, range(threads)))
-        torch.set_num_threads(before)  # the number is each thread's own, but the last one set holds for threads to come
-    return _pools[threads]
+    if threads not in _pools:
+        _pools[threads] = ThreadPoolExecutor(threads, "qvae-chains")
+    try:
+        list(_pools[threads].map(alone, range(parts)))
+    finally:
+        torch.set_num_threads(threads)  # each thread has its own number, but the last one set holds for threads to come

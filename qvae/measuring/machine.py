@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import qvae
+from qvae.ising.compiled import name_of_kernels
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "kernels": name_of_kernels(device),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
 

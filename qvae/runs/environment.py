@@ -11,7 +11,7 @@ import torch
 
 import qvae
 
-_PACKAGES = ("torch", "numpy", "dimod", "dwave-samplers", "dwave-system", "qiskit", "qiskit-aer", "safetensors")
+_PACKAGES = ("torch", "numpy", "numba", "dimod", "dwave-samplers", "dwave-system", "qiskit", "qiskit-aer", "safetensors")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
