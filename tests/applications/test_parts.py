@@ -1,5 +1,6 @@
 """Which parts of a run an application puts together: what it hands on is caught, and files hold what their names say."""
 
+import inspect
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,16 +19,22 @@ def test_all_that_is_asked_of_a_generation_is_handed_on(small_run, monkeypatch, 
     run, given = qvae.load_run(small_run), []
     monkeypatch.setattr(module, "class_fields", lambda run, label: torch.full((8,), float(label)))
     monkeypatch.setattr(module, "class_share", lambda run, images, label: label / 10 + len(images) / 1000)
-    monkeypatch.setattr(module, "generated", lambda *arguments: given.append(arguments) or np.full((2, 8, 8), 0.25))
+    names = inspect.signature(module.generated)
+
+    def stand_in(*arguments):
+        given.append(names.bind(*arguments).arguments)
+        return np.full((2, 8, 8), 0.25)
+
+    monkeypatch.setattr(module, "generated", stand_in)
     found = generate(run, 2, "exact", "aer", label=3, strength=0.5, seed=11, out=tmp_path / "x.npz")
-    (given_run, num, sampler, bias, seed, executor) = given[0]
-    assert (given_run, num, sampler, bias.tolist(), seed, executor) == (run, 2, "exact", [1.5] * 8, 11, "aer")
+    asked = {"run": run, "num": 2, "sampler": "exact", "seed": 11, "executor": "aer", "bias": pytest.approx([1.5] * 8)}
+    assert {name: given[0][name] for name in asked} == asked
     assert found.sentences == ["the classifier takes 30% of the images for a 3"]
     assert found.files == [tmp_path / "x.npz", tmp_path / "x.png"]
     assert np.array_equal(np.load(tmp_path / "x.npz")["images"], np.full((2, 8, 8), 0.25))
     (said,) = generate(run, 2).sentences
-    assert given[1][3] is None
-    assert said.endswith(f"for the same images again: --seed {given[1][4]}")
+    assert given[1]["bias"] is None
+    assert said.endswith(f"for the same images again: --seed {given[1]['seed']}")
 
 
 def test_samples_and_images_of_a_generation_follow_its_sampler_fields_and_seed(small_run):

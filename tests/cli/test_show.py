@@ -1,13 +1,18 @@
 """What is printed: in any encoding, with users' names as they are."""
 
 import io
+import json
 import shutil
 import sys
 
 import pytest
 
-from qvae.cli.show import accept_any_encoding, make_console, print_facts, print_table, print_warning
+import qvae
+from qvae.circuits.executor import ExecutorCapabilities
+from qvae.cli import backends
+from qvae.cli.show import accept_any_encoding, make_console, print_evaluation, print_facts, print_table, print_warning
 from qvae.reporting.page import Table
+from qvae.sampling.sampler import Capabilities
 
 NAMES = ["[red] of :smile:", "$x^{$ [/bold]"]
 
@@ -30,6 +35,49 @@ def test_names_are_no_markup(monkeypatch, capsys):
     print_warning(console, NAMES[1])
     printed = capsys.readouterr().out
     assert [printed.count(name) for name in NAMES] == [3, 4]
+
+
+def test_numbers_of_a_run_are_printed_with_what_is_wrong_with_them(small_run, capsys):
+    file = small_run / "evaluation.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"log_z_details": {"warning": "log Z is a guess"}}))
+    print_evaluation(make_console(), qvae.load_run(small_run))
+    printed = capsys.readouterr().out
+    assert "warning: log Z is a guess" in printed
+    for text in ("ELBO", "log Z of the prior", "latent units"):
+        assert text in printed
+
+
+@pytest.mark.parametrize(
+    ("able", "cells"),
+    [
+        (Capabilities(), ("any", "no", "sampled", "fresh", "here")),
+        (Capabilities(max_spins=20, transverse_field=True), ("up to 20", "up to 20", "sampled", "fresh", "here")),
+        (
+            Capabilities(max_spins=20, transverse_field=True, max_quantum_spins=14, exact=True, persistent=True, remote=True),
+            ("up to 20", "up to 14", "exact", "kept", "remote"),
+        ),
+    ],
+)
+def test_what_a_sampler_can_do_stands_in_its_columns(able, cells):
+    assert dict(zip(backends._SAMPLERS.columns, backends._SAMPLERS.cells(able), strict=True)) == dict(
+        zip(("spins", "in a field", "moments", "chains", "runs"), cells, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("able", "cells"),
+    [
+        (ExecutorCapabilities(), ("any", "from shots", "by shifts", "no", "here")),
+        (
+            ExecutorCapabilities(max_qubits=5, exact=True, differentiable=True, noisy=True, remote=True),
+            ("up to 5", "exact", "in torch", "yes", "remote"),
+        ),
+    ],
+)
+def test_what_an_executor_can_do_stands_in_its_columns(able, cells):
+    assert dict(zip(backends._EXECUTORS.columns, backends._EXECUTORS.cells(able), strict=True)) == dict(
+        zip(("qubits", "accuracy", "gradients", "noise", "runs"), cells, strict=True)
+    )
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
