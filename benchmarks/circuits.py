@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/circuits.py
     OMP_NUM_THREADS=1 python benchmarks/circuits.py --qubits 10 --batch 256 --rounds 100
+    OMP_NUM_THREADS=1 python benchmarks/circuits.py --keep-memory
 
 A step is forward and backward, in complex64, to inputs and weights. The two take turns in one process; a ratio is ours over
 the step by hand next to it. Errors are the largest, of values and gradients, against float64, gate by gate. Times are CPU
-milliseconds.
+milliseconds. With --keep-memory the allocator keeps what a step frees, as in the process of the command line.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from statistics import median
 
 import torch
 from circuit_cases import Case, Found, kron, largest_error, ours, reference, ring, scattered, step
+
+from qvae.memory import keep_freed_memory
 
 
 def milliseconds(once: Callable[[], object]) -> float:
@@ -64,7 +67,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--keep-memory", action="store_true")
     options = parser.parse_args()
+    if options.keep_memory:
+        keep_freed_memory()
     torch.set_num_threads(options.threads)
     print("| circuit | ours, ms | by hand, ms | ratio | errors |\n|---|---|---|---|---|")
     for n in options.qubits:
