@@ -68,7 +68,7 @@ def task_files(run: Run, name: str, out: Path | None, ending: str = ".npz") -> I
 
 
 def log_prior(run: Run, progress: Progress) -> LogPrior:
-    """log p(z), with the log Z of the run's evaluation where it has one.
+    """log p(z), with the log Z of the run's evaluation where it has one; of large quantum priors a bound of it, which is said.
 
     Raises:
         CapabilityError: the model has no prior, or one without a density.
@@ -86,7 +86,10 @@ def log_prior(run: Run, progress: Progress) -> LogPrior:
     else:
         with progress.work("log Z of the prior"):
             log_z = prior_log_partition(hamiltonian, settings.log_z_chains, settings.log_z_temperatures, settings.seed)
-    return log_prior_of(run.model, log_z, log_diagonal_table(hamiltonian))
+    table = log_diagonal_table(hamiltonian)
+    if table is None and hamiltonian is not None and hamiltonian.is_quantum:
+        progress.warn(f"log p(z) of {hamiltonian.num_spins} spins in a transverse field is taken to be its bound -E(z) - log Z")
+    return log_prior_of(run.model, log_z, table)
 
 
 def batches(rows: Tensor, size: int = AT_ONCE) -> Iterator[Tensor]:

@@ -10,10 +10,21 @@ from enumerated import all_bits, exact_log_prior, small_model
 import qvae
 from qvae.applications.detect import anomaly_scores, detect, verdict
 from qvae.errors import ConfigError, DataError
+from qvae.evaluation import log_terms
 from qvae.evaluation.likelihood import prior_log_partition
 from qvae.evaluation.log_terms import log_prior_of
 
 DRAWS = 20_000
+
+
+class Told(qvae.Progress):
+    """Keeps warnings."""
+
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, text):
+        self.warnings.append(text)
 
 
 @torch.no_grad()
@@ -85,3 +96,16 @@ def test_what_can_t_be_scored_gets_a_sentence(small_run, tmp_path):
     with pytest.raises(DataError, match="there is no file"):
         detect(run, tmp_path / "right.npy", normal=tmp_path / "none.npy")
     assert not (small_run / "scores.npz").exists()
+
+
+@pytest.mark.parametrize("most", [14, 5])
+def test_a_bound_in_place_of_log_p_is_said(small_run, tmp_path, monkeypatch, most):
+    run = qvae.load_run(small_run)
+    run.model.prior._template.gamma.fill_(0.5)
+    run.model.prior._template.is_quantum = True
+    monkeypatch.setattr(log_terms, "MAX_QUANTUM_SPINS", most)
+    np.save(tmp_path / "rows.npy", np.zeros((3, 8, 8)))
+    told = Told()
+    detect(run, tmp_path / "rows.npy", samples=2, progress=told)
+    assert [text for text in told.warnings if "is taken to be its bound" in text] == told.warnings
+    assert len(told.warnings) == (most < 8)
