@@ -84,12 +84,19 @@ class Cluster(Workers):
         return len(self._hosts)
 
     def submit(self, place: int, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        """As for all workers; nobody but the worker of this place takes it."""
+        """As for all workers; nobody but the worker of this place takes it.
+
+        Raises:
+            WorkersError: the scheduler is gone.
+        """
         host = self._hosts[place]
         if host not in self._executors:
             only_there = {"workers": [host], "allow_other_workers": False, "pure": False, "retries": 0}
             self._executors[host] = self._client.get_executor(**only_there)
-        return self._executors[host].submit(function, *arguments)
+        try:
+            return self._executors[host].submit(function, *arguments)
+        except Exception as error:
+            raise self._gone(error) from None
 
     def wait(self, pending: Mapping[Future[Any], int], seconds: float) -> list[Future[Any]]:
         """As for all workers; what waits for a worker that is gone is cancelled, as it would wait for ever."""
@@ -135,8 +142,11 @@ class Cluster(Workers):
         try:
             return set(self._client.nthreads())
         except Exception as error:
-            gone = f"the scheduler at {self._address} doesn't answer any more ({in_a_line(error)})"
-            raise WorkersError(f"{gone}; start the cluster again, and go on from the last checkpoint.") from None
+            raise self._gone(error) from None
+
+    def _gone(self, error: Exception) -> WorkersError:
+        gone = f"the scheduler at {self._address} doesn't answer any more ({in_a_line(error)})"
+        return WorkersError(f"{gone}; start the cluster again, and go on from the last checkpoint.")
 
     def _require_same_versions(self, addresses: list[str]) -> None:
         ask = _asking_for_versions()

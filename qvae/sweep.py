@@ -188,7 +188,7 @@ class _Sweep:
                     free.append(place)
                     if not self._is_settled(run, place, future, workers):
                         todo.append(run)
-                report(self._share(at_work.values()), f"{len(at_work)} at work, {len(todo)} wait")
+                report(self._share(at_work.values()), f"{len(at_work)} at work, {len(todo)} waiting")
 
     def _is_settled(self, run: SweptRun, place: int, future: Future[Any], workers: Workers) -> bool:
         """Write down what became of a run; False where its worker died, and another is to have it."""

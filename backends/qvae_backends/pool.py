@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import secrets
 import time
@@ -14,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from qvae.errors import SamplerError, in_a_line
+from qvae.errors import SamplerError, WorkersError, in_a_line
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
@@ -146,8 +147,12 @@ class PoolSampler(SeededSampler):
             if not missing:
                 return list(numbers.values()), [found[place] for place in numbers]
             orders = {place: self._order(place, here, graph, numbers[place], moments) for place in missing}
-            pending = {workers.submit(place, draw, pickle.dumps(order)): place for place, order in orders.items()}
-            found |= self._answers(workers.outcomes(pending))
+            try:
+                pending = {workers.submit(place, draw, pickle.dumps(order)): place for place, order in orders.items()}
+                found |= self._answers(workers.outcomes(pending))
+            except WorkersError:
+                self._abandon()
+                raise
         raise SamplerError(f"workers of {self.label!r} died {_TRIES} times in one call; look whether they have enough memory.")
 
     def _order(self, place: int, here: IsingHamiltonian, graph: Graph, number: int, moments: bool) -> Order:
@@ -222,25 +227,37 @@ class PoolSampler(SeededSampler):
             who = outcome or workers.describe(place)
             self._remarks.append(Advice("lost worker", f"{who} was lost, and its chains: fresh ones stand in for them"))
 
+    def _abandon(self) -> None:
+        """Leave workers that can't be reached any more, and all chains; the next call looks for workers again."""
+        workers, self._workers = self._workers, None
+        if workers is not None and workers is not self.executor:
+            workers.close(now=True)
+        self._shares = [_Share(self._fresh()) for _ in self._shares]
+        self._remarks.append(Advice("lost worker", "the workers couldn't be reached any more, so that all chains begin anew"))
+
     def state_dict(self) -> dict[str, Any]:
-        """The generator, and of each worker's sampler its seed and its state, which is fetched."""
-        shares = self._fetched()
+        """The generator, and of each worker's sampler its seed and its state, which is fetched, if it can be."""
+        try:
+            self._fetch()
+        except WorkersError:  # else a training whose cluster is gone couldn't be saved
+            self._abandon()
+        shares = [{"seed": share.origin.seed, "state": share.origin.state} for share in self._shares]
         return super().state_dict() | ({"shares": shares} if shares else {})
 
-    def _fetched(self) -> list[dict[str, Any]]:
+    def _fetch(self) -> None:
         workers = self._workers
-        if workers is not None and workers.remembers:
-            begun = {place: share for place, share in enumerate(self._shares) if share.calls}
-            pending = {workers.submit(place, state, share.key, share.calls): place for place, share in begun.items()}
-            for place, outcome in workers.outcomes(pending).items():
-                if outcome is None or isinstance(outcome, Lost):
-                    self._replace(place, outcome)
-                elif isinstance(outcome, Exception):
-                    raise outcome
-                else:
-                    share = self._shares[place]
-                    share.origin = replace(share.origin, state=pickle.loads(outcome))
-        return [{"seed": share.origin.seed, "state": share.origin.state} for share in self._shares]
+        if workers is None or not workers.remembers:
+            return
+        begun = {place: share for place, share in enumerate(self._shares) if share.calls}
+        pending = {workers.submit(place, state, share.key, share.calls): place for place, share in begun.items()}
+        for place, outcome in workers.outcomes(pending).items():
+            if outcome is None or isinstance(outcome, Lost):
+                self._replace(place, outcome)
+            elif isinstance(outcome, Exception):
+                raise outcome
+            else:
+                share = self._shares[place]
+                share.origin = replace(share.origin, state=pickle.loads(outcome))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with these; as many workers as they are of are seen to at the first call, and else all chains begin anew.
@@ -264,12 +281,13 @@ class PoolSampler(SeededSampler):
         workers = self._workers
         if workers is not None and workers.remembers:
             begun = {place: share for place, share in enumerate(self._shares) if share.calls}
-            workers.outcomes({workers.submit(place, forget, share.key): place for place, share in begun.items()})
+            with contextlib.suppress(WorkersError):
+                workers.outcomes({workers.submit(place, forget, share.key): place for place, share in begun.items()})
         self._shares = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers aren't pickled; the shares travel as in :meth:`state_dict`."""
-        self._fetched()
+        self.state_dict()
         shares = [_Share(share.origin) for share in self._shares]
         mine = {"_workers": None, "executor": None, "number": len(shares) or self.number, "_shares": shares, "_remarks": []}
         return super().__getstate__() | mine

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from qvae_backends import pool_worker
 
 import qvae
 from qvae.config.load import load_config
-from qvae.errors import SamplerError
+from qvae.errors import SamplerError, WorkersError
 from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
@@ -24,6 +24,7 @@ from qvae.measuring.specs import local_samplers
 from qvae.sampling.registered import SAMPLERS
 from qvae.testing import check_sampler
 from qvae.trust import Trust
+from qvae.workers import Workers
 
 
 @pytest.fixture
@@ -50,11 +51,6 @@ def pool(cluster):
 
 def test_conformance_on_a_cluster(cluster):
     check_sampler("pool", num_samples=400, address=cluster.scheduler_address, workers=2)
-
-
-def test_conformance_on_an_executor():
-    with ThreadPoolExecutor(2) as executor:
-        check_sampler("pool", num_samples=300, executor=executor, workers=2)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +103,11 @@ def test_chains_travel_with_an_executor_that_has_no_places(pool, rbm):
         one = pool(executor=executor, of="gibbs:sweeps=1")
         assert [one.sample(rbm, 10).info["sweeps"] for _ in range(2)] == [201, 1]
         assert one.sample(IsingHamiltonian(rbm.h, graphs.rbm(4, 4), rbm.J), 10).info["sweeps"] == 201
+        exact = exact_distribution(rbm).moments()[1]
+        assert torch.allclose(one.moments(rbm, 20_000).pairs.double(), exact, atol=0.05)
+        second = pool(executor=executor, of="gibbs:sweeps=1", seed=2)
+        second.load_state_dict(one.state_dict())
+        assert torch.equal(one.sample(rbm, 50).spins, second.sample(rbm, 50).spins)
         assert not pool_worker._shares
     with pytest.raises(SamplerError, match="takes no work any more .* give another one"):
         one.sample(rbm, 10)
@@ -172,6 +173,44 @@ def test_a_worker_of_a_cluster_that_is_killed_is_replaced_and_said(pool, cluster
         assert victim in samples.advice[0].text
         assert [share["sweeps"] for share in samples.info["shares"]] == [201, 1]
         client.wait_for_workers(2, timeout=30)  # its nanny starts another one
+
+
+class Here(Workers):
+    """One place, in this process, that may be out of reach."""
+
+    gone = False
+
+    def __len__(self):
+        return 1
+
+    def submit(self, place, function, *arguments):
+        if self.gone:
+            raise WorkersError("the scheduler is gone.")
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def renew(self, place):
+        raise AssertionError
+
+    close = renew
+
+
+def test_a_cluster_that_is_gone_costs_the_chains_and_not_the_checkpoint(rbm):
+    workers = Here()
+    one = qvae.load_sampler("pool", executor=workers, of="gibbs:sweeps=1", seed=1)
+    one.sample(rbm, 10)
+    assert one.state_dict()["shares"][0]["state"]
+    workers.gone = True
+    assert one.state_dict()["shares"][0]["state"] == {}
+    with pytest.raises(SamplerError, match="'pool' failed: the scheduler is gone"):
+        one.sample(rbm, 10)
+    workers.gone = False
+    samples = one.sample(rbm, 10)
+    assert samples.info["sweeps"] == 201
+    assert samples.advice[0].text == "the workers couldn't be reached any more, so that all chains begin anew"
+    workers.gone = True
+    one.close()
 
 
 def test_a_worker_that_forgot_its_share_begins_anew(pool, cluster, rbm):
