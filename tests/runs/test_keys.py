@@ -128,6 +128,8 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "training.warmup_steps": (QVAE, "39999", lambda p: rates(p)[0], pytest.approx(0.0015 * 10_001 / 40_000)),
     "training.kl_warmup": (QVAE, "0.5", lambda p: (p.trainer.stopping.begins, weight_at(p, 0.25)), (0.5, 0.5)),
     "training.kl_start": (QVAE, "0.5", lambda p: (weight_at(p, 0.0), weight_at(p, 0.15), weight_at(p, 0.3)), (0.5, 0.75, 1.0)),
+    "training.corruption": (QVAE, "dropped", lambda p: p.objective.corruption.damage, "dropped"),
+    "training.corruption_amount": (QVAE, "0.5", lambda p: p.objective.corruption.amount, 0.5),
     "training.clip_norm": (QVAE, "0.125", lambda p: norm_of_a_step(p), pytest.approx(0.125, rel=1e-3)),
     "training.average_decay": (QVAE, "0", lambda p: follows(p), True),
     "training.prior_gradient": (QVAE, "exact", call, []),
@@ -154,6 +156,7 @@ BESIDE = {  # what must be said with a key
     "model.relaxation.temperature of bits": ["model.discrete.gradient=relaxed"],
     "executor.options": ["executor.name=qiskit"],
     "training.circuit_gradient.options": ["training.circuit_gradient.name=spsa"],
+    "training.corruption_amount": ["training.corruption=dropped"],
     "training.early_stopping": ["training.validation=0.1"],
     "training.prior_gradient": ["sampler.name=exact"],
 }
