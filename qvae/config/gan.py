@@ -42,7 +42,9 @@ class CriticConfig(Section):
     penalty_weight: Annotated[float, Field(ge=0)] = 1.0
     """of gradient and r1"""
     steps: Positive = 1
-    """turns of the critic for each one of the generator"""
+    """turns of the critic for each one of a vqgan's generator"""
+    weight: Annotated[float, Field(ge=0)] = 10.0
+    """of a vqvae: of the critic's verdict on reconstructions, beside likelihood and KL part in nats"""
 
 
 def completed_gan(keys: Mapping[str, Any]) -> dict[str, Any]:

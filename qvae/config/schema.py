@@ -101,7 +101,7 @@ class ModelConfig(Section):
     gan: GanConfig | None = None
     """of vqgan"""
     critic: CriticConfig | None = None
-    """of vqgan"""
+    """of vqgan; of a vqvae, whose reconstructions it makes sharper, if it is given"""
 
     @model_validator(mode="before")
     @classmethod
@@ -139,7 +139,7 @@ class ModelConfig(Section):
             "relaxation": self.relaxation != RelaxationConfig() and not self.is_relaxed,
             "generator": self.generator is not None and not is_vqgan,
             "gan": self.gan is not None and not is_vqgan,
-            "critic": self.critic is not None and not is_vqgan,
+            "critic": self.critic is not None and (self.kind == "qvae" or self.discrete is not None),
             "circuit.reuploading": is_vqgan and self.circuit is not None and self.circuit.reuploading,
             "circuit.angles": is_vqgan and self.circuit is not None and self.circuit.angles != CircuitConfig().angles,
         }
@@ -317,6 +317,13 @@ class Config(Section):
                 f"training.optimizer is {self.training.optimizer.name}, but each player of a vqgan's game has an Adam of its "
                 "own; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_critic_follows_gradients(self) -> Config:
+        if self.model.critic is not None and self.training.optimizer.is_of_circuits:
+            name = self.training.optimizer.name
+            raise ValueError(f"training.optimizer is {name}, which knows of no critic; take adamw, adam or sgd")
         return self
 
     @model_validator(mode="after")

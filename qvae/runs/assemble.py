@@ -34,6 +34,7 @@ from qvae.models.likelihoods import likelihood_class
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.prior import BoltzmannPrior
 from qvae.models.vqgan import VQGAN
+from qvae.models.vqvae import VQVAE
 from qvae.progress import Progress
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
 from qvae.runs.game import make_game
@@ -49,6 +50,7 @@ from qvae.training.objective import Objective
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.objectives.gaussian import gaussian_surrogate, reconstruction_surrogate
 from qvae.training.objectives.measured import measured_surrogate
+from qvae.training.objectives.sharpened import SharpenedObjective
 from qvae.training.objectives.surrogate import surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
 from qvae.training.trainer import Trainer
@@ -204,6 +206,9 @@ def _objective(
         return make_game(config, model, dataset), None
     if sampler is None:
         of_variant = reconstruction_surrogate if prior is None else gaussian_surrogate
+        if config.model.critic is not None:
+            assert isinstance(model, VQVAE)
+            return SharpenedObjective(model, dataset.prepare, training, of_variant, config.model.critic), None
         return VariationalObjective(model, dataset.prepare, training, of_variant), None
     assert isinstance(prior, BoltzmannPrior)
     fallback = None

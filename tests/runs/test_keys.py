@@ -24,6 +24,7 @@ QVAE = {"model": {"latent": {"sizes": [2, 3]}, "network": {"hidden": [8]}}} | SM
 CIRCUIT = {"model": {"kind": "vqvae", "circuit": {"qubits": 2, "layers": 1}, "network": {"hidden": [8]}}} | SMALL
 GAN = {"model": CIRCUIT["model"] | {"kind": "vqgan"}} | SMALL
 PATCH = {"model": GAN["model"] | {"generator": "patch", "circuit": {"qubits": 3, "layers": 1}}} | SMALL
+SHARP = {"model": CIRCUIT["model"] | {"critic": {"hidden": [8]}}} | SMALL
 DISCRETE = {"model": CIRCUIT["model"] | {"variant": "discrete"}} | SMALL
 
 
@@ -105,6 +106,7 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "model.critic.penalty": (GAN, "r1", lambda p: p.objective.game.critic.penalty, "r1"),
     "model.critic.penalty_weight": (GAN, "0.5", lambda p: p.objective.game.critic.penalty_weight, 0.5),
     "model.critic.steps": (GAN, "3", lambda p: p.objective.game.critic.steps, 3),
+    "model.critic.weight": (SHARP, "3", lambda p: p.objective.critic.weight, 3.0),
     "sampler.name": (QVAE, "exact", lambda p: p.sampler.name, "exact"),
     "sampler.options": (QVAE, "{sweeps: 7, seed: 99}", lambda p: (p.sampler.sweeps, p.sampler.seed), (7, 99)),
     "executor.name": (CIRCUIT, "qiskit", lambda p: p.objective.executor.name, "qiskit"),

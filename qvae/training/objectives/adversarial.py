@@ -31,7 +31,8 @@ from qvae.training.objectives.game_watch import GameWatch
 from qvae.training.objectives.undo import Undo
 from qvae.training.schedules import learning_rate_factor
 
-_MOMENTS = (0.0, 0.9)  # of Adam: with momentum the two players circle each other (Gulrajani et al. 2017, Mescheder et al. 2018)
+CRITIC_MOMENTS = (0.0, 0.9)
+"""Of Adam: with momentum two players circle each other (Gulrajani et al. 2017, Mescheder et al. 2018)."""
 _MEASURE = ("precision", "recall", "density", "coverage")
 
 
@@ -84,9 +85,9 @@ class AdversarialObjective(Objective):
         parts = [(self._networks, config.prior_learning_rate), (learned, config.circuit_learning_rate)]
         self._peaks = [rate for weights, rate in parts if weights]
         self.optimizer = torch.optim.Adam(
-            [{"params": weights} for weights, _ in parts if weights], lr=0.0, betas=_MOMENTS, fused=True
+            [{"params": weights} for weights, _ in parts if weights], lr=0.0, betas=CRITIC_MOMENTS, fused=True
         )
-        self.critic_optimizer = torch.optim.Adam(model.critic.parameters(), lr=0.0, betas=_MOMENTS, fused=True)
+        self.critic_optimizer = torch.optim.Adam(model.critic.parameters(), lr=0.0, betas=CRITIC_MOMENTS, fused=True)
         self._undo = Undo(self.generator, model.critic)
         self.watch = GameWatch(self.warn)
         self._laps = Laps(self.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class VariationalObjective(Objective):
     """
 
     model: Autoencoder
-    figures = ("log_likelihood", "energy", "entropy")
+    figures: ClassVar[tuple[str, ...]] = ("log_likelihood", "energy", "entropy")
     shown = {  # noqa: RUF012
         "minus_elbo": ("-ELBO", ".2f"),
         "reconstruction": ("reconstruction", ".2f"),
@@ -285,7 +285,8 @@ def _parts(model: Autoencoder, layers: list[CircuitLayer]) -> tuple[dict[str, nn
     """Parameters of networks, circuit and prior, by their names in the model."""
     of_circuit = {id(parameter) for layer in layers for parameter in layer.parameters()}
     of_prior = set() if model.prior is None else {id(parameter) for parameter in model.prior.parameters()}
-    named = dict(model.named_parameters())
+    # A critic has an optimizer of its own.
+    named = {name: weight for name, weight in model.named_parameters() if not name.startswith("critic.")}
     return (
         {name: p for name, p in named.items() if id(p) not in of_circuit | of_prior},
         {name: p for name, p in named.items() if id(p) in of_circuit},

@@ -1,0 +1,78 @@
+"""A VQVAE whose decoder is trained against a critic, too: sharper reconstructions, and all that a training promises."""
+
+import numpy as np
+import pytest
+import torch
+
+from qvae.config.load import load_config
+from qvae.data.arrays import dataset_from_arrays
+from qvae.errors import ConfigError
+from qvae.runs.assemble import assemble
+from qvae.training.metrics import Metrics
+
+SMALL = {
+    "model": {"kind": "vqvae", "circuit": {"qubits": 2, "layers": 1}, "network": {"hidden": [8]}, "critic": {"hidden": [8]}},
+    "training": {"epochs": 2, "batch_size": 50, "device": "cpu"},
+    "evaluation": {"tsne_every": 0},
+}
+
+
+def parts(tmp_path, *overrides):
+    rows = (np.random.default_rng(0).random((200, 4, 4)) < 0.5).astype(np.float32)
+    made = assemble(tmp_path / "run", load_config(SMALL, overrides), data=dataset_from_arrays(rows, rows[:20], name="memory"))
+    made.trainer.metrics, made.trainer.save = Metrics(), lambda trainer: None
+    return made
+
+
+def bits(model):
+    return torch.cat([value.reshape(-1).double() for value in model.state_dict().values()])
+
+
+def test_the_critic_and_the_autoencoder_both_move_and_only_one_by_the_other_s_optimizer(tmp_path):
+    objective = parts(tmp_path).objective
+    assert not {name for name in objective.parameters() if name.startswith("critic.")}
+    before = {name: value.clone() for name, value in objective.model.named_parameters()}
+    figures = objective.step(parts(tmp_path).trainer.rows[:50], parts(tmp_path).trainer.clock)
+    assert figures.shape == (5,)
+    moved = {name for name, value in objective.model.named_parameters() if not torch.equal(value, before[name])}
+    assert {name.partition(".")[0] for name in moved} >= {"encoder", "decoder", "critic", "posterior"}
+
+
+def test_the_gradient_is_that_of_the_bound_and_of_the_critic_s_verdict(tmp_path):
+    """At weight 0 it is the bound's; the verdict's part grows as its weight."""
+
+    def gradient(weight):
+        objective = parts(tmp_path, f"model.critic.weight={weight}", "model.network.batch_norm=false").objective
+        objective._backward(objective.prepare(parts(tmp_path).trainer.rows[:50], objective.generator), 1.0)
+        return objective.model.decoder[-1].bias.grad.clone()
+
+    none, one, three = (gradient(weight) for weight in (0, 1, 3))
+    assert not torch.allclose(one, none, atol=1e-6)
+    assert torch.allclose(three - none, 3 * (one - none), atol=1e-5)
+
+
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path):
+    whole, first, second = (parts(tmp_path).trainer for _ in range(3))
+    whole.fit()
+    for rows in list(first._batches())[:3]:
+        first._train_step(rows)
+    second.load_state_dict(first.state_dict())
+    second.fit()
+    assert torch.equal(bits(whole.model), bits(second.model))
+    assert torch.equal(bits(whole.averaged_model()), bits(second.averaged_model()))
+
+
+def test_figures_of_the_critic_stand_beside_those_of_the_bound(tmp_path):
+    made, rows = parts(tmp_path), []
+    made.trainer.observers = [lambda model, figures: rows.append(figures)]
+    made.trainer.fit()
+    assert {"minus_elbo", "kl", "critic_gap", "critic_slope"} <= set(rows[-1])
+
+
+def test_what_has_no_use_for_a_critic_refuses_it(tmp_path):
+    for overrides, problem in (
+        (["training.optimizer.name=spsa"], "training.optimizer is spsa, which knows of no critic"),
+        (["model.variant=discrete"], "model.critic is set, but isn't of a model of kind vqvae, discrete"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            parts(tmp_path, *overrides)
