@@ -18,8 +18,9 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """As the numbers of before were made."""
+def one_thread(monkeypatch):
+    """As the numbers of before were made, and with the kernels that there were."""
+    monkeypatch.setenv("QVAE_KERNELS", "torch")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
