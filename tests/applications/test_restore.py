@@ -143,6 +143,8 @@ def test_a_model_without_a_prior_says_so(tmp_path):
     np.save(tmp_path / "rows.npy", rows)
     with pytest.raises(CapabilityError, match="has no prior"):
         denoise(run, tmp_path / "rows.npy")
+    best = np.load(denoise(run, tmp_path / "rows.npy", trained=True).files[0])["best"]  # a denoising autoencoder needs none
+    assert best.shape == rows.shape
 
 
 def test_a_model_without_a_density_says_so(run, clean, tmp_path, monkeypatch):
