@@ -322,6 +322,7 @@ _hook.__qualname__ = "nobody.finds.me"
 
 
 def test_an_address_where_nobody_answers(monkeypatch, rbm):
+    pytest.importorskip("distributed", reason="needs the extra: pip install -e '.[dask]'")
     monkeypatch.setattr("qvae.cluster._SECONDS", 1.0)
     one = qvae.load_sampler("pool", address="tcp://me:secret-word@127.0.0.1:9")
     with pytest.raises(SamplerError, match="no dask scheduler can be reached at tcp://127.0.0.1:9") as caught:
@@ -329,6 +330,12 @@ def test_an_address_where_nobody_answers(monkeypatch, rbm):
     assert "secret-word" not in str(caught.value)
     with pytest.raises(SamplerError, match="no dask scheduler can be reached at nowhere"):
         qvae.load_sampler("pool", address="nowhere").sample(rbm, 4)
+
+
+def test_a_cluster_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SamplerError, match=r"needs the module distributed, .*: pip install -e '\.\[dask\]'"):
+        qvae.load_sampler("pool", address="tcp://localhost:1").sample(IsingHamiltonian([0.0], [], []), 4)
 
 
 def test_a_samplers_error_comes_through(pool):
