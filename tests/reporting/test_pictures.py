@@ -14,7 +14,7 @@ from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.schema import ModelConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.models.likelihoods.likelihood import Statistics
-from qvae.reporting import figures, pictures, report, table_figures
+from qvae.reporting import compare, figures, pictures, report, table_figures
 from qvae.reporting.page import Picture
 from qvae.reporting.traversals import traversal_paths
 from qvae.runs.assemble import make_model
@@ -191,3 +191,32 @@ def test_whatever_looked_wrong_is_in_the_report_and_on_the_screen(small_run, com
     (small_run / "prior_samples.safetensors").unlink()
     without = qvae.load_run(small_run, ["generation.sampler={name: exact, options: {seed: -1}}"])
     assert "no samples were drawn, so there are no pictures" in report._warnings(without, report.evaluated(without))[-1]
+
+
+def test_the_time_of_the_film_is_in_the_report(small_run):
+    run = qvae.load_run(small_run)
+    run.training_state["observer"] = {"epochs": [1], "seconds": 3.25}
+    (training,) = [section for section in report._sections(run, report.evaluated(run), {}) if section.heading == "Training"]
+    rows = {row[0]: row[1] for table in training.tables for row in table.rows}
+    assert rows["latent film, outside the training's clock"] == "3.2 s"
+    assert rows["training"].endswith("15 steps")
+
+
+def test_pictures_side_by_side_are_those_of_the_run_they_name(small_run, tmp_path, monkeypatch):
+    other = shutil.copytree(small_run, tmp_path / "other")
+    (other / "figures" / "energies.png").unlink()
+    shown = []
+    monkeypatch.setattr(compare, "render_page", lambda title, subtitle, sections: shown.extend(sections) or "")
+    monkeypatch.setattr(compare, "side_by_side", lambda columns, names: shown.append(dict(zip(names, columns, strict=True))))
+    monkeypatch.setattr(compare, "save_figure", lambda figure, file, dpi: file)
+    compare.write_comparison([qvae.load_run(small_run), qvae.load_run(other)], tmp_path / "both")
+    pictures = next(section.pictures for section in shown[:-1] if section.heading == "Pictures")
+    assert [(picture.file.parents[1].name, picture.file.stem) for picture in pictures] == [
+        ("small", "samples"), ("other", "samples"), ("small", "reconstructions"), ("other", "reconstructions"),
+        ("small", "energies"),
+    ]  # fmt: skip
+    assert all(picture.title.endswith(f": {picture.file.parents[1].name}") for picture in pictures)
+    assert {name: list(column) for name, column in shown[-1].items()} == {
+        "small": ["samples", "reconstructions", "energies"],
+        "other": ["samples", "reconstructions"],
+    }
