@@ -88,7 +88,7 @@ def curve(layer: CircuitLayer, start: Tensor, marks: list[int], update: Callable
     return torch.tensor(losses)
 
 
-def figure(trials: int, steps: int, qubits: int, shots: int | None) -> None:
+def figure(trials: int, steps: int, qubits: int, shots: int | None, blocking: float, only: str | None) -> None:
     """Losses of the four methods along the way."""
     executor = load_executor("statevector") if shots is None else load_executor("aer", shots=shots, seed=0)
     circuit, observable = two_design(qubits, 4, seed=42), [[("I" * (qubits - 2) + "ZZ", 1.0)]]
@@ -116,8 +116,8 @@ def figure(trials: int, steps: int, qubits: int, shots: int | None) -> None:
 
         return update
 
-    def qnspsa(trial: int) -> Callable[[int], None]:
-        optimizer = QNSPSA(layer, RATE, STEP, seed=trial)
+    def qnspsa(trial: int, blocking: float | None = None) -> Callable[[int], object]:
+        optimizer = QNSPSA(layer, RATE, STEP, blocking=blocking, seed=trial)
         return lambda step: optimizer.step(loss)
 
     marks = [mark for mark in (0, 50, 100, 150, 200, 250, 300, 450, 600) if mark <= steps]
@@ -126,7 +126,14 @@ def figure(trials: int, steps: int, qubits: int, shots: int | None) -> None:
     for name, optimizer in (("gradient descent", descent), ("natural gradient", QuantumNaturalGradient(exact, RATE))):
         values = curve(exact, start, marks, by_gradients(optimizer))
         print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |", flush=True)
-    for name, make in (("SPSA", spsa), ("QN-SPSA", qnspsa)):
+    several: dict[str, Callable[[int], Callable[[int], object]]] = {
+        "SPSA": spsa,
+        "QN-SPSA": qnspsa,
+        "QN-SPSA, blocking": lambda trial: qnspsa(trial, blocking),
+    }
+    for name, make in several.items():
+        if only not in (None, name):
+            continue
         curves = torch.stack([curve(layer, start, marks, make(trial)) for trial in range(trials)])
         pairs = zip(curves.mean(0), curves.std(0), strict=True)
         print(f"| {name} | " + " | ".join(f"{mean:.3f} ± {spread:.3f}" for mean, spread in pairs) + " |", flush=True)
@@ -139,11 +146,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--qubits", type=int, default=11)
     parser.add_argument("--shots", type=int, default=None)
+    parser.add_argument("--blocking", type=float, default=0.0, help="how much a step may raise the loss")
+    parser.add_argument("--only", default=None, help="one of the methods with trials, as QN-SPSA")
     options = parser.parse_args()
     if options.what == "metric":
         metric_times()
     else:
-        figure(options.trials, options.steps, options.qubits, options.shots)
+        figure(options.trials, options.steps, options.qubits, options.shots, options.blocking, options.only)
 
 
 if __name__ == "__main__":
