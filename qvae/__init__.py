@@ -18,6 +18,7 @@ if _TYPE_CHECKING:
     from qvae.config.schema import Config
     from qvae.data.arrays import dataset_from_arrays
     from qvae.data.load import load_data
+    from qvae.diagnosis.diagnose import diagnose_gradients
     from qvae.errors import BudgetExhausted, QvaeError
     from qvae.ising import graphs
     from qvae.ising.graphs import Graph
@@ -62,6 +63,7 @@ _HOMES = {
     "Statistics": "qvae.models.likelihoods.likelihood",
     "Trainer": "qvae.training.trainer",
     "dataset_from_arrays": "qvae.data.arrays",
+    "diagnose_gradients": "qvae.diagnosis.diagnose",
     "evaluate": "qvae.workflow",
     "graphs": "qvae.ising.graphs",
     "list_executors": "qvae.circuits.registry",
@@ -100,6 +102,7 @@ __all__ = [
     "Statistics",
     "Trainer",
     "dataset_from_arrays",
+    "diagnose_gradients",
     "evaluate",
     "graphs",
     "list_executors",

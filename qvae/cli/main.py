@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import qvae
-from qvae.cli import applications, backends, benchmark, config, runs, sweep
+from qvae.cli import applications, backends, benchmark, config, diagnose, runs, sweep
 from qvae.cli.show import accept_any_encoding, fail
 from qvae.errors import QvaeError
 from qvae.memory import keep_freed_memory
@@ -32,6 +32,7 @@ def make_app() -> typer.Typer:
     app.command()(config.config)
     backends.add_to(app)
     app.add_typer(benchmark.app, name="benchmark")
+    app.add_typer(diagnose.app, name="diagnose")
     return app
 
 

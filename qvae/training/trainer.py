@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -201,6 +202,17 @@ class Trainer:
         if is_last or self.objective.is_remote or now - self._reported_at > _REPORT_SECONDS:
             self._reported_at = now
             report(self.progress, self.metrics.summary(self.objective))
+
+    def trial(self, steps: int) -> Iterator[int]:
+        """Take so many steps, and stop after each for whoever looks there: no checkpoint, look or end of an epoch.
+
+        Yields the number of steps done. The trainer isn't for training any more.
+        """
+        end = self.step + steps
+        while self.step < end:
+            for rows in itertools.islice(self._batches(), end - self.step):
+                self._train_step(rows)
+                yield self.step
 
     def seconds_of_step(self) -> float:
         """How long a step takes, from three of them; the trainer has then gone on and isn't for training any more."""

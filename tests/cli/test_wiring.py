@@ -107,6 +107,11 @@ CALLS = {  # the command; what it calls; what is expected of its arguments
             "out": lambda got, here: got == here / "tw",
         },
     ),
+    "diagnose": (
+        ("diagnose", "gradients", "digits", "--steps", 5, "--out", "g", *SET, *WORD),
+        "qvae.diagnosis.diagnose:diagnose_gradients",
+        {"source": "digits", "steps": 5, "out": Path("g"), "overrides": TINY, "trust": ["a_module:Thing"]},
+    ),
     "check a sampler": (
         ("samplers", "check", "gibbs", "--set", "sweeps=7", "--spend"),
         "qvae.testing:run_checks",

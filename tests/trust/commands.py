@@ -16,6 +16,7 @@ def commands_on(folder: Path) -> dict[str, list[str]]:
         "resume": ["train", "--resume", "--out", run, "--set", "training.epochs=4"],
         "train": ["train", f"{run}/config.yaml", "--out", "new"],
         "dry-run": ["train", f"{run}/config.yaml", "--dry-run"],
+        "diagnose": ["diagnose", "gradients", run, "--steps", "1", "--out", "diagnosis"],
         "recommend": ["samplers", "recommend", run, "--seconds", "1"],
         "benchmark": ["benchmark", "training", f"{run}/config.yaml", "--seconds", "0.1"],
         "problem": ["benchmark", "samplers", "--problem", run, "--sampler", "exact", "--budget", "0.01"],

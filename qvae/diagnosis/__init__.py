@@ -1,0 +1,1 @@
+"""What ails the training of a model, and what helps: gradients that vanish or explode."""

@@ -1,0 +1,62 @@
+"""The command from a configuration or a run to a folder: what it names, what it leaves behind, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+
+import qvae
+from qvae.diagnosis.diagnose import RESULTS
+from qvae.diagnosis.report import findings, remedy_table, tables
+from qvae.errors import ConfigError, RunError
+
+TINY = ["model.network.hidden=[8]", "training.batch_size=50", "training.epochs=2"]
+CIRCUIT = ["model.circuit.qubits=2", "model.circuit.layers=1", *TINY]
+
+
+def test_a_configuration_with_a_circuit(tmp_path, monkeypatch):
+    monkeypatch.setattr("qvae.diagnosis.diagnose._STARTS", 5)
+    found = qvae.diagnose_gradients("digits-vqvae", tmp_path / "g", steps=7, overrides=CIRCUIT)
+    assert found.trial.steps == (1, 2, 3, 4, 5, 6, 7)
+    assert any(layer.name.endswith("layer.weight") and layer.norms[0] > 0 for layer in found.trial.layers)
+    kept = json.loads((found.path / RESULTS).read_text())
+    assert [layer["name"] for layer in kept["trial"]["layers"]] == [layer.name for layer in found.trial.layers]
+    assert kept["plateau"]["starts"] == 5
+    page = (found.path / "report.html").read_text()
+    assert page.count("<img") == 2
+    assert {file.name for file in (found.path / "figures").iterdir()} == {"norms.png", "variances.png"}
+    assert len(tables(found)) == 3
+    # Again in the same folder, without a circuit.
+    again = qvae.diagnose_gradients("digits", tmp_path / "g", steps=1, overrides=["model.latent.sizes=[4,4]", *TINY])
+    assert again.plateau is None
+
+
+def test_a_network_that_is_too_deep_gets_its_remedies_tried(tmp_path):
+    deep = ["model.latent.sizes=[4,4]", "model.network.batch_norm=false", f"model.network.hidden={[4] * 14}"]
+    found = qvae.diagnose_gradients("digits", tmp_path / "g", steps=5, overrides=[*deep, "training.batch_size=50"])
+    assert found.trial.named("dead")
+    assert "is dead: its gradient is" in findings(found)[0]
+    assert [trial.setting for trial in found.others] == ["model.network.batch_norm=true", "training.clip_norm=1.0"]
+    assert len(found.others[0].named("dead")) < len(found.trial.named("dead"))
+    assert "residual connections" in remedy_table(found).note
+
+
+def test_a_run_is_diagnosed_from_its_weights_and_left_as_it_is(trained, tmp_path):
+    before = {file: file.stat().st_mtime_ns for file in trained.iterdir()}
+    state = torch.get_num_threads()
+    found = qvae.diagnose_gradients(trained, tmp_path / "g", steps=3)
+    assert found.source == "the run small"
+    assert not found.others
+    assert {file: file.stat().st_mtime_ns for file in trained.iterdir()} == before
+    assert torch.get_num_threads() == state
+    fresh = qvae.diagnose_gradients(qvae.load_run(trained).config, tmp_path / "h", steps=3)
+    assert found.trial.layers[-1].norms[0] != fresh.trial.layers[-1].norms[0]
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="needs 1 or more"):
+        qvae.diagnose_gradients("digits", tmp_path, steps=0)
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(RunError, match="not of a diagnosis"):
+        qvae.diagnose_gradients("digits", tmp_path)
+    assert (tmp_path / "report.html").read_text() == "mine"

@@ -1,0 +1,68 @@
+"""Networks made to vanish and to explode have their layers named, and a sound one has none."""
+
+import torch
+from torch import nn
+
+from qvae.diagnosis.layers import judged
+from qvae.training.gradient_norms import GradientNorms
+
+
+def verdicts(model, steps=8, rate=0.0):
+    """Of a few steps of gradient descent on random rows, by name."""
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=rate)
+    with GradientNorms(model) as norms:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (model(torch.randn(32, 6)) - 1).square().mean().backward()
+            optimizer.step()
+            norms.end_step()
+    return {layer.name: layer for layer in judged(norms, {name: weight.numel() for name, weight in model.named_parameters()})}
+
+
+def deep(make, depth=12):
+    torch.manual_seed(1)
+    return nn.Sequential(*(part for _ in range(depth) for part in make()), nn.Linear(6, 1))
+
+
+def test_a_deep_sigmoid_network_is_dead_at_its_beginning():
+    found = verdicts(deep(lambda: (nn.Linear(6, 6), nn.Sigmoid())))
+    assert found["0.weight"].verdict == found["2.bias"].verdict == "dead"
+    assert "of the largest between the loss and it" in found["0.weight"].why
+    assert found["24.weight"].verdict == found["22.weight"].verdict == "healthy"
+
+
+class Sine(nn.Module):
+    def forward(self, x):
+        return x.sin()
+
+
+def test_a_deep_network_of_bounded_units_and_large_weights_explodes_towards_its_beginning():
+    model = deep(lambda: (nn.Linear(6, 6), Sine()))
+    for layer in model[:-1:2]:
+        nn.init.orthogonal_(layer.weight, gain=5.0)
+    found = verdicts(model)
+    assert found["0.bias"].verdict == "exploding"
+    assert "nearest to the loss" in found["0.bias"].why
+    assert found["22.bias"].verdict == "healthy"
+
+
+def test_a_training_that_runs_away_explodes_and_says_from_when_on():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 1))
+    grows = verdicts(model, steps=8, rate=0.9)["0.weight"]
+    assert grows.verdict == "exploding"
+    found = verdicts(model, steps=60, rate=0.9)["0.weight"]
+    assert found.why.startswith("its gradient is not finite from step")
+    assert None in found.to_dict()["norms"]
+
+
+def test_sound_frozen_and_unused_layers_are_what_they_are():
+    model = deep(lambda: (nn.Linear(6, 6), nn.SiLU()), depth=2)
+    model[0].requires_grad_(False)
+    model.register_parameter("unused", nn.Parameter(torch.zeros(3)))
+    found = verdicts(model)
+    assert {name: layer.verdict for name, layer in found.items()} == {
+        "0.weight": "frozen", "0.bias": "frozen", "2.weight": "healthy", "2.bias": "healthy", "4.weight": "healthy",
+        "4.bias": "healthy", "unused": "dead",
+    }  # fmt: skip
+    assert found["unused"].why == "its gradient is 0"
