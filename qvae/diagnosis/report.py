@@ -14,8 +14,8 @@ from qvae.reporting.page import Picture, Section, Table, render_page
 from qvae.runs.folder import FIGURES, REPORT
 
 _HOW = (
-    f"Norms are those of backward, before clipping. Dead: the median over the steps is 0, or below {DEAD:g} of the largest norm "
-    f"between the loss and the layer. Exploding: not finite, or {GROWTH:g} times larger at the end than at the start, or "
+    f"Norms are those of backward, before clipping. Dead: the median over the steps is 0, or below {DEAD:g} of the largest "
+    f"norm between the loss and the layer. Exploding: not finite, or {GROWTH:g} times larger at the end than at the start, or "
     f"{TALL:g} times that of the tensors nearest to the loss, which come first."
 )
 _UNTRIED = (
