@@ -18,7 +18,7 @@ GROWTH = 100.0
 """Times, from the first to the last quarter of the steps: above it they explode as the training goes on."""
 _NEAREST = 3  # tensors to the loss; the largest of them is what the others are held against
 
-Verdict = Literal["healthy", "dead", "exploding", "frozen"]
+Verdict = Literal["healthy", "dead", "exploding", "frozen", "unreached"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Layer:
         name: in the model.
         size: numbers in it.
         norms: of its gradient, one for each step that was noted; empty where it has none.
-        verdict: healthy, dead, exploding, or frozen, which learns nothing by gradients.
+        verdict: healthy, dead, exploding, frozen, which learns nothing by gradients, or unreached, to which none came.
         why: the verdict in words; empty for a healthy one.
     """
 
@@ -57,7 +57,7 @@ def judged(norms: GradientNorms, sizes: Mapping[str, int]) -> list[Layer]:
         norms: of a training that is over.
         sizes: numbers in each parameter, by its name.
     """
-    found = [(name, tuple(series.tolist())) for name, series in norms.series().items()]
+    found = [(name, tuple(series.tolist())) for name, series in norms.series().items() if name in norms.reached]
     layers = [Layer(name, sizes[name], series) for name, series in found]
     nearest = max((layer.median for layer in layers[:_NEAREST]), default=0.0)
     reasons = {layer.name: _explosion(layer, norms.steps, nearest) for layer in layers}
@@ -67,6 +67,8 @@ def judged(norms: GradientNorms, sizes: Mapping[str, int]) -> list[Layer]:
             largest = max(largest, layer.median)
         after.append(_judged(layer, reasons[layer.name], largest))
     frozen = "no gradient is asked for: it is frozen, or an optimizer moves it by losses alone"
+    elsewhere = "no gradient came in these steps: another phase of the training moves it, or nothing does"
+    after += [Layer(name, sizes[name], (), "unreached", elsewhere) for name in norms.names if name not in norms.reached]
     return after + [Layer(name, sizes[name], (), "frozen", frozen) for name in norms.silent]
 
 

@@ -73,6 +73,11 @@ class GradientNorms:
         return [1 + self.every * number for number in range(len(self._kept))]
 
     @property
+    def reached(self) -> list[str]:
+        """Parameters to which a gradient came in a step that was noted, the nearest to the loss first."""
+        return list(self._came)
+
+    @property
     def names(self) -> list[str]:
         """Parameters that learn, the nearest to the loss first, and at the end those that no gradient ever reached."""
         return [*self._came, *(name for name in self._learning if name not in self._came)]
