@@ -43,7 +43,7 @@ def findings(found: Diagnosis) -> list[str]:
         sentences.append(f"Without gradients, since they are frozen or moved by losses alone: {', '.join(frozen)}.")
     unreached = [layer.name for layer in found.trial.named("unreached")]
     if unreached:
-        sentences.append(f"No gradient came in these steps to {', '.join(unreached)}: another phase moves them, or nothing does.")
+        sentences.append(f"No gradient came in these steps to {', '.join(unreached)}: another phase moves them, or none.")
     return sentences + ([] if found.plateau is None else [_in_words(curve) for curve in found.plateau.curves])
 
 
