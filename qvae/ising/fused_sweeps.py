@@ -77,7 +77,7 @@ class FusedSweeps:
     ) -> None:
         self._fused, self._bias, self._nothing = fused, bias, np.zeros(len(bias), np.float32)
         self.blocks, self.level = blocks, bias.flatten().numpy()
-        self.weights = weights if len(bias) >= _ROWS * len(blocks) else None
+        self.weights = weights if len(bias) >= _ROWS * max(1, len(blocks)) else None
         if not self.by_products:
             values = torch.cat([-4.0 * couplings, bias.new_zeros(1)])[entries.places]
             self.tables = entries.starts, entries.columns, values.numpy()

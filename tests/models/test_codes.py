@@ -96,7 +96,7 @@ def test_angles_weights_and_observables_of_a_block():
     block = CircuitBlock.from_config(CircuitConfig(qubits=3, layers=8, initial_weights=0.3, measured="zz"))
     assert block.angles(torch.tensor([-50.0, 0.0, 50.0])).tolist() == pytest.approx([0.0, math.pi / 2, math.pi], abs=1e-6)
     spread = 0.3 / math.sqrt(2 * block.layer.weight.numel())
-    assert float(block.layer.weight.std()) == pytest.approx(0.3, abs=5 * spread)
+    assert float(block.layer.weight.detach().std()) == pytest.approx(0.3, abs=5 * spread)
     labels = ["IIZ", "IZI", "ZII", "IZZ", "ZIZ", "ZZI"]
     assert block.layer.observables == [[(label, 1.0)] for label in labels]
     # Turned by 0, 1 and 2 halves of a turn and by nothing else, qubits are at |0>, between and |1>.
