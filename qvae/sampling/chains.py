@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qvae.errors import SamplerError
 from qvae.ising.block_gibbs import BlockGibbs
-from qvae.ising.compiled import name_of_kernels
+from qvae.ising.compiled import kernels, name_of_kernels
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
@@ -118,6 +118,7 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
     """
 
     _copy_name: ClassVar[str]  # the plural
+    _kernel_module: ClassVar[str] = "fused"  # of compiled kernels
     _copies: int | None = None  # how many of them a chain must have; None for any number
 
     @checked_options
@@ -136,6 +137,11 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
         self._chains: Tensor | None = None
         self._saved: Tensor | None = None
         self._saved_kernels: str | None = None
+
+    def check(self, hamiltonian: IsingHamiltonian) -> None:
+        """As every sampler's; compiled kernels are loaded here, before the clock of a training runs."""
+        super().check(hamiltonian)
+        kernels(hamiltonian.h.device, self._kernel_module)
 
     @abstractmethod
     def _fit(self, kernel: Kernel | None, hamiltonian: IsingHamiltonian, copies: int | None) -> Kernel:
@@ -219,9 +225,9 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
         state = super().state_dict()
         if self._saved is not None:
             state["chains"] = self._saved
-        kernels = self._saved_kernels if self._kernel is None else name_of_kernels(self._gibbs(self._kernel).order.device)
-        if kernels is not None:
-            state["kernels"] = kernels
+        name = self._saved_kernels if self._kernel is None else name_of_kernels(self._gibbs(self._kernel).order.device)
+        if name is not None:
+            state["kernels"] = name
         if self._chains is None or self._kernel is None:
             return state
         spins = self._gibbs(self._kernel).to_spins(self._chains.flatten(1))
