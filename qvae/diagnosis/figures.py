@@ -39,7 +39,7 @@ def norm_curves(steps: Sequence[int], layers: Sequence[Layer]) -> Figure:
 def variance_curves(plateau: Plateau) -> Figure:
     """Variances with their standard errors, of global and local cost, against qubits and against layers; fits are lines."""
     figure = Figure(figsize=(9.5, 4.0), layout="constrained")
-    panels = figure.subplots(1, 2)
+    panels = figure.subplots(1, 2, sharey=True)  # a narrow range of its own may hold no labelled tick
     for axes, against in zip(panels, ("qubits", "layers"), strict=True):
         curves = [curve for curve in plateau.curves if curve.against == against]
         for number, curve in enumerate(curves):

@@ -9,7 +9,7 @@ import torch
 from trotter_products import SIGMAS, generator, slice_product, trotter
 
 from qvae.ising.exact import ExactDistribution
-from qvae.ising.free_spin import FreeSpin, free_lines
+from qvae.ising.free_spin import FreeSpin, free_lines, pinned_mean
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.world_lines import WorldLines
 
@@ -73,3 +73,11 @@ def test_free_world_lines_without_transverse_field_dont_change() -> None:
     assert int(bits[1].sum()) == 0
     z = torch.ones(2, 5)
     assert bool((free_lines(fields, gamma, 4, 5, generator(), pinned=z) == 1).all())
+
+
+@pytest.mark.parametrize("spin", [1.0, -1.0])
+def test_the_mean_of_a_pinned_spin_is_the_slope_of_its_return(spin: float) -> None:
+    field = torch.tensor([-1.3, 0.2, 0.9, 2.5], dtype=torch.float64, requires_grad=True)
+    gamma, pinned = torch.tensor([0.4, 1.7, 0.8, 0.3], dtype=torch.float64), torch.full((4,), spin, dtype=torch.float64)
+    (slope,) = torch.autograd.grad(FreeSpin(field, gamma).log_return(pinned).sum(), field)
+    torch.testing.assert_close(pinned_mean(field.detach(), gamma, pinned), -slope, rtol=1e-10, atol=1e-12)

@@ -77,6 +77,8 @@ def test_few_chains_are_a_random_part_of_a_larger_population():
     means = torch.stack([kernel.to_spins(run.state).double().mean() for run in found])
     exact = float(exact_distribution(hamiltonian).moments()[0].mean())
     assert abs(float(means.mean()) - exact) < SIGMAS * float(means.std()) / RUNS**0.5
+    free = anneal_population(BlockGibbs(IsingHamiltonian(torch.zeros(3), [], [])), 12, 1, generator)
+    assert free.log_z == pytest.approx(3 * math.log(2))
 
 
 def test_neighbours_are_no_relatives():

@@ -8,6 +8,7 @@ from qvae.errors import CapabilityError
 from qvae.ising.exact import exact_distribution, spin_states
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.conditional import sample_given
+from qvae.sampling.sampler import Capabilities, Samples, SeededSampler
 
 HELD, VALUES = [4, 1], [1, -1]
 NUM = 20_000
@@ -50,6 +51,16 @@ def test_all_or_none_may_be_held():
     everything = sample_given(sampler, system(), 3, range(6), [1, -1, 1, -1, 1, 1])
     assert everything.spins.tolist() == 3 * [[1, -1, 1, -1, 1, 1]]
     assert sample_given(sampler, system(), 3).spins.shape == (3, 6)
+
+
+def test_weights_of_the_free_spins_are_those_of_all():
+    class Weighing(SeededSampler):
+        capabilities = Capabilities()
+
+        def _sample(self, hamiltonian, num_samples):
+            return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8), torch.tensor([0.7, 0.3]))
+
+    assert sample_given(Weighing(0), system(), 2, HELD, VALUES).weights.tolist() == pytest.approx([0.7, 0.3])
 
 
 def test_what_isn_t_a_conditional_is_refused():
