@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Normal
 from qvae.config.circuit import CircuitConfig
 from qvae.models.circuit_block import CircuitBlock, perceptron
 from qvae.models.gaussian import GaussianCode, GaussianPosterior, NormalPrior, PointPosterior
-from qvae.models.measured import MeasuredCode, gumbel, state_numbers
+from qvae.models.measured import MeasuredCode, MeasuredPosterior, gumbel, state_numbers
 from qvae.models.posterior import BernoulliCode, Posterior
 
 
@@ -82,6 +82,20 @@ def test_measured_bits():
     torch.testing.assert_close(code.variances(), torch.tensor([[0.24, 0.21], [0.09, 0.16]]))
     expected = [-sum(p * math.log(p) for p in row if p) for row in ([0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.2])]
     torch.testing.assert_close(code.entropy(), torch.tensor(expected))
+
+
+def test_relaxed_bits_are_those_of_their_own_row():
+    """Angles of 0 and of half a turn, so that the bits are certain: 00 and 11, however softly they are drawn."""
+    block = CircuitBlock.from_config(CircuitConfig(qubits=2, layers=1, initial_weights=0.0, encoding="rx", angles="linear"))
+    posterior = MeasuredPosterior(1, block, temperature=0.1)
+    with torch.no_grad():
+        posterior.preimage.weight.fill_(math.pi)
+        posterior.preimage.bias.zero_()
+        block.layer.weight.zero_()
+        code = posterior(torch.tensor([[0.0], [1.0]]), True, torch.Generator().manual_seed(0), draws=3)
+    certain = block.probabilities(torch.tensor([[0.0, 0.0], [math.pi, math.pi]])).argmax(1).tolist()
+    assert certain[0] != certain[1]
+    assert state_numbers(code.latents.round()).tolist() == [certain[0]] * 3 + [certain[1]] * 3
 
 
 def test_gumbel_noise_is_gumbel_s():
