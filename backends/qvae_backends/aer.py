@@ -21,6 +21,7 @@ from qvae.circuits.gibbs_ansatz import (
 )
 from qvae.circuits.gibbs_circuit import gibbs_circuit
 from qvae.errors import ExecutorError, SamplerError, nearest
+from qvae.ising.exact import state_numbers
 from qvae.ising.graphs import Graph
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.options import checked_options
@@ -239,8 +240,7 @@ def _temperature(ansatz: GibbsAnsatz, solution: Solution, spins: torch.Tensor) -
     levels, basis = torch.linalg.eigh(ansatz.matrix(solution.coefficients))
     betas = torch.linspace(0, _COLDEST, _BETAS, dtype=levels.dtype, device=levels.device)
     weights = torch.softmax(-levels.unsqueeze(1) * betas, 0)
-    states = ((spins > 0).long() << torch.arange(spins.shape[1], device=spins.device)).sum(1)
-    counts = torch.bincount(states, minlength=len(levels)).to(levels)
+    counts = torch.bincount(state_numbers(spins > 0), minlength=len(levels)).to(levels)
     likelihood = counts @ (basis.square() @ weights).clamp(min=1e-300).log()
     best = min(max(int(likelihood.argmax()), 1), _BETAS - 2)
     # The parabola through the best of the grid and its neighbours.

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qvae.evaluation.log_terms import frozen_hamiltonian, log_diagonal_table, log_prior_of, log_terms, state_numbers
+from qvae.evaluation.log_terms import frozen_hamiltonian, log_diagonal_table, log_prior_of, log_terms
 from qvae.ising.diagonal_elements import log_diagonal_element
 from qvae.ising.estimate import LogPartition
-from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution
+from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution, state_numbers
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.partition import log_partition
 from qvae.ising.quantum_partition import path_integral_log_partition

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qvae.ising.estimate import LogPartition
-from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution
+from qvae.ising.exact import MAX_QUANTUM_SPINS, exact_distribution, state_numbers
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.gaussian import NormalPrior
@@ -69,9 +69,3 @@ def log_diagonal_table(hamiltonian: IsingHamiltonian | None) -> Tensor | None:
         return None
     exact = exact_distribution(hamiltonian)
     return (exact.log_probabilities + exact.log_z).to(hamiltonian.h.device)
-
-
-def state_numbers(bits: Tensor) -> Tensor:
-    """Rows of bits (..., n) as numbers, the first bit the lowest, (...,)."""
-    place = 2 ** torch.arange(bits.shape[-1], device=bits.device)
-    return (bits.long() * place).sum(-1)  # CUDA has no integer matrix product

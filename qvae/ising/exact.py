@@ -134,6 +134,16 @@ def spin_states(num_spins: int, device: torch.device | str | None = None) -> Ten
     return _spins_of(torch.arange(2**num_spins, device=device), num_spins)
 
 
+def state_numbers(bits: Tensor) -> Tensor:
+    """The places of bits (..., n) among all states in little-endian order, int64, (...,).
+
+    >>> state_numbers(spin_states(2) > 0).tolist()
+    [0, 1, 2, 3]
+    """
+    # A sum, since CUDA has no integer matrix product.
+    return (bits.long() << torch.arange(bits.shape[-1], device=bits.device)).sum(-1)
+
+
 def _spins_of(states: Tensor, num_spins: int) -> Tensor:
     """Spins (k, n), int8, from the numbers (k,) of their states."""
     spins = torch.empty(len(states), num_spins, dtype=torch.int8, device=states.device)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qvae.errors import SamplerError
+from qvae.ising.exact import state_numbers
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.truth import Truth
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
@@ -80,8 +81,7 @@ class Repetition:
         self._pairs += count * found.pairs.double().cpu()
         self._energy += count * float(weights @ energies)
         if len(self._counts):
-            place = 2 ** torch.arange(samples.spins.shape[1])
-            states = ((samples.spins.cpu() > 0) * place).sum(1)
+            states = state_numbers(samples.spins.cpu() > 0)
             self._counts += count * torch.bincount(states, weights, minlength=len(self._counts))
         if self.sampler.capabilities.persistent and len(self.energies) < _R_HAT_DRAWS:
             self.energies.append(energies)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.errors import CapabilityError
+from qvae.ising.exact import state_numbers
 from qvae.models.circuit_block import CircuitBlock
 
 
@@ -104,11 +105,6 @@ def basis_bits(num_qubits: int) -> Tensor:
     [[0, 0], [1, 0], [0, 1], [1, 1]]
     """
     return torch.arange(2**num_qubits).unsqueeze(1) >> torch.arange(num_qubits) & 1
-
-
-def state_numbers(bits: Tensor) -> Tensor:
-    """The number of the basis state of bits (..., n), int64, (...,)."""
-    return (bits.long() << torch.arange(bits.shape[-1], device=bits.device)).sum(-1)
 
 
 def gumbel(like: Tensor, generator: torch.Generator | None) -> Tensor:

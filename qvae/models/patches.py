@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from qvae.circuits.executor import Executor
 from qvae.config.circuit import CircuitConfig
+from qvae.ising.exact import state_numbers
 from qvae.models.circuit_block import CircuitBlock
 
 _TINY = 1e-12  # a probability that no ancilla has to be 0
@@ -69,7 +70,6 @@ def _frequencies(bits: Tensor) -> Tensor:
     >>> _frequencies(torch.tensor([[[1, 0], [1, 0], [0, 1], [1, 1]]])).tolist()
     [[0.0, 2.0, 1.0, 1.0]]
     """
-    places = 2 ** torch.arange(bits.shape[2], device=bits.device)
-    states = (bits.long() * places).sum(2)
+    states = state_numbers(bits)
     counts = torch.zeros(len(bits), 2 ** bits.shape[2], device=bits.device)
     return counts.scatter_add_(1, states, torch.ones_like(states, dtype=counts.dtype))

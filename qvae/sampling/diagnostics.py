@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qvae.ising.exact import ExactDistribution
+from qvae.ising.exact import ExactDistribution, state_numbers
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.sampler import Moments, Samples
 
@@ -71,9 +71,7 @@ def _frequencies(samples: Samples | Tensor, distribution: ExactDistribution) -> 
     """Weighted share of every state among the samples, (2**n,), float64."""
     spins, weights = _unpack(samples)
     spins = spins.to(distribution.probabilities.device)
-    bits = torch.arange(spins.shape[1], device=spins.device)
-    states = ((spins > 0).long() << bits).sum(1)
-    return torch.bincount(states, weights.to(spins.device), minlength=len(distribution.probabilities))
+    return torch.bincount(state_numbers(spins > 0), weights.to(spins.device), minlength=len(distribution.probabilities))
 
 
 def _unpack(samples: Samples | Tensor) -> tuple[Tensor, Tensor]:

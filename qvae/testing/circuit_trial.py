@@ -13,6 +13,7 @@ from qvae.circuits.executor import Executor
 from qvae.circuits.gradients import ParameterShift
 from qvae.circuits.paulis import PauliSum
 from qvae.errors import CircuitError, ExecutorError
+from qvae.ising.exact import state_numbers
 from qvae.testing.circuit_problems import CircuitProblem, circuit_problems, coins
 from qvae.testing.dense import dense_state
 from qvae.testing.results import Skipped, require
@@ -77,9 +78,9 @@ class CircuitTrial:
 
     def distribution(self, problem: CircuitProblem) -> str:
         """Bits from the exact probabilities, as far as that many shots can tell."""
-        bits = self._sampled(problem.circuit, problem.values, self.num_samples).long()
+        bits = self._sampled(problem.circuit, problem.values, self.num_samples)
         size = 2**problem.circuit.num_qubits
-        indices = (bits << torch.arange(problem.circuit.num_qubits)).sum(-1)
+        indices = state_numbers(bits)
         largest = 0.0
         for row, drawn in zip(problem.values, indices, strict=True):
             exact = torch.from_numpy(abs(dense_state(problem.circuit, row)) ** 2)

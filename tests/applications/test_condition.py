@@ -10,7 +10,8 @@ from qvae.applications.condition import Target, condition, gibbs_steps, proposal
 from qvae.applications.observation import Flipped, Noisy, PartlyHidden, Pooled
 from qvae.errors import CapabilityError
 from qvae.evaluation.likelihood import prior_log_partition
-from qvae.evaluation.log_terms import log_diagonal_table, log_prior_of, state_numbers
+from qvae.evaluation.log_terms import log_diagonal_table, log_prior_of
+from qvae.ising.exact import state_numbers
 from qvae.models.gaussian import GaussianPosterior, NormalPrior
 from qvae.models.likelihoods.gaussian import Gaussian
 from qvae.models.likelihoods.likelihood import Statistics

@@ -7,9 +7,10 @@ import torch
 from torch.distributions import Bernoulli, Normal
 
 from qvae.config.circuit import CircuitConfig
+from qvae.ising.exact import state_numbers
 from qvae.models.circuit_block import CircuitBlock, perceptron
 from qvae.models.gaussian import GaussianCode, GaussianPosterior, NormalPrior, PointPosterior
-from qvae.models.measured import MeasuredCode, MeasuredPosterior, gumbel, state_numbers
+from qvae.models.measured import MeasuredCode, MeasuredPosterior, gumbel
 from qvae.models.posterior import BernoulliCode, Posterior
 
 

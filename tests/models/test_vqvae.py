@@ -11,9 +11,9 @@ from qvae.circuits.executor import Executor, ExecutorCapabilities
 from qvae.config.schema import ModelConfig
 from qvae.errors import CapabilityError, CircuitError
 from qvae.evaluation.likelihood import evaluate_likelihood, evaluate_reconstruction, prior_log_partition
-from qvae.ising.exact import exact_distribution
+from qvae.ising.exact import exact_distribution, state_numbers
 from qvae.models.autoencoder import Autoencoder
-from qvae.models.measured import basis_bits, state_numbers
+from qvae.models.measured import basis_bits
 from qvae.sampling.registry import load_sampler
 
 PIXELS = 3
