@@ -7,7 +7,7 @@ from torch import Tensor
 
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.gaussian import GaussianCode, NormalPrior
-from qvae.training.objectives.surrogate import Surrogate
+from qvae.training.objectives.surrogate import Surrogate, encoded
 
 
 def gaussian_surrogate(
@@ -23,9 +23,7 @@ def gaussian_surrogate(
     At a KL weight of 1 the loss is the ELBO's negative in expectation over u, and its gradient is unbiased (Kingma and
     Welling 2014); batch norm sees the batch, as ever in training. ``exact`` has no meaning here.
     """
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(x if seen is None else seen, relaxed=True, generator=generator)
-        log_likelihood = model.log_likelihood(x, code.latents)
+    code, log_likelihood = encoded(model, x, seen, generator, bf16)
     assert isinstance(code, GaussianCode)
     assert isinstance(model.prior, NormalPrior)
     return Surrogate(log_likelihood, model.prior.expected_energy(code), code.entropy())
@@ -40,8 +38,6 @@ def reconstruction_surrogate(
     seen: Tensor | None = None,
 ) -> Surrogate:
     """log p(x|u) at the code u of each prepared row (B, D), and nothing else: the loss of an autoencoder, no bound."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(x if seen is None else seen, relaxed=True, generator=generator)
-        log_likelihood = model.log_likelihood(x, code.latents)
+    _, log_likelihood = encoded(model, x, seen, generator, bf16)
     nothing = torch.zeros_like(log_likelihood)
     return Surrogate(log_likelihood, nothing, nothing)

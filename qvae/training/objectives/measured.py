@@ -10,7 +10,7 @@ from qvae.ising.exact import basis_energies
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.measured import MeasuredCode
 from qvae.models.prior import BoltzmannPrior
-from qvae.training.objectives.surrogate import Surrogate
+from qvae.training.objectives.surrogate import Surrogate, encoded
 
 
 def measured_surrogate(
@@ -28,9 +28,7 @@ def measured_surrogate(
     strings a row, whose gradient in the circuit is the score function's, unbiased; or, with ``draws`` None, that of a
     Gumbel-softmax relaxation, which is biased. ``exact`` takes log p(z) itself in place of the energy.
     """
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(x if seen is None else seen, relaxed=draws is None, generator=generator, draws=draws or 1)
-        log_likelihood = model.log_likelihood(x, code.latents)
+    code, log_likelihood = encoded(model, x, seen, generator, bf16, relaxed=draws is None, draws=draws or 1)
     assert isinstance(code, MeasuredCode)
     assert isinstance(model.prior, BoltzmannPrior)
     assert code.probabilities is not None  # or the executor had been refused

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qvae.ising.density import expected_log_probability, log_probabilities
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.models.autoencoder import Autoencoder
 from qvae.models.posterior import BernoulliCode
 from qvae.models.qvae import QVAE
 
@@ -35,6 +37,21 @@ class Surrogate:
         return -torch.sub(self.log_likelihood, self.energy - self.entropy, alpha=kl_weight).mean()
 
 
+def encoded(
+    model: Autoencoder,
+    x: Tensor,
+    seen: Tensor | None,
+    generator: torch.Generator | None,
+    bf16: bool,
+    relaxed: bool = True,
+    draws: int = 1,
+) -> tuple[Any, Tensor]:
+    """Codes of prepared rows x (B, D), or of what was ``seen`` of them, and log p(x|z) of their latents, (B * draws,)."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+        code = model.posterior_sample(x if seen is None else seen, relaxed, generator, draws)
+        return code, model.log_likelihood(x, code.latents)
+
+
 def surrogate(
     model: QVAE,
     x: Tensor,
@@ -48,9 +65,7 @@ def surrogate(
     With a transverse field it is that of the Q-ELBO: log <z|exp(-H)|z> >= -E(z) (Khoshaman et al. 2018), which gamma is no
     part of. With ``exact`` the prior's part is E_q[log p(z)] itself, differentiable in gamma, too.
     """
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(x if seen is None else seen, relaxed=True, generator=generator)
-        log_likelihood = model.log_likelihood(x, code.latents)
+    code, log_likelihood = encoded(model, x, seen, generator, bf16)
     hamiltonian = model.prior.hamiltonian()
     if exact:
         energy = -expected_log_probability(log_probabilities(hamiltonian), code.logits)
