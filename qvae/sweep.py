@@ -17,13 +17,13 @@ from qvae.config.grid import trials
 from qvae.config.load import load_config
 from qvae.config.schema import Config
 from qvae.errors import ConfigError, QvaeError, RunError, WorkersError, in_a_line
-from qvae.files import atomic_write_text, from_user, read_plain, require_plain
+from qvae.files import atomic_write_text
 from qvae.progress import Progress, Sturdy, clock
 from qvae.reporting.compare import merits
 from qvae.reporting.sweep import SweptRun
 from qvae.reporting.tables import with_error
 from qvae.runs.folder import EVALUATION, read_metrics
-from qvae.runs.lock import writing
+from qvae.runs.output import has_keys, output_folder
 from qvae.runs.records import Evaluated, read_record
 from qvae.study import is_finished, make
 from qvae.workers import Lost, Processes, Workers, processors
@@ -97,27 +97,13 @@ def sweep(
 @contextmanager
 def _held(out: str | Path) -> Iterator[Path]:
     """The folder of a sweep, which is held while the block writes there, and told to stop where that is cut short."""
-    folder = from_user(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {out} can't be made: {error.strerror}; choose another --out.") from error
-    with writing(folder):
-        require_plain(folder, (RESULTS, "report.html", _STOP))
+    with output_folder(out, (RESULTS, "report.html", _STOP)) as folder:
         if not (folder / RESULTS).exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise RunError(f"{out} is not empty and not of a sweep; choose another --out.")
-        if (folder / RESULTS).exists() and not _is_of_a_sweep(folder):
+        if (folder / RESULTS).exists() and not has_keys(folder / RESULTS, "schema", "qvae", "runs"):
             raise RunError(f"{out} holds a {RESULTS} that is not of a sweep; choose another --out.")
         (folder / _STOP).unlink(missing_ok=True)
         yield folder
-
-
-def _is_of_a_sweep(folder: Path) -> bool:
-    try:
-        found = json.loads(read_plain(folder / RESULTS))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and {"schema", "qvae", "runs"} <= set(found)
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from qvae.diagnosis.outcome import Diagnosis, Trial
 from qvae.diagnosis.plateau import look_for_plateau
 from qvae.diagnosis.report import write_report
 from qvae.errors import ConfigError, RunError
-from qvae.files import atomic_write_text, from_user, read_plain, require_plain
+from qvae.files import atomic_write_text, from_user
 from qvae.progress import Progress, Report, Sturdy
 from qvae.runs.assemble import Parts, assemble
 from qvae.runs.folder import CONFIG, FIGURES, REPORT
-from qvae.runs.lock import writing
 from qvae.runs.models import Held
+from qvae.runs.output import has_keys, output_folder
 from qvae.runs.run import Run, load_run
 from qvae.runs.states import shape_of
 from qvae.sampling.abilities import Metered
@@ -154,25 +154,11 @@ def _require_free_of_charge(parts: Parts) -> None:
 @contextmanager
 def _folder(out: str | Path) -> Iterator[Path]:
     """The folder, absolute, held while the block writes there."""
-    folder = from_user(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {out} can't be made: {error.strerror}; choose another --out.") from error
-    with writing(folder):
-        names = (RESULTS, REPORT, FIGURES)
-        require_plain(folder, names)
-        if any((folder / name).exists() for name in names) and not _is_ours(folder):
+    names = (RESULTS, REPORT, FIGURES)
+    with output_folder(out, names) as folder:
+        if any((folder / name).exists() for name in names) and not has_keys(folder / RESULTS, "schema", "qvae", "trial"):
             raise RunError(f"{out} holds files that are not of a diagnosis; choose another --out.")
         yield folder
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        found = json.loads(read_plain(folder / RESULTS))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and {"schema", "qvae", "trial"} <= set(found)
 
 
 def _record(found: Diagnosis, config: Config) -> dict[str, Any]:
