@@ -69,12 +69,7 @@ class ParameterShift(GradientEstimator):
         """See :meth:`GradientEstimator.gradients`; exact up to the executor's own errors."""
         freed = free_angles(circuit)
         found = values.new_zeros(len(values), circuit.num_parameters)
-        terms = [
-            (column, shift, coefficient * affine.scale, affine.index)
-            for column, (affine, rule) in enumerate(zip(freed.angles, freed.rules, strict=True))
-            if affine.index in wanted
-            for shift, coefficient in rule
-        ]
+        terms = freed.terms(wanted)
         if terms and len(values):
             columns, shifts, coefficients, parameters = (list(part) for part in zip(*terms, strict=True))
             rows = freed.values(values).repeat(len(terms), 1, 1)
@@ -86,8 +81,16 @@ class ParameterShift(GradientEstimator):
 
     def executions(self, circuit: Circuit, wanted: range) -> int:
         """See :meth:`GradientEstimator.executions`."""
-        freed = free_angles(circuit)
-        return sum(len(rule) for angle, rule in zip(freed.angles, freed.rules, strict=True) if angle.index in wanted)
+        return len(free_angles(circuit).terms(wanted))
+
+
+class Term(NamedTuple):
+    """A part of the derivative in a parameter: coefficient * f(angle in a column + shift)."""
+
+    column: int
+    shift: float
+    coefficient: float
+    parameter: int
 
 
 class FreedCircuit(NamedTuple):
@@ -106,6 +109,15 @@ class FreedCircuit(NamedTuple):
     def values(self, parameters: Tensor) -> Tensor:
         """Of the circuit's parameters at those of the original, (B, P), one for each angle, (B, A)."""
         return torch.stack([parameters[:, angle.index] * angle.scale + angle.offset for angle in self.angles], dim=1)
+
+    def terms(self, wanted: range) -> list[Term]:
+        """Whose sums are the derivatives in the wanted parameters."""
+        return [
+            Term(column, shift, coefficient * angle.scale, angle.index)
+            for column, (angle, rule) in enumerate(zip(self.angles, self.rules, strict=True))
+            if angle.index in wanted
+            for shift, coefficient in rule
+        ]
 
 
 @lru_cache(_CIRCUITS)

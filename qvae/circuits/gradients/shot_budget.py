@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -12,7 +12,7 @@ from torch import Tensor
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import Executor
 from qvae.circuits.gradients.estimator import GradientEstimator
-from qvae.circuits.gradients.parameter_shift import FreedCircuit, free_angles
+from qvae.circuits.gradients.parameter_shift import FreedCircuit, Term, free_angles
 from qvae.circuits.paulis import PauliSum, basis_change, measured_together, pauli_sums, support
 from qvae.errors import CircuitError
 from qvae.options import checked_options
@@ -140,22 +140,8 @@ class ShotBudget(GradientEstimator):
         self._variances, self.spent = variances, spent
 
 
-class _Term(NamedTuple):
-    """A part of a derivative: coefficient * f(angle in a column + shift)."""
-
-    column: int
-    shift: float
-    coefficient: float
-    parameter: int
-
-
-def _terms(freed: FreedCircuit, wanted: range) -> list[_Term]:
-    return [
-        _Term(column, each.shift, each.coefficient * angle.scale, angle.index)
-        for column, (angle, rule) in enumerate(zip(freed.angles, freed.rules, strict=True))
-        if angle.index in wanted and angle.scale
-        for each in rule
-    ]
+def _terms(freed: FreedCircuit, wanted: range) -> list[Term]:
+    return [term for term in freed.terms(wanted) if term.coefficient]
 
 
 def _bases(sums: list[PauliSum]) -> dict[str, list[tuple[int, str, float]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -12,7 +12,7 @@ from torch import Tensor
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import Executor
 from qvae.circuits.gradients.estimator import GradientEstimator
-from qvae.circuits.gradients.parameter_shift import FreedCircuit, free_angles
+from qvae.circuits.gradients.parameter_shift import FreedCircuit, Term, free_angles
 from qvae.options import checked_options
 from qvae.seeding import Seed, Seeded
 
@@ -68,7 +68,7 @@ class StochasticShift(Seeded, GradientEstimator):
         found[:, list(pairs)] = (slopes.mean(1) * totals.to(values).unsqueeze(1)).T
         return found[:, wanted.start : wanted.stop]
 
-    def _drawn(self, pairs: dict[int, list[_Pair]], rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _drawn(self, pairs: dict[int, list[Term]], rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Numbers of drawn pairs, counted through all parameters, (F, R, B), and sums of the pairs' sizes, (F,)."""
         widest = max(map(len, pairs.values()))
         sizes = torch.zeros(len(pairs), widest, dtype=torch.float64, device=device)
@@ -85,19 +85,10 @@ class StochasticShift(Seeded, GradientEstimator):
         return 2 * self.repetitions * len(_pairs(free_angles(circuit), wanted))
 
 
-class _Pair(NamedTuple):
-    """coefficient * (f(angle + shift) - f(angle - shift)), of the angle in a column."""
-
-    column: int
-    shift: float
-    coefficient: float
-
-
-def _pairs(freed: FreedCircuit, wanted: range) -> dict[int, list[_Pair]]:
-    """By the wanted parameters that gates follow; those with a scale of 0 are left out."""
-    found: dict[int, list[_Pair]] = {}
-    for column, (angle, rule) in enumerate(zip(freed.angles, freed.rules, strict=True)):
-        if angle.index in wanted and angle.scale:
-            own = [_Pair(column, each.shift, each.coefficient * angle.scale) for each in rule if each.shift > 0]
-            found.setdefault(angle.index, []).extend(own)
+def _pairs(freed: FreedCircuit, wanted: range) -> dict[int, list[Term]]:
+    """By the wanted parameters that gates follow, coefficient * (f(angle + shift) - f(angle - shift)), where it isn't 0."""
+    found: dict[int, list[Term]] = {}
+    for term in freed.terms(wanted):
+        if term.coefficient and term.shift > 0:
+            found.setdefault(term.parameter, []).append(term)
     return found
