@@ -145,10 +145,14 @@ def perceptron(block: CircuitBlock) -> nn.Sequential:
 
     It is so wide that it has as many parameters as the block has weights, as nearly as can be.
     """
-    inputs, outputs = block.num_latents, len(block.layer.observables)
+    return perceptron_like(block, block.num_latents, len(block.layer.observables), nn.Tanh())
+
+
+def perceptron_like(block: nn.Module, inputs: int, outputs: int, last: nn.Module) -> nn.Sequential:
+    """As :func:`perceptron`, of any block and to numbers in the range of a ``last`` activation."""
     weights = sum(weight.numel() for weight in block.parameters())
     hidden = max(1, round((weights - outputs) / (inputs + outputs + 1)))
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs), nn.Tanh())
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs), last)
 
 
 def observables(config: CircuitConfig) -> list[list[tuple[str, float]]]:

@@ -10,7 +10,7 @@ from qvae.circuits.executor import Executor
 from qvae.circuits.layer import CircuitLayer
 from qvae.config.circuit import CircuitConfig
 from qvae.errors import CapabilityError, nearest
-from qvae.models.circuit_block import CircuitBlock, perceptron
+from qvae.models.circuit_block import CircuitBlock, perceptron, perceptron_like
 from qvae.models.critic import with_class
 from qvae.models.patches import Patches
 from qvae.sampling.sampler import LatentSampler
@@ -94,12 +94,10 @@ class LatentGenerator(nn.Module):
         Raises:
             CircuitError, ExecutorError, ValueError: as :meth:`Patches.from_config`.
         """
-        body: nn.Module = Patches.from_config(config, noise + len(classes), ancillas, num_pixels, executor)
+        inputs = noise + len(classes)
+        body: nn.Module = Patches.from_config(config, inputs, ancillas, num_pixels, executor)
         if config.arm == "perceptron":
-            weights = sum(weight.numel() for weight in body.parameters())
-            inputs = noise + len(classes)
-            hidden = max(1, round((weights - num_pixels) / (inputs + num_pixels + 1)))
-            body = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, num_pixels), nn.Sigmoid())
+            body = perceptron_like(body, inputs, num_pixels, nn.Sigmoid())
         return cls(body, nn.Identity(), num_pixels, noise, classes)
 
     @property
