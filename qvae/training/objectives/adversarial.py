@@ -20,13 +20,7 @@ from qvae.sampling.coverage import Coverage, coverage
 from qvae.training.devices import choose_device
 from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
-from qvae.training.objectives.game_losses import (
-    critic_loss,
-    generator_loss,
-    gradient_norms,
-    penalised_rows,
-    slope_penalty,
-)
+from qvae.training.objectives.game_losses import critic_backward, generator_backward, generator_loss
 from qvae.training.objectives.game_watch import GameWatch
 from qvae.training.objectives.undo import Undo
 from qvae.training.schedules import learning_rate_factor
@@ -131,20 +125,14 @@ class AdversarialObjective(Objective):
 
     def _generator_backward(self, fake: Tensor, classes: Tensor | None) -> None:
         self.optimizer.zero_grad()
-        critic = self.model.critic.requires_grad_(False)
-        try:
-            generator_loss(critic(with_class(fake, classes)), self.critic.loss).backward()
-        finally:  # an executor may have failed
-            critic.requires_grad_()
+        generator_backward(self.model.critic, with_class(fake, classes), self.critic.loss)
 
     def _critic_backward(self, real: Tensor, fake: Tensor, classes: Tensor | None) -> Tensor:
         def score(rows: Tensor) -> Tensor:
             return self.model.critic(with_class(rows, classes))
 
         self.critic_optimizer.zero_grad()
-        of_real, of_fake = score(real), score(fake)
-        slopes = gradient_norms(score, penalised_rows(real, fake, self.critic, self.generator))
-        (critic_loss(of_real, of_fake, self.critic.loss) + slope_penalty(slopes, self.critic)).backward()
+        of_real, of_fake, slopes = critic_backward(score, real, fake, self.critic, self.generator)
         with torch.no_grad():
             gap, loss = of_real.mean() - of_fake.mean(), generator_loss(of_fake, self.critic.loss)
             spread = fake.var(0).mean() / real.var(0).mean().clamp(min=1e-12)

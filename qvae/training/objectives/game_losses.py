@@ -1,11 +1,11 @@
-"""Losses of a game between generator and critic, and the penalties that keep a critic smooth."""
+"""Losses of a game between generator and critic, the penalties that keep a critic smooth, and the players' gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvae.config.gan import CriticConfig
@@ -50,3 +50,22 @@ def slope_penalty(norms: Tensor, config: CriticConfig) -> Tensor:
         return torch.zeros_like(norms[0])
     square = (norms - 1).square() if config.penalty == "gradient" else norms.square() / 2
     return config.penalty_weight * square.mean()
+
+
+def generator_backward(critic: nn.Module, fake: Tensor, loss: str, weight: float = 1.0) -> None:
+    """Gradients of ``weight`` times what a generator lowers, by its samples as the critic sees them; the critic has none."""
+    critic.requires_grad_(False)
+    try:
+        (weight * generator_loss(critic(fake), loss)).backward()
+    finally:  # an executor may have failed
+        critic.requires_grad_()
+
+
+def critic_backward(
+    score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, config: CriticConfig, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of what a critic lowers; its scores of data and of samples, and its slopes, (B,) each."""
+    of_real, of_fake = score(real), score(fake)
+    slopes = gradient_norms(score, penalised_rows(real, fake, config, generator))
+    (critic_loss(of_real, of_fake, config.loss) + slope_penalty(slopes, config)).backward()
+    return of_real, of_fake, slopes

@@ -13,13 +13,7 @@ from qvae.config.schema import TrainingConfig
 from qvae.models.vqvae import VQVAE
 from qvae.training.objective import Clock, load_optimizer_state, optimizer_state
 from qvae.training.objectives.adversarial import CRITIC_MOMENTS
-from qvae.training.objectives.game_losses import (
-    critic_loss,
-    generator_loss,
-    gradient_norms,
-    penalised_rows,
-    slope_penalty,
-)
+from qvae.training.objectives.game_losses import critic_backward, generator_backward
 from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
 from qvae.training.schedules import learning_rate_factor
@@ -73,20 +67,14 @@ class SharpenedObjective(VariationalObjective):
             output = self.model.decoder(latents).flatten(1).float()
         likelihood = self.model.likelihood
         real, fake = likelihood.features(x), likelihood.features(likelihood.mean(output))
-        critic.requires_grad_(False)
-        try:
-            (self.critic.weight * generator_loss(critic(fake), self.critic.loss)).backward()
-        finally:  # an executor may have failed
-            critic.requires_grad_()
+        generator_backward(critic, fake, self.critic.loss, self.critic.weight)
         self._turn_of_critic(real, fake.detach())
         return terms
 
     def _turn_of_critic(self, real: Tensor, fake: Tensor) -> None:
         score: Any = self.model.critic
         self.critic_optimizer.zero_grad()
-        of_real, of_fake = score(real), score(fake)
-        slopes = gradient_norms(score, penalised_rows(real, fake, self.critic, self.generator))
-        (critic_loss(of_real, of_fake, self.critic.loss) + slope_penalty(slopes, self.critic)).backward()
+        of_real, of_fake, slopes = critic_backward(score, real, fake, self.critic, self.generator)
         self._seen = torch.stack([of_real.mean() - of_fake.mean(), slopes.mean()]).detach()
 
     def epoch_figures(self, means: Mapping[str, float], found: Mapping[str, float], clock: Clock) -> dict[str, float]:
