@@ -25,6 +25,9 @@ class CircuitConfig(Section):
     """from latents u to angles: tanh, pi/2 (1 + tanh(u)), from 0 to pi | linear, u itself"""
     initial_weights: Annotated[float, Field(ge=0)] = 0.1
     """standard deviation of the learned angles at the start, in radians: near 0, where gradients are largest"""
+    layerwise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """part of the training over which the layers begin to learn, one after another, the angles of the others being 0; 0 trains
+    all from the start"""
     measured: Literal["z", "zz"] | list[str] = "z"
     """what the decoder sees: z, <Z> of each qubit | zz, those of all pairs, too | labels of Pauli strings; not of discrete"""
     arm: Literal["quantum", "unentangled", "frozen", "perceptron", "gaussian"] = "quantum"

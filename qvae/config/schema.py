@@ -141,6 +141,7 @@ class ModelConfig(Section):
             "gan": self.gan is not None and not is_vqgan,
             "critic": self.critic is not None and (self.kind == "qvae" or self.discrete is not None),
             "circuit.reuploading": is_vqgan and self.circuit is not None and self.circuit.reuploading,
+            "circuit.layerwise": is_vqgan and self.circuit is not None and self.circuit.layerwise > 0,
             "circuit.angles": is_vqgan and self.circuit is not None and self.circuit.angles != CircuitConfig().angles,
         }
         if self.generator == "patch" and self.gan is not None and self.circuit is not None:

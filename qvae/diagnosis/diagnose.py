@@ -114,6 +114,8 @@ def _trial(config: Config, run: Run | None, setting: str, steps: int, report: Re
     """Train for so many steps in a folder that goes, and judge the gradients."""
     config = config.model_copy(deep=True)
     config.training.tensorboard = False
+    if run is not None and config.model.circuit is not None:
+        config.model.circuit.layerwise = 0.0  # all of its layers have begun
     with tempfile.TemporaryDirectory(prefix="qvae-") as folder:
         parts = _parts(Path(folder), config, run)
         try:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from qvae.circuits.circuit import Affine, Circuit
 from qvae.circuits.executor import Executor
 from qvae.circuits.layer import CircuitLayer
+from qvae.circuits.layerwise import Layerwise
 from qvae.circuits.library import ANSATZES, ENCODINGS, AmplitudeAngles, compose, reuploading
 from qvae.circuits.library.composition import joined
 from qvae.config.circuit import CircuitConfig
@@ -29,15 +30,18 @@ class CircuitBlock(nn.Module):
         angles: latents (B, n) to the circuit's inputs (B, I).
         layer: of I inputs.
         num_latents: n.
+        layerwise: how the layers begin to learn; None is all of them at once.
 
     >>> block = CircuitBlock.from_config(CircuitConfig(qubits=3))
     >>> block(torch.zeros(5, block.num_latents)).shape
     torch.Size([5, 3])
     """
 
-    def __init__(self, angles: nn.Module, layer: CircuitLayer, num_latents: int) -> None:
+    def __init__(
+        self, angles: nn.Module, layer: CircuitLayer, num_latents: int, layerwise: Layerwise | None = None
+    ) -> None:
         super().__init__()
-        self.angles, self.layer, self.num_latents = angles, layer, num_latents
+        self.angles, self.layer, self.num_latents, self.layerwise = angles, layer, num_latents, layerwise
 
     @classmethod
     def from_config(cls, config: CircuitConfig, executor: Executor | None = None) -> CircuitBlock:
@@ -54,14 +58,20 @@ class CircuitBlock(nn.Module):
                 "model.circuit.encoding rz does nothing to |0>, so that no latent would be seen; take h_rz, or set "
                 "model.circuit.reuploading with 2 layers or more."
             )
-        if config.reuploading:
-            circuit = reuploading(encoding, ansatz(config.qubits, 1), config.layers)
-        else:
-            circuit = compose(encoding, ansatz(config.qubits, config.layers))
+        def of_layers(number: int) -> Circuit:
+            if config.reuploading:
+                return reuploading(encoding, ansatz(config.qubits, 1), number)
+            return compose(encoding, ansatz(config.qubits, number))
+
+        circuit = of_layers(config.layers)
         layer = _layer(circuit, config, executor)
+        layerwise = None
+        if config.layerwise and layer.weight.requires_grad:
+            shallower = [_arm(of_layers(number), config) for number in range(1, config.layers)]
+            layerwise = Layerwise((*(each.num_weights for each in shallower), layer.circuit.num_weights), config.layerwise)
         if config.encoding == "amplitude":
-            return cls(nn.Sequential(_Normalised(), AmplitudeAngles(config.qubits)), layer, 2**config.qubits)
-        return cls(_HalfATurn() if config.angles == "tanh" else nn.Identity(), layer, circuit.num_inputs)
+            return cls(nn.Sequential(_Normalised(), AmplitudeAngles(config.qubits)), layer, 2**config.qubits, layerwise)
+        return cls(_HalfATurn() if config.angles == "tanh" else nn.Identity(), layer, circuit.num_inputs, layerwise)
 
     @classmethod
     def styled(cls, config: CircuitConfig, num_inputs: int, executor: Executor | None = None) -> CircuitBlock:
@@ -113,12 +123,14 @@ def _parts(config: CircuitConfig) -> tuple[Circuit, Callable[..., Circuit]]:
 
 def _layer(circuit: Circuit, config: CircuitConfig, executor: Executor | None) -> CircuitLayer:
     """The layer of a circuit, with the first weights and without the gates that the configuration says."""
-    if config.arm == "unentangled":
-        circuit = unentangled(circuit)
-    layer = CircuitLayer(circuit, observables(config), executor)
+    layer = CircuitLayer(_arm(circuit, config), observables(config), executor)
     nn.init.normal_(layer.weight, std=config.initial_weights)
     layer.weight.requires_grad_(config.arm != "frozen")
     return layer
+
+
+def _arm(circuit: Circuit, config: CircuitConfig) -> Circuit:
+    return unentangled(circuit) if config.arm == "unentangled" else circuit
 
 
 def unentangled(circuit: Circuit) -> Circuit:

@@ -89,6 +89,7 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "model.circuit.reuploading": (CIRCUIT, "true", lambda p: gates(p).count("rx"), 8),
     "model.circuit.angles": (CIRCUIT, "linear", lambda p: block(p).angles(torch.tensor([0.3])).item(), pytest.approx(0.3)),
     "model.circuit.initial_weights": (CIRCUIT, "0", lambda p: block(p).layer.weight.abs().max().item(), 0.0),
+    "model.circuit.layerwise": (CIRCUIT, "0.5", lambda p: block(p).layerwise.part, 0.5),
     "model.circuit.measured": (CIRCUIT, "zz", lambda p: len(block(p).layer.observables), 3),
     "model.circuit.arm": (CIRCUIT, "frozen", lambda p: block(p).layer.weight.requires_grad, False),
     "model.discrete.prior": (DISCRETE, "uniform", lambda p: p.objective.prior.h.requires_grad, False),

@@ -29,6 +29,7 @@ CHOICES = {
     "spsa": ["training.optimizer=spsa", "training.optimizer.options.blocking=0.1"],
     "qn-spsa": ["training.optimizer=qn-spsa", "training.optimizer.options.rows=2"],
     "shot budget": ["training.circuit_gradient={name: shot-budget, options: {shots: 400}}", "training.batch_size=400"],
+    "layerwise": ["model.circuit.layerwise=0.9", "model.circuit.layers=4"],
     "spsa gradient": ["training.circuit_gradient=spsa", "training.circuit_gradient.options.repetitions=2"],
 }
 

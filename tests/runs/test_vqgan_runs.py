@@ -174,6 +174,7 @@ def test_bad_input_gets_one_sentence(tmp_path, command):
         (["model.circuit.ansatz=brickwork"], "would join the same pairs of qubits again"),
         (["model.gan.autoencoder=nowhere"], "there is no folder"),
         (["model.circuit.angles=linear"], "isn't of a model of kind vqgan"),
+        (["model.circuit.layerwise=0.5"], "circuit.layerwise is set, but isn't of a model of kind vqgan"),
         (["model.generator=patch", "model.likelihood=bernoulli"], "isn't of a model of kind vqgan, patch"),
         (["model.generator=patch", "model.gan.ancillas=3"], "gan.ancillas is 3, but a circuit has 3 qubits"),
     ):

@@ -14,6 +14,7 @@ from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import TrainingConfig
 from qvae.data.corruption import Corruption
 from qvae.models.autoencoder import Autoencoder
+from qvae.models.circuit_block import CircuitBlock
 from qvae.sampling.closing import close
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.circuit_time import circuit_milliseconds
@@ -78,6 +79,9 @@ class VariationalObjective(Objective):
         self._layer = layers[0] if layers else None
         self.executor: Executor | None = None if self._layer is None else self._layer.executor
         self._networks, self._circuit, self._prior = _parts(model, layers)
+        blocks = [module for module in model.modules() if isinstance(module, CircuitBlock)]
+        self._layerwise = [(block.layer.weight, block.layerwise) for block in blocks if block.layerwise is not None]
+        self._hold_layers(0.0)
         self.circuit_optimizer = circuit_optimizer(config, layers)
         if isinstance(self.circuit_optimizer, PerturbingOptimizer):
             for layer in layers:
@@ -108,6 +112,7 @@ class VariationalObjective(Objective):
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._networks.values(), self.config.clip_norm)
         self.optimizer.step()
+        self._hold_layers(clock.progress)
         self._laps.lap("ms_optimizer")
         with torch.no_grad():
             return torch.stack([terms.log_likelihood, terms.energy, terms.entropy]).mean(1)
@@ -121,6 +126,11 @@ class VariationalObjective(Objective):
         loss.backward()
         self._laps.lap("ms_backward")
         return terms
+
+    def _hold_layers(self, progress: float) -> None:
+        """Layers of the circuit that don't learn yet stay at 0, whatever an optimizer made of them."""
+        for weight, layerwise in self._layerwise:
+            layerwise.hold(weight, progress)
 
     def _zero_grad(self) -> None:
         self.optimizer.zero_grad()
