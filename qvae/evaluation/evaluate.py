@@ -46,7 +46,7 @@ class Evaluation:
         log_z_details: what the method of log Z has to say of itself.
         evaluation_seed: of all draws.
         frechet: distances from the test images.
-        latents: how many units are used, and for what.
+        latents: how many units are used, and for what; None where rows have no codes.
         seconds: of each part.
     """
 
@@ -59,7 +59,7 @@ class Evaluation:
     log_z_details: dict[str, Any]
     evaluation_seed: int
     frechet: FrechetDistances
-    latents: LatentUse
+    latents: LatentUse | None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Evaluation:
             "log_z_details": self.log_z_details,
             "evaluation_seed": self.evaluation_seed,
             "frechet": self.frechet.to_dict(),
-            "latents": self.latents.to_dict(),
+            "latents": None if self.latents is None else self.latents.to_dict(),
             "seconds": self.seconds,
         }
 
@@ -151,8 +151,10 @@ def _distances(
 
 def _latents(
     model: Autoencoder, dataset: Dataset, settings: EvaluationConfig, progress: Progress, advance: Callable[[float], None]
-) -> LatentUse:
-    """What the latents hold, without probes where these fail."""
+) -> LatentUse | None:
+    """What the latents hold, if there are any, without probes where these fail."""
+    if not model.compresses:
+        return None
     try:
         return latent_use(model, dataset, settings, advance)
     except Exception as error:

@@ -31,11 +31,11 @@ class Quality:
     """What a model makes of test rows and of samples of its prior.
 
     Attributes:
-        reconstruction: log p(x|z) of each row at its own code, nats, (N,), float64.
+        reconstruction: log p(x|z) of each row at its own code, nats, (N,), float64; None where the circuit has no part in it.
         samples: decoded, (M, *shape); None where the circuit has no part in them.
     """
 
-    reconstruction: Tensor
+    reconstruction: Tensor | None
     samples: Tensor | None
 
 
@@ -45,8 +45,9 @@ class ExecutorLoss:
 
     Attributes:
         executor: its name and options, in a line.
-        num_rows: test rows, the first ones.
-        reconstruction: mean over rows of log p(x|z) at their own codes, in nats, on the executor.
+        num_rows: test rows, the first ones, or samples where the circuit makes these alone.
+        reconstruction: mean over rows of log p(x|z) at their own codes, in nats, on the executor; None, as all up to
+            ``loss_stderr``, where the circuit has no part in them.
         reconstruction_stderr: of the mean.
         exact: the same by exact amplitudes.
         exact_stderr: of the mean.
@@ -60,11 +61,11 @@ class ExecutorLoss:
 
     executor: str
     num_rows: int
-    reconstruction: float
+    reconstruction: float | None
     reconstruction_stderr: float | None
-    exact: float
+    exact: float | None
     exact_stderr: float | None
-    loss: float
+    loss: float | None
     loss_stderr: float | None
     samples: FrechetDistance | None
     exact_samples: FrechetDistance | None
@@ -93,13 +94,15 @@ def quality(
         progress: called with the rows and samples done, and their total.
     """
     rows = evaluation_rows(dataset, settings, min(settings.num_test or MOST, MOST)).to(device_of(model))
+    generates = isinstance(model.prior, LatentGenerator)  # from which rows' own codes don't come
     # Of measured bits the circuit is the encoder, which samples of the prior don't pass.
-    through_circuit = isinstance(model.prior, NormalPrior | LatentGenerator) and settings.num_generated > 1
+    through_circuit = (generates or isinstance(model.prior, NormalPrior)) and settings.num_generated > 1
     codes = draw(min(settings.num_generated, MOST)) if through_circuit else rows[:0]
+    rows = rows[:0] if generates else rows
     generator = torch.Generator(rows.device).manual_seed(settings.seed)
     total = len(rows) + len(codes)
     found: list[Tensor] = []
-    for batch in rows.split(_AT_ONCE):
+    for batch in rows.split(_AT_ONCE) if len(rows) else ():
         latents = model.posterior_sample(batch, relaxed=False, generator=generator).latents
         found.append(model.log_likelihood(batch, latents).double())
         progress(sum(map(len, found)), total)
@@ -107,7 +110,7 @@ def quality(
     for batch in codes.split(_AT_ONCE) if through_circuit else ():
         decoded.append(model.decode_codes(batch))
         progress(len(rows) + sum(map(len, decoded)), total)
-    return Quality(torch.cat(found), torch.cat(decoded) if through_circuit else None)
+    return Quality(torch.cat(found) if len(rows) else None, torch.cat(decoded) if through_circuit else None)
 
 
 def executor_loss(
@@ -123,12 +126,14 @@ def executor_loss(
         dataset: of the test rows.
         device: of the classifier on whose features distances are.
     """
-    pairs = exact.reconstruction, measured.reconstruction
-    (true, true_error), (found, error), (loss, loss_error) = map(_mean_and_error, (*pairs, pairs[0] - pairs[1]))
+    before, after = exact.reconstruction, measured.reconstruction
+    difference = None if before is None or after is None else before - after
+    (true, true_error), (found, error), (loss, loss_error) = map(_mean_and_error, (before, after, difference))
+    of_samples = () if measured.samples is None else measured.samples
     distances = _distances(exact, measured, dataset, device)
     return ExecutorLoss(
         executor=executor,
-        num_rows=len(measured.reconstruction),
+        num_rows=len(of_samples if after is None else after),
         reconstruction=found,
         reconstruction_stderr=error,
         exact=true,
@@ -154,5 +159,7 @@ def _distances(exact: Quality, measured: Quality, dataset: Dataset, device: torc
     return frechet_table(classifier, map(scale, values_in_batches(dataset, dataset.test)), sets)
 
 
-def _mean_and_error(values: Tensor) -> tuple[float, float | None]:
+def _mean_and_error(values: Tensor | None) -> tuple[float | None, float | None]:
+    if values is None:
+        return None, None
     return float(values.mean()), float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else None

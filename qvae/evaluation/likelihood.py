@@ -123,12 +123,12 @@ class ReconstructionEstimate:
     """What there is of an autoencoder without a prior, in nats per row: no bound of a likelihood.
 
     Attributes:
-        reconstruction: mean over rows of log p(x|z) at the row's own code.
+        reconstruction: mean over rows of log p(x|z) at the row's own code; None where rows have no codes.
         reconstruction_stderr: of the mean over the test rows.
         num_test: rows used.
     """
 
-    reconstruction: float
+    reconstruction: float | None
     reconstruction_stderr: float | None
     num_test: int
 
@@ -139,7 +139,9 @@ class ReconstructionEstimate:
 
 @torch.no_grad()
 def evaluate_reconstruction(model: Autoencoder, images: Tensor, seed: int = 0) -> ReconstructionEstimate:
-    """log p(x|z) of prepared rows (N, D) at their codes."""
+    """log p(x|z) of prepared rows (N, D) at their codes; nothing of a model that makes rows without any."""
+    if not model.compresses:
+        return ReconstructionEstimate(None, None, len(images))
     generator = torch.Generator(images.device).manual_seed(seed)
     values = [
         model.log_likelihood(batch, model.posterior_sample(batch, relaxed=False, generator=generator).latents).double()

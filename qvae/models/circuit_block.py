@@ -15,8 +15,8 @@ from qvae.circuits.circuit import Affine, Circuit
 from qvae.circuits.executor import Executor
 from qvae.circuits.layer import CircuitLayer
 from qvae.circuits.layerwise import Layerwise
-from qvae.circuits.library import ANSATZES, ENCODINGS, AmplitudeAngles, compose, reuploading
-from qvae.circuits.library.composition import joined
+from qvae.circuits.library import ANSATZES, ENCODINGS, AmplitudeAngles, compose
+from qvae.circuits.library.composition import joined, layers_of
 from qvae.config.circuit import CircuitConfig
 from qvae.errors import CircuitError, nearest
 
@@ -60,7 +60,7 @@ class CircuitBlock(nn.Module):
             )
         def of_layers(number: int) -> Circuit:
             if config.reuploading:
-                return reuploading(encoding, ansatz(config.qubits, 1), number)
+                return joined(_layers_behind(encoding, ansatz, config)[:number], shares_inputs=True)
             return compose(encoding, ansatz(config.qubits, number))
 
         circuit = of_layers(config.layers)
@@ -84,12 +84,7 @@ class CircuitBlock(nn.Module):
             CircuitError, ExecutorError: as :meth:`from_config`.
         """
         encoding, ansatz = _parts(config)
-        if config.ansatz == "brickwork" and config.qubits > 2:  # each layer would begin with the same pairs
-            raise CircuitError(
-                "model.circuit.ansatz brickwork, a layer at a time, would join the same pairs of qubits again and again; take "
-                "strongly_entangling or hardware_efficient."
-            )
-        circuit = joined([compose(encoding, ansatz(config.qubits, 1))] * config.layers, shares_inputs=False)
+        circuit = joined(_layers_behind(encoding, ansatz, config), shares_inputs=False)
         layer = _layer(circuit, config, executor)
         angles = nn.Linear(num_inputs, circuit.num_inputs)
         nn.init.normal_(angles.weight, std=num_inputs**-0.5)  # so that normal noise turns a qubit by a radian or so,
@@ -119,6 +114,11 @@ class CircuitBlock(nn.Module):
 def _parts(config: CircuitConfig) -> tuple[Circuit, Callable[..., Circuit]]:
     """The encoding, and what makes the ansatz."""
     return _named(ENCODINGS, "encoding", config.encoding)(config.qubits), _named(ANSATZES, "ansatz", config.ansatz)
+
+
+def _layers_behind(encoding: Circuit, ansatz: Callable[[int, int], Circuit], config: CircuitConfig) -> list[Circuit]:
+    """The layers of the ansatz, each behind the encoding."""
+    return [compose(encoding, layer) for layer in layers_of(ansatz, config.qubits, config.layers)]
 
 
 def _layer(circuit: Circuit, config: CircuitConfig, executor: Executor | None) -> CircuitLayer:

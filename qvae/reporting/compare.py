@@ -107,6 +107,8 @@ def _figures_of_merit(run: Run, found: Mapping[str, Any]) -> dict[str, str]:
     rows[f"test {row_noun(run)}s"] = str(found["num_test"])
     rows |= _frechet_merits(found)
     latents = found["latents"]
+    if latents is None:
+        return rows
     for row in latents.get("probes", []):
         accuracy = f"{100 * row['linear']:.1f} % / {100 * row['mlp']:.1f} %"
         rows[f"linear / MLP probe on {row['features']}"] = f"{accuracy} ± {100 * row['stderr']:.1f}"

@@ -20,7 +20,7 @@ from qvae.reporting.tables import (
     frechet_tables,
     is_autoencoder,
     latent_tables,
-    likelihood_table,
+    likelihood_tables,
     model_circuit_table,
     optimizer_table,
     time_table,
@@ -125,8 +125,8 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
     if environment is not None:
         listings["Environment"] = json.dumps(environment, indent=2)
     shown = ("samples", "traversals", "reconstructions", "neighbours", "marginals", "correlations")
-    return [
-        Section("Reconstruction" if is_autoencoder(found) else "Likelihood", tables=[likelihood_table(found, noun)]),
+    sections = [
+        Section("Reconstruction" if is_autoencoder(found) else "Likelihood", tables=likelihood_tables(found, noun)),
         Section("Samples and reconstructions", pictures=pictures(*shown)),
         Section(
             "How far samples are from data",
@@ -150,3 +150,4 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
         ),
         Section("Configuration and environment", listings=listings),
     ]
+    return [section for section in sections if section.tables or section.pictures or section.listings]

@@ -20,8 +20,8 @@ def evaluation_tables(found: Mapping[str, Any], noun: str = "image") -> list[Tab
         found: what ``evaluation.json`` holds.
         noun: what a row of the data is: an image, or a row of a table.
     """
-    parts = (frechet_tables(found), latent_tables(found, noun), executor_tables(found, noun))
-    return [likelihood_table(found, noun), *(table for part in parts for table in part)]
+    parts = (likelihood_tables(found, noun), frechet_tables(found), latent_tables(found, noun), executor_tables(found, noun))
+    return [table for part in parts for table in part]
 
 
 def with_error(value: float | None, error: float | None, digits: int = 2) -> str:
@@ -52,18 +52,20 @@ def data_preparation(found: Mapping[str, Any]) -> str:
 
 def is_autoencoder(found: Mapping[str, Any]) -> bool:
     """Whether the numbers are of a model without a prior, which has reconstructions and no likelihood."""
-    return found.get("reconstruction") is not None
+    return "reconstruction" in found
 
 
-def likelihood_table(found: Mapping[str, Any], noun: str = "image") -> Table:
-    """ELBO, log-likelihood and log Z, those of a density per feature, too; of an autoencoder its reconstructions."""
+def likelihood_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table]:
+    """ELBO, log-likelihood and log Z, those of a density per feature, too; of an autoencoder its reconstructions, if any."""
+    if is_autoencoder(found) and found["reconstruction"] is None:
+        return []
     rows_used = f"{'all ' if found['test_images_are_all'] else 'the first '}{found['num_test']} test {noun}s"
     how = ", ".join(part for part in (rows_used, likelihood_name(found), data_preparation(found)) if part)
     note = f"{how[0].upper()}{how[1:]}; ± is the standard error over {noun}s."
     if is_autoencoder(found):
         value = with_error(found["reconstruction"], found["reconstruction_stderr"])
         rows = [("reconstruction log p(x|z)", value, "at each row's own code: no bound of a likelihood, which needs a prior")]
-        return Table((f"nats per {noun}", "value", "how"), rows, note)
+        return [Table((f"nats per {noun}", "value", "how"), rows, note)]
     is_bound = found.get("log_likelihood_is_bound")
     bound = ", from a lower bound of log p(z): it may lie below the ELBO, which has log p(z) itself" if is_bound else ""
     rows = [
@@ -85,7 +87,7 @@ def likelihood_table(found: Mapping[str, Any], noun: str = "image") -> Table:
         notes = [_DENSITY]
     others = " (others can't be compared)" if data_preparation(found) else ""
     notes.insert(0, note.replace(";", f"{others};", 1))
-    return Table((f"nats per {noun}", "value", "how"), rows, " ".join(notes))
+    return [Table((f"nats per {noun}", "value", "how"), rows, " ".join(notes))]
 
 
 def frechet_tables(found: Mapping[str, Any]) -> list[Table]:
@@ -157,8 +159,10 @@ def _few_images(distances: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def latent_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table]:
-    """How many units are used, and how well labels can be read from them."""
+    """How many units are used, and how well labels can be read from them; nothing where there are none."""
     latents = found["latents"]
+    if latents is None:
+        return []
     use = f"{latents['alive']} of {latents['units']} units hold more than {latents['alive_threshold']:g} nats about the {noun}"
     information = latents["information"]
     total = "without noise, so that there is no limit" if information is None else f"together at most {information:.1f} nats"
@@ -236,23 +240,27 @@ def executor_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table
     losses = found.get("executors", [])
     if not losses:
         return []
-    distances = ("Frechet distance of samples", "distance, exact")
-    header = ("the circuit run by", "log p(x|z)", "log p(x|z), exact", "loss", *distances, f"{noun}s")
+    generates = all(each["reconstruction"] is None for each in losses)
+    of_codes = {} if generates else {"reconstruction": "log p(x|z)", "exact": "log p(x|z), exact", "loss": "loss"}
+    of_samples = {"samples": "Frechet distance of samples", "exact_samples": "distance, exact"}
     rows = [
         (
             each["executor"],
-            *(with_error(each[key], each[f"{key}_stderr"]) for key in ("reconstruction", "exact", "loss")),
-            *("-" if each[key] is None else with_error(each[key]["value"], each[key]["stderr"])
-              for key in ("samples", "exact_samples")),
+            *(with_error(each[key], each[f"{key}_stderr"]) for key in of_codes),
+            *("-" if each[key] is None else with_error(each[key]["value"], each[key]["stderr"]) for key in of_samples),
             f"{each['num_rows']:,}",
         )
         for each in losses
     ]
-    note = (
-        f"Of the first test {noun}s at their own codes, in nats, and of as many samples, beside exact amplitudes at the same "
-        f"latents (measured bits are drawn anew); ± is over {noun}s. Fewer images make every Frechet distance larger."
-    )
-    return [Table(header, rows, note)]
+    if generates:
+        pairs = "Samples beside those of the same noise by exact amplitudes"
+    else:
+        pairs = (
+            f"Of the first test {noun}s at their own codes, in nats, and of as many samples, beside exact amplitudes at the "
+            "same latents (measured bits are drawn anew)"
+        )
+    note = f"{pairs}; ± is over {noun}s. Fewer images make every Frechet distance larger."
+    return [Table(("the circuit run by", *of_codes.values(), *of_samples.values(), f"{noun}s"), rows, note)]
 
 
 def circuit_tables(metrics: Sequence[Mapping[str, Any]]) -> list[Table]:

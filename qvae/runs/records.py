@@ -122,11 +122,11 @@ class ExecutorLossRecord(Record):
 
     executor: str
     num_rows: Count
-    reconstruction: Finite
+    reconstruction: Finite | None
     reconstruction_stderr: float | None
-    exact: Finite
+    exact: Finite | None
     exact_stderr: float | None
-    loss: Finite
+    loss: Finite | None
     loss_stderr: float | None
     samples: Distance | None
     exact_samples: Distance | None
@@ -137,7 +137,8 @@ _ERRORS = ("elbo_stderr", "log_likelihood_stderr", "log_z_stderr")
 
 
 class Evaluated(Record):
-    """``evaluation.json``; distances and latents came after 0.1.0. An autoencoder has reconstructions in place of an ELBO."""
+    """``evaluation.json``; distances and latents came after 0.1.0. An autoencoder has reconstructions in place of an ELBO; a
+    generator of data themselves has neither, and no latents."""
 
     together: ClassVar = {
         "q_elbo": ["golden_thompson_gap", "golden_thompson_gap_stderr"],
@@ -152,7 +153,7 @@ class Evaluated(Record):
     log_z: float = 0.0
     log_z_stderr: float | None = None
     log_z_method: str = ""
-    reconstruction: Finite = None  # type: ignore[assignment]
+    reconstruction: Finite | None = None
     reconstruction_stderr: float | None = None
     num_test: Count
     binarization: str
@@ -168,12 +169,12 @@ class Evaluated(Record):
     golden_thompson_gap: float | None = None
     golden_thompson_gap_stderr: float | None = None
     frechet: Frechet = Frechet()
-    latents: Latents = None  # type: ignore[assignment]
+    latents: Latents | None = None
     executors: list[ExecutorLossRecord] = []
 
     @model_validator(mode="after")
     def _is_of_a_likelihood_or_of_reconstructions(self) -> Self:
-        if self.reconstruction is not None:
+        if "reconstruction" in self.model_fields_set:
             needed: tuple[str, ...] = ("reconstruction_stderr",)
         else:
             needed = (*_OF_LIKELIHOOD, *_ERRORS)

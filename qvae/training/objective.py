@@ -101,6 +101,11 @@ class Objective(ABC):
         return 0.0
 
     @property
+    def phases(self) -> tuple[float, ...]:
+        """At which progress steps begin to be of another kind, and take another time; the first are from 0 on."""
+        return (0.0,)
+
+    @property
     def is_remote(self) -> bool:
         """Whether a step waits for a service."""
         return False

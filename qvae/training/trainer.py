@@ -215,14 +215,17 @@ class Trainer:
                 yield self.step
 
     def seconds_of_step(self) -> float:
-        """How long a step takes, from three of them; the trainer has then gone on and isn't for training any more."""
+        """How long a step takes on average, from three of each phase; the trainer isn't for training any more."""
         rows = self._taken(torch.arange(min(self.config.batch_size, len(self.rows)), device=self.rows.device))
-        seconds = []
-        for _ in range(3):
-            started = time.perf_counter()
-            self.objective.step(rows, self.clock).sum().item()
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
+        total = 0.0
+        for start, end in itertools.pairwise((*self.objective.phases, 1.0)):
+            seconds = []
+            for _ in range(3):
+                started = time.perf_counter()
+                self.objective.step(rows, Clock(self.step, 1, start)).sum().item()
+                seconds.append(time.perf_counter() - started)
+            total += (end - start) * min(seconds)
+        return total
 
     # Where it stands --------------------------------------------------------------------------------------------------
 

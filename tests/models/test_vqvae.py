@@ -189,6 +189,12 @@ def test_circuits_by_name(circuit, inputs, seen):
     assert model.circuit(model.decoder[0].angles(torch.ones(2, inputs))).shape == (2, seen)
 
 
+def test_a_brickwork_joins_other_pairs_in_each_layer_also_between_encodings():
+    circuit = small("variational", 3, {"ansatz": "brickwork", "reuploading": True, "layers": 3}).circuit.circuit
+    assert [gate.qubits for gate in circuit.gates if gate.name == "rzz"] == [(0, 1), (1, 2), (0, 1)]
+    assert [gate.name for gate in circuit.gates].count("ry") == 3 * 3 + 3 * 4  # encodings, and two in each half of a block
+
+
 def test_arms_stand_in_the_place_of_the_circuit():
     weights = {}
     for arm in ("quantum", "unentangled", "frozen", "perceptron", "gaussian"):

@@ -16,7 +16,7 @@ from qvae.reporting.tables import (
     circuit_tables,
     frechet_tables,
     latent_tables,
-    likelihood_table,
+    likelihood_tables,
     model_circuit_table,
     time_table,
 )
@@ -63,7 +63,7 @@ def values(table):
 
 
 def test_likelihoods():
-    table = likelihood_table(FOUND)
+    (table,) = likelihood_tables(FOUND)
     assert [row[:2] for row in cells(table)] == [
         ["ELBO", "-101.11 ± 1.01"],
         ["log-likelihood", "-99.22 ± 1.02"],
@@ -71,16 +71,16 @@ def test_likelihoods():
     ]
     assert [row[2] for row in table.rows][1:] == ["importance weighted, K = 37", "counting"]
     assert table.note.startswith("The first 51 test images, ")
-    assert likelihood_table(FOUND | {"test_images_are_all": True}).note.startswith("All 51 test images, ")
+    assert likelihood_tables(FOUND | {"test_images_are_all": True})[0].note.startswith("All 51 test images, ")
 
 
 def test_likelihoods_in_a_transverse_field_and_of_densities():
-    rows = cells(likelihood_table(FOUND | QUANTUM))
+    rows = cells(likelihood_tables(FOUND | QUANTUM)[0])
     assert [row[0] for row in rows] == ["ELBO", "Q-ELBO", "log-likelihood", "log Z of the prior"]
     assert rows[1] == ["Q-ELBO", "-103.33", "below the ELBO by the Golden-Thompson gap, 2.25 ± 0.44"]
-    rows = cells(likelihood_table(FOUND | DENSITY))
+    rows = cells(likelihood_tables(FOUND | DENSITY)[0])
     assert rows[2] == ["both, per feature", "-1.5812 and -1.5503", "divided by 64 features"]
-    assert [row[1] for row in cells(likelihood_table(FOUND | POINT))] == ["-88.88 ± 0.77"]
+    assert [row[1] for row in cells(likelihood_tables(FOUND | POINT)[0])] == ["-88.88 ± 0.77"]
 
 
 def test_distances():

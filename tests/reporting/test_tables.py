@@ -12,7 +12,7 @@ from qvae.reporting.tables import (
     executor_tables,
     frechet_tables,
     likelihood_name,
-    likelihood_table,
+    likelihood_tables,
 )
 
 OLD = json.loads((Path(__file__).parents[1] / "data" / "run-0.1.0" / "evaluation.json").read_text())
@@ -23,7 +23,7 @@ DENSITY = OLD | {
 
 
 def test_numbers_of_bits_say_how_they_became_bits():
-    table = likelihood_table(OLD)
+    (table,) = likelihood_tables(OLD)
     assert table.header[0] == "nats per image"
     assert table.note.startswith("The first 50 test images, Bernoulli p(x|z), threshold binarization (others can't be")
     assert [row[1] for row in table.rows[:2]] == ["-25.12 ± 0.55", "-24.96 ± 0.55"]
@@ -31,7 +31,7 @@ def test_numbers_of_bits_say_how_they_became_bits():
 
 
 def test_a_density_is_told_per_feature_and_not_to_be_compared():
-    table = likelihood_table(DENSITY, "row")
+    (table,) = likelihood_tables(DENSITY, "row")
     assert table.header[0] == "nats per row"
     assert "Gaussian p(x|z); ±" in table.note
     assert "can't be compared with likelihoods of bits" in table.note
@@ -81,9 +81,9 @@ def test_a_circuit_is_shown_with_what_is_known_of_it():
 
 def test_a_likelihood_that_is_a_bound_says_why_it_may_lie_below_the_elbo():
     gap = {"q_elbo": -30.0, "golden_thompson_gap": 4.9, "golden_thompson_gap_stderr": 0.1}
-    rows = {row[0]: row for row in likelihood_table(OLD | gap | {"log_likelihood_is_bound": True}).rows}
+    rows = {row[0]: row for row in likelihood_tables(OLD | gap | {"log_likelihood_is_bound": True})[0].rows}
     assert "may lie below the ELBO" in rows["log-likelihood, at least"][2]
-    assert "log-likelihood" in {row[0] for row in likelihood_table(OLD | gap).rows}
+    assert "log-likelihood" in {row[0] for row in likelihood_tables(OLD | gap)[0].rows}
 
 
 def test_each_executor_has_its_row_of_losses():

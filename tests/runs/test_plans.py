@@ -2,14 +2,18 @@
 
 import json
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import qvae
 from qvae import workflow
 from qvae.config.load import load_config
 from qvae.runs import sizes
+from qvae.training import trainer
+from qvae.training.objectives.latent_game import LatentGame
 from qvae.training.trainer import Trainer
 
 ROWS = (np.random.default_rng(0).random((80, 4, 4)) < 0.4).astype(np.float32)
@@ -35,6 +39,22 @@ def test_steps_looks_and_time(monkeypatch):
     assert found["time of the training"].startswith("about 3 s here")
     assert planned("training.max_seconds=30")["time of the training"].startswith("about 8 s here")
     assert planned("training.epochs=100", "training.validation=0.5")["training"] == "100 steps and 9 looks at the sampler"
+
+
+def test_a_step_takes_as_long_as_those_of_both_parts_of_a_game_on_average(monkeypatch):
+    """A second in the first 0.4 of the training, and four in the rest: 15 steps of 2.8 s."""
+    clock = SimpleNamespace(now=0.0)
+
+    def step(game, rows, at):
+        clock.now += 1 if at.progress < 0.4 else 4
+        return torch.zeros(1)
+
+    monkeypatch.setattr(LatentGame, "step", step)
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(workflow, "threads_for", lambda *arguments: nullcontext())
+    base = {"model": {"kind": "vqgan", "circuit": {"qubits": 2}, "network": {"hidden": [8]}}}
+    found = workflow.plan(load_config(base, TRAINING[:2]), data=ROWS)
+    assert found["time of the training"].startswith("about 42 s here, at 2800.0 ms a step")
 
 
 def test_prices():

@@ -74,6 +74,18 @@ def test_what_a_generator_can_not_do_is_refused(arguments, problem, run, command
     assert problem in error
 
 
+def test_what_an_executor_costs_is_told_of_samples_alone(run, command, tmp_path):
+    """No circuit stands between test images and their reconstructions."""
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    code, out, error = command("evaluate", copy, "--executor", "qiskit:shots=2")
+    assert code == 0, error
+    (lost,) = json.loads((copy / "evaluation.json").read_text())["executors"]
+    assert lost["loss"] is None
+    assert lost["num_rows"] == 100
+    assert lost["samples"]["value"] != lost["exact_samples"]["value"]
+    assert "Samples beside those of the same noise by exact amplitudes" in " ".join(out.split())
+
+
 def test_evaluate_report_and_compare_take_it(run, command, tmp_path):
     copy = shutil.copytree(run.path, tmp_path / "copy")
     for asked in (["evaluate", copy], ["report", copy], ["compare", copy, run.path]):
@@ -154,6 +166,10 @@ def test_an_image_in_patches_is_drawn_against_a_critic_of_pixels(tmp_path, comma
     found = json.loads((run.path / "evaluation.json").read_text())
     assert "samples of the prior" in found["frechet"]["distances"]
     assert "reconstructions" not in found["frechet"]["distances"]
+    assert found["reconstruction"] is found["latents"] is None  # images have no codes
+    html = (run.path / "report.html").read_text()
+    assert "log p(x|z)" not in html
+    assert "Latents at work" not in html
     figures = {path.stem for path in (run.path / "figures").iterdir()}
     assert {"losses", "samples", "neighbours"} <= figures
     assert not {"reconstructions", "traversals", "map"} & figures
@@ -162,8 +178,12 @@ def test_an_image_in_patches_is_drawn_against_a_critic_of_pixels(tmp_path, comma
     assert -1e-6 < float(images.min()) < float(images.max()) < 1 + 1e-6
     patches = images.view(20, 4, 16)  # each of four circuits of 5 qubits, one an ancilla
     assert torch.allclose(patches.amax(2), torch.ones(20, 4), atol=1e-5)
-    code, _, error = command("generate", run.path, "--num", 3, "--label", 5, "--executor", "qiskit:shots=500", "--seed", 1)
-    assert code == 0, error
+    for asked in (
+        ["generate", run.path, "--num", 3, "--label", 5, "--executor", "qiskit:shots=500", "--seed", 1],
+        ["compare", run.path, run.path],
+    ):
+        code, _, error = command(*asked)
+        assert code == 0, error
     with pytest.raises(ConfigError, match="training of patches needs exact probabilities"):
         qvae.train(qvae.load_config("digits-vqgan", [*pixels, "model.generator=patch", "executor.name=qiskit"]), tmp_path / "q")
 
@@ -171,7 +191,6 @@ def test_an_image_in_patches_is_drawn_against_a_critic_of_pixels(tmp_path, comma
 def test_bad_input_gets_one_sentence(tmp_path, command):
     for settings, problem in (
         (["training.validation=0.1"], "has no loss that held-out rows"),
-        (["model.circuit.ansatz=brickwork"], "would join the same pairs of qubits again"),
         (["model.gan.autoencoder=nowhere"], "there is no folder"),
         (["model.circuit.angles=linear"], "isn't of a model of kind vqgan"),
         (["model.circuit.layerwise=0.5"], "circuit.layerwise is set, but isn't of a model of kind vqgan"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.library.placed import check_layers
@@ -44,6 +44,35 @@ def reuploading(encoding: Circuit, ansatz: Circuit, layers: int) -> Circuit:
     """
     check_layers(layers)
     return joined([compose(encoding, ansatz)] * layers, shares_inputs=True)
+
+
+def layers_of(ansatz: Callable[[int, int], Circuit], num_qubits: int, layers: int) -> list[Circuit]:
+    """The layers of an ansatz one by one, that something may come between them: the last one is what it has beyond the others.
+
+    They differ where an ansatz joins other qubits in each layer.
+
+    Args:
+        ansatz: from numbers of qubits and layers to a circuit of weights alone, as in ``ANSATZES``.
+        num_qubits: n.
+        layers: L, 1 or more.
+
+    Raises:
+        CircuitError: as the ansatz does.
+
+    >>> from qvae.circuits.library import strongly_entangling
+    >>> [layer.gates[-1].qubits for layer in layers_of(strongly_entangling, 4, 2)]
+    [(3, 0), (3, 1)]
+    """
+    check_layers(layers)
+    wholes = [ansatz(num_qubits, count) for count in range(1, layers + 1)]
+    before = [Circuit(num_qubits, []), *wholes]
+    return [_beyond(whole, start) for whole, start in zip(wholes, before, strict=False)]
+
+
+def _beyond(whole: Circuit, start: Circuit) -> Circuit:
+    """What a circuit of weights alone has beyond the one that it starts with."""
+    gates = list(_renumbered(whole, 0, -start.num_weights))[len(start.gates) :]
+    return Circuit(whole.num_qubits, gates, whole.num_weights - start.num_weights)
 
 
 def joined(circuits: Sequence[Circuit], shares_inputs: bool) -> Circuit:

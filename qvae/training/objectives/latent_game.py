@@ -84,6 +84,11 @@ class LatentGame(Objective):
         return row
 
     @property
+    def phases(self) -> tuple[float, ...]:
+        """That of the autoencoder, and that of the game."""
+        return (0.0, self.share)
+
+    @property
     def is_remote(self) -> bool:
         """Whether the circuit is run elsewhere."""
         return self.model.is_frozen and self.game.is_remote

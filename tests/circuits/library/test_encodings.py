@@ -8,6 +8,7 @@ import torch
 
 from qvae.circuits.layer import CircuitLayer
 from qvae.circuits.library import (
+    ANSATZES,
     ENCODINGS,
     AmplitudeAngles,
     amplitude_encoding,
@@ -16,6 +17,7 @@ from qvae.circuits.library import (
     reuploading,
     strongly_entangling,
 )
+from qvae.circuits.library.composition import layers_of
 from qvae.errors import CircuitError
 from qvae.testing.dense import dense_state
 
@@ -121,6 +123,14 @@ def test_reuploaded_inputs_are_shared_and_weights_are_not():
     inputs = [gate.angles[0].index for gate in circuit.gates if gate.name == "ry" and gate.angles[0].index < 2]
     assert inputs == [0, 1] * 3
     assert sorted(angle.index for gate in circuit.gates for angle in gate.angles if angle.index >= 2) == list(range(2, 20))
+
+
+@pytest.mark.parametrize("ansatz", ANSATZES.values(), ids=ANSATZES)
+@pytest.mark.parametrize("qubits", [1, 2, 5])
+def test_layers_one_by_one_are_those_of_the_whole(ansatz, qubits):
+    layers = layers_of(ansatz, qubits, 4)
+    assert len(layers) == 4
+    assert compose(*layers) == ansatz(qubits, 4)
 
 
 def test_reuploading_adds_frequencies():
