@@ -22,7 +22,9 @@ def test_a_run_is_made_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         make(config, tmp_path / "run", Progress(), [stop])
     assert not is_finished(config, tmp_path / "run")
-    continued = make(config, tmp_path / "run", Progress())
+    seen = []
+    continued = make(config, tmp_path / "run", Progress(), [lambda model, figures: seen.append(figures["epoch"])])
+    assert seen[-1] == 3
     assert is_finished(config, tmp_path / "run")
     whole = qvae.train(config, tmp_path / "whole")
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), continued.model.parameters(), strict=True))

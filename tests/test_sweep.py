@@ -17,7 +17,7 @@ from qvae.config.load import load_config
 from qvae.errors import ConfigError, RunError
 from qvae.progress import Progress
 from qvae.reporting.sweep import failures_table, settings_table
-from qvae.sweep import Outcome, sweep
+from qvae.sweep import Outcome, make_run, sweep
 from qvae.workers import Lost, Workers
 
 GRID = {"sampler.name": ["gibbs", "nobody"]}
@@ -158,3 +158,27 @@ def test_interrupted_runs_save_their_state_and_nobody_is_left(tmp_path, small):
     for pid in holders:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_combination_wins_over_settings_and_seeds_count_from_the_configuration_s(scripted, tmp_path):
+    """What each run is told of its time is that of its training's end."""
+    scripted()
+    runs = sweep("digits", {"training.epochs": [2]}, tmp_path / "out", seeds=2, overrides=[*SMALL, "training.seed=7"])
+    assert [run.trial.name for run in runs] == ["training.epochs-2_seed-7", "training.epochs-2_seed-8"]
+    for run in runs:
+        metrics = qvae.load_run(tmp_path / "out" / run.trial.name).metrics
+        assert [row["epoch"] for row in metrics] == [1, 2]
+        assert run.seconds == metrics[-1]["seconds"]
+
+
+def test_a_run_that_is_told_to_stop_does_so_and_a_later_sweep_goes_on_with_it(scripted, tmp_path):
+    out = tmp_path / "out"
+    scripted(Outcome("it was interrupted"))
+    sweep("digits", {}, out, overrides=SMALL)
+    (out / "stop").touch()
+    config = load_config("digits", [*SMALL, "training.seed=0"])
+    assert make_run(config, str(out / "seed-0")).failure == "it was interrupted"
+    assert [row["epoch"] for row in map(json.loads, (out / "seed-0" / "metrics.jsonl").read_text().splitlines())] == [1]
+    scripted()
+    (run,) = sweep("digits", {}, out, overrides=SMALL)
+    assert run.status == "finished"

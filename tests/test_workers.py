@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from concurrent.futures import Future
 
 import pytest
 import torch
@@ -36,6 +37,20 @@ def test_processes_share_threads_out_and_are_ended():
     assert pending.done()
     with pytest.raises(ProcessLookupError):
         os.kill(other, 0)
+
+
+def test_all_processors_are_shared_out(monkeypatch):
+    monkeypatch.setattr("qvae.workers.processors", lambda: 8)
+    assert [Processes(number).threads for number in (1, 3, 16)] == [8, 2, 1]
+
+
+def test_outcomes_are_in_the_order_of_places_whoever_answers_first():
+    workers, pending = Processes(9), {}
+    for place in range(8, -1, -1):
+        future = Future()
+        future.set_result(place)
+        pending[future] = place
+    assert list(workers.outcomes(pending).items()) == [(place, place) for place in range(9)]
 
 
 def test_one_that_never_began_is_an_error():

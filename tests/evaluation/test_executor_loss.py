@@ -89,6 +89,17 @@ def test_distances_are_of_the_same_latents():
     dataset = dataset_from_arrays(digits, digits, train_labels=labels, test_labels=labels)
     same = Quality(torch.zeros(3).double(), digits[:40])
     found = executor_loss("x", same, Quality(torch.zeros(3).double(), digits[20:]), 0.0, dataset, CPU)
-    assert found.samples.value != found.exact_samples.value
+    assert found.samples.num_images == 40
+    noise = Quality(torch.zeros(3).double(), torch.rand(40, 8, 8, generator=torch.Generator().manual_seed(1)))
+    worse = executor_loss("x", Quality(torch.zeros(3).double(), digits), noise, 0.0, dataset, CPU)
+    assert worse.exact_samples.value < 1e-3 < worse.samples.value
     again = executor_loss("x", same, same, 0.0, dataset, CPU)
     assert again.samples == again.exact_samples
+
+
+def test_no_more_are_measured_than_are_worth_it(monkeypatch):
+    monkeypatch.setattr("qvae.evaluation.executor_loss.MOST", 20)
+    model, dataset = model_and_data("variational", rows=30, hidden=[8])
+    for asked, measured in ((None, 20), (25, 20), (15, 15)):
+        found = quality(model, dataset, EvaluationConfig(num_test=asked, num_generated=asked or 40), draw_of(model))
+        assert (len(found.reconstruction), len(found.samples)) == (measured, measured)

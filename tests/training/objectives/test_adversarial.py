@@ -1,12 +1,14 @@
 """A game through the common trainer: who moves when, what is told of it, how it ends, and that it resumes bit by bit."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from qvae.circuits.executor import ExecutorCapabilities
+from qvae.circuits.registry import load_executor
 from qvae.config.schema import Config
 from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import ExecutorError
@@ -15,6 +17,8 @@ from qvae.sampling.coverage import Coverage
 from qvae.training.metrics import Metrics, TrainingDiverged
 from qvae.training.objective import Clock
 from qvae.training.objectives.game_watch import GameWatch
+from qvae.training.objectives.gaussian import gaussian_surrogate
+from qvae.training.objectives.latent_game import _weighted_surrogate
 
 MODEL = {
     "kind": "vqgan",
@@ -181,6 +185,7 @@ def test_a_generator_that_misses_most_of_the_data_is_told_when_it_had_its_time()
     fine = {"gap": 1.0, "spread": 0.8}
     watch.check(fine, seen(0.1), Clock(10, 2, 0.3))
     watch.check(fine, seen(0.9), Clock(20, 3, 0.9))
+    watch.check({"gap": -9e3, "spread": 0.8}, seen(0.9), Clock(20, 3, 0.9))
     assert not said
     watch.check(fine, seen(0.1), Clock(20, 3, 0.9))
     assert said[0][0] == "coverage"
@@ -190,6 +195,8 @@ def test_a_generator_that_misses_most_of_the_data_is_told_when_it_had_its_time()
 def test_a_game_that_diverges_ends_with_the_remedy_and_its_last_checkpoint(tmp_path):
     with pytest.raises(TrainingDiverged, match=r"2e\+04 apart \(epoch 2\); lower training.critic_learning_rate .* checkpoint"):
         GameWatch(lambda kind, text: None).check({"gap": 2e4, "spread": 1.0}, seen(0.5), Clock(10, 2, 0.3))
+    with pytest.raises(TrainingDiverged, match=r"-2e\+04 apart"):
+        GameWatch(lambda kind, text: None).check({"gap": -2e4, "spread": 1.0}, seen(0.5), Clock(10, 2, 0.3))
     saved = []
     made = parts(tmp_path, checkpoint_seconds=1e-6)
     trainer = made.trainer
@@ -215,3 +222,51 @@ def test_figures_of_an_epoch_are_of_the_autoencoder_then_of_both_then_of_the_gam
     assert ["gap" in row for row in rows] == [False] * 2 + [True] * 4
     assert all(0 <= row["recall"] <= 1 for row in rows[2:])
     assert rows[0]["reconstruction"] == pytest.approx(16 * math.log(2), rel=0.3)
+
+
+def test_figures_of_a_mixed_epoch_are_means_over_the_steps_of_each_part(tmp_path):
+    objective = parts(tmp_path).objective
+    known = {"plays": 0.25, "log_likelihood": -3.0, "energy": 1.5, "gap": 2.0, "spread": 0.25}
+    means = dict.fromkeys(objective.figures, 0.0) | known
+    row = objective.epoch_figures(means, {}, Clock(15, 3, 0.5))
+    assert (row["reconstruction"], row["kl"], row["gap"], row["spread"]) == (4.0, 2.0, 8.0, 1.0)
+
+
+def test_both_parts_have_a_whole_course_of_learning_rates(tmp_path):
+    """Half-way through each, a cosine is at a half: of the autoencoder's rate, and of generator's, circuit's and critic's."""
+    rates = {"learning_rate": 0.01, "prior_learning_rate": 0.02, "circuit_learning_rate": 0.03, "critic_learning_rate": 0.04}
+    made = parts(tmp_path, warmup_steps=0, **rates)
+    objective, share, rows = made.objective, made.objective.share, next(made.trainer._batches())
+    objective.step(rows, Clock(1, 1, share / 2))
+    assert objective.first.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+    objective.step(rows, Clock(20, 4, share + (1 - share) / 2))
+    game = objective.game
+    assert [group["lr"] for group in game.optimizer.param_groups] == pytest.approx([0.01, 0.015])
+    assert game.critic_optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+
+
+def test_both_players_gradients_are_clipped(tmp_path):
+    game = in_the_game(parts(tmp_path, clip_norm=1e-3))
+    game.step(game.reference[:40], Clock(100, 1, 0.1))
+    for weights in (game._networks, game.model.critic.parameters()):
+        assert float(torch.stack([w.grad.norm() for w in weights]).norm()) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_executor_s_generator_travels_in_the_checkpoint(tmp_path):
+    one, two = (in_the_game(parts(tmp_path)) for _ in range(2))
+    for game, seed in ((one, 1), (two, 2)):
+        game.executor = load_executor("statevector", seed=seed)
+        game.executor.generator(game.device)
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(*(game.executor.state_dict()["generator"] for game in (one, two)))
+
+
+def test_the_kl_part_of_the_first_objective_is_weighed_as_a_whole(tmp_path):
+    model = parts(tmp_path).objective.first.model
+    x = (torch.rand(5, 16) < 0.5).float()
+    whole, weighed = (
+        surrogate(model, x, torch.Generator().manual_seed(0), False, False, None)
+        for surrogate in (gaussian_surrogate, partial(_weighted_surrogate, weight=0.1))
+    )
+    kl = whole.energy - whole.entropy
+    torch.testing.assert_close(weighed.loss(), 0.1 * kl.mean() - whole.log_likelihood.mean())

@@ -109,3 +109,14 @@ def test_a_sampler_that_can_t_be_closed_costs_a_word():
     one.sampler.close = lambda: sys.exit(3)
     one.step(ROWS, CLOCK)
     assert heard[1].startswith("Failing couldn't be closed (SystemExit")
+
+
+def test_the_budget_share_that_a_lost_sampler_had_reached_stays():
+    """In a resumed training, too: schedules don't go back."""
+    one = objective(Failing(no_samples), load_sampler("exact", seed=0))
+    assert one.budget_share == 0
+    one.step(ROWS, CLOCK)
+    assert one.budget_share == 0.3
+    two = objective(load_sampler("exact", seed=0))
+    two.load_state_dict(one.state_dict())
+    assert two.budget_share == 0.3

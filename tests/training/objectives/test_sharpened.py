@@ -9,6 +9,7 @@ from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import ConfigError
 from qvae.runs.assemble import assemble
 from qvae.training.metrics import Metrics
+from qvae.training.objective import Clock
 
 SMALL = {
     "model": {"kind": "vqvae", "circuit": {"qubits": 2, "layers": 1}, "network": {"hidden": [8]}, "critic": {"hidden": [8]}},
@@ -29,10 +30,14 @@ def bits(model):
 
 
 def test_the_critic_and_the_autoencoder_both_move_and_only_one_by_the_other_s_optimizer(tmp_path):
-    objective = parts(tmp_path).objective
+    settings = ["training.warmup_steps=4", "training.learning_rate=0.002", "training.critic_learning_rate=0.004"]
+    objective = parts(tmp_path, *settings).objective
     assert not {name for name in objective.parameters() if name.startswith("critic.")}
     before = {name: value.clone() for name, value in objective.model.named_parameters()}
-    figures = objective.step(parts(tmp_path).trainer.rows[:50], parts(tmp_path).trainer.clock)
+    figures = objective.step(parts(tmp_path).trainer.rows[:50], Clock(0, 1, 0.5))
+    rates = (objective.optimizer, 0.002), (objective.critic_optimizer, 0.004)
+    for optimizer, peak in rates:  # half of a cosine, and the first step of a warm-up of 4
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(peak / 2 / 5)
     assert figures.shape == (5,)
     moved = {name for name, value in objective.model.named_parameters() if not torch.equal(value, before[name])}
     assert {name.partition(".")[0] for name in moved} >= {"encoder", "decoder", "critic", "posterior"}

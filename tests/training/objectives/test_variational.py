@@ -158,6 +158,7 @@ def test_the_circuit_s_optimizer_moves_the_circuit_and_adamw_the_rest_as_ever(na
     start = copy.deepcopy(one.model.state_dict())
     for each in (one, two):
         each.step(rows, Clock(200, 0, 0.5))
+    assert one.circuit_optimizer.param_groups[0]["lr"] == pytest.approx(one.config.circuit_learning_rate / 2)
     for key, value in two.model.state_dict().items():
         is_circuit = key.endswith("layer.weight")
         assert torch.equal(value, one.model.state_dict()[key]) != is_circuit, key
