@@ -12,7 +12,7 @@ from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
 from qvae.circuits.paulis import PauliSum
 from qvae.errors import ExecutorError
-from qvae.memory import require_memory, total_memory
+from qvae.memory import expect_large_blocks, require_memory, total_memory
 from qvae_backends.statevector_fusion import linear_index, plan
 from qvae_backends.statevector_measured import Measurement
 from qvae_backends.statevector_states import Program
@@ -100,6 +100,7 @@ def _in_order(program: Program, states: Tensor) -> Tensor:
 @lru_cache(_KEPT)
 @torch.inference_mode(False)  # what is kept serves training, too
 def _program(circuit: Circuit, num_by_row: int, dtype: torch.dtype, device: torch.device) -> Program:
+    expect_large_blocks()
     return Program(plan(circuit, num_by_row), num_by_row, torch.zeros((), dtype=dtype, device=device))
 
 

@@ -145,29 +145,34 @@ class Matrices:
 
 
 class _Products:
-    """Matrices of all steps on k bits: the items of a step are widened to k bits, and multiplied pair by pair."""
+    """Matrices of all steps on k bits: the items of a step are widened to k bits, and multiplied pair by pair.
+
+    A step's items are numbered from the last bit of their place on, so that the earlier ones of all pairs are in the first
+    half, the later ones in the second, and their products are again in such an order.
+    """
 
     def __init__(self, steps: Sequence[MatrixStep], begin: Callable[[Item], int], like: Tensor) -> None:
-        longest = max(len(step.items) for step in steps)
-        self._shape = (len(steps), 1 << (longest - 1).bit_length(), 2 ** steps[0].size, 2 ** steps[0].size)
+        numbers = [0]
+        while len(numbers) < max(len(step.items) for step in steps):
+            numbers = [number + later for number in numbers for later in (0, len(numbers))]
+        self._num_steps, width = len(steps), 2 ** steps[0].size
         sources, targets = [], []
-        spare = torch.ones(self._shape[:2], dtype=torch.bool)
-        for row, step in enumerate(steps):
-            for column, item in enumerate(step.items):
-                spare[row, column] = False
+        spare = torch.ones(len(numbers), len(steps), dtype=torch.bool)
+        for column, step in enumerate(steps):
+            for number, item in zip(numbers, step.items, strict=False):
+                spare[number, column] = False
                 source, target = _widened(item.qubits, step.size)
                 sources.append(begin(item) + source)
-                targets.append((row * self._shape[1] + column) * self._shape[2] ** 2 + target)
+                targets.append((number * len(steps) + column) * width**2 + target)
         self._sources, self._targets = torch.cat(sources).to(like.device), torch.cat(targets).to(like.device)
-        identities = torch.eye(self._shape[2]) * spare[:, :, None, None]
-        self._start = identities.flatten().to(like.device, like.dtype.to_complex())
+        self._start = (torch.eye(width) * spare[:, :, None, None]).flatten(0, 1).to(like.device, like.dtype.to_complex())
 
     def __call__(self, entries: Tensor) -> tuple[Tensor, ...]:
-        factors = self._start.scatter(0, self._targets, entries.index_select(0, self._sources)).view(self._shape)
-        while factors.shape[1] > 1:
-            later, earlier = factors[:, 1::2].flatten(0, 1), factors[:, ::2].flatten(0, 1)
-            factors = torch.bmm(later, earlier).unflatten(0, (self._shape[0], -1))
-        return factors.squeeze(1).unbind(0)
+        factors = self._start.flatten().scatter(0, self._targets, entries.index_select(0, self._sources)).view_as(self._start)
+        while len(factors) > self._num_steps:
+            earlier, later = factors.unflatten(0, (2, -1)).unbind(0)
+            factors = torch.bmm(later, earlier)
+        return factors.unbind(0)
 
 
 def _widened(bits: Sequence[int], size: int) -> tuple[Tensor, Tensor]:

@@ -120,8 +120,13 @@ class _MatrixStep(Step):
 
     def __call__(self, states: Tensor, operand: Tensor) -> Tensor:
         width = states.shape[1]
-        rows = states.reshape(-1, 2**self.size, 2**self.low * width)
-        return MatrixProduct.apply(operand, rows).view(-1, width)
+        bits, columns = 2**self.size, 2**self.low * width
+        if columns == 1:  # many products of a matrix and a vector are one product
+            return (states.reshape(-1, bits) @ operand.T).view(-1, 1)
+        if states.numel() == bits * columns:  # one product, whose gradients copy no conjugates
+            return (operand @ states.reshape(bits, columns)).view(-1, width)
+        rows = states.reshape(-1, bits, columns)
+        return torch.bmm(operand.expand(len(rows), -1, -1), rows).view(-1, width)
 
     def undone(self, states: Tensor, operand: Tensor) -> Tensor:
         return self(states, operand.mH.resolve_conj())
@@ -200,46 +205,6 @@ def product_state(qubits: Tensor) -> Tensor:
         joined = [(high.unsqueeze(1) * low).flatten(0, 1) for low, high in pairs]
         parts = [*joined, parts[-1]] if len(parts) % 2 else joined
     return parts[0]
-
-
-class MatrixProduct(torch.autograd.Function):
-    """M (2**k, 2**k) times each of X (batch, 2**k, columns), without the copies of conjugates that autograd makes."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(matrix: Tensor, states: Tensor) -> Tensor:
-        return _product(matrix, states)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def jvp(ctx: Any, by_matrix: Tensor, by_states: Tensor) -> Tensor:
-        """Along tangents of matrix and states."""
-        matrix, states = ctx.saved_tensors
-        return MatrixProduct.apply(by_matrix, states) + MatrixProduct.apply(matrix, by_states)
-
-    @staticmethod
-    def backward(ctx: Any, dual: Tensor) -> tuple[Tensor, Tensor]:
-        matrix, states = ctx.saved_tensors
-        # Plain products: what they copy in a second derivative costs less than a Function in every first one.
-        back = _product(matrix.mH.resolve_conj(), dual)
-        if len(states) == 1:
-            return dual[0] @ states[0].mH, back
-        if states.shape[2] == 1:
-            return dual[:, :, 0].T @ states[:, :, 0].conj(), back
-        return torch.bmm(dual, states.mH).sum(0), back
-
-
-def _product(matrix: Tensor, states: Tensor) -> Tensor:
-    if len(states) == 1:
-        return (matrix @ states[0]).unsqueeze(0)
-    if states.shape[2] == 1:
-        return (states[:, :, 0] @ matrix.T).unsqueeze(2)
-    return torch.bmm(matrix.expand(len(states), -1, -1), states)
 
 
 class Gather(torch.autograd.Function):
