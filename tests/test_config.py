@@ -8,6 +8,7 @@ import yaml
 
 from qvae.config.latent import LatentConfig
 from qvae.config.load import dump_config, load_config, parse_assignments, shipped_configs
+from qvae.config.paths import settled
 from qvae.config.schema import Config
 from qvae.errors import ConfigError
 
@@ -308,3 +309,26 @@ def test_a_fault_is_told_of_the_override_that_was_last():
         load_config("digits", ["training.epochs=5", "training.seed=1", "training.epochs=0"])
     with pytest.raises(ConfigError, match=r"\(in --set training=\{epochs: -1\}\)"):
         load_config("digits", ["training.epochs=5", "training={epochs: -1}"])
+
+
+def test_every_path_is_settled_where_the_user_is(tmp_path, monkeypatch):
+    """Whichever section names it: data, files of backends, another run, weights."""
+    monkeypatch.chdir(tmp_path)
+    keys = {
+        "data": {"name": "rows.npy", "root": "root"},
+        "sampler": {"name": "dwave", "options": {"record": "a.json", "replay": "b.json"}},
+        "generation": {"sampler": {"name": "dwave", "options": {"replay": "c.json"}}},
+        "evaluation": {"inception_weights": "w.pth"},
+    }
+    config = settled(load_config(keys))
+    options = config.sampler.options, config.generation.sampler.options
+    found = [config.data.name, config.data.root, options[0]["record"], options[0]["replay"], options[1]["replay"]]
+    files = ["rows.npy", "root", "a.json", "b.json", "c.json", "w.pth"]
+    assert [*found, config.evaluation.inception_weights] == [str(tmp_path / file) for file in files]
+    keys = {
+        "model": {"kind": "vqgan", "gan": {"autoencoder": "run"}},
+        "executor": {"name": "qiskit", "options": {"record": "d.json"}},
+    }
+    config = settled(load_config(keys))
+    assert config.model.gan.autoencoder == str(tmp_path / "run")
+    assert config.executor.options["record"] == str(tmp_path / "d.json")

@@ -45,8 +45,9 @@ def test_grey_files_are_grey_images(tmp_path):
     assert load(tmp_path, "reals").levels == 256
 
 
-def test_one_colour_file_makes_all_colour(tmp_path):
-    write(tmp_path, [*GREY[:19], COLOUR[19]])
+@pytest.mark.parametrize("place", [19, 3])
+def test_one_colour_file_makes_all_colour(place, tmp_path):
+    write(tmp_path, [*GREY[:place], COLOUR[19], *GREY[place + 1 :]])
     dataset = load(tmp_path, "reals")
     assert dataset.shape == (3, 5, 7)
     stored = torch.cat([dataset.train, dataset.test])

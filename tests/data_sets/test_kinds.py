@@ -70,6 +70,12 @@ def test_grey_levels_as_reals_are_dequantised():
     assert torch.equal(again, prepare_fixed(dataset, dataset.train, 3)[:7].flatten(1))
 
 
+@pytest.mark.parametrize("images", [BYTES // 3, BYTES.astype(np.int32)])
+def test_dark_bytes_and_whole_numbers_up_to_255_are_grey_levels_as_reals(images):
+    assert dataset_from_arrays(images, kind="reals").levels == 256
+    assert dataset_from_arrays((BYTES // 3).astype(np.int32), kind="reals").levels is None
+
+
 def test_reals_are_seen_as_they_are():
     dataset = dataset_from_arrays(NORMAL, NORMAL, kind="reals")
     assert dataset.levels is None
@@ -113,6 +119,7 @@ def test_bits_are_prepared_by_binarizing():
         ("categories", NORMAL, "aren't whole, .* set model.likelihood=gaussian"),
         ("categories", COUNTS - 3, "below 0"),
         ("categories", COUNTS * 1000, "above 1023, .* model.likelihood=poisson"),
+        ("categories", np.array([[0], [1024]] * 5), "5 of 10 values above 1023, the first 1024"),
     ],
 )
 def test_data_of_another_kind_are_refused_with_its_likelihood(kind, array, problem):

@@ -18,6 +18,8 @@ def test_a_configuration_with_a_circuit(tmp_path, monkeypatch):
     monkeypatch.setattr("qvae.diagnosis.diagnose._STARTS", 5)
     found = qvae.diagnose_gradients("digits-vqvae", tmp_path / "g", steps=7, overrides=CIRCUIT)
     assert found.trial.steps == (1, 2, 3, 4, 5, 6, 7)
+    assert found.trial.is_well
+    assert not found.others
     assert any(layer.name.endswith("layer.weight") and layer.norms[0] > 0 for layer in found.trial.layers)
     kept = json.loads((found.path / RESULTS).read_text())
     assert [layer["name"] for layer in kept["trial"]["layers"]] == [layer.name for layer in found.trial.layers]
@@ -29,6 +31,11 @@ def test_a_configuration_with_a_circuit(tmp_path, monkeypatch):
     # Again in the same folder, without a circuit.
     again = qvae.diagnose_gradients("digits", tmp_path / "g", steps=1, overrides=["model.latent.sizes=[4,4]", *TINY])
     assert again.plateau is None
+
+
+def test_of_many_steps_twenty_are_noted(tmp_path):
+    found = qvae.diagnose_gradients("digits", tmp_path / "g", steps=41, overrides=["model.latent.sizes=[4,4]", *TINY])
+    assert found.trial.steps == tuple(range(1, 42, 3))
 
 
 def test_a_network_that_is_too_deep_gets_its_remedies_tried(tmp_path):

@@ -1,5 +1,7 @@
 """Networks made to vanish and to explode have their layers named, and a sound one has none."""
 
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
@@ -66,3 +68,12 @@ def test_sound_frozen_and_unused_layers_are_what_they_are():
         "4.bias": "healthy", "unused": "unreached",
     }  # fmt: skip
     assert found["unused"].why.startswith("no gradient came")
+
+
+def test_a_gradient_that_only_comes_up_to_those_near_the_loss_does_not_explode():
+    steps = tuple(range(1, 9))
+    by_layer = {"last": [1.0] * 8, "first": [1e-3] * 4 + [0.5] * 4, "other": [1e-3] * 4 + [2.0] * 4}
+    series = {name: torch.tensor(values) for name, values in by_layer.items()}
+    norms = SimpleNamespace(series=lambda: series, reached=set(by_layer), names=[], silent=[], steps=steps)
+    found = {layer.name: layer.verdict for layer in judged(norms, dict.fromkeys(by_layer, 1))}
+    assert found == {"last": "healthy", "first": "healthy", "other": "exploding"}

@@ -39,7 +39,8 @@ def distances(kind):
     latent = {"latent": {"sizes": [3, 3]}, "network": {"hidden": [8]}, "likelihood": LIKELIHOODS[kind]}
     model = make_model(ModelConfig.model_validate(latent), Statistics.of(dataset)).eval()
     spins = torch.ones(30, 6, dtype=torch.int8)
-    return frechet_distances(model, dataset, EvaluationConfig(num_generated=30), lambda n: PriorSamples(spins), Progress())
+    settings = EvaluationConfig(num_generated=30, num_test=20)  # which is of the likelihood alone
+    return frechet_distances(model, dataset, settings, lambda n: PriorSamples(spins), Progress())
 
 
 @pytest.mark.parametrize("kind", ["counts", "categories", "reals"])

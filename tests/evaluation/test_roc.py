@@ -22,3 +22,10 @@ def test_the_error_is_the_scatter_over_fresh_sets():
     found = np.array([auroc(rng.normal(0, 1, 40), rng.normal(1, 1, 30)) for _ in range(1000)])
     # The scatter of 1000 has a relative error of 1/sqrt(2000), and the errors differ from set to set.
     assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=5 / math.sqrt(2000))
+
+
+def test_the_error_is_right_where_one_set_is_much_larger():
+    """A few odd rows, whose scatter makes nearly all of it, beside many normal ones."""
+    rng = np.random.default_rng(2)
+    found = np.array([auroc(rng.normal(0, 1, 300), rng.normal(1, 2, 20)) for _ in range(1000)])
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=5 / math.sqrt(2000))

@@ -81,3 +81,13 @@ def test_copies_of_training_images_are_at_distance_0(dataset):
 def test_too_few_images_have_no_neighbours(dataset):
     assert quality(images(5, 0)[0], dataset) is None
     assert np.isfinite(quality(images(6, 0)[0], dataset).nearest)
+
+
+def test_the_floor_is_what_training_images_would_be_as_samples():
+    """Those of one class alone are plausible, and miss the other one."""
+    (train, labels), (test, test_labels) = images(400, 0, share=1.0), images(300, 1)
+    arrays = (part.numpy() for part in (train, test))
+    narrow = dataset_from_arrays(*arrays, labels.numpy(), test_labels.numpy(), kind="reals", name="upper halves")
+    floor = quality(images(300, 2)[0], narrow).floor
+    assert floor.precision > 0.9
+    assert floor.recall < 0.6

@@ -18,6 +18,7 @@ from qvae.reporting.tables import (
     latent_tables,
     likelihood_tables,
     model_circuit_table,
+    quality_table,
     time_table,
 )
 from qvae.twins import twins_table
@@ -118,6 +119,40 @@ def test_where_the_time_went():
     }
 
 
+def test_the_circuit_has_its_part_of_a_step():
+    timed = [*METRICS[:1], METRICS[1] | {"ms_circuit": 1.5}]
+    found = values(time_table(timed, FOUND))
+    assert found["a step: encoder, circuit and decoder, forward and backward"] == "3.75 ms"
+    assert found["of these the circuit, timed by itself"] == "1.50 ms, 40 %"
+
+
+BALLS = {"precision": 0.911, "recall": 0.822, "density": 0.733, "coverage": 0.644, "neighbours": 5, "num_samples": 1000}
+QUALITY = {
+    "coverage": BALLS,
+    "floor": {"precision": 0.955, "recall": 0.966, "density": 0.977, "coverage": 0.988, "neighbours": 5, "num_samples": 1000},
+    "classes": {"0": 0.2, "1": 0.5, "2": 0.3},
+    "training_classes": {"0": 0.1, "1": 0.6, "2": 0.3},
+    "nearest": 1.234,
+    "nearest_of_test": 2.345,
+}
+
+
+def test_what_samples_are_worth():
+    assert cells(quality_table(QUALITY)) == [
+        ["precision", "0.911", "0.955"],
+        ["recall", "0.822", "0.966"],
+        ["density", "0.733", "0.977"],
+        ["coverage", "0.644", "0.988"],
+        ["rarest class, 1: its share", "50.0%", "60.0%"],
+        ["most frequent class, 0: its share", "20.0%", "10.0%"],
+        ["to the nearest training image", "1.23", "2.35, of test images"],
+    ]
+    found = FOUND | {"frechet": FOUND["frechet"] | {"quality": QUALITY}}
+    rows = {row[0]: row[1:] for row in comparison_table([run_of(found), run_of(FOUND, name="b")]).rows}
+    assert rows["precision / recall of samples"] == ("0.911 / 0.822", "-")
+    assert rows["density / coverage of samples"] == ("0.733 / 0.644", "-")
+
+
 def test_circuits():
     turns = [Gate(name, (qubit,), (Affine(qubit),)) for qubit, name in enumerate(("ry", "rz", "rx"))]
     gates = [Gate("h", (0,)), Gate("cx", (0, 1)), *turns, Gate("cx", (1, 2))]
@@ -181,6 +216,9 @@ def test_mean_and_spread_over_seeds():
         "Frechet distance (abcdef): samples of the prior": "27.22 ± 7.07",
         "FID: samples of the prior": "39.33 ± 8.49",
     }
+    lacking = run_of(shifted, ["training.seed=1"], name="d")
+    lacking.evaluation = {key: value for key, value in lacking.evaluation.items() if key != "q_elbo"}
+    assert {row[0]: row[3] for row in comparison_table([runs[0], lacking]).rows}["Q-ELBO, nats"] == "-"  # not of all runs
     third = run_of(FOUND, ["training.seed=1", "training.epochs=7"], name="c")
     assert "mean" not in "".join(comparison_table([runs[0], third]).header)
 

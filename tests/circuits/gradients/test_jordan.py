@@ -61,6 +61,16 @@ def test_the_probability_is_that_of_the_worst_gradient():
     assert least(promised, RUNS) <= right <= RUNS * 0.815 + 3 * sqrt(RUNS * 0.815 * 0.185)
 
 
+def test_more_components_are_less_likely_to_be_right_all_together():
+    """Each of three fails as often as one does; what else the circuits leave out is below a hundredth."""
+    one, three = (
+        jordan_gradient(lambda w: 0.25 * w.sum(1), torch.zeros(number).double(), 0.7, 1e-3, qubits=3).probability
+        for number in (1, 3)
+    )
+    assert 1 - three == pytest.approx(3 * (1 - one), abs=0.03)
+    assert one < 0.99
+
+
 @pytest.mark.parametrize("slope", [-0.7, 0.7])
 def test_slopes_at_the_bound_keep_their_sign(slope):
     executor = load_executor("statevector", seed=5)

@@ -235,3 +235,10 @@ def test_categorical_without_frequencies_starts_uniform_and_needs_the_number_of_
     assert likelihood.input_mean().equal(torch.full((20,), 0.2))
     with pytest.raises(ValueError, match="needs the number of categories"):
         Categorical(Statistics.blank((2,)))
+
+
+def test_categorical_starts_at_the_frequencies_of_the_data():
+    """Rare ones included; one that never was seen may be seen later."""
+    frequencies = torch.tensor([[0.02, 0.0], [0.28, 0.5], [0.7, 0.5]])  # (K, D)
+    likelihood = Categorical(Statistics(torch.zeros(2), torch.ones(2), 3, frequencies))
+    torch.testing.assert_close(likelihood.initial_bias().view(3, 2).softmax(0), frequencies, atol=1.1e-4, rtol=0)
