@@ -301,7 +301,9 @@ def test_options_stay_with_the_sampler_that_they_were_written_for():
     assert load_config(keys, ["sampler.name=exact"]).sampler.options == {}
     assert load_config(keys, ["sampler.name=gibbs"]).sampler.options == {"sweeps": 20}
     assert load_config(keys, ["sampler.name=exact", "sampler.options.seed=3"]).sampler.options == {"seed": 3}
-    assert load_config({"sampler": {"options": {"sweeps": 20}}}, ["sampler.name=exact"]).sampler.options == {}
+    unnamed = {"sampler": {"options": {"sweeps": 20}}}  # of the default, gibbs
+    assert load_config(unnamed, ["sampler.name=exact"]).sampler.options == {}
+    assert load_config(unnamed, ["sampler.name=gibbs"]).sampler.options == {"sweeps": 20}
 
 
 def test_a_fault_is_told_of_the_override_that_was_last():

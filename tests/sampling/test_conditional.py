@@ -67,5 +67,7 @@ def test_what_isn_t_a_conditional_is_refused():
     sampler = load_sampler("exact")
     with pytest.raises(CapabilityError, match="can't be held"):
         sample_given(sampler, system(0.9), 3, [0], [1])
+    with pytest.raises(CapabilityError, match="can't be held"):  # one of two with a field is enough
+        sample_given(sampler, IsingHamiltonian([0.1, 0.2, 0.3], [(0, 1)], [0.5], [0.0, 0.9, 0.0]), 3, [0, 1], [1, 1])
     with pytest.raises(ValueError, match="must be -1 or"):
         sample_given(sampler, system(), 3, [0], [0])

@@ -199,6 +199,17 @@ def test_kl_weight_rises_from_its_start():
         assert kl_weight(run.config, run.clock) == pytest.approx(weight)
 
 
+def test_a_resumed_run_counts_the_seconds_of_before():
+    run = trainer(max_seconds=1000.0)
+    run.load_state_dict(run.state_dict() | {"seconds": 400.0})
+    run.fit()
+    assert 400 < run.seconds < 600
+    spent = trainer(max_seconds=100.0)
+    spent.load_state_dict(spent.state_dict() | {"seconds": 100.5, "step": 1})
+    spent.fit()
+    assert spent.step == 1
+
+
 def test_training_stops_after_its_seconds():
     run = trainer(epochs=100_000, max_seconds=0.3)
     run.fit()

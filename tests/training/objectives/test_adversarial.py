@@ -89,6 +89,14 @@ def test_latents_of_the_data_have_mean_0_and_variance_1_in_the_game(tmp_path):
     assert float((made.std(0) - 1).abs().max()) < 5 / math.sqrt(2 * 240)
 
 
+def test_a_latent_that_never_varies_keeps_its_unit(tmp_path):
+    prior = parts(tmp_path).trainer.model.prior
+    latents = torch.stack([torch.arange(5.0), torch.full((5,), 7.0), -2 * torch.arange(5.0)], 1)
+    prior.standardise_by(latents)
+    assert prior.std.tolist() == pytest.approx([1.5811, 1.0, 3.1623], abs=1e-4)
+    assert prior.standardised(latents)[:, 1].tolist() == [0.0] * 5
+
+
 def test_the_critic_moves_in_every_step_and_the_generator_when_it_is_due(tmp_path):
     game = in_the_game(parts(tmp_path))
     rows = game.reference[:40]

@@ -178,6 +178,16 @@ def test_the_loss_is_had_again_at_the_same_draws():
     assert torch.equal(one.generator.get_state(), after)
 
 
+def test_asking_for_the_loss_again_leaves_batch_norms_as_they_were():
+    config = ModelConfig(kind="vqvae", circuit={"qubits": 2, "layers": 1}, network={"hidden": [4]})
+    model = model_of(config, torch.full((PIXELS,), 0.4))
+    one = VariationalObjective(model, None, TrainingConfig(optimizer={"name": "spsa"}), gaussian_surrogate)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    one._loss_again(torch.rand(8, PIXELS), 1.0, one.generator.get_state())
+    assert any("running_mean" in name for name in before)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
 @pytest.mark.parametrize("variant", ["variational", "discrete"])
 def test_a_state_goes_on_with_the_same_bits(variant):
     rows = torch.full((8, PIXELS), 0.5)
