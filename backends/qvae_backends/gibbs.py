@@ -97,7 +97,7 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         return kernel
 
     def _fresh(self, kernel: BlockGibbs, number: int, generator: torch.Generator) -> Tensor:
-        bits = kernel.random_state(self.temperatures * number, generator).to(torch.int8)
+        bits = kernel.random_state(self.temperatures * number, generator).to(kernel.quickest)
         return bits.view(-1, self.temperatures, number)
 
     def _start(
@@ -114,15 +114,14 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
             "log_z": found.log_z,
             "log_z_stderr": found.log_z_stderr,
         }
-        return found.state.to(torch.int8).unsqueeze(1), info
+        return found.state.to(kernel.quickest).unsqueeze(1), info
 
     def _sweep(
         self, kernel: BlockGibbs, hamiltonian: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Any]]:
         bits = chains.flatten(1)
         if self.temperatures == 1:
-            state = kernel.sweep(bits.to(kernel.quickest, copy=True), sweeps, generator)
-            return state.to(torch.int8).view_as(chains), {}
+            return kernel.sweep(bits.to(kernel.quickest), sweeps, generator).view_as(chains), {}
         # Rounded products are for one temperature: their mean error is that of all chains.
         dtype = torch.int8 if kernel.quickest == torch.int8 else torch.float32
         state, rates = self._temper(kernel, bits.to(dtype, copy=True).view_as(chains), sweeps, generator)

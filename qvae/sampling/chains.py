@@ -105,7 +105,8 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
 
     Chains go on on the same :class:`~qvae.ising.graphs.Graph` object. Hamiltonians on another graph, be it an equal one,
     start fresh chains. A call for fewer samples continues the first chains and forgets the others; one for more adds fresh
-    chains. Between calls they are bits z = (1+s)/2, int8, (n, copies, chains), in the order of rows of :class:`BlockGibbs`.
+    chains. Between calls they are bits z = (1+s)/2 in the type that the kernel takes, (n, copies, chains), in the order of
+    rows of :class:`BlockGibbs`.
 
     Args:
         sweeps: updates of every spin in a call, 1 or more.

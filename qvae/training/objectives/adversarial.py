@@ -17,6 +17,7 @@ from qvae.models.critic import with_class
 from qvae.models.vqgan import VQGAN
 from qvae.sampling.closing import close
 from qvae.sampling.coverage import Coverage, coverage
+from qvae.training.clipping import clip_gradients
 from qvae.training.devices import choose_device
 from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
@@ -108,8 +109,8 @@ class AdversarialObjective(Objective):
             figures = self._critic_backward(real, fake.detach(), classes)
             self._laps.lap("ms_backward")
         if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._networks, self.config.clip_norm)
-            nn.utils.clip_grad_norm_(self.model.critic.parameters(), self.config.clip_norm)
+            clip_gradients(self._networks, self.config.clip_norm)
+            clip_gradients(self.model.critic.parameters(), self.config.clip_norm)
         if generator_moves:
             self.optimizer.step()
         self.critic_optimizer.step()

@@ -18,6 +18,7 @@ from qvae.models.circuit_block import CircuitBlock
 from qvae.sampling.closing import close
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.circuit_time import circuit_milliseconds
+from qvae.training.clipping import clip_gradients
 from qvae.training.devices import choose_device, use_bfloat16
 from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
@@ -79,6 +80,7 @@ class VariationalObjective(Objective):
         self._layer = layers[0] if layers else None
         self.executor: Executor | None = None if self._layer is None else self._layer.executor
         self._networks, self._circuit, self._prior = _parts(model, layers)
+        self._parameters = list(self.parameters().values())
         blocks = [module for module in model.modules() if isinstance(module, CircuitBlock)]
         self._layerwise = [(block.layer.weight, block.layerwise) for block in blocks if block.layerwise is not None]
         self._hold_layers(0.0)
@@ -110,7 +112,7 @@ class VariationalObjective(Objective):
             terms = self._backward(x, weight)
             self._move_circuit(x, weight, drawn_from)
         if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._networks.values(), self.config.clip_norm)
+            clip_gradients(self._networks.values(), self.config.clip_norm)
         self.optimizer.step()
         self._hold_layers(clock.progress)
         self._laps.lap("ms_optimizer")
@@ -133,9 +135,8 @@ class VariationalObjective(Objective):
             layerwise.hold(weight, progress)
 
     def _zero_grad(self) -> None:
-        self.optimizer.zero_grad()
-        if self.circuit_optimizer is not None:
-            self.circuit_optimizer.zero_grad()
+        for parameter in self._parameters:  # an optimizer's own way takes twenty times as long
+            parameter.grad = None
 
     def _move_circuit(self, x: Tensor, weight: float, drawn_from: Tensor) -> None:
         """A step of the circuit's own optimizer; one that asks for losses gets those of the same rows and draws."""
