@@ -25,7 +25,7 @@ def generate(
     num: Annotated[int, "How many images."] = 64,
     sampler: Annotated[str | None, "Another sampler than the run's own."] = None,
     executor: Annotated[str | None, "Another executor of a circuit than the run's own."] = None,
-    label: Annotated[int | None, "One class: told to a generator, or steered to by bias fields on latent spins."] = None,
+    label: Annotated[int | None, "One class: told to a generator or label units, or steered to by fields on spins."] = None,
     strength: Annotated[float, "Of those fields; 1 is right for uncoupled spins."] = 0.5,
     seed: Annotated[int | None, "The same seed gives the same images; a fresh one is drawn and said."] = None,
     out: Annotated[Path | None, "An .npz or a folder; generated.npz (-2, -3 ...) in the run's."] = None,
@@ -57,7 +57,7 @@ def generate(
         seed = secrets.randbelow(_SEEDS)
         said.append(f"the seed is {seed}; for the same images again: --seed {seed}")
     with new_files(run, "generated", out) as (arrays, picture):
-        is_told = isinstance(run.model, VQGAN)
+        is_told = isinstance(run.model, VQGAN) or bool(run.model.classes)
         bias = None if label is None or is_told else strength * class_fields(run, label)
         images = generated(run, num, sampler, bias, seed, executor, label if is_told else None)
         files = [write_arrays(arrays, images=images)]
@@ -88,7 +88,7 @@ def generated(
         bias: fields (n,) added to the prior's, as those of :func:`class_fields`.
         seed: of the backends and of what is drawn after them; None is the run's own.
         executor: of the circuit, a registered name; None is the run's own.
-        label: of the class that a conditional generator is told.
+        label: of the class that a model is told.
     """
     import torch
 

@@ -22,6 +22,8 @@ class LatentConfig(Section):
     """transverse field: one number, or one for each spin"""
     train_gamma: bool = False
     """learn gamma, too, each spin's own; needs training.prior_gradient: exact"""
+    label_units: Literal["one-hot", "binary"] | None = None
+    """further spins that carry a row's class, coupled to all others (of rbm, to the first layer); None for none"""
 
     @field_validator("edges", mode="before")
     @classmethod
@@ -42,6 +44,7 @@ class LatentConfig(Section):
             spins = f"one for each of {self.num_spins} spins"
             raise ValueError(f"gamma holds {len(self.gamma)} numbers; give one number, or {spins}")
         self._check_edges()
+        self._check_label_units()
         return self
 
     def _check_edges(self) -> None:
@@ -54,9 +57,16 @@ class LatentConfig(Section):
                 raise ValueError(f"edges[{position}] is [{i}, {j}]; it must join two spins, and each pair only once")
             seen.add((low, high))
 
+    def _check_label_units(self) -> None:
+        if self.label_units is not None and self.graph not in ("rbm", "complete", "edges"):
+            why = f"graph {self.graph!r} has no couplers from them to all others"
+            raise ValueError(f"label_units is {self.label_units}, but {why}; take rbm, complete or edges, or leave it out")
+        if self.label_units is not None and self.train_gamma:
+            raise ValueError("train_gamma is true, but label_units can only be held without a transverse field; drop either")
+
     @property
     def num_spins(self) -> int:
-        """Number of latent spins that the graph has."""
+        """Number of latent spins that the graph has, those of labels apart."""
         if self.graph == "chimera":
             m, n, t = [*self.sizes, *[self.sizes[0], 4][len(self.sizes) - 1 :]]
             return 2 * m * n * t

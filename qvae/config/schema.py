@@ -135,6 +135,7 @@ class ModelConfig(Section):
             "circuit": self.circuit is not None and self.kind == "qvae",
             "discrete": self.discrete is not None and self.variant != "discrete",
             "latent": self.latent != LatentConfig() and not self.has_boltzmann_prior,
+            "latent.label_units": self.latent.label_units is not None and self.kind != "qvae",
             "posterior": self.posterior != PosteriorConfig() and self.kind != "qvae",
             "relaxation": self.relaxation != RelaxationConfig() and not self.is_relaxed,
             "generator": self.generator is not None and not is_vqgan,
@@ -160,8 +161,7 @@ class ModelConfig(Section):
 
     def _check_prior_of_bits(self, prior: str, qubits: int) -> None:
         if self.latent.num_spins != qubits:
-            spins = f"latent has {self.latent.num_spins} spins"
-            raise ValueError(f"{spins}; a discrete vqvae needs {qubits}, one for each qubit of model.circuit")
+            raise ValueError(f"latent has {self.latent.num_spins} spins; a discrete vqvae needs {qubits}, one for each qubit")
         if prior != "boltzmann" and self.latent != LatentConfig(graph="edges", sizes=[qubits]):
             raise ValueError(f"latent is set, but model.discrete.prior is {prior}; set that to boltzmann, or leave latent out")
         if self.is_relaxed and self.relaxation.kind != "gumbel":

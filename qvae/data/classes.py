@@ -11,16 +11,15 @@ from qvae.errors import DataError
 _MOST = 100  # that a stored byte can number, and a model be told by a one among zeros
 
 
-def classes_of(dataset: Dataset) -> tuple[int, ...]:
+def classes_of(dataset: Dataset, remedy: str) -> tuple[int, ...]:
     """The labels of the training rows, each once, in ascending order; none where there are no labels.
 
     Raises:
-        DataError: there are more than a hundred.
+        DataError: there are more than a hundred, and a ``remedy`` is said.
     """
     labels = () if dataset.train_labels is None else tuple(dataset.train_labels.unique().tolist())
     if len(labels) > _MOST:
-        remedy = f"a model can be told {_MOST} at most: set model.gan.conditional to false"
-        raise DataError(f"{dataset.name} has {len(labels)} classes; {remedy}.")
+        raise DataError(f"{dataset.name} has {len(labels)} classes; a model can be told {_MOST} at most: {remedy}.")
     return labels
 
 
@@ -31,7 +30,7 @@ def places_of_labels(dataset: Dataset) -> Tensor:
         DataError: there are no labels.
     """
     if dataset.train_labels is None:
-        raise DataError(f"{dataset.name} has no labels of its training rows; set model.gan.conditional to false.")
+        raise DataError(f"{dataset.name} has no labels of its training rows; train a model that isn't told any.")
     return dataset.train_labels.unique(return_inverse=True)[1]
 
 

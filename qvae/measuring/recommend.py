@@ -28,11 +28,12 @@ from qvae.models.measured import MeasuredCode, MeasuredPosterior, basis_bits
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior
 from qvae.progress import Report
 from qvae.runs.assemble import make_dataset, make_model, positive_phase
+from qvae.runs.models import held_by
 from qvae.runs.run import load_run
 from qvae.sampling.closing import close
 from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler, pair_moments
-from qvae.training.objectives.boltzmann import BoltzmannObjective
+from qvae.training.objectives.labelled import boltzmann_objective
 from qvae.training.trainer import Trainer
 
 IMAGES = 4096
@@ -145,13 +146,13 @@ def _prior(
     dataset = make_dataset(config)
     torch.manual_seed(config.training.seed)
     try:
-        model = make_model(config.model, Statistics.of(dataset))
+        model = make_model(config.model, Statistics.of(dataset), held=held_by(config.model, dataset)[0])
     except ConfigError as error:
         raise ConfigError(f"{str(error).rstrip('.')}; or give the folder of a run.") from error
     sampler = _training_sampler(config, model)
     quick = config.training.model_copy(update={"max_seconds": seconds, "epochs": 10**6, "tensorboard": False})
     try:
-        objective = BoltzmannObjective(model, dataset.prepare, quick, sampler, positive=positive_phase(config.model))
+        objective = boltzmann_objective(model, dataset.prepare, quick, sampler, positive=positive_phase(config.model))
         trainer = Trainer(objective, dataset, quick)
         trainer.fit()
     finally:

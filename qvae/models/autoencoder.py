@@ -80,6 +80,11 @@ class Autoencoder(nn.Module, ABC):
         return True
 
     @property
+    def classes(self) -> tuple[int, ...]:
+        """Labels of which ``generate`` can be told one, by its argument ``label``; none of a model that takes none."""
+        return ()
+
+    @property
     def circuit(self) -> CircuitLayer | None:
         """The circuit that an executor runs; its ``executor`` may be changed. None where there is none."""
         return None

@@ -14,6 +14,7 @@ from qvae.ising import graphs
 from qvae.ising.graphs import Graph, edge_order
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.posterior import bernoulli_entropy
+from qvae.sampling.conditional import sample_given
 from qvae.sampling.sampler import LatentSampler, Moments
 
 
@@ -74,24 +75,31 @@ class BoltzmannPrior(nn.Module):
         sampler: LatentSampler | None = None,
         generator: torch.Generator | None = None,
         bias: Tensor | None = None,
+        held: Any = (),
+        values: Any = (),
     ) -> Tensor:
-        """Bits z ~ p(z), as floats, (num_samples, n).
+        """Bits z ~ p(z), or given some of them, as floats, (num_samples, n).
 
         Args:
             num_samples: how many.
             sampler: who draws them.
             generator: of the choice among samples with unequal weights; None takes torch's global one.
             bias: fields (n,) added to the prior's.
+            held: places of bits that are held, without a transverse field.
+            values: theirs, 0 or 1.
 
         Raises:
-            CapabilityError: there is no sampler, or it can't sample this prior.
+            CapabilityError: there is no sampler, it can't sample this prior, or a held bit has a transverse field.
         """
         if sampler is None:
             raise CapabilityError("a Boltzmann prior is drawn by a sampler, and none was given; load_sampler(NAME) gives one.")
         hamiltonian = self.frozen()
-        if bias is not None:
-            hamiltonian = hamiltonian.replace(hamiltonian.h + bias)
-        spins = sampler.sample(hamiltonian, num_samples).equal_weights(generator).spins
+        if len(held):
+            samples = sample_given(sampler, hamiltonian, num_samples, held, 2 * torch.as_tensor(values) - 1, bias)
+        else:
+            biased = hamiltonian if bias is None else hamiltonian.replace(hamiltonian.h + bias)
+            samples = sampler.sample(biased, num_samples)
+        spins = samples.equal_weights(generator).spins
         return (1 + spins.to(self.h)) / 2
 
     def get_extra_state(self) -> Tensor:
@@ -170,8 +178,10 @@ def negative_phase(hamiltonian: IsingHamiltonian, moments: Moments) -> Tensor:
     return -(hamiltonian.h @ moments.spins + hamiltonian.J @ moments.pairs)
 
 
-def make_graph(config: LatentConfig) -> Graph:
-    """The graph that a configuration names.
+def make_graph(config: LatentConfig, label_units: int = 0) -> Graph:
+    """The graph that a configuration names, with so many label units as its last spins.
+
+    These are coupled to all other spins; in an RBM they join the second layer, so that it stays one.
 
     Raises:
         ValueError: it is ``native``, which only the sampler's hardware knows.
@@ -180,13 +190,14 @@ def make_graph(config: LatentConfig) -> Graph:
     if config.graph == "native":
         raise ValueError("latent.graph is native: the sampler's hardware must give it (qvae.sampling.abilities.native_graph)")
     if config.graph == "rbm":
-        return graphs.rbm(sizes[0], sizes[1])
+        return graphs.rbm(sizes[0], sizes[1] + label_units)
     if config.graph == "complete":
-        return graphs.complete(sizes[0])
+        return graphs.complete(sizes[0] + label_units)
     if config.graph == "chimera":
         return graphs.chimera(*sizes)
     if config.graph == "pegasus":
         return graphs.pegasus(sizes[0])
     if config.graph == "zephyr":
         return graphs.zephyr(*sizes)
-    return graphs.edge_list(config.edges, sizes[0])
+    units = range(sizes[0], sizes[0] + label_units)
+    return graphs.edge_list([*config.edges, *((i, unit) for unit in units for i in range(unit))], sizes[0] + label_units)

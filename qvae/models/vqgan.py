@@ -102,6 +102,11 @@ class VQGAN(Autoencoder):
         return False
 
     @property
+    def classes(self) -> tuple[int, ...]:
+        """Labels that the generator is told."""
+        return self.prior.classes
+
+    @property
     def circuit(self) -> CircuitLayer | None:
         """That of the generator, or of its first patch; its ``executor`` may be changed. None in a classical arm."""
         return next(iter(self.prior.circuits), None)

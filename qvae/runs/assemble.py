@@ -49,6 +49,7 @@ from qvae.training.metrics import Metrics
 from qvae.training.objective import Objective
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.objectives.gaussian import gaussian_surrogate, reconstruction_surrogate
+from qvae.training.objectives.labelled import boltzmann_objective
 from qvae.training.objectives.measured import measured_surrogate
 from qvae.training.objectives.sharpened import SharpenedObjective
 from qvae.training.objectives.surrogate import surrogate
@@ -220,7 +221,7 @@ def _objective(
         if isinstance(generating, Metered):
             generating.is_rehearsal = is_rehearsal
         generating.check(prior.frozen())
-    objective = BoltzmannObjective(model, dataset.prepare, training, sampler, fallback, positive_phase(config.model))
+    objective = boltzmann_objective(model, dataset.prepare, training, sampler, fallback, positive_phase(config.model))
     if generating is None and isinstance(objective.sampler, Metered):
         objective.sampler.keep_back(prior.frozen(), num_prior_samples(config))
     return objective, generating

@@ -29,10 +29,10 @@ from qvae.runs.states import shape_of
 
 @dataclass(frozen=True)
 class Held:
-    """What a VQGAN follows from beside its configuration, so that a run stands alone.
+    """What a model follows from beside its configuration, so that a run stands alone.
 
     Attributes:
-        classes: labels that generator and critic are told.
+        classes: labels that generator and critic, or label units, are told.
         autoencoder: the ``model`` section of the run that its autoencoder was taken from; None of one that it trains itself.
         edges: of a native graph in there, (m, 2).
     """
@@ -79,7 +79,7 @@ def make_model(
         statistics: of the training data.
         edges: of a native graph, (m, 2).
         executor: of a circuit; None is ``statevector``, which is exact.
-        held: what a vqgan follows from, too.
+        held: what a vqgan, or a model with label units, follows from, too.
 
     Raises:
         ConfigError: the parts of the model don't fit together.
@@ -92,27 +92,25 @@ def make_model(
             return VQGAN.from_config(config, statistics, held.classes, inner, executor)
         if config.kind == "vqvae":
             return VQVAE.from_config(config, statistics, graph, executor)
-        return QVAE.from_config(config, statistics, graph)
+        return QVAE.from_config(config, statistics, graph, held.classes)
     except ValueError as error:
         raise ConfigError(f"model: {error}.") from error
 
 
 def held_by(config: ModelConfig, dataset: Dataset) -> tuple[Held, dict[str, Tensor]]:
-    """What a new vqgan is made with, and the weights of the autoencoder that its configuration names, if it names one.
+    """What a new model is made with, and the weights of the autoencoder that its configuration names, if it names one.
 
     Raises:
-        DataError: classes are asked for, and the data have none.
+        DataError: classes are asked for, and the data have none, or too many.
         ConfigError, RunError: there is no such run, or its autoencoder is one of other data.
     """
-    if config.gan is None:
-        return Held(), {}
-    classes = () if config.gan.conditional is False else classes_of(dataset)
-    if config.gan.conditional and not classes:
-        raise DataError(f"{dataset.name} has no labels of its training rows; set model.gan.conditional to false.")
-    if config.gan.autoencoder is None:
+    classes = _classes(config, dataset)
+    if config.gan is None or config.gan.autoencoder is None:
         return Held(classes), {}
     folder = existing_run(config.gan.autoencoder)
     inner = run_config(folder).model
+    if inner.latent.label_units is not None:
+        raise ConfigError(f"model.gan.autoencoder names a {inner.kind} with label units; name one without, or leave it out.")
     if inner.kind == "vqgan" or inner.likelihood != config.likelihood:
         raise ConfigError(
             f"model.gan.autoencoder names a {inner.kind} with likelihood {inner.likelihood}; it must be a qvae or vqvae with "
@@ -128,3 +126,15 @@ def held_by(config: ModelConfig, dataset: Dataset) -> tuple[Held, dict[str, Tens
     parts = ("encoder.", "posterior.", "decoder.", "likelihood.")
     weights = {name: value for name, value in upgraded(state, inner.latent)["model"].items() if name.startswith(parts)}
     return Held(classes, inner, edges), weights
+
+
+def _classes(config: ModelConfig, dataset: Dataset) -> tuple[int, ...]:
+    """Labels that a new model is told; none where its configuration wants none, or leaves it to data that have none."""
+    asks: bool | None = config.latent.label_units is not None
+    remedy = "leave model.latent.label_units out"
+    if config.gan is not None:
+        asks, remedy = config.gan.conditional, "set model.gan.conditional to false"
+    classes = () if asks is False else classes_of(dataset, remedy)
+    if asks and not classes:
+        raise DataError(f"{dataset.name} has no labels of its training rows; {remedy}.")
+    return classes

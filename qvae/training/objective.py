@@ -39,7 +39,8 @@ class Objective(ABC):
         headline: the figures of which the first known one stands for the training in a title.
         live: figures to show before the epoch ends, such as what was spent.
         diverged: what is said, with the remedy, where a figure or a weight is no longer a finite number.
-        takes_classes: rows of a step have one number more, the place of the row's label among those of the training data.
+        takes_classes: rows that it is given have one number more, the place of the row's label among those of the training
+            data.
     """
 
     figures: ClassVar[tuple[str, ...]]

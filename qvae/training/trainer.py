@@ -53,7 +53,7 @@ class Observer(Protocol):
 
 
 def _held_out(rows: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
-    """Rows (N, D) to train on, and those, chosen by the seed, that are looked at only."""
+    """Rows (N, ...) to train on, and those, chosen by the seed and N alone, that are looked at only."""
     count = round(config.validation * len(rows))
     if not count:
         return rows, rows[:0]
@@ -102,7 +102,10 @@ class Trainer:
         self.metrics = Metrics() if metrics is None else metrics
         objective.listen(self.metrics.warn)
         rows, self.held_out = _held_out(dataset.train.flatten(1), config)
-        self.classes = places_of_labels(dataset) if objective.takes_classes else None
+        self.classes: Tensor | None = None
+        if objective.takes_classes:
+            self.classes, of_held_out = _held_out(places_of_labels(dataset), config)
+            self.held_out = with_classes(self.held_out, of_held_out)
         # Large data, which may be mapped from a file larger than memory, go to the device batch by batch.
         self.rows = rows if rows.nbytes > _MOST_ON_DEVICE else rows.to(objective.device)
         self.steps_per_epoch = max(1, len(rows) // config.batch_size)
@@ -303,8 +306,7 @@ class Trainer:
         model = self.average.averaged(self.model, self.stopping.weights)
         # Any order but that of the file, where classes may stand together.
         chosen = epoch_permutation(len(self.rows), 0, 0)[:_SETTLING_ROWS].to(self.rows.device)
-        rows = self.rows.index_select(0, chosen).to(self.objective.device)
-        self.objective.settle(model, rows, self.config.batch_size)
+        self.objective.settle(model, self._taken(chosen), self.config.batch_size)
         return model
 
     # State ------------------------------------------------------------------------------------------------------------

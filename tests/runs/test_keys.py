@@ -73,6 +73,7 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "model.latent.edges": (QVAE, "[[0,2],[1,4]]", lambda p: p.objective.prior.graph.edges.tolist(), [[0, 2], [1, 4]]),
     "model.latent.gamma": (QVAE, "[1,2,3,4,5]", lambda p: p.objective.prior.frozen().gamma.tolist(), [1, 2, 3, 4, 5]),
     "model.latent.train_gamma": (QVAE, "true", lambda p: p.objective.prior.log_gamma.requires_grad, True),
+    "model.latent.label_units": (QVAE, "binary", lambda p: p.objective.model.labels.words.tolist(), [[0], [1]]),
     "model.posterior.levels": (QVAE, "3", lambda p: p.objective.model.posterior.level_sizes, [2, 2, 1]),
     "model.relaxation.kind": (QVAE, "overlapping", lambda p: p.objective.model.relaxation.beta, 8.0),
     "model.relaxation.temperature": (QVAE, "0.25", lambda p: p.objective.model.relaxation.temperature, 0.25),
@@ -208,7 +209,7 @@ def test_a_key_arrives(key, tmp_path):
         pytest.importorskip(NEED[key])
     base, value, read, expected = KEYS[key]
     labelled = {"train": ROWS, "train_labels": np.arange(80) % 2}
-    kinds = {"model.gan.conditional": labelled, "model.likelihood": 3 * ROWS}
+    kinds = {"model.gan.conditional": labelled, "model.latent.label_units": labelled, "model.likelihood": 3 * ROWS}
     kinds |= dict.fromkeys(("model.generator", "model.gan.ancillas"), np.random.default_rng(2).random(ROWS.shape))
     kinds |= {"model.variance": ROWS + np.random.default_rng(1).normal(size=ROWS.shape)}
     parts = parts_of(base, *BESIDE.get(key, []), f"{key.split()[0]}={value}", data=kinds.get(key, ROWS), folder=tmp_path)

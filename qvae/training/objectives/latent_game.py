@@ -103,7 +103,7 @@ class LatentGame(Objective):
         """Give a model whose autoencoder is still in training the statistics that it needs."""
         assert isinstance(model, VQGAN)
         if not model.is_frozen:
-            settle_autoencoder(model, self.game, rows)
+            settle_autoencoder(model, self.game, rows[:, :-1] if self.takes_classes else rows)
         model.eval()
 
     # State ------------------------------------------------------------------------------------------------------------

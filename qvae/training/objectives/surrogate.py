@@ -25,16 +25,19 @@ class Surrogate:
         log_likelihood: log p(x|z) of latents that were drawn, or are relaxed.
         energy: E_q[E(z)], so that -log p(z) = energy + log Z; of priors whose log p(z) is known, E_q[-log p(z)] itself.
         entropy: H(q(z|x)).
+        guess: log q(y|x) of a class y that was given, by which the posterior learns to guess it; None where none was.
     """
 
     log_likelihood: Tensor
     energy: Tensor
     entropy: Tensor
+    guess: Tensor | None = None
 
     def loss(self, kl_weight: float = 1.0) -> Tensor:
-        """mean of -log p(x|zeta) + kl_weight (E_q[E] - H(q)); the gradient of log Z is that of
+        """mean of -log p(x|zeta) + kl_weight (E_q[E] - H(q)), less that of log q(y|x); the gradient of log Z is that of
         :func:`~qvae.models.prior.negative_phase`."""
-        return -torch.sub(self.log_likelihood, self.energy - self.entropy, alpha=kl_weight).mean()
+        loss = -torch.sub(self.log_likelihood, self.energy - self.entropy, alpha=kl_weight).mean()
+        return loss if self.guess is None else loss - self.guess.mean()
 
 
 def encoded(
@@ -45,10 +48,15 @@ def encoded(
     bf16: bool,
     relaxed: bool = True,
     draws: int = 1,
+    words: Tensor | None = None,
 ) -> tuple[Any, Tensor]:
-    """Codes of prepared rows x (B, D), or of what was ``seen`` of them, and log p(x|z) of their latents, (B * draws,)."""
+    """Codes of prepared rows x (B, D), or of what was ``seen`` of them, and log p(x|z) of their latents, (B * draws,).
+
+    The posterior of a QVAE may be told the ``words`` (B, L) of their classes.
+    """
+    told = {} if words is None else {"words": words}
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-        code = model.posterior_sample(x if seen is None else seen, relaxed, generator, draws)
+        code = model.posterior_sample(x if seen is None else seen, relaxed, generator, draws, **told)
         return code, model.log_likelihood(x, code.latents)
 
 
@@ -59,19 +67,23 @@ def surrogate(
     bf16: bool = False,
     exact: bool = False,
     seen: Tensor | None = None,
+    words: Tensor | None = None,
 ) -> Surrogate:
     """The surrogate of prepared rows (B, D), differentiable in all of the model's parameters.
+
+    Of rows whose class is given, by the ``words`` (B, L) of label units, it is that of log p(x, y), and log q(y|x) is learnt
+    beside it (Kingma et al. 2014, arXiv:1406.5298, eq. 9).
 
     With a transverse field it is that of the Q-ELBO: log <z|exp(-H)|z> >= -E(z) (Khoshaman et al. 2018), which gamma is no
     part of. With ``exact`` the prior's part is E_q[log p(z)] itself, differentiable in gamma, too.
     """
-    code, log_likelihood = encoded(model, x, seen, generator, bf16)
+    code, log_likelihood = encoded(model, x, seen, generator, bf16, words=words)
     hamiltonian = model.prior.hamiltonian()
     if exact:
         energy = -expected_log_probability(log_probabilities(hamiltonian), code.logits)
     else:
         energy = expected_energy(model, hamiltonian, code)
-    return Surrogate(log_likelihood, energy, code.entropy())
+    return Surrogate(log_likelihood, energy, code.entropy(), None if words is None else code.guess)
 
 
 def expected_energy(model: QVAE, hamiltonian: IsingHamiltonian, code: BernoulliCode) -> Tensor:

@@ -29,6 +29,9 @@ from qvae.training.optimizers.chosen import circuit_optimizer, gradient_optimize
 from qvae.training.optimizers.perturbing import PerturbingOptimizer
 from qvae.training.schedules import kl_weight, learning_rate_factor
 
+Prepare = Callable[[Tensor, torch.Generator], Tensor]
+"""Stored rows (B, D) to what the model sees of them, with a generator of what is drawn."""
+
 
 class PositivePhase(Protocol):
     """Parts of the loss of prepared rows (B, D): a function for each kind of latents, in a file of its own."""
@@ -68,7 +71,7 @@ class VariationalObjective(Objective):
     def __init__(
         self,
         model: Autoencoder,
-        prepare: Callable[[Tensor, torch.Generator], Tensor],
+        prepare: Prepare,
         config: TrainingConfig,
         positive: PositivePhase,
     ) -> None:
@@ -236,11 +239,14 @@ class VariationalObjective(Objective):
         generator = torch.Generator(self.device).manual_seed(0)
 
         def run(batch: Tensor) -> None:
-            x = self.prepare(batch, generator)
-            seen = x if self.corruption is None else self.corruption(x, generator)
-            model.decoder(model.posterior_sample(seen, relaxed=False, generator=generator).latents)
+            model.decoder(self._latents(model, self.prepare(batch, generator), generator))
 
         retake_batch_norm(model, rows.split(batch_size), run)
+
+    def _latents(self, model: Autoencoder, x: Tensor, generator: torch.Generator) -> Tensor:
+        """As evaluation draws them, of what the encoder has seen of prepared rows (B, D)."""
+        seen = x if self.corruption is None else self.corruption(x, generator)
+        return model.posterior_sample(seen, relaxed=False, generator=generator).latents
 
     # State ------------------------------------------------------------------------------------------------------------
 
