@@ -1,17 +1,19 @@
 """What is lost on an executor: pairs of rows, shot noise in closed form, and distances at the same latents."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from qvae.circuits.executor import SeededExecutor
+from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
 from qvae.circuits.registry import load_executor
 from qvae.config.schema import EvaluationConfig, ModelConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.evaluation.executor_loss import Quality, executor_loss, quality
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.vqvae import VQVAE
+from qvae.runs.on_executor import measures_here
 
 SHOTS = 3
 CPU = torch.device("cpu")
@@ -103,3 +105,14 @@ def test_no_more_are_measured_than_are_worth_it(monkeypatch):
     for asked, measured in ((None, 20), (25, 20), (15, 15)):
         found = quality(model, dataset, EvaluationConfig(num_test=asked, num_generated=asked or 40), draw_of(model))
         assert (len(found.reconstruction), len(found.samples)) == (measured, measured)
+
+
+@pytest.mark.parametrize(
+    ("able", "measures"),
+    [({}, True), ({"noisy": True}, True), ({"exact": True, "differentiable": True}, False), ({"remote": True}, False)],
+)
+def test_an_evaluation_measures_where_shots_are_taken_here(able, measures):
+    """What waits for a machine elsewhere is measured when it is asked for."""
+    executor, model = Shots(seed=0), SimpleNamespace(has_circuit=True)
+    executor.capabilities = ExecutorCapabilities(**able)
+    assert measures_here(SimpleNamespace(config=SimpleNamespace(model=model), executor=lambda: executor)) is measures

@@ -240,6 +240,10 @@ def test_twins():
 def test_a_run_in_a_line():
     run = run_of(FOUND, ["data.name=~/pictures/mine.npy", "model.latent.graph=edges", "model.latent.sizes=[9]"])
     assert subtitle(run) == "mine, prior 9 independent bits, sampler gibbs, 3 epochs in 8 s"
+    for arm, words in (("quantum", ""), ("frozen", ", frozen")):
+        circuit = f"model={{kind: vqvae, circuit: {{qubits: 3, ansatz: brickwork, arm: {arm}}}}}"
+        expected = f"digits, variational vqvae, brickwork of 3 qubits{words}, executor statevector, 3 epochs in 8 s"
+        assert subtitle(run_of(FOUND, [circuit])) == expected
 
 
 # Benchmarks -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from qvae import workflow
 from qvae.applications.generate import generate
 from qvae.applications.reconstruct import reconstruct
 from qvae.checkpoint import load_checkpoint, save_checkpoint
+from qvae.config.latent import LatentConfig
+from qvae.runs.old_checkpoints import upgraded
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -158,3 +160,16 @@ def test_couplings_are_those_of_the_configuration_s_edges_in_their_order(tmp_pat
     on = [workflow.resume(folder, ["training.epochs=4"]) for folder in (new.path, old)]
     assert torch.equal(on[0].model.prior.J, on[1].model.prior.J)
     assert not torch.equal(on[0].model.prior.J, new.model.prior.J)
+
+
+def test_averages_of_couplings_stand_before_those_of_a_trained_gamma():
+    """A state of 0.1.0 lists them after the networks': fields, couplings and, if it is learned, log gamma."""
+    latent = LatentConfig(graph="edges", sizes=[4], edges=[(0, 3), (0, 1), (1, 2), (2, 3)], gamma=1.0)
+    given, order = torch.tensor([3.0, 1.0, 12.0, 23.0]), [1.0, 3.0, 12.0, 23.0]
+    parts = [torch.zeros(7), torch.zeros(4), given, torch.tensor([1.0, 2.0, 3.0, 4.0])]
+    model = {"prior.h": parts[1], "prior.J": given, "prior.log_gamma": parts[3]}
+    optimizer = {str(place): {"exp_avg": part} for place, part in enumerate(parts)}
+    found = upgraded({"model": model, "average": parts, "optimizer": optimizer, "watch": {}}, latent)
+    assert found["model"]["prior.J"].tolist() == order
+    assert found["average"][2].tolist() == found["optimizer"]["2"]["exp_avg"].tolist() == order
+    assert found["average"][3].tolist() == found["optimizer"]["3"]["exp_avg"].tolist() == [1.0, 2.0, 3.0, 4.0]

@@ -117,6 +117,15 @@ def test_memory(overrides, name, expected, monkeypatch):
     assert asked[name] == expected
 
 
+def test_memory_of_categories(monkeypatch):
+    """Each feature is as many numbers as there are categories, in and out."""
+    asked = {}
+    monkeypatch.setattr(sizes, "require_memory", lambda size, what, *rest: asked.update({what.partition("=")[0]: size}))
+    sizes.require_sizes(load_config(BASE, TRAINING), 16, levels=3)
+    assert asked["model.network.hidden"] == 4 * (2 * 16 * 3 * 8 + 2 * 5 * 8)
+    assert asked["training.batch_size"] == 24 * 4 * (16 * 3 + 5 + 8)
+
+
 def test_memory_of_circuits(monkeypatch):
     asked = {}
     monkeypatch.setattr(sizes, "require_memory", lambda size, what, *rest: asked.update({what.partition("=")[0]: size}))

@@ -8,6 +8,7 @@ from trust.commands import COMMANDS, SLOW, commands_on
 
 import qvae
 from qvae.errors import QvaeError, SamplerError
+from qvae.runs.folder import run_config
 from qvae.trust import Trust
 
 CODE = {
@@ -99,6 +100,20 @@ def test_a_run_that_was_trained_with_the_users_word_keeps_it(stranger, tmp_path,
     settings |= {"sampler": {"name": "stranger:Sampler"}, "evaluation": {"num_generated": 0, "importance_samples": 2}}
     qvae.train(qvae.load_config(settings), out=tmp_path / "run")
     qvae.load_run(tmp_path / "run").sampler().close()
+
+
+@pytest.mark.parametrize("place", ["sampler", "fallback"])
+def test_a_run_that_was_cut_short_keeps_the_users_word_too(place, stranger, tmp_path):
+    def stop(model, figures):
+        raise KeyboardInterrupt
+
+    chosen = {"sampler": {"name": "stranger:Sampler"}} if place == "sampler" else {}
+    training = {"epochs": 1, "fallback": "stranger:Sampler" if place == "fallback" else None}
+    model = {"latent": {"sizes": [2, 2]}, "network": {"hidden": [4]}}
+    settings = {"training": training, "model": model, "evaluation": {"tsne_every": 0}} | chosen
+    with pytest.raises(KeyboardInterrupt):
+        qvae.train(qvae.load_config(settings), tmp_path / "run", observers=[stop])
+    assert "stranger:Sampler" in run_config(tmp_path / "run").trust.words
 
 
 def test_what_is_imported_must_be_of_the_right_class():
