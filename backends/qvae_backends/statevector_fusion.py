@@ -9,10 +9,9 @@ The steps are chosen one by one: of all that could come next, the one that takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -22,7 +21,7 @@ from qvae.circuits.circuit import Circuit, Gate
 from qvae.circuits.gates import gate_matrix
 from qvae.errors import ExecutorError
 from qvae.memory import require_memory
-from qvae_backends.statevector_items import Item, Term, has_form, is_permutation, items_of, terms_of
+from qvae_backends.statevector_items import Item, Term, Waiting, has_form, is_permutation, items_of, terms_of
 
 # A third of the milliseconds of a step, forward and backward, on 2^16 amplitudes in complex64 and one thread, by the number of
 # a matrix's bits; they need to be right relative to each other only.
@@ -146,10 +145,11 @@ class _Planner:
 
     def _choices(self, items: list[Item]) -> Iterator[_Choice]:
         yield from self._matrices(items)
-        taken = closure(items, is_permutation)
+        everywhere = set(range(self.plan.num_qubits))
+        taken = closure(items, is_permutation, everywhere)
         if taken:
             yield _Choice(len(taken) / self.gather, taken, self._gather)
-        taken = closure(items, lambda item: has_form(item, "diagonal"))
+        taken = closure(items, partial(has_form, form="diagonal"), everywhere)
         if taken:
             yield _Choice(len(taken) / self.phases, taken, self._phases)
 
@@ -159,17 +159,19 @@ class _Planner:
         for size in range(1, min(number, len(_MATRIX) - 1) + 1):
             for low in range(number - size + 1):
                 window = {qubit for qubit, bit in enumerate(self.plan.place) if low <= bit < low + size}
-                taken = closure(items, partial(_fits, window))
+                taken = closure(items, partial(_fits, window), window)
                 if taken:
                     yield _Choice(self._score(len(taken), size, 0.0), taken, partial(self._matrix, low))
+        starts = _starts(items)
         for size in range(2, min(number, len(_MATRIX) - 1)):
-            qubits = _grown(items, size)
-            bits = sorted(self.plan.place[qubit] for qubit in qubits)
-            if len(bits) < 2 or all(b - a == 1 for a, b in pairwise(bits)):
-                continue
-            taken = closure(items, partial(_fits, qubits))
-            score = self._score(len(taken), len(bits), self.gather)
-            yield _Choice(score, taken, partial(self._far_matrix, qubits))
+            for qubits in {_grown(items, size, start) for start in starts}:
+                bits = sorted(self.plan.place[qubit] for qubit in qubits)
+                if bits[-1] - bits[0] == len(bits) - 1:
+                    continue
+                taken = closure(items, partial(_fits, qubits), qubits)
+                if taken:
+                    score = self._score(len(taken), len(bits), self.gather)
+                    yield _Choice(score, taken, partial(self._far_matrix, qubits))
 
     def _score(self, taken: int, size: int, more: float) -> float:
         return taken / (self._cost(size, taken) + more)
@@ -187,7 +189,7 @@ class _Planner:
         shrunk = tuple(_shifted(item, first) for item in moved)
         self.plan.steps.append(MatrixStep(low + first, last - first + 1, shrunk))
 
-    def _far_matrix(self, qubits: set[int], items: list[Item]) -> None:
+    def _far_matrix(self, qubits: Set[int], items: list[Item]) -> None:
         place, number = self.plan.place, self.plan.num_qubits
         order = sorted(range(number), key=lambda qubit: (qubit in qubits, place[qubit]))
         self._add_gather(linear_index([1 << place[qubit] for qubit in order]))
@@ -285,36 +287,47 @@ def _image(state: int, images: Sequence[int]) -> int:
     return found
 
 
-
-def _fits(qubits: set[int], item: Item) -> bool:
+def _fits(qubits: set[int] | frozenset[int], item: Item) -> bool:
     return item.term is None and qubits.issuperset(item.qubits)
 
 
-def closure(items: list[Item], wanted: Callable[[Item], bool]) -> list[int]:
-    """Numbers of the wanted items that can come before all others: no unwanted one stands before them on their qubits."""
-    blocked: set[int] = set()
+def closure(items: list[Item], wanted: Callable[[Item], bool], qubits: Set[int]) -> list[int]:
+    """Numbers of the wanted items, all on these qubits, that commute with every unwanted one before them."""
+    waiting = Waiting()
     taken = []
     for number, item in enumerate(items):
-        if blocked.isdisjoint(item.qubits) and wanted(item):
+        if wanted(item) and waiting.lets_pass(item):
             taken.append(number)
-        else:
-            blocked.update(item.qubits)
+            continue
+        waiting.add(item)
+        if qubits <= waiting.closed:
+            break
     return taken
 
 
-def _grown(items: list[Item], size: int) -> set[int]:
-    """Up to ``size`` qubits that the next gates of several qubits bring together."""
-    qubits: set[int] = set()
-    blocked: set[int] = set()
+def _grown(items: list[Item], size: int, start: frozenset[int]) -> frozenset[int]:
+    """Up to ``size`` qubits that the next gates of several qubits bring together with those of ``start``."""
+    qubits, waiting = start, Waiting()
     for item in items:
         together = qubits.union(item.qubits)
-        joins = not qubits or not qubits.isdisjoint(item.qubits)
-        if item.term is None and blocked.isdisjoint(item.qubits) and len(together) <= size and (joins or len(item.qubits) == 1):
-            if len(item.qubits) > 1:
-                qubits = together
-        else:
-            blocked.update(item.qubits)
+        joins = item.term is None and len(together) <= size and (len(item.qubits) == 1 or not qubits.isdisjoint(item.qubits))
+        if not joins or not waiting.lets_pass(item):
+            waiting.add(item)
+            if qubits <= waiting.closed:
+                break
+        elif len(item.qubits) > 1:
+            qubits = together
     return qubits
+
+
+def _starts(items: list[Item]) -> set[frozenset[int]]:
+    """Qubits of the first gates of several qubits."""
+    first: dict[int, frozenset[int]] = {}
+    for item in items:
+        if item.term is None and len(item.qubits) > 1:
+            for qubit in item.qubits:
+                first.setdefault(qubit, frozenset(item.qubits))
+    return set(first.values())
 
 
 def _renumbered(item: Item, number: Callable[[int], int]) -> Item:
@@ -323,7 +336,7 @@ def _renumbered(item: Item, number: Callable[[int], int]) -> Item:
 
     gates = tuple(gate._replace(qubits=new(gate.qubits)) for gate in item.gates)
     term = None if item.term is None else item.term._replace(qubits=new(item.term.qubits))
-    return Item(new(item.qubits), gates, term)
+    return Item(new(item.qubits), item.axes, gates, term)
 
 
 def _shifted(item: Item, by: int) -> Item:

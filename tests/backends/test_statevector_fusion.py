@@ -1,12 +1,15 @@
 """Plans of circuits: what is fused, and that it is still the same circuit."""
 
 import math
+from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
 from qvae_backends import statevector
 from qvae_backends.statevector import StatevectorExecutor
 from qvae_backends.statevector_fusion import GatherStep, MatrixStep, PhaseStep, permutation, plan
+from qvae_backends.statevector_items import Waiting, items_of
 from qvae_backends.statevector_states import Adjoint
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
@@ -167,3 +170,43 @@ def test_permutation_of_cnots_swaps_and_toffolis():
         ups = [Gate("x", (qubit,)) for qubit in range(4) if state >> qubit & 1]
         columns.append(torch.from_numpy(abs(dense_state(Circuit(4, [*ups, *gates]), torch.zeros(0)))).double())
     assert torch.equal(before[permutation(circuit.gates, range(4))], torch.stack(columns, 1) @ before)
+
+
+def placed(name, qubits):
+    """A gate on some of 3 qubits, as an item that is planned, and as a matrix."""
+    gate = Gate(name, qubits, (0.3, 0.7, 1.1, 1.3)[: GATES[name].num_angles])
+    ups = [[Gate("x", (qubit,)) for qubit in range(3) if state >> qubit & 1] for state in range(8)]
+    columns = [dense_state(Circuit(3, [*before, gate]), torch.zeros(0)) for before in ups]
+    return next(items_of(Circuit(3, [gate]), 0)), np.stack(columns, 1)
+
+
+def passes(first, second):
+    waiting = Waiting()
+    waiting.add(first)
+    return waiting.lets_pass(second)
+
+
+def test_gates_that_change_places_commute():
+    names = [name for name in GATES if GATES[name].num_qubits <= 3]
+    everywhere = [placed(name, qubits) for name in names for qubits in permutations(range(3), GATES[name].num_qubits)]
+    for name in names:
+        item, matrix = placed(name, tuple(range(GATES[name].num_qubits)))
+        assert all(np.allclose(matrix @ other, other @ matrix) for passing, other in everywhere if passes(item, passing))
+
+
+def test_controls_pass_each_other_and_targets_pass_rotations_about_their_axis():
+    def both(*gates):
+        return passes(*(placed(*gate)[0] for gate in gates))
+
+    assert both(("cry", (0, 1)), ("cry", (0, 2)))
+    assert both(("cx", (0, 1)), ("rz", (0,)))
+    assert both(("cx", (0, 1)), ("rx", (1,)))
+    assert both(("cx", (0, 2)), ("cx", (1, 2)))
+    assert not both(("cx", (0, 1)), ("cx", (1, 2)))
+    assert not both(("cx", (0, 1)), ("h", (0,)))
+
+
+def test_a_matrix_takes_in_what_commutes_with_the_gates_between():
+    gates = [Gate("cry", pair, (0.1 * number,)) for number, pair in enumerate(((0, 1), (0, 7), (0, 1), (0, 7), (0, 1)))]
+    matrices = [step for step in plan(Circuit(8, gates), 0).steps if isinstance(step, MatrixStep)]
+    assert sorted(len(step.items) for step in matrices) in ([2, 3], [5])
