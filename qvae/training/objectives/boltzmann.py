@@ -215,5 +215,5 @@ def _rough_log_partition(hamiltonian: IsingHamiltonian, samples: Samples) -> flo
     spins = samples.equal_weights(generator).spins
     means = spins.to(hamiltonian.h).mean(0) * (len(spins) / (len(spins) + 2))
     return annealed_importance_sampling(
-        hamiltonian, chains=64, temperatures=25, generator=generator, base_fields=-torch.atanh(means)
+        hamiltonian, chains=128, temperatures=16, generator=generator, base_fields=-torch.atanh(means)
     ).value
