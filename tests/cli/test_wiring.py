@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import qvae.workflow  # noqa: F401 - imported while a stand-in is in place, it would keep that
 from qvae.applications import APPLICATIONS, TASKS
 from qvae.cli.main import make_app
 from qvae.config.load import load_config
