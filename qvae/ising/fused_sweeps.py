@@ -158,14 +158,15 @@ class FusedSweeps:
         one = _BFLOAT16_ONE if is_rounded else 1.0
         # Views are made once, since each costs a microsecond.
         bits = [_words(swept[b.start : b.stop]) for b in blocks]
+        drawn_from = [_words(room) for room in products.rooms]
         bases = [base[b.start : b.stop] for b in blocks]
         for number in range(num_sweeps):
             if number % REFRESH == 0:
                 products.refresh()
                 levels = [bias.flatten().numpy() - own_base for bias, own_base in zip(products.biases, bases, strict=True)]
             for block in order:
-                product = _words(products.of(block))
-                self._fused.draw(product, levels[block], bases[block], betas, streams, one, bits[block])
+                products.of(block)
+                self._fused.draw(drawn_from[block], levels[block], bases[block], betas, streams, one, bits[block])
         _words(state)[:, own] = _words(swept)[:, :chains]
 
 

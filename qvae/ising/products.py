@@ -22,21 +22,25 @@ class Block:
 
 
 class Products:
-    """Products of the couplings of dense blocks with a state, for one call's sweeps; with ``biases``, logits at beta = 1."""
+    """Products of the couplings of dense blocks with a state, for one call's sweeps; with ``biases``, logits at beta = 1.
+
+    Attributes:
+        rooms: where each block's product is put, (size, chains); blocks share the memory.
+    """
 
     def __init__(self, blocks: Sequence[Block], weights: Sequence[Tensor], biases: Sequence[Tensor], state: Tensor) -> None:
         self.biases, self._blocks = biases, blocks
         self._weights = [matrix.to(state.dtype) for matrix in weights]
         room = torch.empty_like(state)  # asking for memory in every update costs time
-        self._rooms = [room[: b.stop - b.start] for b in blocks]
+        self.rooms = [room[: b.stop - b.start] for b in blocks]
         self._neighbours = [state[b.low : b.high] for b in blocks]
 
     def refresh(self) -> None:
         """Look at the chains as they are now, where products are rounded."""
 
     def of(self, block: int) -> Tensor:
-        """(size, chains), valid until the next call."""
-        return torch.mm(self._weights[block], self._neighbours[block], out=self._rooms[block])
+        """Fill the block's room, and return it; valid until the next call."""
+        return torch.mm(self._weights[block], self._neighbours[block], out=self.rooms[block])
 
 
 class RoundedProducts(Products):
@@ -56,4 +60,4 @@ class RoundedProducts(Products):
 
     def logits(self, block: int) -> Tensor:
         """At beta = 1, (size, chains), float32, valid until the next call."""
-        return torch.add(self.of(block), self.biases[block], out=self._logits[: len(self._rooms[block])])
+        return torch.add(self.of(block), self.biases[block], out=self._logits[: len(self.rooms[block])])
