@@ -13,10 +13,13 @@ The first sentence of its docstring is the command's help, and the parameters be
 """
 
 TASKS = {
+    "augment": "qvae.applications.augment",
     "denoise": "qvae.applications.denoise",
     "detect": "qvae.applications.detect",
     "embed": "qvae.applications.embed",
     "inpaint": "qvae.applications.inpaint",
+    "interpolate": "qvae.applications.interpolate",
+    "style": "qvae.applications.style",
     "super-resolve": "qvae.applications.super_resolve",
 }
 """The same of tasks on a user's own rows, ``qvae apply TASK RUN --input FILE --out DIR``. One that takes long has a parameter

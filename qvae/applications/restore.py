@@ -104,7 +104,7 @@ def restore(
                 growing.append(**arrays)
                 sizes += arrays["effective_size"].tolist()
                 if rows.are_pictures:
-                    _write_pictures(run, file.with_suffix(""), rows.ids[part], arrays["best"])
+                    write_pictures(run, file.with_suffix(""), rows.ids[part], arrays["best"])
                 if not shown and is_of_images(run):
                     shown = _shown(run, observation, arrays)
         if rows.are_pictures:
@@ -180,8 +180,8 @@ def _shown(run: Run, observation: Observation, arrays: dict[str, np.ndarray]) ->
     return [*(as_grey(run, image) for image in images), arrays["spread"][:_PICTURED]]
 
 
-def _write_pictures(run: Run, folder: Path, ids: list[str], best: np.ndarray) -> None:
-    """The best guesses as PNG files, by the names of the files they are of."""
+def write_pictures(run: Run, folder: Path, ids: list[str], best: np.ndarray) -> None:
+    """Images (N, *shape) as PNG files in a folder, by names with or without an ending, such as those of files they are of."""
     import numpy as np
     from PIL import Image
 

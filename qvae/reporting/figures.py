@@ -109,7 +109,7 @@ def image_grid(images: np.ndarray, columns: int | None = None, title: str = "") 
     """Images (N, H, W) or (N, C, H, W) with values in [0, 1], side by side."""
     columns = columns or max(1, round(len(images) ** 0.5))
     rows = -(-len(images) // columns)
-    return _show(_tile(images, columns), columns, rows, title)
+    return _show(tiled(images, columns), columns, rows, title)
 
 
 def reconstruction_pairs(originals: np.ndarray, reconstructions: np.ndarray, title: str = "") -> Figure:
@@ -119,7 +119,7 @@ def reconstruction_pairs(originals: np.ndarray, reconstructions: np.ndarray, tit
     blank = np.full((rows * columns - len(originals), *originals.shape[1:]), 0.5)
     pair = [np.concatenate([images, blank]).reshape(rows, columns, *blank.shape[1:]) for images in (originals, reconstructions)]
     flat = np.stack(pair, axis=1).reshape(-1, *blank.shape[1:])
-    return _show(_tile(flat, columns), columns, 2 * rows, title)
+    return _show(tiled(flat, columns), columns, 2 * rows, title)
 
 
 def nearest_neighbours(samples: np.ndarray, neighbours: np.ndarray, title: str = "") -> Figure:
@@ -128,7 +128,7 @@ def nearest_neighbours(samples: np.ndarray, neighbours: np.ndarray, title: str =
     half = -(-len(rows) // 2)
     rows = np.concatenate([rows, np.ones((2 * half - len(rows), *rows.shape[1:]))])
     columns, (height, width) = rows.shape[1], (size + 1 for size in samples.shape[-2:])
-    blocks = [_tile(block.reshape(-1, *samples.shape[1:]), columns) for block in (rows[:half], rows[half:])]
+    blocks = [tiled(block.reshape(-1, *samples.shape[1:]), columns) for block in (rows[:half], rows[half:])]
     gap = np.ones((half * height, width // 3, blocks[0].shape[-1]))  # as the page around
     figure = _show(np.concatenate([blocks[0], gap, blocks[1]], axis=1), 2 * columns, half, title)
     for left in (0, columns * width + width // 3):
@@ -140,14 +140,14 @@ def nearest_neighbours(samples: np.ndarray, neighbours: np.ndarray, title: str =
 def traversals(images: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
     """Decoded images (rows, columns, ...), a path through the latent space in each row, with the rows' names."""
     rows, columns = images.shape[:2]
-    figure = _show(_tile(images.reshape(-1, *images.shape[2:]), columns), columns, rows, title)
+    figure = _show(tiled(images.reshape(-1, *images.shape[2:]), columns), columns, rows, title)
     height = images.shape[-2] + 1
     for row, name in enumerate(names):
         figure.axes[0].text(-1.5, (row + 0.5) * height, name, ha="right", va="center", fontsize=8)
     return figure
 
 
-def _tile(images: np.ndarray, columns: int) -> np.ndarray:
+def tiled(images: np.ndarray, columns: int) -> np.ndarray:
     """One picture (height, width, channels) with a one-pixel grey frame around each image."""
     pictures = images[:, None] if images.ndim == 3 else images
     pictures = np.pad(np.moveaxis(pictures, 1, -1), ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=0.5)

@@ -1,0 +1,73 @@
+"""Paths between images on the way a user takes: ends, energies and sizes, for bits and for real latents."""
+
+import numpy as np
+import pytest
+import torch
+
+import qvae
+from qvae.applications.interpolate import interpolate
+from qvae.errors import CapabilityError, ConfigError, DataError
+
+TINY = ["training.epochs=1", "evaluation.num_generated=0", "evaluation.probes=false", "evaluation.tsne_every=0",
+        "evaluation.importance_samples=2", "model.network.hidden=[8]", "model.circuit.qubits=3"]  # fmt: skip
+
+
+def images_of(folder, count):
+    dataset = qvae.load_run(folder).dataset
+    return dataset.values(dataset.test[:count]).numpy()
+
+
+def test_paths_of_bits_lead_from_code_to_code_over_known_energies(command, small_run):
+    images = images_of(small_run, 4)
+    np.savez("rows.npz", images=images)
+    code, out, err = command("apply", "interpolate", small_run, "--input", "rows.npz", "--frames", 5, "--out", "here")
+    assert (code, err) == (0, "")
+    assert "nats above the higher end" in out
+    found, model = np.load("here/interpolated.npz"), qvae.load_run(small_run).model
+    means = model.code_means(torch.from_numpy(images >= 0.5).flatten(1))
+    bits = (means > 0.5).float()
+    energies = model.prior.frozen().energy(2 * bits - 1)
+    for name in ("landscape", "straight"):
+        assert found[name].shape == (3, 5, 8, 8)
+        np.testing.assert_allclose(found[name][:, 0], model.decode(bits[:-1]), atol=1e-5)
+        np.testing.assert_allclose(found[name][:, -1], model.decode(bits[1:]), atol=1e-5)
+        along = found[f"{name}_energy"]
+        assert along.shape == (3, 9)
+        for path, before, after, first, last in zip(along, bits, bits[1:], energies, energies[1:], strict=False):
+            known = path[np.isfinite(path)]
+            assert len(known) == 1 + int((before != after).sum())
+            np.testing.assert_allclose(known[[0, -1]], [first, last], atol=1e-5)
+    assert (np.nanmax(found["landscape_energy"], 1) <= np.nanmax(found["straight_energy"], 1) + 1e-5).all()
+
+
+@pytest.fixture(scope="module")
+def circuit_run(tmp_path_factory):
+    return qvae.train(qvae.load_config("digits-vqvae", TINY), tmp_path_factory.mktemp("vqvae") / "run").path
+
+
+def test_paths_of_real_latents_have_the_priors_density(circuit_run, tmp_path):
+    images, run = images_of(circuit_run, 2), qvae.load_run(circuit_run)
+    np.save(tmp_path / "rows.npy", images)
+    interpolate(run, tmp_path / "rows.npy", frames=3, out=tmp_path)
+    found = np.load(tmp_path / "interpolated.npz")
+    first, last = run.model.code_means(torch.from_numpy(images >= 0.5).flatten(1))
+    middle = torch.stack([first, (first + last) / 2, last])
+    np.testing.assert_allclose(found["straight"][0], run.model.decode(middle), atol=1e-5)
+    np.testing.assert_allclose(found["straight_energy"][0], -run.model.prior.log_prob(middle), rtol=1e-5)
+    middle_of_arc = found["landscape_energy"][0][1]
+    length = (2 * middle_of_arc - len(first) * np.log(2 * np.pi)) ** 0.5
+    assert length == pytest.approx(float(first.norm() + last.norm()) / 2, rel=1e-3)
+
+
+def test_what_has_no_landscape_is_refused_in_a_sentence(small_run, tmp_path):
+    np.save(tmp_path / "rows.npy", images_of(small_run, 1))
+    run = qvae.load_run(small_run)
+    with pytest.raises(DataError, match="holds one row; a path needs two or more"):
+        interpolate(run, tmp_path / "rows.npy")
+    with pytest.raises(ConfigError, match="frames is 1"):
+        interpolate(run, tmp_path / "rows.npy", frames=1)
+    for config in ("digits-vqgan", "digits-vqvae"):
+        setting = ["model.variant=deterministic"] if config == "digits-vqvae" else []
+        made = qvae.train(qvae.load_config(config, [*TINY, *setting]), tmp_path / config)
+        with pytest.raises(CapabilityError, match=r"no density p\(z\)|has no prior"):
+            interpolate(made, tmp_path / "rows.npy")

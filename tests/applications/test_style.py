@@ -1,0 +1,77 @@
+"""Style: which latents are content, what is carried from set to set, and the grid, beside codes taken apart by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+import qvae
+from qvae.applications.style import class_information, style
+from qvae.errors import ConfigError
+
+
+@pytest.fixture
+def sets(small_run, tmp_path):
+    dataset = qvae.load_run(small_run).dataset
+    images = dataset.values(dataset.test[:50]).numpy()
+    np.savez(tmp_path / "a.npz", images=images[:20])
+    np.savez(tmp_path / "b.npz", images=images[20:])
+    return images
+
+
+def logits_of(model, images):
+    means = model.code_means(torch.from_numpy(images >= 0.5).flatten(1))
+    return torch.logit(means.clamp(0.02, 0.98))
+
+
+def test_content_stays_and_style_is_taken(command, small_run, sets):
+    line = ("apply", "style", small_run, "--content", "a.npz", "--style", "b.npz", "--units", 3, "--grid", 4, "--out", "here")
+    code, out, err = command(*line, "--strength", 2)
+    assert (code, err) == (0, "")
+    assert "content is in 3 of 8 latents, those that know most of the class" in out
+    found, model = np.load("here/styled.npz"), qvae.load_run(small_run).model
+    a, b = (logits_of(model, part) for part in (sets[:20], sets[20:]))
+    moved = model.decode((a + 2 * (b.mean(0) - a.mean(0)) > 0).float())
+    np.testing.assert_allclose(found["transferred"], moved, atol=1e-5)
+    assert found["grid"].shape == (4, 4, 8, 8)
+    keep = torch.from_numpy(found["is_content"])
+    for i in range(4):
+        for j in range(4):
+            mixed = torch.where(keep, a[i], b[j])
+            np.testing.assert_allclose(found["grid"][i, j], model.decode((mixed > 0).float()[None])[0], atol=1e-5)
+    assert found["ids"].tolist() == [str(number) for number in range(20)]
+
+
+def test_without_labels_the_sets_say_what_style_is(small_run, sets, tmp_path):
+    run = qvae.load_run(small_run, ["data.name=moved.npz"])
+    outcome = style(run, tmp_path / "a.npz", tmp_path / "b.npz", units=2, out=tmp_path)
+    assert "know least of which set a row is of" in outcome.sentences[0]
+    means = run.model.code_means(torch.from_numpy(sets >= 0.5).flatten(1)).numpy()
+    least = np.argsort(class_information(means, np.repeat([0, 1], [20, 30]), True))[:2]
+    assert np.flatnonzero(np.load(tmp_path / "styled.npz")["is_content"]).tolist() == sorted(least)
+
+
+def test_information_is_that_of_the_joint_distribution_of_bit_and_class():
+    rng = np.random.default_rng(0)
+    means, labels = rng.random((300, 3)), rng.integers(0, 4, 300)
+    means[:, 0] = 0.1 + 0.2 * labels
+    for unit, found in enumerate(class_information(means, labels, True)):
+        joint = np.array([[(p * (labels == c)).mean() for c in range(4)] for p in (means[:, unit], 1 - means[:, unit])])
+        expected = (joint * np.log(joint / joint.sum(0) / joint.sum(1, keepdims=True))).sum()
+        assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_information_of_real_latents_is_that_of_normal_ones():
+    labels = np.repeat([0, 1], 20_000)
+    values = np.random.default_rng(1).normal(size=(40_000, 2))
+    values[:, 0] += 3 * labels  # variance 1 within, 1 + 9 / 4 in all
+    found = class_information(values, labels, False)
+    assert found[0] == pytest.approx(0.5 * np.log(3.25), abs=0.01)
+    assert found[1] == pytest.approx(0, abs=1e-3)
+
+
+def test_numbers_out_of_range_are_refused(small_run, sets, tmp_path):
+    run = qvae.load_run(small_run)
+    with pytest.raises(ConfigError, match="units is 8; it must be 1 to 7"):
+        style(run, tmp_path / "a.npz", tmp_path / "b.npz", units=8)
+    with pytest.raises(ConfigError, match="strength is -1"):
+        style(run, tmp_path / "a.npz", tmp_path / "b.npz", strength=-1)
