@@ -215,6 +215,7 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """of the networks: decoupled in adamw, added to the gradient in adam and sgd"""
     schedule: Literal["cosine", "constant"] = "cosine"
+    """of learning rates; those of a vqgan's game are constant, and what it plays with is averaged"""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """steps over which the learning rates rise from zero"""
     kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3

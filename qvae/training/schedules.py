@@ -10,10 +10,15 @@ from qvae.training.objective import Clock
 
 def learning_rate_factor(config: TrainingConfig, clock: Clock) -> float:
     """What the configured learning rates are multiplied by: a linear rise, then constant or half a cosine down to 0."""
-    factor = min(1.0, (clock.step + 1) / (config.warmup_steps + 1))
+    factor = warmup_factor(config, clock)
     if config.schedule == "cosine":
         factor *= 0.5 * (1 + math.cos(math.pi * clock.progress))
     return factor
+
+
+def warmup_factor(config: TrainingConfig, clock: Clock) -> float:
+    """The linear rise alone."""
+    return min(1.0, (clock.step + 1) / (config.warmup_steps + 1))
 
 
 def kl_weight(config: TrainingConfig, clock: Clock) -> float:

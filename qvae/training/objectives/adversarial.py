@@ -24,7 +24,7 @@ from qvae.training.objective import Clock, Objective, load_optimizer_state, opti
 from qvae.training.objectives.game_losses import critic_backward, generator_backward, generator_loss
 from qvae.training.objectives.game_watch import GameWatch
 from qvae.training.objectives.undo import Undo
-from qvae.training.schedules import learning_rate_factor
+from qvae.training.schedules import warmup_factor
 
 CRITIC_MOMENTS = (0.0, 0.9)
 """Of Adam: with momentum two players circle each other (Gulrajani et al. 2017, Mescheder et al. 2018)."""
@@ -140,7 +140,8 @@ class AdversarialObjective(Objective):
             return torch.stack([gap, slopes.mean(), loss, spread])
 
     def _set_learning_rates(self, clock: Clock) -> None:
-        factor = learning_rate_factor(self.config, clock)
+        """Constant, whatever the schedule: averaging settles the generator, which a slow critic would lead astray."""
+        factor = warmup_factor(self.config, clock)
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = factor * peak
         self.critic_optimizer.param_groups[0]["lr"] = factor * self.config.critic_learning_rate
