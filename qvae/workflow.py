@@ -18,6 +18,7 @@ from qvae.evaluation.evaluate import Evaluation, evaluate_model
 from qvae.evaluation.executor_loss import ExecutorLoss
 from qvae.files import atomic_write_text, from_here, from_user, require_plain
 from qvae.models.prior import boltzmann_prior
+from qvae.models.vqgan import VQGAN
 from qvae.progress import Progress, Sturdy, is_interactive
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
@@ -371,7 +372,8 @@ def remarks_on_size(trainer: Trainer) -> list[str]:
     rows, steps = len(trainer.rows), trainer.steps_per_epoch
     if steps >= _FEW_STEPS:
         return []
-    seen = "" if len(trainer.held_out) else "; --set training.validation=0.1 shows overfitting, which is likely"
+    takes_validation = not isinstance(trainer.model, VQGAN) and not len(trainer.held_out)
+    seen = "; --set training.validation=0.1 shows overfitting, which is likely" if takes_validation else ""
     return [f"{rows:,} training rows make {steps} step{'s' * (steps > 1)} an epoch, so figures of one epoch are rough{seen}"]
 
 

@@ -15,6 +15,8 @@ from qvae.models.critic import with_class
 from qvae.models.patches import Patches
 from qvae.sampling.sampler import LatentSampler
 
+_FIRST_SAMPLES = 256  # by which mean and variance are known to a tenth
+
 
 class LatentGenerator(nn.Module):
     """A prior of latents that is learnt in a game: p(u) can be drawn from, but has no density.
@@ -75,9 +77,7 @@ class LatentGenerator(nn.Module):
             body = perceptron(block)
         elif config.arm == "gaussian":
             body, width = nn.Identity(), inputs
-        head = nn.Linear(width, num_latents)
-        nn.init.normal_(head.weight, std=2 / width**0.5)  # samples begin about as wide as data, or would look collapsed
-        return cls(body, head, num_latents, noise, classes, are_bits)
+        return cls(body, nn.Linear(width, num_latents), num_latents, noise, classes, are_bits)
 
     @classmethod
     def of_patches(
@@ -119,6 +119,21 @@ class LatentGenerator(nn.Module):
         deviation, mean = torch.std_mean(latents.double(), 0)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
+
+    @torch.no_grad()
+    def begin_as_wide_as_data(self, generator: torch.Generator) -> None:
+        """Scale and shift the head so that samples have the mean and variance of data: Salimans and Kingma 2016, section 3.
+
+        Expectations of an entangled circuit vary the less, the more qubits it has, and the critic would see one point
+        (arXiv:1602.07868).
+        """
+        if not isinstance(self.head, nn.Linear):
+            return
+        samples = self(self.draw_noise(_FIRST_SAMPLES, generator), self.draw_classes(_FIRST_SAMPLES, generator))
+        deviation, mean = torch.std_mean(samples, 0)
+        deviation = deviation.clamp(min=1e-6)
+        self.head.weight.div_(deviation.unsqueeze(1))
+        self.head.bias.sub_(mean).div_(deviation)
 
     def draw_noise(self, count: int, generator: torch.Generator | None) -> Tensor:
         """Normal numbers, (count, noise)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from qvae.config.schema import Config
 from qvae.data.classes import places_of_labels, with_classes
 from qvae.data.dataset import Dataset, epoch_permutation
@@ -30,6 +32,8 @@ def make_game(config: Config, model: VQGAN, dataset: Dataset) -> Objective:
         model.prior.frequencies.copy_(places.bincount() / len(places))
         reference = with_classes(reference, places[chosen[:_REFERENCE_ROWS]])
     game = AdversarialObjective(model, dataset.prepare, training, critic, reference)
+    if not game.is_remote:
+        model.prior.begin_as_wide_as_data(torch.Generator(game.device).manual_seed(training.seed))
     if not model.compresses:
         model.freeze_autoencoder()
         _see_grey_levels(model, GreyScale.of(dataset))

@@ -134,8 +134,9 @@ def test_colour_images_of_ones_own_without_labels(tmp_path, command):
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "faces.npz", train=images)
     more = ["--set", "training.batch_size=20", "--out", "run"]
-    code, _, error = command("train", "faces.npz", "--model", "vqgan", *SETTINGS, *more)
+    code, out, error = command("train", "faces.npz", "--model", "vqgan", *SETTINGS, *more)
     assert code == 0, error
+    assert "training.validation" not in out + error  # which a game doesn't take
     run = qvae.load_run(tmp_path / "run")
     assert run.model.generate(3).shape == (3, 3, 8, 8)
     with pytest.raises(CapabilityError, match="trained without classes, so it takes no label"):

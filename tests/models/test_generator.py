@@ -1,0 +1,21 @@
+"""The generator of a VQGAN: where it begins, whatever stands in the circuit's place."""
+
+import pytest
+import torch
+
+from qvae.config.schema import ModelConfig
+from qvae.models.generator import LatentGenerator
+
+
+@pytest.mark.parametrize("arm", ["quantum", "unentangled", "perceptron", "gaussian"])
+def test_samples_begin_with_mean_and_variance_of_data(arm):
+    """256 draws know a variance to 9 %, one standard deviation; 5000 others are here to see it."""
+    torch.manual_seed(0)
+    config = ModelConfig(kind="vqgan", circuit={"qubits": 6, "arm": arm}).circuit
+    made = LatentGenerator.from_config(config, noise=4, num_latents=8, classes=(0, 1))
+    made.begin_as_wide_as_data(torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        samples = made(made.draw_noise(5000, generator), made.draw_classes(5000, generator))
+    assert (samples.mean(0).abs() < 5 / 256**0.5).all()
+    assert (samples.var(0).log().abs() < 5 * (2 / 256) ** 0.5).all()
