@@ -41,14 +41,14 @@ def test_generators_have_twins_of_as_many_weights(tmp_path):
     small = [*TINY[1:], "training.epochs=2", "training.batch_size=500", "model.critic.hidden=[8]"]
     runs = train_twins(load_config("digits-vqgan", small), 1, tmp_path)
     weights = {arm: int(row[-1]) for arm, row in zip(runs, twins_table(runs).rows, strict=True)}
-    style = 27 * 2  # noise, classes and 1 to the angles of two qubits
-    assert weights == {"quantum": style + 6, "unentangled": style + 6, "frozen": style, "perceptron": 63, "gaussian": 0}
+    style = 21 * 2  # noise, classes and 1 to the angles of two qubits
+    assert weights == {"quantum": style + 6, "unentangled": style + 6, "frozen": style, "perceptron": 51, "gaussian": 0}
     patch = load_config("digits-vqgan", [*small[1:], "model.circuit.qubits=4", "model.generator=patch"])
     runs = train_twins(patch, 1, tmp_path / "patch")
     assert list(runs) == ["quantum", "unentangled", "frozen", "perceptron"]
     counts = [int(row[-1]) for row in twins_table(runs).rows]
-    assert counts[0] == 8 * (27 * 4 + 12)
-    assert abs(counts[3] - counts[0]) < 91 / 2  # as near as a whole number of hidden units comes
+    assert counts[0] == 8 * (21 * 4 + 12)
+    assert abs(counts[3] - counts[0]) < 85 / 2  # as near as a whole number of hidden units comes
 
 
 def test_a_model_without_a_circuit_has_no_twins(tmp_path):
