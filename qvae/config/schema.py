@@ -215,9 +215,8 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """of the networks: decoupled in adamw, added to the gradient in adam and sgd"""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """of learning rates; those of a vqgan's game are constant, and what it plays with is averaged"""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """steps over which the learning rates rise from zero"""
+    """steps over which the learning rates rise from zero; those of a vqgan's game then stay, whatever the schedule"""
     kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.3
     """part of the training over which the KL part's weight rises to 1; without it the prior switches latents off early"""
     kl_start: Annotated[float, Field(ge=0, le=1)] = 0.0
