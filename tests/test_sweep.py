@@ -14,6 +14,7 @@ from conftest import SMALL
 
 import qvae
 from qvae.config.load import load_config
+from qvae.config.schema import Config
 from qvae.errors import ConfigError, RunError
 from qvae.progress import Progress
 from qvae.reporting.sweep import failures_table, settings_table
@@ -27,7 +28,7 @@ class Scripted(Workers):
     """One place, whose next outcomes are given; None makes the run, here."""
 
     def __init__(self, outcomes):
-        self.scripted, self.renewed = list(outcomes), 0
+        self.scripted, self.renewed, self.configs = list(outcomes), 0, []
 
     def __len__(self):
         return 1
@@ -35,6 +36,7 @@ class Scripted(Workers):
     def submit(self, place, function, *arguments):
         future = Future()
         outcome = self.scripted.pop(0) if function.__name__ == "make_run" and self.scripted else None
+        self.configs += [part for part in arguments if isinstance(part, Config)]
         if isinstance(outcome, Exception):
             future.set_exception(outcome)
         else:
@@ -182,3 +184,10 @@ def test_a_run_that_is_told_to_stop_does_so_and_a_later_sweep_goes_on_with_it(sc
     scripted()
     (run,) = sweep("digits", {}, out, overrides=SMALL)
     assert run.status == "finished"
+
+
+def test_workers_have_the_users_word(scripted, tmp_path):
+    workers = scripted(Outcome("out of luck"))
+    (tmp_path / "mine.yaml").write_text("sampler: {name: 'a_module:Thing'}")
+    sweep(tmp_path / "mine.yaml", {}, tmp_path / "out", trust=["a_module:Thing"])
+    assert "a_module:Thing" in workers.configs[0].trust.words

@@ -53,6 +53,13 @@ def test_outcomes_are_in_the_order_of_places_whoever_answers_first():
     assert list(workers.outcomes(pending).items()) == [(place, place) for place in range(9)]
 
 
+def test_a_call_that_was_called_off_is_lost():
+    future = Future()
+    future.cancel()
+    future.set_running_or_notify_cancel()
+    assert isinstance(Processes(1).outcomes({future: 0})[0], Lost)
+
+
 def test_one_that_never_began_is_an_error():
     workers = Processes(1)
     with pytest.raises(WorkersError, match="ended before its first work"):

@@ -1,14 +1,17 @@
 """The command from a configuration or a run to a folder: what it names, what it leaves behind, and what it refuses."""
 
 import json
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 import qvae
-from qvae.diagnosis.diagnose import RESULTS
+from qvae.diagnosis.diagnose import RESULTS, _require_free_of_charge
 from qvae.diagnosis.report import findings, remedy_table, tables
 from qvae.errors import ConfigError, RunError
+from qvae.sampling.abilities import Metered
 
 TINY = ["model.network.hidden=[8]", "training.batch_size=50", "training.epochs=2"]
 CIRCUIT = ["model.circuit.qubits=2", "model.circuit.layers=1", *TINY]
@@ -67,3 +70,12 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(RunError, match="not of a diagnosis"):
         qvae.diagnose_gradients("digits", tmp_path)
     assert (tmp_path / "report.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "is_remote", "problem"),
+    [(Mock(spec=Metered), False, "time on an annealer; diagnose with --set sampler=gibbs"), (None, True, "waits for a remote")],
+)
+def test_a_training_that_would_cost_is_refused(sampler, is_remote, problem):
+    with pytest.raises(ConfigError, match=problem):
+        _require_free_of_charge(SimpleNamespace(sampler=sampler, objective=SimpleNamespace(is_remote=is_remote)))

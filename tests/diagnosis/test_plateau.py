@@ -2,6 +2,9 @@
 
 import pytest
 
+from qvae.circuits.gradients.variance import gradient_variance
+from qvae.circuits.initialisation import uniform
+from qvae.circuits.library.costs import local_cost
 from qvae.circuits.library.placed import placed_gates
 from qvae.config.load import load_config
 from qvae.diagnosis.plateau import circuit_family, curves, look_for_plateau
@@ -54,5 +57,8 @@ def test_every_remedy_is_tried(key):
     assert [(curve.against, curve.sizes[-1]) for curve in found.curves] == 2 * [("qubits", 4)] + 2 * [("layers", 4)]
     assert "identity blocks, 2 layers" in found.remedies[-1].name or key == "arm=unentangled"
     assert found.remedies[0].name == "uniform angles"
+    circuit, inputs = circuit_family(config)(4, 2)
+    uniformly = gradient_variance(circuit, local_cost(4), None, 4, uniform, inputs, seed=0)
+    assert found.remedies[0].squares["local"] == pytest.approx(uniformly.mean_square) != uniformly.variance
     assert len(found.remedies) == (4 if key == "arm=unentangled" else 5)
     assert all(square >= 0 for remedy in found.remedies for square in remedy.squares.values())
