@@ -111,7 +111,7 @@ def test_options_of_a_sampler_from_the_command_line():
         ("model.latent.graph=chimaera", """model.latent.graph is "chimaera"; did you mean 'chimera'"""),
         ("model.kind=3", "model.kind is 3; Allowed: qvae"),
         ("data.name=mnits", "did you mean 'mnist'"),
-        ("data.name=images.mat", "or a path that ends in .npy, .npz, .csv or .parquet, or a folder of images"),
+        ("data.name=images.mat", "or a path that ends in .npy, .npz, .csv, .parquet or .txt, or a folder of images"),
         ("training.device=gpu", """training.device is "gpu"; it must be auto, cpu, cuda or cuda:N"""),
         ("training.device=cuda:x", "it must be auto, cpu, cuda or cuda:N"),
         # Types

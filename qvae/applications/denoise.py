@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, Trained, restore
+from qvae.applications.restore import (
+    Completions,
+    Draws,
+    Effort,
+    RestorationSeed,
+    Sampler,
+    Steps,
+    Trained,
+    require_features,
+    restore,
+)
 from qvae.applications.task import task_input
 from qvae.errors import ConfigError, nearest
 
@@ -47,6 +57,7 @@ def denoise(
         RunError: ``out`` can't be written to.
         SamplerError: the sampler can't be had or fails.
     """
+    require_features(run)
     effort, likelihood = Effort(completions, draws, steps, sampler, trained, seed), run.model.likelihood
     if noise not in NOISES:
         raise ConfigError(f"noise is {noise!r}; {nearest(noise, NOISES)}.")

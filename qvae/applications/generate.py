@@ -27,15 +27,17 @@ def generate(
     executor: Annotated[str | None, "Another executor of a circuit than the run's own."] = None,
     label: Annotated[int | None, "One class: told to a generator or label units, or steered to by fields on spins."] = None,
     strength: Annotated[float, "Of those fields; 1 is right for uncoupled spins."] = 0.5,
+    check: Annotated[str | None, "Of strings: a regular expression that valid ones match; the run's if left out."] = None,
     seed: Annotated[int | None, "The same seed gives the same images; a fresh one is drawn and said."] = None,
-    out: Annotated[Path | None, "An .npz or a folder; generated.npz (-2, -3 ...) in the run's."] = None,
+    out: Annotated[Path | None, "An .npz, of strings a .txt, or a folder; generated.npz (-2, -3 ...) in the run's."] = None,
 ) -> Outcome:
-    """Sample the prior and decode: an .npz of images and a picture.
+    """Sample the prior and decode: an .npz of images and a picture, or a text file of strings.
 
-    The array ``images``, (num, *shape), holds the mean of p(x|z): of bits, the probabilities of pixels.
+    The array ``images``, (num, *shape), holds the mean of p(x|z): of bits, the probabilities of pixels. Strings are draws of
+    p(x|z), one a line.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or the check is none, or the data are no strings.
         DataError: there is no class of this label.
         RunError: ``out`` is there already.
         SamplerError: the sampler can't be had or fails, or the model has no use for one, or no prior.
@@ -44,22 +46,27 @@ def generate(
     from qvae.applications.files import new_files, write_arrays
     from qvae.models.vqgan import VQGAN
     from qvae.reporting.figures import save_figure
-    from qvae.reporting.run_rows import is_of_images, reachable_data, samples_figure
+    from qvae.reporting.run_rows import is_of_images, is_of_strings, reachable_data, samples_figure
 
+    of_strings = is_of_strings(run)
     if num < 1:
         raise ConfigError(f"num is {num}; it must be 1 or more.")
     if strength < 0:
         raise ConfigError(f"strength is {strength:g}; it must be 0 or more.")
     if seed is not None and not 0 <= seed < _SEEDS:
         raise ConfigError(f"seed is {seed}; it must be 0 to {_SEEDS - 1}.")
+    if check is not None:
+        _require_check(check, of_strings)
     said = []
     if seed is None:
         seed = secrets.randbelow(_SEEDS)
-        said.append(f"the seed is {seed}; for the same images again: --seed {seed}")
-    with new_files(run, "generated", out) as (arrays, picture):
+        said.append(f"the seed is {seed}; for the same {'strings' if of_strings else 'images'} again: --seed {seed}")
+    with new_files(run, "generated", out, ".txt" if of_strings else ".npz") as (arrays, picture):
         is_told = isinstance(run.model, VQGAN) or bool(run.model.classes)
         bias = None if label is None or is_told else strength * class_fields(run, label)
         images = generated(run, num, sampler, bias, seed, executor, label if is_told else None)
+        if of_strings:
+            return _strings(run, images, arrays, check or run.config.evaluation.check, said)
         files = [write_arrays(arrays, images=images)]
         if label is not None:
             said.append(_classified(run, images, label))
@@ -79,7 +86,7 @@ def generated(
     executor: str | None = None,
     label: int | None = None,
 ) -> np.ndarray:
-    """Means of p(x|z) for samples z of the prior, (num, *shape).
+    """Means of p(x|z) for samples z of the prior, of strings draws of it, (num, *shape).
 
     Args:
         run: with the model.
@@ -92,6 +99,7 @@ def generated(
     """
     import torch
 
+    from qvae.evaluation.strings import drawn_rows
     from qvae.memory import require_memory
     from qvae.runs.on_executor import running_on
     from qvae.sampling.closing import close
@@ -102,11 +110,44 @@ def generated(
     chosen = run.sampler(sampler, seed) if needs_sampler else None
     try:
         with running_on(run, executor, seed) as model:
+            if model.likelihood.kind == "strings":
+                codes = model.require_prior().draw(num, chosen, generator, bias)
+                return drawn_rows(model, codes, generator).cpu().numpy()
             told: dict[str, Any] = {} if label is None else {"label": label}
             return model.generate(num, chosen, generator, bias, **told).cpu().numpy()
     finally:
         if chosen is not None:
             close(chosen)
+
+
+def _require_check(check: str, of_strings: bool) -> None:
+    from pydantic import ValidationError
+
+    from qvae.config.schema import EvaluationConfig
+
+    if not of_strings:
+        raise ConfigError("check is of strings, but the run's data are none; leave it out.")
+    try:
+        EvaluationConfig(check=check)
+    except ValidationError as error:
+        raise ConfigError(f"check is {check!r}; {error.errors()[0]['ctx']['error']}.") from None
+
+
+def _strings(run: Run, rows: np.ndarray, file: Path, check: str | None, said: list[str]) -> Outcome:
+    """Strings (N, L) in a text file, with a word on how many are valid, and how many new."""
+    from qvae.evaluation.strings import matching
+    from qvae.files import atomic_write_text
+    from qvae.reporting.run_rows import reachable_data, texts
+
+    found = texts(run, rows)
+    atomic_write_text(file, "".join(f"{string}\n" for string in found))
+    is_valid, data = matching(check), reachable_data(run)
+    if is_valid is not None:
+        said.append(f"{sum(map(is_valid, found))} of {len(found)} match {check!r}")
+    if data is not None and data.alphabet is not None:
+        known = set(data.alphabet.decode(data.train.tolist()))
+        said.append(f"{sum(string not in known for string in found)} of {len(found)} are none of the training strings")
+    return Outcome([file], said)
 
 
 def class_fields(run: Run, label: int) -> Tensor:

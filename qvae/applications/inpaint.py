@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, Trained, restore
+from qvae.applications.restore import (
+    Completions,
+    Draws,
+    Effort,
+    RestorationSeed,
+    Sampler,
+    Steps,
+    Trained,
+    require_features,
+    restore,
+)
 from qvae.applications.task import task_input
 from qvae.errors import DataError
 
@@ -46,6 +56,7 @@ def inpaint(
     """
     from qvae.applications.observation import PartlyHidden
 
+    require_features(run)
     effort, likelihood = Effort(completions, draws, steps, sampler, trained, seed), run.model.likelihood
     with ExitStack() as stack:
         rows = stack.enter_context(task_input(run, input))

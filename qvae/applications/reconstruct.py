@@ -18,11 +18,12 @@ def reconstruct(
     run: Run,
     num: Annotated[int, "How many test images."] = 64,
     executor: Annotated[str | None, "Another executor of a circuit than the run's own."] = None,
-    out: Annotated[Path | None, "An .npz or a folder; reconstructed.npz (-2, -3 ...) in the run's."] = None,
+    out: Annotated[Path | None, "An .npz, of strings a .tsv, or a folder; reconstructed.npz (-2, -3 ...) in the run's."] = None,
 ) -> Outcome:
-    """Test images beside their reconstructions: an .npz and a picture.
+    """Test images beside their reconstructions: an .npz and a picture, or two columns of strings.
 
-    It holds the arrays ``originals`` and ``reconstructions``, of shape (num, *shape) both.
+    The .npz holds the arrays ``originals`` and ``reconstructions``, of shape (num, *shape) both; the .tsv has these columns,
+    and a tab between them, which no string holds.
 
     Raises:
         ConfigError: ``num`` is out of range.
@@ -31,13 +32,20 @@ def reconstruct(
         RunError: ``out`` is there already.
     """
     from qvae.applications.files import new_files, write_arrays
+    from qvae.files import atomic_write_text
     from qvae.reporting.figures import save_figure
-    from qvae.reporting.run_rows import reconstructions_figure
+    from qvae.reporting.run_rows import is_of_strings, reconstructions_figure, texts
 
     if num < 1:
         raise ConfigError(f"num is {num}; it must be 1 or more.")
-    with new_files(run, "reconstructed", out) as (arrays, picture):
+    with new_files(run, "reconstructed", out, ".tsv" if is_of_strings(run) else ".npz") as (arrays, picture):
         originals, found = reconstructed(run, num, executor)
+        if is_of_strings(run):
+            pairs = list(zip(texts(run, originals), texts(run, found), strict=True))
+            lines = ("originals", "reconstructions"), *pairs
+            atomic_write_text(arrays, "".join(f"{before}\t{after}\n" for before, after in lines))
+            same = sum(before == after for before, after in pairs)
+            return Outcome([arrays], [f"{same} of {len(pairs)} test strings came back as they were"])
         files = [write_arrays(arrays, originals=originals, reconstructions=found)]
         files.append(save_figure(reconstructions_figure(run, originals, found), picture))
     return Outcome(files)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
 from qvae.applications.task import batches, log_prior, require_at_least, task_files
-from qvae.errors import RunError
+from qvae.errors import CapabilityError, RunError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,6 +113,12 @@ def restore(
             title = "what was given, the best guess, completions, and their spread"
             files.append(save_figure(image_grid(np.concatenate(shown), len(shown[0]), title), picture))
     return Outcome(files, _verdict(sizes, effort))
+
+
+def require_features(run: Run) -> None:
+    """Raise a CapabilityError if a run's data are strings, which have no features that stand by themselves."""
+    if run.model.likelihood.kind == "strings":
+        raise CapabilityError("strings can't be restored: a character depends on those before it; take a model of other data.")
 
 
 def restored(

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.restore import Completions, Draws, Effort, RestorationSeed, Sampler, Steps, Trained, restore
+from qvae.applications.restore import (
+    Completions,
+    Draws,
+    Effort,
+    RestorationSeed,
+    Sampler,
+    Steps,
+    Trained,
+    require_features,
+    restore,
+)
 from qvae.applications.task import task_input
 from qvae.errors import CapabilityError
 
@@ -40,6 +50,7 @@ def super_resolve(
     """
     from qvae.applications.observation import Pooled, require_sums
 
+    require_features(run)
     effort, likelihood, shape = Effort(completions, draws, steps, sampler, trained, seed), run.model.likelihood, run.model.shape
     require_sums(likelihood)
     shapes = coarse_shapes(shape)

@@ -48,7 +48,8 @@ def task_input(
         known = KnownColumns(data.feature_names, data.category_names)
     likelihood = run.model.likelihood
     cuts = shapes is None and run.config.data.binarization == "threshold"
-    return given_rows(path, shapes or [run.model.shape], kind or likelihood.kind, likelihood.statistics.levels, cuts, known)
+    levels, alphabet = likelihood.statistics.levels, likelihood.statistics.alphabet
+    return given_rows(path, shapes or [run.model.shape], kind or likelihood.kind, levels, cuts, known, alphabet)
 
 
 @contextmanager

@@ -33,8 +33,8 @@ def load_config(
     """Read a configuration; keys that it leaves out have the defaults of :class:`~qvae.config.schema.Config`.
 
     Args:
-        source: a YAML file, the name of a shipped configuration, or nested keys; None for the shipped `digits`; with
-            ``model``, also data: a file, or a folder of images.
+        source: a YAML file, the name of a shipped configuration, or nested keys; None for the shipped `digits`; a .txt file of
+            strings is the shipped `strings` on these data. With ``model``, also other data: a file, or a folder of images.
         overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
         model: a kind of model, at its own settings for the shipped ``source``, as in ``digits-<kind>.yaml``, where there are
             some, and else at its defaults, with the source's ``model`` section and backends left out; None is the source's own.
@@ -81,10 +81,11 @@ def _read_for_model(source: str | Path | Mapping[str, Any] | None, kind: str) ->
     """The source with another kind of model in it."""
     if kind not in model_kinds():
         raise ConfigError(f"there is no model of kind {kind!r}: {nearest(kind, model_kinds())}.")
-    own = f"{'digits' if source is None else source}-{kind}"
+    own = f"{'digits' if source is None else 'strings' if _is_text(source) else source}-{kind}"
     if kind != model_kinds()[0] and own in shipped_configs():
-        return _read(own)
-    origin, tree = (f"of {source}", {"data": {"name": str(source)}}) if _is_data(source) else _read(source)
+        return _of_strings(str(source), own) if _is_text(source) else _read(own)
+    is_other_data = _is_data(source) and not _is_text(source)
+    origin, tree = (f"of {source}", {"data": {"name": str(source)}}) if is_other_data else _read(source)
     section = tree.get("model")
     if not isinstance(section, dict) or section.get("kind", model_kinds()[0]) != kind:
         tree["model"] = {"kind": kind}  # the other keys are of another kind, and so are those of its backends
@@ -179,6 +180,8 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
         return "in the keys given", _plain(source, "in the keys given")
     name = "digits" if source is None else str(source)
     path = Path(os.path.expanduser(name))
+    if _is_text(source):
+        return _of_strings(name)
     if _is_data(source):
         raise ConfigError(f"{name} is no configuration; to train on it as data: qvae train --set data.name={name}.")
     if _is_file(source):
@@ -207,6 +210,17 @@ def _is_data(source: str | Path | Mapping[str, Any] | None) -> bool:
         return False
     path = os.path.expanduser(source)
     return Path(path).suffix in DATA_ENDINGS or os.path.isdir(path)
+
+
+def _is_text(source: str | Path | Mapping[str, Any] | None) -> bool:
+    """Whether it names a file of strings."""
+    return isinstance(source, str | Path) and Path(source).suffix == ".txt"
+
+
+def _of_strings(name: str, shipped: str = "strings") -> tuple[str, dict[str, Any]]:
+    """A shipped configuration for strings, on those in a file."""
+    origin, tree = _read(shipped)
+    return origin, tree | {"data": {"name": name}}
 
 
 def _is_file(source: str | Path | Mapping[str, Any] | None) -> bool:

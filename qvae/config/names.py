@@ -8,6 +8,8 @@ LIKELIHOODS = {
     "poisson": "qvae.models.likelihoods.counts:Poisson",
     "negative-binomial": "qvae.models.likelihoods.counts:NegativeBinomial",
     "categorical": "qvae.models.likelihoods.categorical:Categorical",
+    "strings": "qvae.models.likelihoods.strings:Strings",
+    "recurrent-strings": "qvae.models.likelihoods.recurrent:RecurrentStrings",
 }
 """p(x | decoder's output), by its name in ``model.likelihood``."""
 

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from qvae.config.backends import MEMORY, ExecutorConfig, GenerationConfig, SamplerConfig
 from qvae.config.circuit import CircuitConfig, DiscreteConfig, completed
+from qvae.config.evaluation import EvaluationConfig
 from qvae.config.gan import CriticConfig, GanConfig, completed_gan
 from qvae.config.latent import LatentConfig, PosteriorConfig, RelaxationConfig
 from qvae.config.names import LIKELIHOODS, Damage
@@ -22,13 +23,13 @@ from qvae.errors import nearest
 from qvae.trust import OWN, Trust
 
 DATA_SETS = ("digits", "mnist", "fashion-mnist")
-DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet")
+DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet", ".txt")
 
 class DataConfig(Section):
     """Which data, where they are, and how they become bits."""
 
     name: str = "digits"
-    """digits | mnist | fashion-mnist | a path to .npy, .npz, .csv or .parquet | a folder of PNG or JPEG files"""
+    """digits | mnist | fashion-mnist | a path to .npy, .npz, .csv, .parquet or .txt | a folder of PNG or JPEG files"""
     root: str | None = None
     """folder of the idx files; None looks in ./data/<name> and in the user's cache"""
     download: bool = False
@@ -85,7 +86,8 @@ class ModelConfig(Section):
     """of vqvae: variational, its default, has Gaussian latents that become angles; the latents of discrete are the measured
     bits; deterministic is an autoencoder"""
     likelihood: str = "bernoulli"
-    """what data are, given the decoder's output: bernoulli | gaussian | poisson | negative-binomial | categorical"""
+    """what data are, given the decoder's output: bernoulli | gaussian | poisson | negative-binomial | categorical | strings |
+    recurrent-strings"""
     variance: Literal["shared", "features"] = "shared"
     """of gaussian, which learns it in units of each feature's own: one for all features, or one for each"""
     latent: LatentConfig = LatentConfig()
@@ -252,25 +254,6 @@ class TrainingConfig(Section):
                 f"early_stopping is {self.early_stopping}, but no rows are held out to stop by; set validation, as to 0.1"
             )
         return self
-
-
-class EvaluationConfig(Section):
-    """The likelihood at the end, and what is looked at on the way."""
-
-    importance_samples: Positive = 100
-    num_test: Positive | None = None
-    """test images used; None for all of them"""
-    log_z_chains: Annotated[int, Field(ge=2)] = 500
-    log_z_temperatures: Annotated[int, Field(ge=2)] = 2000
-    num_generated: Annotated[int, Field(ge=0)] = 10_000
-    """samples in the Frechet distance; 0 leaves it out"""
-    inception_weights: str | None = None
-    """file of the Inception weights, for the distance that goes by its name; None leaves it out"""
-    probes: bool = True
-    """read the labels from the code by a linear and an MLP probe"""
-    tsne_every: Annotated[int, Field(ge=0)] = 10
-    """epochs between two maps of the latent film; 0 leaves out film and map"""
-    seed: Seed = 0
 
 
 class Config(Section):

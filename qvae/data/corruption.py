@@ -42,6 +42,8 @@ class Corruption:
         self.damage, self.amount, self.shape, self.blank = damage, amount, shape, blank
         if damage in ("salt-and-pepper", "dropped", "hidden") and amount >= 1:
             raise ConfigError(f"training.corruption_amount is {amount:g}; of {damage} it must be below 1.")
+        if kind == "strings":
+            raise ConfigError(f"training.corruption is {damage}, but the model's data are strings, which have no such damage.")
         kinds = {"salt-and-pepper": ("bits",), "gaussian": ("bits", "reals"), "coarse": ("bits", "reals")}.get(damage, (kind,))
         if kind not in kinds:
             raise ConfigError(f"training.corruption is {damage}, of {' or '.join(kinds)}, but the model's data are {kind}.")

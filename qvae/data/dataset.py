@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from qvae.data import grey
+from qvae.data.alphabet import Alphabet
 
-Kind = Literal["bits", "reals", "counts", "categories"]
+Kind = Literal["bits", "reals", "counts", "categories", "strings"]
 Binarization = Literal["dynamic", "fixed-seed", "threshold", "none"]
 
 Rows = TypeVar("Rows", Tensor, np.ndarray)
@@ -38,10 +39,12 @@ class Dataset:
             at 0.5; ``none`` where data are no bits. Likelihoods under different binarizations can't be compared.
         kind: what the model's likelihood takes.
         feature_names: of the columns of a table.
-        levels: of ``categories``, how many there are. Of ``reals``, stored numbers are grey levels 0..levels-1, or real
-            numbers if None. Of ``bits``, stored numbers are grey levels, too, or 15-bit codes of them if None.
+        levels: of ``categories`` and of the symbols of ``strings``, how many there are. Of ``reals``, stored numbers are grey
+            levels 0..levels-1, or real numbers if None. Of ``bits``, stored numbers are grey levels, too, or 15-bit codes of
+            them if None.
         category_names: of the columns that held text, in the order of their numbers, by the names of the columns.
         remarks: sentences on how the data were taken that its user should read.
+        alphabet: of ``strings``, what their numbers stand for; a row is as long as the longest string.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Dataset:
     levels: int | None = None
     remarks: tuple[str, ...] = ()
     category_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    alphabet: Alphabet | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,7 +71,7 @@ class Dataset:
         return len(self.shape) >= 2
 
     def values(self, rows: Tensor) -> Tensor:
-        """What stored ``rows`` mean, float32: grey levels in [0, 1], real numbers, counts or numbers of categories.
+        """What stored ``rows`` mean, float32: grey levels in [0, 1], real numbers, counts, or numbers of categories or symbols.
 
         A grey level of ``reals`` stands in the middle of its step: the mean of what :meth:`prepare` makes of it.
         """

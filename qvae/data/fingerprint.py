@@ -20,6 +20,8 @@ def fingerprint(dataset: Dataset) -> str:
     Of an array of more than 128 MiB, which may be mapped from a file, it sees rows at even distances, so many as that holds.
     """
     digest = hashlib.sha256(json.dumps([dataset.kind, dataset.levels, dataset.binarization]).encode())
+    if dataset.alphabet is not None:
+        digest.update(dataset.alphabet.characters.encode())
     for rows in (dataset.train, dataset.test):
         digest.update(json.dumps([str(rows.dtype), list(rows.shape)]).encode())
         for part in chunks(_spread(rows)):

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
 
+from qvae.data.alphabet import Alphabet
 from qvae.data.dataset import Dataset, Kind
 from qvae.data.given_table import TABLE_ENDINGS, KnownColumns, table_rows
 from qvae.data.images import IMAGE_ENDINGS, image_files, pixels, upright_image
 from qvae.data.kinds import Numbers, in_place, require_whole, scale
 from qvae.data.opened import reading, require_file
+from qvae.data.strings import cleaned, read_lines
 from qvae.errors import DataError
 from qvae.files import from_user
 
@@ -32,7 +35,8 @@ class Given:
 
     Attributes:
         dataset: they are its ``test`` rows, (N, *shape), which stay on the disk.
-        ids: N names: those of files, of an array ``ids`` in the .npz or a column ``id`` of the table, or numbers from 0.
+        ids: N names: those of files, of an array ``ids`` in the .npz or a column ``id`` of the table, strings themselves, or
+            numbers from 0.
         extra: the other arrays of the .npz, such as a mask.
         are_pictures: whether they came as files of images.
     """
@@ -54,11 +58,12 @@ def given_rows(
     levels: int | None = None,
     cuts: bool = False,
     known: KnownColumns = _NOTHING_KNOWN,
+    alphabet: Alphabet | None = None,
 ) -> Iterator[Given]:
-    """The rows of an .npy, .npz, .csv or .parquet file, or the images of a PNG or JPEG file or of a folder of them.
+    """The rows of an .npy, .npz, .csv, .parquet or .txt file, or the images of a PNG or JPEG file or of a folder of them.
 
     Memory stays flat however many they are: what isn't mapped where it lies is unpacked into a temporary folder, which goes
-    with the block. A .csv or .parquet file is read whole.
+    with the block. A .csv, .parquet or .txt file is read whole.
 
     Args:
         path: of the file or folder.
@@ -67,11 +72,18 @@ def given_rows(
         levels: of categories, how many it knows.
         cuts: grey levels become bits by a cut at 0.5; else they are drawn.
         known: of the columns of a table.
+        alphabet: of strings, those that the model knows.
 
     Raises:
         DataError: there is nothing there, it is damaged, or rows are of another shape or out of range.
     """
     source = from_user(path)
+    if (source.suffix == ".txt") != (kind == "strings"):
+        takes = "strings, from a .txt file, one a line" if kind == "strings" else f"{kind}, no strings"
+        raise DataError(f"{path} can't be taken: this model takes {takes}.")
+    if alphabet is not None:
+        yield _given_strings(source, shapes[0][0], alphabet)
+        return
     with tempfile.TemporaryDirectory(prefix="qvae-", ignore_cleanup_errors=True) as folder:
         are_pictures = source.is_dir() or source.suffix.lower() in IMAGE_ENDINGS
         if are_pictures:
@@ -88,6 +100,16 @@ def given_rows(
             ids = _ids(extra.pop(_IDS, None), len(rows), source)
         dataset = _dataset(rows, str(path), kind, levels, cuts, are_pictures)
         yield Given(dataset, ids, extra, are_pictures)
+
+
+def _given_strings(source: Path, longest: int, alphabet: Alphabet) -> Given:
+    """Lines of a text file, by their own names."""
+    strings = cleaned(read_lines(source), str(source))
+    if not strings:
+        raise DataError(f"{source} holds no strings: each line must be one.")
+    stored = torch.from_numpy(alphabet.encode(strings, longest, str(source)))
+    dataset = Dataset(str(source), stored, stored, None, None, "none", "strings", levels=alphabet.size, alphabet=alphabet)
+    return Given(dataset, strings, {}, are_pictures=False)
 
 
 def mapped_arrays(path: Path, folder: Path) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from qvae.data.idx import IDX_SETS, load_idx_set
 from qvae.data.images import load_image_folder
 from qvae.data.kinds import make_dataset
 from qvae.data.split import SPLIT_SEED, Split
+from qvae.data.strings import load_string_file
 from qvae.data.tables import read_table, to_labels
 from qvae.errors import DataError, nearest
 
@@ -27,7 +28,7 @@ def load_data(config: DataConfig, kind: Kind = "bits") -> Dataset:
     .npz file are taken as :func:`~qvae.data.arrays.dataset_from_arrays` says; an .npz holds ``train`` (or ``x_train``)
     and perhaps ``test``, ``train_labels`` and ``test_labels`` (or ``x_test``, ``y_train``, ``y_test``), ``images`` and
     ``labels``, ``x`` and ``y``, ``data`` and ``target``, or one array of any name. Tables in a .csv or .parquet file
-    have named columns, and a folder holds PNG or JPEG files.
+    have named columns, a folder holds PNG or JPEG files, and a .txt file strings, one a line.
 
     Raises:
         DataError: files are missing, damaged or not what they should be, or values aren't what the likelihood takes.
@@ -37,11 +38,18 @@ def load_data(config: DataConfig, kind: Kind = "bits") -> Dataset:
             f"data.binarize is {config.binarize}, but the model's likelihood takes {kind}, no bits; leave it at auto, or set "
             "model.likelihood=bernoulli."
         )
+    suffix = Path(config.name).suffix
+    if (suffix == ".txt") != (kind == "strings"):
+        if kind == "strings":
+            takes = "the model's likelihood takes strings, one a line of a .txt file"
+            raise DataError(f"{takes}; set data.name to one, or another likelihood for {config.name}.")
+        raise DataError(f"{config.name} holds strings, but the model's likelihood takes {kind}; set model.likelihood=strings.")
+    if kind == "strings":
+        return load_string_file(config.name)
     if config.name == "digits":
         return _load_digits(config, kind)
     if config.name in IDX_SETS:
         return load_idx_set(config, kind)
-    suffix = Path(config.name).suffix
     if suffix in (".npy", ".npz"):
         return load_array_file(config, kind)
     if suffix in (".csv", ".parquet"):

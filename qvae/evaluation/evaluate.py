@@ -25,6 +25,7 @@ from qvae.evaluation.likelihood import (
     prior_log_partition,
 )
 from qvae.evaluation.rows import device_of, evaluation_rows
+from qvae.evaluation.strings import StringFigures, require_strings, string_figures
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.prior import BoltzmannPrior
 from qvae.progress import Progress, counter
@@ -47,6 +48,7 @@ class Evaluation:
         evaluation_seed: of all draws.
         frechet: distances from the test images.
         latents: how many units are used, and for what; None where rows have no codes.
+        strings: what generated strings are worth; None of other data.
         seconds: of each part.
     """
 
@@ -60,6 +62,7 @@ class Evaluation:
     evaluation_seed: int
     frechet: FrechetDistances
     latents: LatentUse | None
+    strings: StringFigures | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +71,8 @@ class Evaluation:
         if self.is_density:
             keys = [key for key in ("elbo", "log_likelihood") if key in found]
             found |= {f"{key}_per_feature": found[key] / self.num_features for key in keys}
+        if self.strings is not None:
+            found["strings"] = self.strings.to_dict()
         return found | {
             "binarization": self.binarization,
             "test_images_are_all": self.test_images_are_all,
@@ -82,7 +87,7 @@ class Evaluation:
 def evaluate_model(
     model: Autoencoder, dataset: Dataset, settings: EvaluationConfig, draw: DrawPrior, progress: Progress | None = None
 ) -> Evaluation:
-    """Likelihood, Frechet distances and what the latents hold, on the test rows.
+    """Likelihood, Frechet distances, or figures of strings, and what the latents hold, on the test rows.
 
     Args:
         model: in evaluation mode.
@@ -92,17 +97,24 @@ def evaluate_model(
         progress: told what is going on.
 
     Raises:
-        ConfigError, QvaeError: Inception distances are asked for, but can't be had.
+        ConfigError, QvaeError: Inception distances are asked for, but can't be had, or a check of strings that there aren't.
     """
     progress = progress or Progress()
+    require_strings(settings, dataset)
     if settings.inception_weights is not None:
         check_inception(settings.inception_weights)  # before minutes of work, not after
     rows = evaluation_rows(dataset, settings).to(device_of(model))
     seconds: dict[str, float] = {}
     with _timed(seconds, "likelihood"):
         likelihood, log_z_details = _likelihood(model, rows, settings, progress)
-    with _timed(seconds, "frechet"):
-        frechet = _distances(model, dataset, settings, draw, progress)
+    strings = None
+    if dataset.kind == "strings":
+        frechet = FrechetDistances(reason="the data are strings")
+        with _timed(seconds, "strings"):
+            strings = string_figures(model, dataset, rows, settings, draw, progress)
+    else:
+        with _timed(seconds, "frechet"):
+            frechet = _distances(model, dataset, settings, draw, progress)
     with _timed(seconds, "latents"), progress.work("what the latents hold") as report:
         latents = _latents(model, dataset, settings, progress, lambda share: report(share, ""))
     return Evaluation(
@@ -116,6 +128,7 @@ def evaluate_model(
         evaluation_seed=settings.seed,
         frechet=frechet,
         latents=latents,
+        strings=strings,
         seconds=seconds,
     )
 

@@ -1,4 +1,4 @@
-"""Encoders and decoders: multilayer perceptrons and convolutional networks."""
+"""Encoders and decoders: multilayer perceptrons, and convolutional networks for images and strings."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Encoder(nn.Module):
 
     Args:
         config: kind and widths.
-        shape: (H, W), (C, H, W) or (D,) of one row of data.
+        plane: the likelihood's: (H, W) of an image, (L,) of a string, () of a table.
         mean: (D,), subtracted from the input; of K D numbers where a likelihood shows K for each of data, (K, D) flattened.
 
     Raises:
-        ValueError: convolutions are asked for, but ``shape`` is no image's.
+        ValueError: convolutions are asked for, but there is no plane.
     """
 
     mean_image: Tensor
 
-    def __init__(self, config: NetworkConfig, shape: tuple[int, ...], mean: Tensor) -> None:
+    def __init__(self, config: NetworkConfig, plane: tuple[int, ...], mean: Tensor) -> None:
         super().__init__()
         inputs = mean.numel()
         self.register_buffer("mean_image", mean.reshape(inputs).float())
@@ -32,12 +32,12 @@ class Encoder(nn.Module):
             self.layers: nn.Module = _mlp([inputs, *config.hidden], config.batch_norm)
             self.num_features = config.hidden[-1] if config.hidden else inputs
             return
-        _, *plane = _planes(shape)
+        convolution, _, norm = _convolutions(plane)
         channels = [inputs // math.prod(plane), *config.hidden]
         layers: list[nn.Module] = [nn.Unflatten(1, (channels[0], *plane))]
         for before, after in itertools.pairwise(channels):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=not config.batch_norm)]
-            layers += [nn.BatchNorm2d(after)] if config.batch_norm else []
+            layers += [convolution(before, after, 3, stride=2, padding=1, bias=not config.batch_norm)]
+            layers += [norm(after)] if config.batch_norm else []
             layers += [nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.num_features = channels[-1] * math.prod(_conv_sizes(plane, len(config.hidden))[-1])
@@ -53,14 +53,14 @@ class Decoder(nn.Module):
     Args:
         config: kind and widths.
         num_latents: n.
-        shape: (H, W), (C, H, W) or (D,) of one row of data.
+        plane: the likelihood's: (H, W) of an image, (L,) of a string, () of a table.
         bias: (K D,), where the output starts.
 
     Raises:
-        ValueError: convolutions are asked for, but ``shape`` is no image's.
+        ValueError: convolutions are asked for, but there is no plane.
     """
 
-    def __init__(self, config: NetworkConfig, num_latents: int, shape: tuple[int, ...], bias: Tensor) -> None:
+    def __init__(self, config: NetworkConfig, num_latents: int, plane: tuple[int, ...], bias: Tensor) -> None:
         super().__init__()
         hidden = config.hidden[::-1] if config.decoder_hidden is None else config.decoder_hidden
         self.bias = nn.Parameter(bias.reshape(-1).float())
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
             widths = [num_latents, *hidden]
             self.layers = nn.Sequential(_mlp(widths, config.batch_norm), nn.Linear(widths[-1], bias.numel(), bias=False))
             return
-        _, *plane = _planes(shape)
+        _, transposed, norm = _convolutions(plane)
         sizes = list(reversed(_conv_sizes(plane, len(hidden))))
         channels = [*hidden, bias.numel() // math.prod(plane)]
         layers: list[nn.Module] = [nn.Linear(num_latents, channels[0] * math.prod(sizes[0])), nn.SiLU()]
@@ -78,9 +78,9 @@ class Decoder(nn.Module):
             extra = tuple(large - (2 * small - 1) for small, large in zip(sizes[level], sizes[level + 1], strict=True))
             last = level == len(channels) - 2
             needs_bias = not (last or config.batch_norm)
-            layers += [nn.ConvTranspose2d(before, after, 3, 2, 1, output_padding=extra, bias=needs_bias)]  # type: ignore[arg-type]
+            layers += [transposed(before, after, 3, 2, 1, output_padding=extra, bias=needs_bias)]
             if not last:
-                layers += [nn.BatchNorm2d(after)] if config.batch_norm else []
+                layers += [norm(after)] if config.batch_norm else []
                 layers += [nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Flatten())
 
@@ -98,13 +98,15 @@ def _mlp(widths: list[int], batch_norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _planes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) not in (2, 3):
-        raise ValueError(f"network.kind is conv, which takes images, but a row of the data has shape {shape}; take mlp")
-    return (1, *shape) if len(shape) == 2 else shape
+def _convolutions(plane: tuple[int, ...]) -> tuple[type[nn.Module], type[nn.Module], type[nn.Module]]:
+    """The convolution, its transpose and the batch norm of a plane with so many axes."""
+    if not plane:
+        raise ValueError("network.kind is conv, which takes images or strings, but the data are a table; take mlp")
+    if len(plane) == 1:
+        return nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d
+    return nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d
 
 
-def _conv_sizes(plane: list[int], depth: int) -> list[tuple[int, int]]:
-    """Heights and widths before, between and after ``depth`` stride-2 layers."""
-    height, width = plane
-    return [(math.ceil(height / 2**k), math.ceil(width / 2**k)) for k in range(depth + 1)]
+def _conv_sizes(plane: tuple[int, ...], depth: int) -> list[tuple[int, ...]]:
+    """The lengths of all axes before, between and after ``depth`` stride-2 layers."""
+    return [tuple(math.ceil(side / 2**k) for side in plane) for k in range(depth + 1)]

@@ -85,13 +85,12 @@ class QVAE(Autoencoder):
         units = 0 if labels is None else labels.size
         graph = make_graph(latent, units) if graph is None else graph
         likelihood = likelihood_class(config.likelihood).from_config(config, statistics)
-        shape = tuple(statistics.mean.shape)
         prior = BoltzmannPrior(graph, _with_units(latent.gamma, latent.num_spins, units), latent.train_gamma)
         levels = split_levels(graph.num_spins - units, config.posterior.levels, list(latent.sizes))
         levels[-1] += units
-        encoder = Encoder(config.network, shape, likelihood.input_mean())
+        encoder = Encoder(config.network, likelihood.plane, likelihood.input_mean())
         posterior = Posterior(encoder.num_features, levels)
-        decoder = Decoder(config.network, graph.num_spins, shape, likelihood.initial_bias())
+        decoder = Decoder(config.network, graph.num_spins, likelihood.plane, likelihood.initial_bias())
         return cls(encoder, posterior, prior, decoder, likelihood, make_relaxation(config.relaxation), labels=labels)
 
     @property

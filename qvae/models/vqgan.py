@@ -155,10 +155,10 @@ class VQGAN(Autoencoder):
 def _autoencoder(config: ModelConfig, latents: int, statistics: Statistics) -> VQVAE:
     """One with a Gaussian posterior and no circuit, of the configuration's networks."""
     likelihood = likelihood_class(config.likelihood).from_config(config, statistics)
-    shape, bias = tuple(statistics.mean.shape), likelihood.initial_bias()
-    encoder = Encoder(config.network, shape, likelihood.input_mean())
+    encoder = Encoder(config.network, likelihood.plane, likelihood.input_mean())
     posterior = GaussianPosterior(encoder.num_features, latents)
-    return VQVAE(encoder, posterior, NormalPrior(latents), Decoder(config.network, latents, shape, bias), likelihood)
+    decoder = Decoder(config.network, latents, likelihood.plane, likelihood.initial_bias())
+    return VQVAE(encoder, posterior, NormalPrior(latents), decoder, likelihood)
 
 
 def _identity(config: ModelConfig, statistics: Statistics) -> VQVAE:

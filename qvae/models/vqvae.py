@@ -78,23 +78,26 @@ class VQVAE(Autoencoder):
         """
         assert config.circuit is not None
         likelihood = likelihood_class(config.likelihood).from_config(config, statistics)
-        shape, bias = tuple(statistics.mean.shape), likelihood.initial_bias()
-        encoder = Encoder(config.network, shape, likelihood.input_mean())
+        bias = likelihood.initial_bias()
+        encoder = Encoder(config.network, likelihood.plane, likelihood.input_mean())
         block = CircuitBlock.from_config(config.circuit, executor)
         if config.discrete is not None:
             posterior = MeasuredPosterior(encoder.num_features, block, config.relaxation.temperature)
             graph = make_graph(config.latent) if graph is None else graph
             prior = BoltzmannPrior(graph, config.latent.gamma, config.latent.train_gamma)
             prior.requires_grad_(config.discrete.prior != "uniform")
-            return cls(encoder, posterior, prior, Decoder(config.network, config.circuit.qubits, shape, bias), likelihood)
+            decoder: nn.Module = Decoder(config.network, config.circuit.qubits, likelihood.plane, bias)
+            return cls(encoder, posterior, prior, decoder, likelihood)
         between, width = _between(config.circuit.arm, block)
-        decoder = nn.Sequential(*between, Decoder(config.network, width, shape, bias))
+        decoder = nn.Sequential(*between, Decoder(config.network, width, likelihood.plane, bias))
         sizes = encoder.num_features, block.num_latents
         if config.variant == "deterministic":
             model = cls(encoder, PointPosterior(*sizes), None, decoder, likelihood)
         else:
             model = cls(encoder, GaussianPosterior(*sizes), NormalPrior(block.num_latents), decoder, likelihood)
         if config.critic is not None:
+            if likelihood.kind == "strings":
+                raise ValueError("critic is set, but strings have no gradient for it to give; leave it out")
             model.critic = Critic(likelihood.input_mean().numel(), config.critic)
         return model
 

@@ -15,11 +15,12 @@ from qvae.reporting.figures import save_figure, side_by_side
 from qvae.reporting.page import Picture, Section, Table, opened_picture, render_page
 from qvae.reporting.pictures import drawings
 from qvae.reporting.report import evaluated, row_noun, subtitle
+from qvae.reporting.strings import string_tables
 from qvae.reporting.tables import data_preparation, is_autoencoder, likelihood_name, with_error
 from qvae.runs.folder import FIGURES
 from qvae.runs.run import Run
 
-_COMPARED = ("samples", "reconstructions", "marginals", "correlations", "energies", "map")
+_COMPARED = ("samples", "reconstructions", "marginals", "correlations", "strings", "energies", "map")
 
 
 def write_comparison(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:
@@ -105,7 +106,7 @@ def _figures_of_merit(run: Run, found: Mapping[str, Any]) -> dict[str, str]:
         rows["Q-ELBO, nats"] = with_error(found["q_elbo"], None)
     rows["likelihood"] = ", ".join(part for part in (likelihood_name(found), data_preparation(found)) if part)
     rows[f"test {row_noun(run)}s"] = str(found["num_test"])
-    rows |= _frechet_merits(found)
+    rows |= _frechet_merits(found) | _string_merits(found)
     latents = found["latents"]
     if latents is None:
         return rows
@@ -127,6 +128,16 @@ def _frechet_merits(found: Mapping[str, Any]) -> dict[str, str]:
         of_samples = frechet["quality"]["coverage"]
         rows["precision / recall of samples"] = f"{of_samples['precision']:.3f} / {of_samples['recall']:.3f}"
         rows["density / coverage of samples"] = f"{of_samples['density']:.3f} / {of_samples['coverage']:.3f}"
+    return rows
+
+
+def _string_merits(found: Mapping[str, Any]) -> dict[str, str]:
+    """Nats a symbol, and samples in figures, each beside those of an n-gram model."""
+    rows: dict[str, str] = {}
+    for table in string_tables(found):
+        for name, *cells in table.rows:
+            what = ", ".join(f"{head} {cell}" for head, cell in zip(table.header[1:], cells, strict=True) if cell != "-")
+            rows[f"{table.header[0]}, {name}"] = what
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,12 +31,15 @@ from qvae.reporting.run_rows import (
     as_grey,
     columns_figure,
     is_of_images,
+    is_of_strings,
     reconstructions_figure,
     row_noun,
     samples_figure,
     test_values,
+    texts,
 )
 from qvae.reporting.sampler_circuit import DRAWN_GATES, sampler_circuit_figure
+from qvae.reporting.strings import strings_figure
 from qvae.reporting.traversals import traversal_paths
 from qvae.runs.assemble import PICTURED
 from qvae.runs.folder import FIGURES, FILM
@@ -74,7 +78,7 @@ def drawings(run: Run) -> dict[str, Drawing]:
         hidden |= {"reconstructions", "traversals", "units", "map"}
     if model_circuit(run) is None:
         hidden |= {"model_circuit"}
-    chosen = _OF_IMAGES if is_of_images(run) else _OF_TABLES
+    chosen = _OF_IMAGES if is_of_images(run) else _OF_STRINGS if is_of_strings(run) else _OF_TABLES
     return {name: drawing for name, drawing in chosen.items() if name not in hidden}
 
 
@@ -194,6 +198,15 @@ class Views:
         drawn = {label: model.draw(codes, generator).flatten(1).cpu().numpy() for label, codes in both.items()}
         return {"data": test_values(self.run, len(rows)), **drawn}
 
+    def string_rows(self, count: int) -> dict[str, np.ndarray]:
+        """Test strings, their reconstructions and, of a model with a prior, draws of it, (count, L) each."""
+        found = dict(zip(("test string", "reconstruction"), self.reconstructed(count), strict=True))
+        with contextlib.suppress(SamplerError):
+            if self.run.model.prior is not None:
+                found["sample"] = self.run.model.draw(self.codes[:count], self.fresh_generator()).cpu().numpy()
+        fewest = min(map(len, found.values()))
+        return {name: rows[:fewest] for name, rows in found.items()}
+
     def samples(self, count: int) -> np.ndarray:
         """Samples of the prior, decoded, (count, *shape)."""
         return self.run.model.decode_codes(self.codes[:count], self.generator).cpu().numpy()
@@ -294,6 +307,13 @@ def _correlations(views: Views) -> Figure:
     return table_figures.correlations(views.tables, views.run.dataset.feature_names, "correlations of the columns")
 
 
+# Of strings -----------------------------------------------------------------------------------------------------------
+
+
+def _strings(views: Views) -> Figure:
+    return strings_figure({name: texts(views.run, rows) for name, rows in views.tables.items()})
+
+
 _LOSSES = Drawing(
     "Training",
     "The loss is what training lowers; a surrogate is no likelihood. A sampler's effective inverse temperature should be 1 "
@@ -358,5 +378,10 @@ _OF_TABLES = {
     "losses": _LOSSES,
     "marginals": Drawing("Columns", f"{_DRAWN}: with a good model all three have the same histograms.", _marginals),
     "correlations": Drawing("Correlations", f"{_DRAWN}: how much each two columns go together.", _correlations),
+    **_OF_ANY_DATA,
+}
+_OF_STRINGS = {
+    "losses": _LOSSES,
+    "strings": Drawing("Lengths and characters", f"{_DRAWN}: with a good model all three are alike.", _strings),
     **_OF_ANY_DATA,
 }

@@ -11,9 +11,10 @@ from qvae.config.load import dump_config
 from qvae.config.schema import ModelConfig
 from qvae.errors import RunError, SamplerError
 from qvae.files import atomic_write_text
-from qvae.reporting.page import Picture, Section, render_page
-from qvae.reporting.pictures import drawings, model_circuit
-from qvae.reporting.run_rows import row_noun
+from qvae.reporting.page import Picture, Section, Table, render_page
+from qvae.reporting.pictures import Views, drawings, model_circuit
+from qvae.reporting.run_rows import is_of_strings, row_noun, texts
+from qvae.reporting.strings import shown_strings, string_tables
 from qvae.reporting.tables import (
     circuit_tables,
     executor_tables,
@@ -27,6 +28,8 @@ from qvae.reporting.tables import (
 )
 from qvae.runs.folder import FILM, REPORT
 from qvae.runs.run import Run
+
+_STRINGS = 25  # rows of strings in the report
 
 
 def write_report(run: Run, files: Mapping[str, Path]) -> Path:
@@ -92,6 +95,14 @@ def _warnings(run: Run, found: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
+def _string_columns(run: Run) -> list[Table]:
+    """Test strings with their reconstructions, and samples; none of other data, or where they can't be had."""
+    if not is_of_strings(run):
+        return []
+    columns = {name: texts(run, rows) for name, rows in Views(run).string_rows(_STRINGS).items()}
+    return [shown_strings("", columns)]
+
+
 def _quantum_parts(run: Run, found: Mapping[str, Any], pictures: Callable[..., list[Picture]]) -> list[Section]:
     """The circuit with what it loses where it is measured, and a Boltzmann prior with its negative phase."""
     sections, layer = [], model_circuit(run)
@@ -124,15 +135,16 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
     environment = run.environment
     if environment is not None:
         listings["Environment"] = json.dumps(environment, indent=2)
-    shown = ("samples", "traversals", "reconstructions", "neighbours", "marginals", "correlations")
+    shown = ("samples", "traversals", "reconstructions", "neighbours", "marginals", "correlations", "strings")
+    if is_of_strings(run):
+        worth = Section("What generated strings are worth", tables=string_tables(found))
+    else:
+        text = "The Frechet distance compares the mean and covariance of features; read every row against the floor."
+        worth = Section("How far samples are from data", text, tables=frechet_tables(found))
     sections = [
         Section("Reconstruction" if is_autoencoder(found) else "Likelihood", tables=likelihood_tables(found, noun)),
-        Section("Samples and reconstructions", pictures=pictures(*shown)),
-        Section(
-            "How far samples are from data",
-            "The Frechet distance compares the mean and covariance of features; read every row against the floor.",
-            tables=frechet_tables(found),
-        ),
+        Section("Samples and reconstructions", tables=_string_columns(run), pictures=pictures(*shown)),
+        worth,
         Section(
             "Latents at work",
             f"What a classifier reads from the code, beside what it reads from the {noun} itself.",

@@ -22,8 +22,15 @@ def is_of_images(run: Run) -> bool:
     return len(run.model.shape) > 1 and run.model.shape[-2] > 1
 
 
+def is_of_strings(run: Run) -> bool:
+    """Whether the data are strings."""
+    return run.model.likelihood.kind == "strings"
+
+
 def row_noun(run: Run) -> str:
     """What a row of the run's data is called."""
+    if is_of_strings(run):
+        return "string"
     return "image" if is_of_images(run) else "row"
 
 
@@ -54,6 +61,13 @@ def reconstructions_figure(run: Run, originals: np.ndarray, reconstructions: np.
 
 def columns_figure(run: Run, sets: Mapping[str, np.ndarray], title: str) -> Figure:
     return table_figures.marginals(sets, run.dataset.feature_names, title, run.dataset.category_names)
+
+
+def texts(run: Run, rows: np.ndarray) -> list[str]:
+    """The strings of rows (N, L) of symbols."""
+    alphabet = run.model.likelihood.statistics.alphabet
+    assert alphabet is not None
+    return alphabet.decode(rows.tolist())
 
 
 def reachable_data(run: Run) -> Dataset | None:

@@ -8,19 +8,21 @@ from typing import Any
 from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import TrainingConfig
 from qvae.reporting.page import Table
+from qvae.reporting.strings import string_tables
 
 _LIKELIHOODS = {"bernoulli": "Bernoulli", "gaussian": "Gaussian", "poisson": "Poisson"}
 _DENSITY = "Densities of real data depend on its units and can't be compared with likelihoods of bits or counts."
 
 
 def evaluation_tables(found: Mapping[str, Any], noun: str = "image") -> list[Table]:
-    """Likelihood, distances, latents, and what a circuit loses where it is measured.
+    """Likelihood, distances, or figures of strings, latents, and what a circuit loses where it is measured.
 
     Args:
         found: what ``evaluation.json`` holds.
-        noun: what a row of the data is: an image, or a row of a table.
+        noun: what a row of the data is: an image, a row of a table, or a string.
     """
-    parts = (likelihood_tables(found, noun), frechet_tables(found), latent_tables(found, noun), executor_tables(found, noun))
+    worth = string_tables(found) or frechet_tables(found)
+    parts = (likelihood_tables(found, noun), worth, latent_tables(found, noun), executor_tables(found, noun))
     return [table for part in parts for table in part]
 
 

@@ -26,8 +26,10 @@ from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
 from qvae.data.fingerprint import fingerprint
 from qvae.data.load import load_data
+from qvae.data.strings import dataset_from_strings
 from qvae.errors import ConfigError, DataError, nearest
 from qvae.evaluation.inception import check_inception
+from qvae.evaluation.strings import require_strings
 from qvae.evaluation.tsne import latent_film
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods import likelihood_class
@@ -56,8 +58,6 @@ from qvae.training.objectives.surrogate import surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
 from qvae.training.trainer import Trainer
 from qvae.trust import texts
-
-_ARGUMENTS = tuple(signature(dataset_from_arrays).parameters)  # by which data from memory can be given
 
 Backend = TypeVar("Backend", LatentSampler, Executor)
 
@@ -117,7 +117,8 @@ def assemble(
         ConfigError, DataError, SamplerError, ExecutorError, RunError: something can't be had, or doesn't fit to something else.
     """
     dataset = make_dataset(config, data)
-    require_sizes(config, math.prod(dataset.shape), dataset.levels if dataset.kind == "categories" else None)
+    require_strings(config.evaluation, dataset)
+    require_sizes(config, math.prod(dataset.shape), dataset.levels if dataset.kind in ("categories", "strings") else None)
     with ExitStack() as made:  # backends, which are closed where something doesn't fit
         parts = _assembled(made, folder, config, progress, dataset, edges, is_rehearsal, held)
         made.pop_all()
@@ -244,8 +245,8 @@ def make_dataset(config: Config, data: Any = None) -> Dataset:
 
     Args:
         config: of the run.
-        data: a :class:`Dataset`, what :func:`dataset_from_arrays` takes as training data, or a dict of its arguments, which
-            has a ``train``; one that hasn't holds the columns of a table.
+        data: a :class:`Dataset`, what :func:`dataset_from_arrays` takes as training data, or :func:`dataset_from_strings`, or a
+            dict of its arguments, which has a ``train``; one that hasn't holds the columns of a table.
 
     Raises:
         DataError: there are none, they don't fit together, or the run's data were in memory and aren't given.
@@ -258,10 +259,13 @@ def make_dataset(config: Config, data: Any = None) -> Dataset:
         return load_data(config.data, kind)
     if not isinstance(data, Dataset):
         arguments = dict(data) if isinstance(data, Mapping) and "train" in data else {"train": data}
-        odd = next((name for name in arguments if name not in _ARGUMENTS), None)
+        make: Callable[..., Dataset] = dataset_from_strings if kind == "strings" else dataset_from_arrays
+        known = signature(make).parameters
+        odd = next((name for name in arguments if name not in known), None)
         if odd is not None:
-            raise DataError(f"data has the key {odd!r} beside 'train'; {nearest(str(odd), _ARGUMENTS)}.")
-        return dataset_from_arrays(**({"binarize": config.data.binarization, "name": MEMORY, "kind": kind} | arguments))
+            raise DataError(f"data has the key {odd!r} beside 'train'; {nearest(str(odd), known)}.")
+        defaults = {} if kind == "strings" else {"binarize": config.data.binarization, "kind": kind}
+        return make(**({"name": MEMORY} | defaults | arguments))
     if data.kind != kind:
         takes = f"model.likelihood is {config.model.likelihood}, which takes {kind}"
         raise DataError(f"{data.name} holds {data.kind}, but {takes}; choose another likelihood.")
@@ -355,6 +359,7 @@ def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Train
         trainer: with the state.
     """
     model: Any = trainer.model
+    alphabet = model.likelihood.statistics.alphabet
     identity = {
         "config": config.model.model_dump(mode="json"),
         "image_shape": list(model.shape),
@@ -364,5 +369,7 @@ def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Train
     }
     if config.model.latent.graph == "native":
         identity["edges"] = model.prior.graph.edges
+    if alphabet is not None:
+        identity["alphabet"] = alphabet.characters
     save_checkpoint(folder / CHECKPOINT, identity | trainer.state_dict())
     save_checkpoint(folder / MODEL, identity | {"model": trainer.averaged_model().state_dict(), "step": trainer.step})

@@ -117,6 +117,31 @@ class LogZDetails(Record):
     warning: str | None = None
 
 
+class StringSetRecord(Record):
+    """Figures of a set of strings."""
+
+    number: Count
+    valid: float | None
+    different: float
+    new: float
+    diversity: float
+    length: float
+
+
+class StringsRecord(Record):
+    """What generated strings are worth."""
+
+    symbols: Annotated[float, Field(gt=0)]
+    ngram: float
+    ngram_stderr: float | None
+    ngram_order: Count
+    reconstructed: float
+    edits: float
+    check: str | None
+    sets: dict[str, StringSetRecord]
+    samples_reason: str | None
+
+
 class ExecutorLossRecord(Record):
     """What a circuit lost on an executor, as a row of the report."""
 
@@ -170,6 +195,7 @@ class Evaluated(Record):
     golden_thompson_gap_stderr: float | None = None
     frechet: Frechet = Frechet()
     latents: Latents | None = None
+    strings: StringsRecord = None  # type: ignore[assignment]
     executors: list[ExecutorLossRecord] = []
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from qvae.data.fingerprint import are_the_same, fingerprint
 from qvae.errors import CircuitError, ConfigError, DataError, RunError, SamplerError
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.autoencoder import Autoencoder
+from qvae.models.likelihoods import likelihood_class
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior
 from qvae.runs.assemble import generation_executor, generation_sampler, make_dataset
@@ -41,7 +42,7 @@ from qvae.runs.models import Held, make_model
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.records import Environment, Evaluated, read_record
 from qvae.runs.sizes import require_sizes
-from qvae.runs.states import is_samples, require_told, shape_of
+from qvae.runs.states import alphabet_of, is_samples, require_told, shape_of
 from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
@@ -246,10 +247,11 @@ def load_run(
     state = load_checkpoint(folder / MODEL)
     require_same_model(state.get("config"), config.model, folder / MODEL)
     shape, levels, edges = shape_of(state, folder / MODEL)
+    alphabet = alphabet_of(state, likelihood_class(config.model.likelihood).kind, levels, folder / MODEL)
     require_sizes(config, math.prod(shape), levels)
     held = Held.of_state(state, folder / MODEL)
     try:
-        model = make_model(config.model, Statistics.blank(shape, levels), edges, held=held)
+        model = make_model(config.model, Statistics.blank(shape, levels, alphabet), edges, held=held)
         model.load_state_dict(upgraded(state, config.model.latent)["model"])
     except (KeyError, IndexError, RuntimeError, ValueError, TypeError, AttributeError, ConfigError, CircuitError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qvae.data.alphabet import Alphabet
+from qvae.data.dataset import Kind
 from qvae.errors import RunError
 
 
@@ -25,6 +27,20 @@ def shape_of(state: Mapping[str, Any], file: Path) -> tuple[tuple[int, ...], int
         raise RunError(f"{file} doesn't say what data its model is of; restore it from a copy, or train anew.")
     assert shape is not None
     return tuple(shape), levels, edges
+
+
+def alphabet_of(state: Mapping[str, Any], kind: Kind, levels: int | None, file: Path) -> Alphabet | None:
+    """Of a model's file: what the ``levels`` symbols of strings stand for; None of another kind of data.
+
+    Raises:
+        RunError: it is missing, none, or of another number of symbols.
+    """
+    if kind != "strings":
+        return None
+    characters = state.get("alphabet")
+    if not isinstance(characters, str) or "\0" in characters or not len(set(characters)) + 1 == len(characters) + 1 == levels:
+        raise RunError(f"{file} doesn't say what characters its model knows; restore it from a copy, or train anew.")
+    return Alphabet(characters)
 
 
 def require_told(state: Mapping[str, Any], file: Path) -> None:

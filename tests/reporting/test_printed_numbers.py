@@ -12,6 +12,7 @@ from qvae.measuring.report import overview_table, sampler_table
 from qvae.measuring.training import training_table
 from qvae.reporting.compare import comparison_table
 from qvae.reporting.report import subtitle
+from qvae.reporting.strings import string_tables
 from qvae.reporting.tables import (
     circuit_tables,
     frechet_tables,
@@ -73,6 +74,24 @@ def test_likelihoods():
     assert [row[2] for row in table.rows][1:] == ["importance weighted, K = 37", "counting"]
     assert table.note.startswith("The first 51 test images, ")
     assert likelihood_tables(FOUND | {"test_images_are_all": True})[0].note.startswith("All 51 test images, ")
+
+
+def test_strings():
+    one = {"valid": 0.123, "different": 0.456, "new": 0.789, "diversity": 0.3217, "length": 6.54, "number": 1234}
+    strings = {
+        "symbols": 8.0, "ngram": -20.2, "ngram_stderr": 0.31, "ngram_order": 3, "reconstructed": 0.051, "edits": 2.358,
+        "check": "[ab]+", "sets": {"samples": one, "others": one | {"valid": None}}, "samples_reason": None,
+    }  # fmt: skip
+    nats, sets = string_tables(FOUND | {"strings": strings})
+    assert cells(nats) == [["this model", "-99.22 ± 1.02", "-12.402"], ["n-gram model, order 3", "-20.20 ± 0.31", "-2.525"]]
+    for text in ("8.0 symbols", "5.1% come back", "2.36 edits"):
+        assert text in nats.note
+    assert cells(sets)[0] == ["samples", "12.3%", "45.6%", "78.9%", "0.322", "6.5", "1,234"]
+    assert cells(sets)[1][:2] == ["others", "-"]
+    assert "those that match [ab]+" in sets.note
+    assert string_tables(FOUND) == []
+    point = string_tables(POINT | {"strings": strings | {"sets": {}}})
+    assert [cells(table)[0] for table in point] == [["this model, reconstruction alone", "-88.88 ± 0.77", "-11.110"]]
 
 
 def test_likelihoods_in_a_transverse_field_and_of_densities():
@@ -169,7 +188,7 @@ def test_circuits():
 def run_of(found, overrides=(), metrics=METRICS, name="run", decoder=None, shape=(8, 8)):
     """What tables read of a run."""
     config = load_config("digits", list(overrides))
-    model = SimpleNamespace(shape=shape, circuit=None, decoder=decoder)
+    model = SimpleNamespace(shape=shape, circuit=None, decoder=decoder, likelihood=SimpleNamespace(kind="bits"))
     return SimpleNamespace(path=Path(name), evaluation=found, config=config, metrics=metrics, model=model)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from qvae.data.dataset import Kind
 from qvae.models.likelihoods.likelihood import Likelihood, Statistics
 
 
@@ -16,7 +19,7 @@ class Categorical(Likelihood):
     """
 
     name = "categorical"
-    kind = "categories"
+    kind: ClassVar[Kind] = "categories"
 
     def __init__(self, statistics: Statistics) -> None:
         super().__init__(statistics)
@@ -31,11 +34,14 @@ class Categorical(Likelihood):
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """sum_d log p(x_d)."""
-        logits = self._logits(output)
-        rows = torch.broadcast_shapes(output.shape[:-1], x.shape[:-1])
+        return self._log_probs(self._logits(output), x).sum(-1)
+
+    def _log_probs(self, logits: Tensor, x: Tensor) -> Tensor:
+        """log p(x_d) of logits (..., K, D) and data (..., D), (..., D)."""
+        rows = torch.broadcast_shapes(logits.shape[:-2], x.shape[:-1])
         number = x.long().unsqueeze(-2).expand(*rows, 1, -1)
         chosen = logits.expand(*rows, -1, -1).gather(-2, number).squeeze(-2)
-        return (chosen - logits.logsumexp(-2)).sum(-1)
+        return chosen - logits.logsumexp(-2)
 
     def mean(self, output: Tensor) -> Tensor:
         """The most probable category: numbers of categories have no mean that says anything."""

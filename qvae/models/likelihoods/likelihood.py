@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from qvae.config.schema import ModelConfig
-from qvae.data.dataset import Dataset, chunks
+from qvae.data.alphabet import Alphabet
+from qvae.data.dataset import Dataset, Kind, chunks
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,25 @@ class Statistics:
     Attributes:
         mean: of each feature over the training rows as the likelihood sees them, float32, of the shape of a row.
         std: standard deviation of each feature, likewise; 0 where it never varies.
-        levels: number of categories; None for other kinds of data.
+        levels: number of categories, or of symbols; None for other kinds of data.
         frequencies: (levels, *shape), how often each category occurs in each feature; None where that isn't known.
+        alphabet: of strings, what their symbols stand for; None for other kinds of data.
     """
 
     mean: Tensor
     std: Tensor
     levels: int | None = None
     frequencies: Tensor | None = None
+    alphabet: Alphabet | None = None
 
     @classmethod
-    def blank(cls, shape: tuple[int, ...], levels: int | None = None) -> Statistics:
+    def blank(cls, shape: tuple[int, ...], levels: int | None = None, alphabet: Alphabet | None = None) -> Statistics:
         """Zeros and ones, for a model whose numbers then come from a file.
 
         >>> Statistics.blank((2,)).std.tolist()
         [1.0, 1.0]
         """
-        return cls(torch.zeros(shape), torch.ones(shape), levels)
+        return cls(torch.zeros(shape), torch.ones(shape), levels, alphabet=alphabet)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Statistics:
@@ -47,8 +50,8 @@ class Statistics:
         std = dataset.standard_deviation()
         if dataset.levels is None:
             return cls(mean, std)
-        if dataset.kind == "categories":
-            return cls(mean, std, dataset.levels, _frequencies(dataset, dataset.levels))
+        if dataset.kind in ("categories", "strings"):
+            return cls(mean, std, dataset.levels, _frequencies(dataset, dataset.levels), dataset.alphabet)
         return cls(mean, (std.square() + 1 / (12 * dataset.levels**2)).sqrt())  # with the noise over a step of grey levels
 
 
@@ -63,7 +66,7 @@ def _frequencies(dataset: Dataset, levels: int) -> Tensor:
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x | output), a product over D features, each with ``outputs`` numbers of the decoder.
+    """p(x | output) of D features, each with ``outputs`` numbers of the decoder; a product over them, as a rule.
 
     An output (..., outputs * D) holds number 0 of every feature, then number 1 of every feature, and so on, so that
     ``output.unflatten(-1, (outputs, D))`` takes it apart. Data x are (..., D), float32 whatever their kind. Leading axes
@@ -83,7 +86,7 @@ class Likelihood(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    kind: ClassVar[Literal["bits", "reals", "counts", "categories"]]
+    kind: ClassVar[Kind]
     is_density: ClassVar[bool] = False
     outputs: int = 1
     inputs: int = 1
@@ -92,6 +95,12 @@ class Likelihood(nn.Module, ABC):
         super().__init__()
         self.statistics = statistics
         self.num_features = statistics.mean.numel()
+
+    @property
+    def plane(self) -> tuple[int, ...]:
+        """The axes along which neighbours belong together, for convolutions: (H, W) of an image; none of a table."""
+        shape = tuple(self.statistics.mean.shape)
+        return shape[-2:] if len(shape) > 1 else ()
 
     @classmethod
     def from_config(cls, config: ModelConfig, statistics: Statistics) -> Self:
