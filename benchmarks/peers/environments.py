@@ -57,6 +57,7 @@ SAMPLERS = (
     Peer("dwave-pytorch-plugin", "worker_plugin.py"),
     Peer("rbms", "worker_rbms.py"),
     Peer("openjij", "worker_openjij.py"),
+    Peer("thrml", "worker_thrml.py"),
 )
 CIRCUITS = (
     Peer("tensorcircuit-ng", "worker_tensorcircuit.py"),

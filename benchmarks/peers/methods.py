@@ -129,4 +129,5 @@ PATH_ANNEALING = Theirs("dwave-samplers path integral", "dwave-samplers", "path_
 BLOCK = Theirs("plugin BlockSampler", "dwave-pytorch-plugin", "gibbs", {"bipartite": False})
 BIPARTITE = Theirs("plugin BipartiteGibbsSampler", "dwave-pytorch-plugin", "gibbs", {"bipartite": True})
 RBMS = Theirs("rbms Gibbs", "rbms", "gibbs")
+THRML = Theirs("thrml Gibbs, jax", "thrml", "gibbs")
 OPENJIJ = Theirs("openjij SA at beta = 1", "openjij", "anneal", seeded=False)

@@ -22,7 +22,7 @@ from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.world_lines import WorldLines
 
-PRIORS = Path(qvae.__file__).parent / "benchmark" / "priors"
+PRIORS = Path(qvae.__file__).parent / "measuring" / "priors"
 _GROUPS = 10  # of ladders, whose spread tells the error of the reference
 
 

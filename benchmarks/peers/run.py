@@ -40,6 +40,7 @@ from methods import (
     SA_GIBBS,
     SA_METROPOLIS,
     TEMPERING,
+    THRML,
     Bench,
     Method,
 )
@@ -51,7 +52,7 @@ Results = dict[str, Any]
 
 def rbm(bench: Bench, references: Path) -> Results:
     """RBM 128x128, 256 chains, 100 sweeps."""
-    peers = [SA_METROPOLIS, SA_GIBBS, BLOCK, BIPARTITE, RBMS, OPENJIJ]
+    peers = [SA_METROPOLIS, SA_GIBBS, BLOCK, BIPARTITE, RBMS, THRML, OPENJIJ]
     tables = []
     for problem in (moderate_rbm(), trained("trained-mnist")):
         known = truth(problem, references)
@@ -63,7 +64,7 @@ def sparse(bench: Bench, references: Path) -> Results:
     """A native graph at several numbers of sweeps, 1,000 chains, and the time to come close to perfect samples."""
     problem = native_graph()
     known = truth(problem, references)
-    methods: list[Method] = [GIBBS, SA_METROPOLIS, SA_GIBBS, BLOCK]
+    methods: list[Method] = [GIBBS, SA_METROPOLIS, SA_GIBBS, BLOCK, THRML]
     found = curves(bench, problem, known, methods, samples=1000, sweeps=[5, 10, 20, 50, 100], repeats=2, limit=10.0)
     return {"curves": [found], "target": 1.1 * known.floor(1000), "reached": first_sweeps(found, 1.1 * known.floor(1000))}
 
@@ -80,7 +81,7 @@ def quantum(bench: Bench, references: Path) -> Results:
 def priors(bench: Bench, references: Path) -> Results:
     """Error against time on trained priors, 1,000 chains."""
     ours: list[Method] = [GIBBS, GIBBS_MOMENTS, TEMPERING, ANNEALED, ANNEALED_MOMENTS]
-    methods: list[Method] = [*ours, SA_METROPOLIS, SA_GIBBS, SA_ANNEALED, BLOCK, RBMS, OPENJIJ]
+    methods: list[Method] = [*ours, SA_METROPOLIS, SA_GIBBS, SA_ANNEALED, BLOCK, RBMS, THRML, OPENJIJ]
     found = []
     annealed = [trained(name, beta) for beta in (0.2, 1.0) for name in ("trained-zephyr", "trained-pegasus")]
     for problem in [trained("trained-mnist"), *annealed]:
