@@ -36,5 +36,5 @@ class Layerwise:
 
     @torch.no_grad()
     def hold(self, weight: Tensor, progress: float) -> None:
-        """Put the weights (W,) of layers that haven't begun to 0."""
-        weight[self.ends[self.begun(progress) - 1] :] = 0
+        """Put the weights (..., W) of layers that haven't begun to 0."""
+        weight[..., self.ends[self.begun(progress) - 1] :] = 0

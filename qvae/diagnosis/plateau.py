@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from math import sqrt
 from typing import Any, Literal
 
 import torch
@@ -13,21 +12,16 @@ from torch import Tensor
 
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.gradients.variance import Decay, GradientVariance, exponential_decay, gradient_variance, power_decay
-from qvae.circuits.initialisation import FirstLayers, IdentityBlocks, SmallAngles, Start, uniform
-from qvae.circuits.library import ANSATZES, ENCODINGS, compose
-from qvae.circuits.library.costs import global_cost, local_cost
+from qvae.circuits.initialisation import uniform
 from qvae.config.schema import ModelConfig
+from qvae.diagnosis.remedies import COSTS, Family, Remedy, remedies
 from qvae.errors import CircuitError
 from qvae.models.circuit_block import CircuitBlock
 from qvae.progress import Report
 
-COSTS = {"global": global_cost, "local": local_cost}
 MOST_QUBITS = 10
 """That are looked at: larger circuits take long, and the law is seen before."""
 _SIZES = 4  # of circuits, in qubits and in layers
-
-Family = Callable[[int, int], tuple[Circuit, Tensor | None]]
-"""From numbers of qubits and layers to a circuit and its inputs (I,), or None; it may raise a CircuitError for some numbers."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +45,6 @@ class Curve:
     variances: tuple[GradientVariance, ...]
     decay: Decay | None
     law: str
-
-
-@dataclass(frozen=True)
-class Remedy:
-    """A start of a circuit, and the mean squares of its derivatives by all weights.
-
-    Attributes:
-        name: in words.
-        squares: by the name of the cost.
-    """
-
-    name: str
-    squares: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -114,12 +95,12 @@ def look_for_plateau(config: ModelConfig, starts: int, seed: int, report: Report
     family, most = circuit_family(config, seed), min(config.circuit.qubits, MOST_QUBITS)
     layers = config.circuit.layers
     depths = sorted({1, max(1, layers // 2), layers, 2 * layers})[-_SIZES:]
-    report(0.0, "against qubits")
+    report(0.0, "variances against qubits")
     by_qubits = curves(family, "qubits", [(qubits, layers) for qubits in spaced(2, most)], starts, seed)
-    report(0.4, "against layers")
+    report(0.3, "variances against layers")
     by_layers = curves(family, "layers", [(most, depth) for depth in depths], starts, seed)
-    report(0.8, "remedies")
-    tried = tuple(_remedy(*each, starts, seed) for each in _starts(config, most, family))
+    report(0.6, "other starts, and layerwise training")
+    tried = remedies(config, most, family, starts, seed)
     report(1.0, "")
     return Plateau(most, layers, starts, (*by_qubits, *by_layers), tried)
 
@@ -176,34 +157,3 @@ def _decay(sizes: Sequence[int], variances: Sequence[GradientVariance]) -> tuple
     except CircuitError:
         return None, ""
     return (bits, "exponential") if bits.chi_square <= power.chi_square else (power, "power")
-
-
-def _starts(config: ModelConfig, qubits: int, family: Family) -> Iterator[tuple[str, Circuit, Tensor | None, Start]]:
-    """Uniform angles, and other starts of the same circuit, or of one that is as deep and has the same gates."""
-    chosen = config.circuit
-    assert chosen is not None
-    layers = chosen.layers
-    circuit, inputs = family(qubits, layers)
-    yield "uniform angles", circuit, inputs, uniform
-    if chosen.initial_weights > 0:
-        yield f"small angles, {chosen.initial_weights:g}, as configured", circuit, inputs, SmallAngles(chosen.initial_weights)
-    small = 1 / (2 * sqrt(layers + 2))
-    yield f"small angles, {small:.2f} (Zhang et al. 2022)", circuit, inputs, SmallAngles(small)
-    if layers > 1:
-        yield f"the first of {layers} layers alone", circuit, inputs, FirstLayers(circuit.num_weights // layers)
-    if chosen.arm != "unentangled":
-        half = min(2, -(-layers // 2))
-        number = max(1, layers // (2 * half))
-        blocks = IdentityBlocks(ANSATZES[chosen.ansatz](qubits, half), number)
-        encoding = ENCODINGS[chosen.encoding](qubits)
-        seen = None if inputs is None else inputs[: encoding.num_inputs]
-        name = f"identity blocks, {2 * half * number} layers behind one encoding"
-        yield name, compose(encoding, blocks.circuit), seen, blocks
-
-
-def _remedy(name: str, circuit: Circuit, inputs: Tensor | None, start: Start, starts: int, seed: int) -> Remedy:
-    found = {
-        cost: gradient_variance(circuit, made(circuit.num_qubits), None, starts, start, inputs, seed=seed).mean_square
-        for cost, made in COSTS.items()
-    }
-    return Remedy(name, found)

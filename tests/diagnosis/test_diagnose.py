@@ -30,7 +30,7 @@ def test_a_configuration_with_a_circuit(tmp_path, monkeypatch):
     page = (found.path / "report.html").read_text()
     assert page.count("<img") == 2
     assert {file.name for file in (found.path / "figures").iterdir()} == {"norms.png", "variances.png"}
-    assert len(tables(found)) == 3
+    assert len(tables(found)) == 4
     # Again in the same folder, without a circuit.
     again = qvae.diagnose_gradients("digits", tmp_path / "g", steps=1, overrides=["model.latent.sizes=[4,4]", *TINY])
     assert again.plateau is None

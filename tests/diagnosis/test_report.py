@@ -7,8 +7,9 @@ import pytest
 from qvae.circuits.gradients.variance import Decay, GradientVariance
 from qvae.diagnosis.layers import Layer
 from qvae.diagnosis.outcome import Diagnosis, Trial
-from qvae.diagnosis.plateau import Curve, Plateau, Remedy
-from qvae.diagnosis.report import findings, layer_table, remedy_table, start_table, variance_table
+from qvae.diagnosis.plateau import Curve, Plateau
+from qvae.diagnosis.remedies import Remedy
+from qvae.diagnosis.report import findings, layer_table, remedy_table, start_table, trained_table, variance_table
 
 LAYERS = (
     Layer("decoder", 9, (4.0, 2.0, 1.0)),
@@ -56,10 +57,13 @@ def test_a_plateau():
             ("layers", "local", "power", (0.1, 0.05)),
         )
     )
-    starts = Remedy("uniform angles", {"global": 2e-3, "local": 4e-3}), Remedy("small", {"global": 8e-3, "local": 1e-3})
+    costs = {"global": (1.0, 0.25), "local": (0.5, 0.125)}
+    sizes = {"uniform angles": {"global": 2e-3, "local": 4e-3}, "small": {"global": 8e-3, "local": 1e-3}}
+    starts = tuple(Remedy(name, squares, costs) for name, squares in sizes.items())
     plateau = Plateau(4, 3, 100, curves, starts)
     assert [row[:2] for row in start_table(plateau).rows] == [("uniform angles", "2.0e-03 (x 1)"), ("small", "8.0e-03 (x 4)")]
     assert [row[2] for row in start_table(plateau).rows] == ["4.0e-03 (x 2)", "1.0e-03 (x 0.5)"]
+    assert trained_table(plateau).rows[1] == ("small", "1.000 to 0.250", "0.500 to 0.125")
     rows = [(row[0], row[1].split()[0], row[2].split()[0]) for row in variance_table(plateau).rows]
     assert rows == [
         ("2 qubits, 3 layers", "5.0e-01", "7.5e-01"),
