@@ -10,14 +10,15 @@ from concurrent.futures import Future
 
 import pytest
 import torch
-from conftest import SMALL
+from conftest import PIXEL, SMALL
 
 import qvae
+from qvae.config.grid import trials
 from qvae.config.load import load_config
 from qvae.config.schema import Config
 from qvae.errors import ConfigError, RunError
 from qvae.progress import Progress
-from qvae.reporting.sweep import failures_table, settings_table
+from qvae.reporting.sweep import SweptRun, failures_table, settings_table, write_sweep_report
 from qvae.sweep import Outcome, make_run, sweep
 from qvae.workers import Lost, Workers
 
@@ -191,3 +192,14 @@ def test_workers_have_the_users_word(scripted, tmp_path):
     (tmp_path / "mine.yaml").write_text("sampler: {name: 'a_module:Thing'}")
     sweep(tmp_path / "mine.yaml", {}, tmp_path / "out", trust=["a_module:Thing"])
     assert "a_module:Thing" in workers.configs[0].trust.words
+
+
+def test_pictures_are_those_of_the_first_seed_s_finished_runs(tmp_path):
+    runs = [SweptRun(trial, "finished") for trial in trials({"training.epochs": [1, 2, 3]}, [3, 4])]
+    runs[1].status = "failed"
+    for run in runs:
+        (tmp_path / run.trial.name / "figures").mkdir(parents=True)
+        (tmp_path / run.trial.name / "figures" / "samples.png").write_bytes(PIXEL)
+    page = write_sweep_report(runs, tmp_path).read_text()
+    assert page.count("<img") == 2
+    assert "5 of 6 runs" in page
