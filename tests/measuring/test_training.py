@@ -56,6 +56,15 @@ def test_a_training_that_fails_is_told(no_process, tmp_path):
     assert config.training.max_seconds is None  # the caller's is left alone
 
 
+def test_the_clock_ends_a_training_and_snapshots_are_even():
+    config = load_config("digits", ["training.epochs=3", "evaluation.log_z_chains=50"])
+    short = module._shortened(config, 8.0)
+    assert (short.training.max_seconds, short.training.checkpoint_seconds) == (8.0, 8.0 / module.SNAPSHOTS)
+    assert short.training.epochs >= 10**6
+    assert (short.evaluation.log_z_chains, short.evaluation.log_z_temperatures) == (50, 500)
+    assert config.training.epochs == 3
+
+
 def test_seconds_between_two_ends_of_epochs():
     rows = [{"step": 0, "seconds": 0.0}, {"step": 10, "seconds": 2.0}, {"step": 20, "seconds": 3.0}]
     assert [module._seconds_at(step, rows) for step in (0, 5, 10, 15, 20, 30)] == [0.0, 1.0, 2.0, 2.5, 3.0, 3.0]
