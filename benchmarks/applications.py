@@ -1,7 +1,8 @@
-"""What a trained model is worth in tasks, beside cheap ways to do the same: restoration, detection and embedding.
+"""What a trained model is worth in tasks, beside cheap ways to do the same: restoration, detection, embedding, and strings.
 
     python benchmarks/applications.py digits --seeds 3
     python benchmarks/applications.py mnist --seeds 1 --set data.root=FOLDER --set training.max_seconds=600
+    python benchmarks/applications.py strings --seeds 3
 
 Test images are cut to bits at 0.5. Noise, masks and models differ from seed to seed; ± is the standard deviation over seeds.
 The number of components of PCA is chosen, among a few, as the best one on training images with the same damage.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import strings
 import torch
 from scipy import ndimage
 from sklearn.decomposition import PCA
@@ -213,6 +215,17 @@ def embedding(run: Run, seed: int, results: Results) -> None:
         results.add(f"embed: {LABELLED} labels", name, linear=linear, kNN=KNeighborsClassifier(5).fit(a, y).score(b, test_y))
 
 
+def of_images(config: str, settings: list[str], count: int, seed: int, results: Results) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = qvae.train(qvae.load_config(config, [*QUICK, *settings]), Path(folder, "run"))
+        data = run.dataset
+        some = data.train[:5000], data.test[:count]
+        train, test = ((data.values(rows).flatten(1).numpy() >= 0.5).astype(np.float32) for rows in some)
+        restoration(run, train, test, seed, results)
+        detection(run, train, test, seed, results)
+        embedding(run, seed, results)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
@@ -222,15 +235,11 @@ def main() -> None:
     arguments = parser.parse_args()
     results = Results()
     for seed in range(arguments.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            settings = [*QUICK, *arguments.settings, f"training.seed={seed}"]
-            run = qvae.train(qvae.load_config(arguments.config, settings), Path(folder, "run"))
-            data = run.dataset
-            some = data.train[:5000], data.test[: arguments.rows]
-            train, test = ((data.values(rows).flatten(1).numpy() >= 0.5).astype(np.float32) for rows in some)
-            restoration(run, train, test, seed, results)
-            detection(run, train, test, seed, results)
-            embedding(run, seed, results)
+        if arguments.config == "strings":
+            for method, found in strings.figures(seed, arguments.settings).items():
+                results.add("strings", method, **found)
+        else:
+            of_images(arguments.config, [*arguments.settings, f"training.seed={seed}"], arguments.rows, seed, results)
         print(f"after seed {seed}:", flush=True)
         results.print()
 
