@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import model_validator
@@ -18,6 +19,24 @@ class NetworkConfig(Section):
     decoder_hidden: list[Positive] | None = None
     """the decoder's, from the latents to the image; None takes those of ``hidden`` backwards"""
     batch_norm: bool = True
+    activation: Literal["silu", "relu", "gelu", "tanh", "sigmoid"] = "silu"
+    residual: bool = False
+    """of mlp: each hidden layer that is as wide as the one before is added to it, so that gradients have a way past it"""
+
+    @property
+    def can_be_residual(self) -> bool:
+        """Whether two hidden layers that follow each other are of one width."""
+        both = (self.hidden, self.decoder_hidden or [])
+        return self.kind == "mlp" and any(before == after for widths in both for before, after in pairwise(widths))
+
+    @model_validator(mode="after")
+    def _residual_layers_are_of_one_width(self) -> NetworkConfig:
+        if self.residual and not self.can_be_residual:
+            raise ValueError(
+                f"residual is true, which needs kind mlp and two hidden layers of one width after each other, but kind is "
+                f"{self.kind} and hidden {self.hidden}; change them, or set residual to false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _convolutions_have_layers(self) -> NetworkConfig:

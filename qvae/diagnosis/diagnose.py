@@ -104,7 +104,13 @@ def _tried(config: Config, steps: int, report: Report) -> Iterator[Trial]:
     """The settings of a configuration that are remedies, each of them the other way."""
     network, clip = config.model.network, config.training.clip_norm
     switched = str(not network.batch_norm).lower()
-    settings = [f"model.network.batch_norm={switched}", f"training.clip_norm={'1.0' if clip is None or clip > 1 else 'null'}"]
+    settings = [
+        f"model.network.batch_norm={switched}",
+        f"training.clip_norm={'1.0' if clip is None or clip > 1 else 'null'}",
+        f"model.network.activation={'relu' if network.activation == 'silu' else 'silu'}",
+    ]
+    if network.can_be_residual:
+        settings.append(f"model.network.residual={str(not network.residual).lower()}")
     for number, setting in enumerate(settings):
         report(number / len(settings), setting)
         yield _trial(_config(config, [setting], []), None, setting, steps, lambda share, figures: None)

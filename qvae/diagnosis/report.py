@@ -19,10 +19,6 @@ _HOW = (
     f"norm between the loss and the layer. Exploding: not finite, or {GROWTH:g} times larger at the end than at the start, or "
     f"{TALL:g} times that of the tensors nearest to the loss, which come first."
 )
-_UNTRIED = (
-    "residual connections, against vanishing gradients (no key: these networks have none, a model of your own may)",
-    "other activations, against vanishing gradients (no key: these networks have SiLU, which doesn't saturate above)",
-)
 
 
 def layer_table(trial: Trial) -> Table:
@@ -49,19 +45,20 @@ def findings(found: Diagnosis) -> list[str]:
 
 
 def remedy_table(found: Diagnosis) -> Table | None:
-    """Settings tried against what is wrong with layers, and remedies that no key switches; None if all is well."""
+    """Settings tried against what is wrong with layers; None if all is well."""
     if found.trial.is_well:
         return None
     rows = [("as configured", *_state(found.trial))]
     rows += [(trial.setting, *_state(trial)) for trial in found.others]
-    untried = list(_UNTRIED)
-    if not found.others:
-        untried.insert(0, "normalisation and clipping, which are of a configuration and not of a trained run")
     note = (
         "Spread: the smallest norm by the largest, medians over the steps, layers without any left out. Clipping moves weights "
-        f"otherwise and leaves the norms as they are. Not tried: {'; '.join(untried)}. A lower training.learning_rate is a "
-        "remedy, too, for gradients that grow in training."
+        "otherwise and leaves the norms as they are. A lower training.learning_rate is a remedy, too, for gradients that grow "
+        "in training."
     )
+    if not found.others:
+        note += " Nothing else is tried on a run, whose network is what it is: diagnose its configuration."
+    elif not any("residual" in trial.setting for trial in found.others):
+        note += " Residual connections weren't tried: they need an mlp with neighbouring hidden layers of one width."
     return Table(("setting", "dead", "exploding", "spread"), rows, note)
 
 

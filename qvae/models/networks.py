@@ -9,6 +9,14 @@ from torch import Tensor, nn
 
 from qvae.config.network import NetworkConfig
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
 
 class Encoder(nn.Module):
     """What a likelihood shows of data, (B, D), to features (B, ``num_features``).
@@ -29,7 +37,7 @@ class Encoder(nn.Module):
         inputs = mean.numel()
         self.register_buffer("mean_image", mean.reshape(inputs).float())
         if config.kind == "mlp":
-            self.layers: nn.Module = _mlp([inputs, *config.hidden], config.batch_norm)
+            self.layers: nn.Module = _mlp([inputs, *config.hidden], config)
             self.num_features = config.hidden[-1] if config.hidden else inputs
             return
         convolution, _, norm = _convolutions(plane)
@@ -38,7 +46,7 @@ class Encoder(nn.Module):
         for before, after in itertools.pairwise(channels):
             layers += [convolution(before, after, 3, stride=2, padding=1, bias=not config.batch_norm)]
             layers += [norm(after)] if config.batch_norm else []
-            layers += [nn.SiLU()]
+            layers += [ACTIVATIONS[config.activation]()]
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.num_features = channels[-1] * math.prod(_conv_sizes(plane, len(config.hidden))[-1])
 
@@ -66,12 +74,12 @@ class Decoder(nn.Module):
         self.bias = nn.Parameter(bias.reshape(-1).float())
         if config.kind == "mlp":
             widths = [num_latents, *hidden]
-            self.layers = nn.Sequential(_mlp(widths, config.batch_norm), nn.Linear(widths[-1], bias.numel(), bias=False))
+            self.layers = nn.Sequential(_mlp(widths, config), nn.Linear(widths[-1], bias.numel(), bias=False))
             return
         _, transposed, norm = _convolutions(plane)
         sizes = list(reversed(_conv_sizes(plane, len(hidden))))
         channels = [*hidden, bias.numel() // math.prod(plane)]
-        layers: list[nn.Module] = [nn.Linear(num_latents, channels[0] * math.prod(sizes[0])), nn.SiLU()]
+        layers: list[nn.Module] = [nn.Linear(num_latents, channels[0] * math.prod(sizes[0])), ACTIVATIONS[config.activation]()]
         layers += [nn.Unflatten(1, (channels[0], *sizes[0]))]
         for level, (before, after) in enumerate(itertools.pairwise(channels)):
             # A stride-2 layer halves rounding up, so the way back needs to be told which of two sizes it was.
@@ -81,7 +89,7 @@ class Decoder(nn.Module):
             layers += [transposed(before, after, 3, 2, 1, output_padding=extra, bias=needs_bias)]
             if not last:
                 layers += [norm(after)] if config.batch_norm else []
-                layers += [nn.SiLU()]
+                layers += [ACTIVATIONS[config.activation]()]
         self.layers = nn.Sequential(*layers, nn.Flatten())
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -89,12 +97,25 @@ class Decoder(nn.Module):
         return self.layers(latents).float() + self.bias
 
 
-def _mlp(widths: list[int], batch_norm: bool) -> nn.Sequential:
+class Skipped(nn.Module):
+    """x + f(x): He et al. 2016 (arXiv:1512.03385)."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+def _mlp(widths: list[int], config: NetworkConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Linear(inputs, outputs, bias=not batch_norm)]
-        layers += [nn.BatchNorm1d(outputs)] if batch_norm else []
-        layers += [nn.SiLU()]
+    for place, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        layer: list[nn.Module] = [nn.Linear(inputs, outputs, bias=not config.batch_norm)]
+        layer += [nn.BatchNorm1d(outputs)] if config.batch_norm else []
+        layer += [ACTIVATIONS[config.activation]()]
+        is_between_hidden = place > 0 and inputs == outputs
+        layers += [Skipped(nn.Sequential(*layer))] if config.residual and is_between_hidden else layer
     return nn.Sequential(*layers)
 
 

@@ -46,9 +46,15 @@ def test_a_network_that_is_too_deep_gets_its_remedies_tried(tmp_path):
     found = qvae.diagnose_gradients("digits", tmp_path / "g", steps=5, overrides=[*deep, "training.batch_size=50"])
     assert found.trial.named("dead")
     assert "is dead: its gradient is" in findings(found)[0]
-    assert [trial.setting for trial in found.others] == ["model.network.batch_norm=true", "training.clip_norm=1.0"]
+    assert [trial.setting for trial in found.others] == [
+        "model.network.batch_norm=true",
+        "training.clip_norm=1.0",
+        "model.network.activation=relu",
+        "model.network.residual=true",
+    ]
     assert len(found.others[0].named("dead")) < len(found.trial.named("dead"))
-    assert "residual connections" in remedy_table(found).note
+    assert not found.others[3].named("dead")
+    assert "Residual" not in remedy_table(found).note
 
 
 def test_a_run_is_diagnosed_from_its_weights_and_left_as_it_is(trained, tmp_path):

@@ -44,6 +44,8 @@ def test_layers_and_what_is_said_of_them():
 def test_remedies_are_held_against_what_is_configured():
     table = remedy_table(Diagnosis("x", ILL, (WELL,), None, Path()))
     assert table.rows == [("as configured", "1", "1", "2e-08"), ("training.clip_norm=1.0", "0", "0", "1e+00")]
+    assert "Residual connections weren't tried" in table.note
+    assert "on a run" in remedy_table(Diagnosis("x", ILL, (), None, Path())).note
     assert remedy_table(Diagnosis("x", WELL, (), None, Path())) is None
 
 
