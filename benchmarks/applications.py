@@ -1,6 +1,7 @@
-"""What a trained model is worth in tasks, beside cheap ways to do the same: restoration, detection, embedding, and strings.
+"""What a trained model is worth in tasks, beside other ways to do the same.
 
     python benchmarks/applications.py digits --seeds 3
+    python benchmarks/applications.py digits --seeds 3 --tasks augment interpolate-style
     python benchmarks/applications.py mnist --seeds 1 --set data.root=FOLDER --set training.max_seconds=600
     python benchmarks/applications.py strings --seeds 3
 
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import strings
 import torch
+from creation import augmentation, interpolation_and_style
 from scipy import ndimage
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -129,7 +131,15 @@ def restored(run: Run, observe: Callable[[slice], Observation], count: int, step
     return torch.cat(parts).numpy()
 
 
-def restoration(run: Run, train: np.ndarray, clean: np.ndarray, seed: int, results: Results) -> None:
+def bits_of(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows, and the first ``count`` test rows, cut at 0.5, (N, D) both."""
+    data = run.dataset
+    train, test = ((data.values(rows).flatten(1).numpy() >= 0.5) for rows in (data.train[:5000], data.test[:count]))
+    return train.astype(np.float32), test.astype(np.float32)
+
+
+def restoration(run: Run, seed: int, results: Results, count: int) -> None:
+    train, clean = bits_of(run, count)
     shape, likelihood = run.model.shape, run.model.likelihood
     height, width = shape
     rng = np.random.default_rng(seed)
@@ -178,7 +188,8 @@ def restoration(run: Run, train: np.ndarray, clean: np.ndarray, seed: int, resul
             results.add(task, method, PSNR=psnr(*pictures), SSIM=ssim(*pictures))
 
 
-def detection(run: Run, train: np.ndarray, clean: np.ndarray, seed: int, results: Results) -> None:
+def detection(run: Run, seed: int, results: Results, count: int) -> None:
+    train, clean = bits_of(run, count)
     rng, shape, density = np.random.default_rng(seed), run.model.shape, log_prior(run, Progress())
     turned = np.rot90(clean.reshape(-1, *shape), axes=(1, 2)).reshape(len(clean), -1)
     noisy = np.where(rng.random(clean.shape) < RATE, rng.random(clean.shape) < 0.5, clean)
@@ -197,7 +208,7 @@ def detection(run: Run, train: np.ndarray, clean: np.ndarray, seed: int, results
             results.add(f"detect: {odd}", name, AUROC=auroc(usual[name], values)[0])
 
 
-def embedding(run: Run, seed: int, results: Results) -> None:
+def embedding(run: Run, seed: int, results: Results, count: int) -> None:
     data = run.dataset
     assert data.train_labels is not None
     assert data.test_labels is not None
@@ -215,15 +226,20 @@ def embedding(run: Run, seed: int, results: Results) -> None:
         results.add(f"embed: {LABELLED} labels", name, linear=linear, kNN=KNeighborsClassifier(5).fit(a, y).score(b, test_y))
 
 
-def of_images(config: str, settings: list[str], count: int, seed: int, results: Results) -> None:
+WORK: dict[str, Callable[[Run, int, Results, int], None]] = {
+    "restore": restoration,
+    "detect": detection,
+    "embed": embedding,
+    "augment": lambda run, seed, results, count: augmentation(run.config, run.dataset, seed, results.add),
+    "interpolate-style": lambda run, seed, results, count: interpolation_and_style(run, seed, results.add),
+}
+
+
+def of_images(config: str, settings: list[str], count: int, tasks: list[str], seed: int, results: Results) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = qvae.train(qvae.load_config(config, [*QUICK, *settings]), Path(folder, "run"))
-        data = run.dataset
-        some = data.train[:5000], data.test[:count]
-        train, test = ((data.values(rows).flatten(1).numpy() >= 0.5).astype(np.float32) for rows in some)
-        restoration(run, train, test, seed, results)
-        detection(run, train, test, seed, results)
-        embedding(run, seed, results)
+        for task in tasks:
+            WORK[task](run, seed, results, count)
 
 
 def main() -> None:
@@ -231,6 +247,7 @@ def main() -> None:
     parser.add_argument("config")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=200, help="test images that are restored and scored")
+    parser.add_argument("--tasks", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     results = Results()
@@ -239,7 +256,8 @@ def main() -> None:
             for method, found in strings.figures(seed, arguments.settings).items():
                 results.add("strings", method, **found)
         else:
-            of_images(arguments.config, [*arguments.settings, f"training.seed={seed}"], arguments.rows, seed, results)
+            settings = [*arguments.settings, f"training.seed={seed}"]
+            of_images(arguments.config, settings, arguments.rows, arguments.tasks, seed, results)
         print(f"after seed {seed}:", flush=True)
         results.print()
 
