@@ -14,6 +14,8 @@ The first sentence of its docstring is the command's help, and the parameters be
 
 TASKS = {
     "augment": "qvae.applications.augment",
+    "compress": "qvae.applications.compress",
+    "decompress": "qvae.applications.decompress",
     "denoise": "qvae.applications.denoise",
     "detect": "qvae.applications.detect",
     "embed": "qvae.applications.embed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import torch
 from torch import Tensor, nn
 
 from qvae.config.network import NetworkConfig
@@ -93,8 +94,13 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten())
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Parameters of p(x|z); float32 whatever the precision of the layers."""
-        return self.layers(latents).float() + self.bias
+        """Parameters of p(x|z), in float32 or better whatever the precision of the layers."""
+        return at_least_single(self.layers(latents)) + self.bias
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """In float32 where autocast made less of it; what a model in float64 computes stays as it is."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 class Skipped(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qvae.models.networks import at_least_single
 from qvae.models.relaxation import Relaxation
 
 
@@ -71,10 +73,10 @@ class Posterior(nn.Module):
         """
         logits: list[Tensor] = []
         latents: list[Tensor] = []
-        for depth, level in enumerate(self.levels):
+        for depth in range(len(self.levels)):
             if depth == 1:
                 features = features.repeat_interleave(draws, dim=0)
-            level_logits = at_least_single(level(_joined([features, *latents])))
+            level_logits = self.level_logits(depth, features, latents)
             # The first level is the same for all draws of an image, so its layer is applied once.
             is_shared = depth == 0 and draws > 1
             logits.append(level_logits.repeat_interleave(draws, dim=0) if is_shared else level_logits)
@@ -84,10 +86,9 @@ class Posterior(nn.Module):
                 latents.append(relaxation.sample(logits[-1], generator))
         return BernoulliCode(_joined(logits), _joined(latents))
 
-
-def at_least_single(values: Tensor) -> Tensor:
-    """In float32 where autocast made less of it; what a model in float64 computes stays as it is."""
-    return values if values.dtype == torch.float64 else values.float()
+    def level_logits(self, depth: int, features: Tensor, latents: Sequence[Tensor]) -> Tensor:
+        """Of the bits of one level, (B, n_depth), given features (B, F) and the latents of each level before."""
+        return at_least_single(self.levels[depth](_joined([features, *latents])))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -1,0 +1,83 @@
+"""Rows back from a compressed file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from qvae.applications.outcome import Outcome
+from qvae.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qvae.coding.container import Reader
+    from qvae.progress import Progress
+    from qvae.runs.run import Run
+
+
+def decompress(
+    run: Run,
+    input: Annotated[Path, "A file that `qvae apply compress` wrote with this run, or with a copy of it."],
+    out: Annotated[Path | None, "An .npz or a folder; decompressed.npz (-2, -3 ...) in the run's."] = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Get the rows of a compressed file back, exactly, or, of a lossy one, what the model makes of their codes.
+
+    The .npz holds ``ids`` (N,) and ``rows`` (N, *shape): bits as uint8; of a lossy file means of p(x|z), float32.
+
+    Raises:
+        CapabilityError: constriction isn't installed.
+        DataError: the file is none of `compress`, of another model, truncated or damaged, or rows don't come back.
+        RunError: ``out`` is there already, or can't be written to.
+    """
+    import numpy as np
+
+    from qvae.applications.archive import archive
+    from qvae.applications.files import new_files
+    from qvae.coding.container import identity, reading_compressed
+    from qvae.files import from_user
+    from qvae.progress import Sturdy
+
+    path = from_user(input)
+    with reading_compressed(path) as reader:
+        own = identity(run.model)
+        if reader.header.identity != own:
+            raise DataError(
+                f"{input} was compressed by another model ({reader.header.identity[:8]}) than that of {run.path} ({own[:8]}); "
+                "name the run that made it."
+            )
+        with new_files(run, "decompressed", out) as (file, _), archive(file) as growing:
+            growing.append(ids=np.array(reader.names))
+            for rows in decoded(run, reader, input, Sturdy.around(progress)):
+                growing.append(rows=rows)
+    return Outcome([file])
+
+
+def decoded(run: Run, reader: Reader, path: Path, progress: Progress) -> Iterator[np.ndarray]:
+    """Rows of a file, a block at a time, (B, *shape)."""
+    import numpy as np
+    import torch
+
+    from qvae.coding.bits_back import Changed, CodeCoder, RowCoder
+    from qvae.progress import counter
+
+    header = reader.header
+    coder = (CodeCoder if header.is_lossy else RowCoder)(run.model, header.temperatures)
+    starts = range(0, header.rows, coder.block_rows)
+    with progress.work(f"decompressing {path}") as report:
+        count = counter(report, header.rows)
+        for start, block in zip(starts, reader.blocks(len(starts)), strict=True):
+            try:
+                found = coder.decode(block, min(coder.block_rows, header.rows - start), count)
+            except Changed:
+                raise DataError(
+                    f"rows of {path}, from {start} on, don't come back as they went in: this machine computes otherwise than "
+                    "the one that compressed them; decompress them there, or with the same version of torch."
+                ) from None
+            if header.is_lossy:
+                codes = torch.from_numpy(found).to(run.device, next(run.model.parameters()).dtype)
+                yield run.model.decode(codes).cpu().numpy()
+            else:
+                yield found.astype(np.uint8).reshape(-1, *run.model.shape)

@@ -1,0 +1,170 @@
+"""Compressed files: rows come back with a copy of the run, and what is damaged, foreign or another's gets a sentence."""
+
+import re
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import qvae
+from qvae.applications.compress import compress
+from qvae.applications.decompress import decompress
+from qvae.coding.container import identity
+from qvae.errors import CapabilityError, ConfigError, DataError, RunError
+
+pytest.importorskip("constriction", reason="needs the extra: pip install -e '.[compress]'")
+
+
+@pytest.fixture
+def images(small_run):
+    dataset = qvae.load_run(small_run).dataset
+    return (dataset.values(dataset.test).numpy()[:60] >= 0.5).astype(np.uint8)
+
+
+def test_rows_come_back_by_a_copy_of_the_run_and_the_bits_are_said(command, small_run, images, tmp_path, monkeypatch):
+    monkeypatch.setattr("qvae.coding.bits_back._MOST_ROWS", 25)  # three blocks
+    np.savez("rows.npz", images=images, ids=[f"digit {number}" for number in range(60)])
+    code, out, err = command("apply", "compress", small_run, "--input", "rows.npz", "--out", "packed")
+    assert (code, err) == (0, "")
+    size = (tmp_path / "packed.qvz").stat().st_size
+    each, bound = (float(text) for text in re.findall(r"(\d+\.\d\d)", out)[:2])
+    assert f"{size:,} bytes for 60 rows" in out
+    assert each == pytest.approx(8 * size / 60, abs=0.01)
+    beyond, start, rest = (float(text) for text in re.findall(r"(-?\d+\.\d\d)", out)[2:])
+    assert each == pytest.approx(bound + beyond + start + rest, abs=0.03)
+    shutil.copytree(small_run, "elsewhere")
+    assert command("apply", "decompress", "elsewhere", "--input", "packed.qvz", "--out", "back")[0] == 0
+    found = np.load("back.npz")
+    assert found["rows"].dtype == np.uint8
+    np.testing.assert_array_equal(found["rows"], images)
+    assert found["ids"].tolist()[59] == "digit 59"
+
+
+def test_a_folder_of_pictures_comes_back_with_its_names(small_run, images, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number in range(5):
+        Image.fromarray(255 * images[number]).save(tmp_path / "pictures" / f"{number}.png")
+    run = qvae.load_run(small_run)
+    (file,) = compress(run, tmp_path / "pictures").files
+    assert file.name == "compressed.qvz"
+    found = np.load(decompress(run, file).files[0])
+    np.testing.assert_array_equal(found["rows"], images[:5])
+    assert found["ids"].tolist() == [f"{number}.png" for number in range(5)]
+
+
+def test_codes_alone_take_fewer_bits_the_more_thrift(small_run, images, tmp_path):
+    np.save(tmp_path / "rows.npy", images.astype(np.float32) * 0.9)  # grey levels will do
+    run = qvae.load_run(small_run)
+    run.model.prior.h.data += 0.7  # three epochs leave the prior nearly flat
+    sizes = []
+    for thrift in (0.0, 3.0):
+        (file,) = compress(run, tmp_path / "rows.npy", lossy=True, thrift=thrift, out=tmp_path / f"{thrift}.qvz").files
+        sizes.append(file.stat().st_size)
+        found = np.load(decompress(run, file, out=tmp_path / f"{thrift}.npz").files[0])["rows"]
+        if not thrift:
+            with torch.no_grad():
+                features = run.model.encoder(torch.from_numpy(images).flatten(1).float())
+                bits = (run.model.posterior.level_logits(0, features, []) > 0).float()
+                np.testing.assert_allclose(found, run.model.decode(bits), atol=1e-6)
+    assert sizes[1] < sizes[0]
+    with pytest.raises(ConfigError, match="add --lossy"):
+        compress(run, tmp_path / "rows.npy", thrift=1.0)
+    with pytest.raises(ConfigError, match="thrift is -1"):
+        compress(run, tmp_path / "rows.npy", lossy=True, thrift=-1.0)
+
+
+def test_grey_levels_are_not_cut_unasked(small_run, images, tmp_path):
+    np.save(tmp_path / "rows.npy", images * 0.9)
+    with pytest.raises(DataError, match=r"holds grey levels.*--lossy"):
+        compress(qvae.load_run(small_run), tmp_path / "rows.npy")
+    assert not list(small_run.glob("compressed*"))
+
+
+@pytest.fixture
+def file(small_run, images, tmp_path):
+    np.savez(tmp_path / "rows.npz", images=images, ids=[f"digit {number}" for number in range(60)])
+    return compress(qvae.load_run(small_run), tmp_path / "rows.npz", out=tmp_path / "rows.qvz").files[0]
+
+
+def test_every_byte_that_changes_and_every_cut_is_told(small_run, file, tmp_path, monkeypatch):
+    def no_rows(*given):
+        raise AssertionError("the rows were decoded before the file was looked at")
+
+    run, content, other = qvae.load_run(small_run), file.read_bytes(), tmp_path / "other.qvz"
+    for place in [*range(0, 200, 7), *range(200, len(content), 37), len(content) - 1]:
+        monkeypatch.setattr("qvae.coding.bits_back.Coder.decode", no_rows)
+        changed = bytearray(content)
+        changed[place] ^= 0x10
+        for broken in (bytes(changed), content[:place]):
+            other.write_bytes(broken)
+            with pytest.raises(DataError, match=r"truncated|damaged|no file of|format version"):
+                decompress(run, other, out=tmp_path / "back.npz")
+    assert not (tmp_path / "back.npz").exists()
+    monkeypatch.undo()
+    other.write_bytes(content + b"more")
+    with pytest.raises(DataError, match="its end isn't what it was"):
+        decompress(run, other)
+
+
+def test_what_a_stranger_wrote_with_good_checksums_is_told_too(small_run, file, tmp_path):
+    run, content, other = qvae.load_run(small_run), file.read_bytes(), tmp_path / "other.qvz"
+    length = struct.unpack("<I", content[10:14])[0]
+    text = content[14 : 14 + length]
+
+    def sealed(body):
+        return body + struct.pack("<I", zlib.crc32(body))
+
+    names = 14 + length + 4
+    counts = [text.replace(b'"rows":60', b'"rows":' + count) for count in (b"9999999999", b"-1")]
+    for wrong in (*counts, b"[" * 9999, b"{}"):
+        other.write_bytes(content[:10] + struct.pack("<I", len(wrong)) + sealed(wrong) + content[names:])
+        with pytest.raises(DataError, match="truncated|damaged"):
+            decompress(run, other)
+    bomb = zlib.compress(b"[" + b" " * 10**7 + b"]")
+    other.write_bytes(content[:names] + struct.pack("<I", len(bomb)) + sealed(bomb))
+    with pytest.raises(DataError, match="its names"):
+        decompress(run, other)
+
+
+def test_other_models_versions_and_files_are_told(small_run, file, tmp_path):
+    run, content, other = qvae.load_run(small_run), file.read_bytes(), tmp_path / "other.qvz"
+    own = identity(run.model)
+    run.model.prior.h.data[0] += 1e-6
+    assert identity(run.model) != own
+    with pytest.raises(DataError, match=f"compressed by another model \\({own[:8]}\\)"):
+        decompress(run, file)
+    other.write_bytes(content[:8] + b"\x02\x00" + content[10:])
+    with pytest.raises(DataError, match="format version 2"):
+        decompress(run, other)
+    for strange in (b"", b"PK\x03\x04 something else entirely"):
+        other.write_bytes(strange)
+        with pytest.raises(DataError, match="no file of `qvae apply compress`"):
+            decompress(run, other)
+    with pytest.raises(DataError, match="there is no file"):
+        decompress(run, tmp_path / "none.qvz")
+    with pytest.raises(DataError, match="can't be read"):
+        decompress(run, tmp_path)
+
+
+def test_a_machine_that_computes_otherwise_is_told(small_run, file, monkeypatch):
+    run = qvae.load_run(small_run)
+    decoder = type(run.model.decoder)
+    forward = decoder.forward
+    monkeypatch.setattr(decoder, "forward", lambda self, latents: forward(self, latents) + 0.05)
+    with pytest.raises(DataError, match="this machine computes otherwise"):
+        decompress(run, file)
+
+
+def test_what_cannot_be_coded_or_written_is_told_first(small_run, images, tmp_path):
+    np.save(tmp_path / "rows.npy", images)
+    run = qvae.load_run(small_run)
+    (tmp_path / "there.qvz").write_text("mine")
+    with pytest.raises(RunError, match="is there already"):
+        compress(run, tmp_path / "rows.npy", out=tmp_path / "there.qvz")
+    run.model.prior._template.is_quantum = True
+    with pytest.raises(CapabilityError, match="transverse field"):
+        compress(run, tmp_path / "rows.npy")
