@@ -30,10 +30,15 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         RunError: the file can't be written; the one that was there before is intact.
         TypeError: the state holds what is neither a tensor nor a plain value.
     """
+    atomic_write_bytes(path, to_bytes(state))
+
+
+def to_bytes(state: dict[str, Any]) -> bytes:
+    """A state as it stands in a file, or is sent to another process."""
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps(_flatten(state, (), tensors))
     metadata = {"format": _FORMAT, "version": str(_VERSION), "state": skeleton, "sha256": _digest(skeleton, tensors)}
-    atomic_write_bytes(path, save(tensors, metadata))
+    return save(tensors, metadata)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -42,8 +47,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         RunError: the file is missing, unreadable, truncated, changed, of a newer version, or no checkpoint.
     """
-    path = Path(path)
-    content = _read(path)
+    return from_bytes(_read(Path(path)), path)
+
+
+def from_bytes(content: bytes, path: str | Path) -> dict[str, Any]:
+    """The state that :func:`to_bytes` has made these of; ``path``, or any other origin, is for messages."""
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

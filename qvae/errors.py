@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 
 class QvaeError(Exception):
-    """Base of every error that a user's input, files or machine can cause (exit code 2 on the command line)."""
+    """Base of every error that a user's input, files or machine can cause (exit code 2 on the command line).
+
+    Attributes:
+        is_everywhere: of several processes that train together all raise it, and the first one says it.
+    """
+
+    is_everywhere: bool = False
 
 
 class ConfigError(QvaeError):
@@ -44,6 +50,10 @@ class ExecutorError(QvaeError):
 
 class WorkersError(QvaeError):
     """Workers, on this machine or on others, can't be started or reached, or can't do what they are to do."""
+
+
+class RanksError(QvaeError):
+    """Processes that train together can't be brought together, or one has ended."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from qvae.checkpoint import load_checkpoint
 from qvae.config.load import dump_config, load_config
 from qvae.config.paths import settled
-from qvae.config.schema import MEMORY, Config, DataConfig, EvaluationConfig, SamplerConfig
+from qvae.config.schema import Config, EvaluationConfig, SamplerConfig
 from qvae.errors import ConfigError, ExecutorError, RunError, in_a_line
 from qvae.evaluation.distances import PriorSamples
 from qvae.evaluation.evaluate import Evaluation, evaluate_model
 from qvae.evaluation.executor_loss import ExecutorLoss
 from qvae.files import atomic_write_text, from_here, from_user, require_plain
-from qvae.models.prior import boltzmann_prior
 from qvae.models.vqgan import VQGAN
 from qvae.progress import Progress, Sturdy, is_interactive
 from qvae.reporting.compare import write_comparison
 from qvae.reporting.pictures import draw_pictures
 from qvae.reporting.report import evaluated, write_report
-from qvae.runs.assemble import Parts, assemble, needed_words, num_prior_samples
+from qvae.runs.assemble import Parts, assemble, needed_words
 from qvae.runs.environment import environment
 from qvae.runs.folder import (
     CHECKPOINT,
@@ -32,8 +32,8 @@ from qvae.runs.folder import (
     EVALUATION,
     METRICS,
     REPORT,
-    choose_folder,
     existing_run,
+    held_by_first,
     keep_metrics_until,
     new_folder,
     numbered,
@@ -47,6 +47,7 @@ from qvae.runs.run import Run, load_run, require_same_data, require_same_model
 from qvae.runs.states import require_resumable, shape_of
 from qvae.sampling.abilities import Metered
 from qvae.sampling.sampler import LatentSampler
+from qvae.training import ranks
 from qvae.training.threads import threads_for
 from qvae.training.trainer import Trainer
 from qvae.trust import remember
@@ -77,29 +78,35 @@ def train(
         observers: functions of the model as it trains, to be left as it is, and of the last epoch's figures, as they stand in
             ``metrics.jsonl``; called at the end of every epoch, outside of the training's clock.
 
+    Of several processes that torchrun has started each calls this. The first one alone writes, evaluates and reports; the
+    others return as soon as the training has ended, with a run that isn't evaluated yet.
+
     Raises:
         ConfigError, DataError, SamplerError, ExecutorError, RunError: something is wrong with what was asked for, found before
             training.
+        RanksError: of several processes one doesn't come, or ends; the last checkpoint stands.
         TrainingDiverged: the surrogate is no longer finite.
     """
-    progress = Sturdy.around(progress)
-    config = _settled(config if isinstance(config, Config) else load_config(config), data)
+    progress = _joined(progress)
+    config = settled(config if isinstance(config, Config) else load_config(config), data)
     if sampler is not None:
         _give(config, sampler)
+    ranks.require_same(dump_config(config), "configuration")
     if out is not None and is_interactive() and (free := numbered(from_user(out))) != from_user(out):
         progress.say(f"{out} holds a run already; this one goes to {from_here(free)}")
         out = free
-    with new_folder(out, config) as folder:
+    with held_by_first(new_folder(out, config)) as folder:
         parts = assemble(folder, config, progress, data)
         parts.trainer.observers = list(observers)
         if isinstance(parts.sampler, Metered):
             parts.sampler.begin()
         for remark in (*parts.dataset.remarks, *remarks_on_size(parts.trainer)):
             progress.say(remark)
-        (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
-        # In this order: a folder with a configuration alone may be its user's.
-        atomic_write_text(folder / ENVIRONMENT, json.dumps(environment(parts.objective.device), indent=2) + "\n")
-        atomic_write_text(folder / CONFIG, dump_config(config))
+        if ranks.is_first():
+            (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
+            # In this order: a folder with a configuration alone may be its user's.
+            atomic_write_text(folder / ENVIRONMENT, json.dumps(environment(parts.objective.device), indent=2) + "\n")
+            atomic_write_text(folder / CONFIG, dump_config(config))
         return _fit_and_evaluate(folder, config, parts, progress)
 
 
@@ -127,10 +134,11 @@ def resume(
         ConfigError: ``overrides`` change what a run can't change on its way.
         RunError: there is nothing to resume, the checkpoint is damaged, or it is of another model.
     """
-    progress = Sturdy.around(progress)
+    progress = _joined(progress)
     path = existing_run(folder)
     overrides = list(overrides)
-    with writing(path):
+    with ExitStack() as stack:
+        ranks.first_does(lambda: stack.enter_context(writing(path)))
         before, config = run_config(path), settled(run_config(path, overrides, trust))
         if sampler is not None:
             _give(config, sampler)
@@ -148,10 +156,12 @@ def resume(
             if trainer.stopping.has_ended:
                 longer = "for more patience: --set training.early_stopping=NUMBER (null: to the end)"
             progress.say(f"{from_here(path)} is finished, at {_place(trainer)}; for a longer training ask {longer}")
+            ranks.part()
             return _with_report(load_run(path, data=data, trust=trust, sampler=sampler), progress)
-        keep_metrics_until(path, trainer.step)
-        if config != before:
-            atomic_write_text(path / CONFIG, dump_config(config))
+        if ranks.is_first():
+            keep_metrics_until(path, trainer.step)
+            if config != before:
+                atomic_write_text(path / CONFIG, dump_config(config))
         progress.say(f"resuming {from_here(path)} at {_place(trainer)}")
         return _fit_and_evaluate(path, config, parts, progress)
 
@@ -180,66 +190,20 @@ def _resumed_parts(path: Path, config: Config, before: Config, progress: Progres
     return parts
 
 
+def _joined(progress: Progress | None) -> Sturdy:
+    """Meet the other processes, if torchrun has started some; the first one shows what goes on."""
+    ranks.join()
+    shown = Sturdy.around(progress if ranks.is_first() else Progress())
+    if ranks.count() > 1:
+        shown.say(f"{ranks.count()} processes train together, each with its part of every batch")
+    return shown
+
+
 def _give(config: Config, sampler: LatentSampler) -> None:
     """Have a configuration name a sampler object."""
     if not config.model.has_boltzmann_prior:
         raise ConfigError("a sampler is given, but the model has no Boltzmann prior that it could sample; leave it out.")
     config.sampler = SamplerConfig.of(sampler)
-
-
-def plan(config: Config, out: str | Path | None = None, data: Any = None) -> dict[str, Any]:
-    """What a training would take: steps, what the sampler must do, and its QPU seconds where it has such a price.
-
-    Everything is put together as for :func:`train`, with its errors; nothing is spent or written. Without a token for a
-    quantum annealer it is planned on the ideal graph of its family, which is said. With local backends three steps are made
-    and timed; where gradients of a circuit take many circuits, these are counted instead.
-    """
-    config = _settled(config, data)
-    parts = assemble(choose_folder(out, config), config, data=data, is_rehearsal=True)
-    trainer, sampler = parts.trainer, parts.sampler
-    model: Any = trainer.model
-    layer = model.circuit
-    call: dict[str, Any] = {}
-    at_end: dict[str, Any] = {}
-    found: dict[str, Any] = {} if layer is None else {"circuit": layer.extra_repr()}
-    try:
-        if sampler is not None:
-            hamiltonian = boltzmann_prior(model).frozen()
-            found |= {"latent spins": hamiltonian.num_spins, "couplings": hamiltonian.graph.num_edges}
-            call = sampler.plan(hamiltonian, config.training.chains) if isinstance(sampler, Metered) else {}
-            last = parts.generating or sampler
-            at_end = last.plan(hamiltonian, num_prior_samples(config)) if isinstance(last, Metered) else {}
-        step, by_shifts = None, layer is not None and not layer.executor.capabilities.differentiable
-        if layer is not None and layer.gradient is not None and by_shifts:
-            learns = layer.weight.requires_grad
-            wanted = range(layer.circuit.num_parameters if learns else layer.circuit.num_inputs)
-            circuits = 1 + layer.gradient.executions(layer.circuit, wanted)  # a row; a step would take too long to be timed
-            number = circuits * config.training.batch_size + parts.objective.circuit_executions
-            shots = layer.gradient.shots_in_words(layer.executor)
-            found["circuits in a step"] = f"about {number:,}, {shots}, for gradients by shifts"
-        if not (by_shifts or parts.objective.is_remote or isinstance(sampler, Metered)):
-            with threads_for(parts.objective.model, parts.objective.device, config.training.batch_size, lambda text: None):
-                step = trainer.seconds_of_step()
-    finally:
-        parts.close(lambda text: None)
-    seconds = f", or {config.training.max_seconds:g} s if that is less" if config.training.max_seconds else ""
-    looks = "" if sampler is None else f" and {trainer.num_looks} looks at the sampler"
-    found["training"] = f"{trainer.total_steps:,} steps{looks}{seconds}"
-    if sampler is not None:
-        found["samples in a step"] = config.training.chains
-    if step is not None:
-        whole = min(step * trainer.total_steps, config.training.max_seconds or float("inf"))
-        found["time of the training"] = f"about {whole:,.0f} s here, at {1e3 * step:.1f} ms a step; evaluation comes on top"
-    found |= {key: value for key, value in call.items() if key not in ("qpu_seconds", "budget")}
-    if "qpu_seconds" in call:
-        found["QPU seconds of a step"] = f"{call['qpu_seconds']:.4f}"
-        calls = trainer.total_steps + trainer.num_looks
-        found["QPU seconds of the training"] = f"{call['qpu_seconds'] * calls:,.1f}"
-        found["QPU seconds of the samples at the end"] = f"{at_end.get('qpu_seconds', 0.0):.1f}"
-        if "budget" in call and call["qpu_seconds"] > 0:
-            steps = int(call["budget"] / call["qpu_seconds"])
-            found["budget of the training"] = f"{call['budget']:.1f} s, which is {steps:,} steps"
-    return found
 
 
 def evaluate(run: Run, settings: EvaluationConfig | None = None, progress: Progress | None = None) -> Evaluation:
@@ -335,11 +299,12 @@ def _write_evaluation(run: Run, found: dict[str, Any]) -> None:
 
 def _fit_and_evaluate(folder: Path, config: Config, parts: Parts, progress: Progress) -> Run:
     words = needed_words(config, folder)  # all of them said, or the samplers hadn't been made
-    remember(folder, words)
+    if ranks.is_first():
+        remember(folder, words)
     trainer, first, save = parts.trainer, parts.trainer.step, parts.trainer.save
 
     def save_anew(trainer: Trainer) -> None:
-        if trainer.step > first:
+        if trainer.step > first and ranks.is_first():
             for stale in (EVALUATION, REPORT):  # they are of the weights before
                 (folder / stale).unlink(missing_ok=True)
         save(trainer)
@@ -350,16 +315,17 @@ def _fit_and_evaluate(folder: Path, config: Config, parts: Parts, progress: Prog
             trainer.fit()
     finally:
         parts.close(progress.warn)
+    ranks.part()
     run = load_run(folder, trust=words, sampler=config.sampler.given)
     run.dataset = parts.dataset
-    if run.evaluation is None:
+    if run.evaluation is None and ranks.is_first():
         evaluate(run, progress=progress)
     return _with_report(run, progress)
 
 
 def _with_report(run: Run, progress: Progress) -> Run:
     """The run, with a report if one can be made: else it can be later, and the numbers stand."""
-    if not (run.path / REPORT).exists():
+    if ranks.is_first() and not (run.path / REPORT).exists():
         try:
             report(run, progress)
         except Exception as error:
@@ -390,11 +356,3 @@ def _fixed(config: Config) -> tuple[Any, ...]:
     training = config.training
     moving = training.optimizer, training.circuit_gradient
     return config.model, config.data.binarization, training.seed, training.batch_size, training.validation, *moving
-
-
-def _settled(config: Config, data: Any) -> Config:
-    """A copy that says where its data are for good: in memory, or in files to be found from anywhere."""
-    config = settled(config)
-    if data is not None:
-        config.data = DataConfig(name=MEMORY, binarize=config.data.binarize)
-    return config

@@ -10,7 +10,7 @@ import typer
 import qvae
 from qvae.cli import applications, backends, benchmark, config, diagnose, runs, sweep
 from qvae.cli.show import accept_any_encoding, fail
-from qvae.errors import QvaeError
+from qvae.errors import ConfigError, QvaeError
 from qvae.memory import keep_freed_memory
 
 
@@ -43,9 +43,15 @@ def _version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it, and stop.")] = False,
 ) -> None:
     """Variational autoencoders with a (quantum) Boltzmann machine as latent prior, and samplers to choose from."""
+    if os.environ.get("WORLD_SIZE", "1") != "1" and context.invoked_subcommand != "train":
+        from qvae.training import ranks
+
+        if ranks.is_one_of_several():
+            raise ConfigError(f"qvae {context.invoked_subcommand} is for one process, unlike train; leave torchrun out.")
 
 
 def main() -> None:

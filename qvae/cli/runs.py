@@ -45,19 +45,30 @@ def train(
     from qvae import workflow
     from qvae.config.load import load_config
     from qvae.config.paths import settled
-    from qvae.runs.folder import CONFIG, REPORT, latest_run, new_folder
+    from qvae.runs.folder import CHECKPOINT, CONFIG, REPORT, held_by_first, latest_run, new_folder
+    from qvae.runs.plan import plan
+    from qvae.training import ranks
 
     console = make_console()
-    progress = Sturdy(ConsoleProgress(console))
+    if dry_run and ranks.is_one_of_several():
+        raise ConfigError("--dry-run plans what one process would do; leave torchrun out.")
+    ranks.join()
+    progress = Sturdy(ConsoleProgress(console) if ranks.is_first() else Progress())
     backends = {"sampler": sampler, "executor": executor}
     settings = [line for section, text in backends.items() if text for line in _backend_settings(section, text)]
     settings += overrides or []
     if dry_run:
         if resume:
             raise ConfigError("--dry-run is of a new run; leave --resume out.")
-        print_facts(console, workflow.plan(load_config(config, settings, model, trust or []), out))
+        print_facts(console, plan(load_config(config, settings, model, trust or []), out))
         console.print("nothing was spent or written")
         return
+    if ranks.is_restartable():
+        if out is None:
+            raise ConfigError("torchrun may start this training again (--max-restarts), and must find its run then: add --out.")
+        checkpoint = from_user(out) / CHECKPOINT
+        resume = resume or ranks.first_does(checkpoint.exists)
+        config, model = (None, None) if resume else (config, model)
     if resume:
         if config is not None and out is None and (Path(config) / CONFIG).exists():
             out, config = Path(config), None
@@ -67,13 +78,15 @@ def train(
             raise ConfigError(f"--resume goes on with the model that there is; leave --model {model} out.")
         # The run may have been started with these settings, or be given them now.
         wanted = config and [settled(load_config(config, keys)) for keys in (settings, [])]
-        folder = out or latest_run(wanted or None)
+        folder = Path(ranks.first_does(lambda: str(out or latest_run(wanted or None))))
         finished = _resumable(progress, lambda: workflow.resume(folder, settings, progress, trust=trust or []), folder)
     else:
         chosen = load_config(config, settings, model, trust or [])
-        with new_folder(out, chosen) as folder:
+        with held_by_first(new_folder(out, chosen)) as folder:
             progress.say(f"training on {chosen.data.name} with {chosen.trained_by}")
             finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
+    if not ranks.is_first():
+        return
     print_evaluation(console, finished)
     path = from_here(finished.path)
     console.print(f"run folder: {path}", style="bold", soft_wrap=True)
@@ -96,11 +109,13 @@ def _resumable(progress: Progress, work: Callable[[], Run], folder: Path) -> Run
         return work()
     except (KeyboardInterrupt, QvaeError, OSError) as error:
         from qvae.runs.folder import CHECKPOINT
+        from qvae.training import ranks
 
         folder = from_user(folder)
         refused = isinstance(error, ConfigError | DataError | RunError)
         can_go_on = not refused and (folder / CHECKPOINT).exists()
-        how = f"to go on from the last checkpoint: qvae train --resume --out {shlex.quote(str(from_here(folder)))}"
+        several = "torchrun ... -m " if ranks.is_one_of_several() else ""
+        how = f"to go on from the last checkpoint: {several}qvae train --resume --out {shlex.quote(str(from_here(folder)))}"
         if isinstance(error, BrokenPipeError):
             leave_output()
             fail(f"nobody reads the output any more, so this was stopped; {how}", 141)

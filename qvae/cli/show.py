@@ -58,9 +58,16 @@ def accept_any_encoding() -> None:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End with a sentence and an exit code."""
-    print(f"qvae: {message}", file=sys.stderr)
+    """End with a sentence and an exit code; of processes that train together one says it."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" or _is_said_here(message):
+        print(f"qvae: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _is_said_here(message: str) -> bool:
+    from qvae.training import ranks
+
+    return ranks.says(message)
 
 
 def leave_output() -> None:

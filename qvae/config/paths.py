@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from qvae.config.schema import Config
+from qvae.config.schema import MEMORY, Config, DataConfig
 from qvae.files import from_user
 
 
-def settled(config: Config) -> Config:
-    """A copy whose paths are absolute, ``~`` included: they hold whatever the working folder is later."""
+def settled(config: Config, data: Any = None) -> Config:
+    """A copy whose paths are absolute, ``~`` included: they hold whatever the working folder is later.
+
+    Where there are ``data`` from memory, it says so in place of any others.
+    """
     config = config.model_copy(deep=True)
+    if data is not None:
+        config.data = DataConfig(name=MEMORY, binarize=config.data.binarize)
     if config.data.root is not None:
         config.data.root = _path(config.data.root)
     if config.data.is_path:

@@ -47,15 +47,18 @@ from qvae.sampling.abilities import Metered, native_graph
 from qvae.sampling.closing import close
 from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
+from qvae.training import ranks
 from qvae.training.metrics import Metrics
 from qvae.training.objective import Objective
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.objectives.gaussian import gaussian_surrogate, reconstruction_surrogate
 from qvae.training.objectives.labelled import boltzmann_objective
 from qvae.training.objectives.measured import measured_surrogate
+from qvae.training.objectives.sharing import check
 from qvae.training.objectives.sharpened import SharpenedObjective
 from qvae.training.objectives.surrogate import surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
+from qvae.training.shared_norm import share_batch_norm
 from qvae.training.trainer import Trainer
 from qvae.trust import texts
 
@@ -149,7 +152,7 @@ def _assembled(
         sampler.is_rehearsal = is_rehearsal
     latent = config.model.latent
     if latent.graph == "native" and edges is None and sampler is not None:
-        edges = native_graph(sampler, latent.num_spins).edges
+        edges = ranks.first_does(lambda: native_graph(sampler, latent.num_spins).edges)
     executor = None
     if config.model.has_circuit:
         executor = kept(make_executor(config, folder, purpose=4))
@@ -159,13 +162,18 @@ def _assembled(
         held, weights = held_by(config.model, dataset)
     model = make_model(config.model, Statistics.of(dataset), edges, executor, held)
     model.load_state_dict(weights, strict=False)
+    if ranks.count() > 1:
+        share_batch_norm(model)
     _choose_gradient(model, config)
     if config.evaluation.inception_weights is not None:
         check_inception(config.evaluation.inception_weights)
     objective, generating = _objective(config, folder, model, dataset, sampler, kept, is_rehearsal)
-    metrics = Metrics(folder / METRICS, progress, folder / TENSORBOARD if config.training.tensorboard else None)
+    events = folder / TENSORBOARD if config.training.tensorboard else None
+    metrics = Metrics(folder / METRICS, progress, events) if ranks.is_first() else Metrics()
     observer = latent_film(dataset, config.evaluation, objective.device) if model.compresses else None
-    save = partial(save_run, folder, config, fingerprint(dataset), held)
+    known = fingerprint(dataset)
+    ranks.require_same(known, "data set")
+    save = partial(save_run, folder, config, known, held)
     trainer = Trainer(objective, dataset, config.training, metrics, save, observer)
     return Parts(dataset, objective, trainer, generating)
 
@@ -174,7 +182,7 @@ def _choose_gradient(model: Autoencoder, config: Config) -> None:
     """Have the circuit of a model take the gradients that are named."""
     chosen = config.training.circuit_gradient
     if chosen is not None and model.circuit is not None:
-        model.circuit.gradient = load_gradient(chosen.name, chosen.options, _seed(config, 7))
+        model.circuit.gradient = load_gradient(chosen.name, chosen.options, ranks.seed(_seed(config, 7)))
 
 
 def _require_able(executor: Executor, config: ModelConfig) -> None:
@@ -221,9 +229,9 @@ def _objective(
         generating = kept(generation_sampler(config, folder))
         if isinstance(generating, Metered):
             generating.is_rehearsal = is_rehearsal
-        generating.check(prior.frozen())
+        check(generating, prior.frozen())
     objective = boltzmann_objective(model, dataset.prepare, training, sampler, fallback, positive_phase(config.model))
-    if generating is None and isinstance(objective.sampler, Metered):
+    if generating is None and isinstance(objective.sampler, Metered) and ranks.is_first():
         objective.sampler.keep_back(prior.frozen(), num_prior_samples(config))
     return objective, generating
 
@@ -278,7 +286,7 @@ def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: i
     Raises:
         SamplerError: it can't be made, or needs a word that the user of the configuration hasn't said.
     """
-    return registry.make_sampler(chosen, chosen.options.get("seed", _seed(config, purpose)), folder, config.trust)
+    return registry.make_sampler(chosen, _own_seed(chosen, config, purpose), folder, config.trust)
 
 
 def make_executor(
@@ -290,8 +298,14 @@ def make_executor(
         ExecutorError: it can't be made, or needs a word that the user of the configuration hasn't said.
     """
     spec = config.executor if chosen is None else chosen
-    its_seed = spec.options.get("seed", _seed(config, purpose)) if seed is None else seed
+    its_seed = _own_seed(spec, config, purpose) if seed is None else seed
     return EXECUTORS.make(spec, its_seed, config.trust, folder)
+
+
+def _own_seed(spec: BackendSpec, config: Config, purpose: int) -> int | None:
+    """The seed that a backend is given, or one that follows from the run's; of several processes each has another."""
+    common = spec.options.get("seed", _seed(config, purpose))
+    return ranks.seed(common) if isinstance(common, int) else common
 
 
 def _seed(config: Config, purpose: int) -> int:
@@ -351,6 +365,8 @@ def needed_words(config: Config, folder: Path) -> set[str]:
 def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Trainer) -> None:
     """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once.
 
+    Of several processes the first one writes, and all of them are asked for their states.
+
     Args:
         folder: of the run.
         config: of the run.
@@ -371,5 +387,8 @@ def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Train
         identity["edges"] = model.prior.graph.edges
     if alphabet is not None:
         identity["alphabet"] = alphabet.characters
-    save_checkpoint(folder / CHECKPOINT, identity | trainer.state_dict())
+    state = trainer.state_dict()
+    if not ranks.is_first():
+        return
+    save_checkpoint(folder / CHECKPOINT, identity | state)
     save_checkpoint(folder / MODEL, identity | {"model": trainer.averaged_model().state_dict(), "step": trainer.step})

@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from qvae.errors import QvaeError, RunError
 from qvae.files import atomic_write_text, from_here, from_user, require_plain
 from qvae.runs.lock import LOCK, writing
 from qvae.runs.records import Epoch, file_bytes, parse_record
+from qvae.training import ranks
 from qvae.trust import remember, remembered
 
 CONFIG = "config.yaml"
@@ -74,6 +75,13 @@ def new_folder(out: str | Path | None, config: Config) -> Iterator[Path]:
         for path in missing:
             with suppress(OSError):  # it isn't empty
                 path.rmdir()
+
+
+@contextmanager
+def held_by_first(folder: AbstractContextManager[Path]) -> Iterator[Path]:
+    """The folder that the first of several processes makes and holds; the others know where it is."""
+    with ExitStack() as stack:
+        yield Path(ranks.first_does(lambda: str(stack.enter_context(folder))))
 
 
 def _require_free(folder: Path) -> None:

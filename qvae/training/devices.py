@@ -6,21 +6,24 @@ import torch
 
 from qvae.errors import ConfigError
 from qvae.ising.block_gibbs import multiplies_bfloat16
+from qvae.training import ranks
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a configuration; ``auto`` is CUDA where there is one.
+    """The device of a configuration; ``auto`` is CUDA where there is one, of several processes one for each of them.
 
     Raises:
-        ConfigError: CUDA is asked for, but there is none.
+        ConfigError: CUDA is asked for, but there is none, or not one for each process of this machine.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda" and ranks.count() > 1:
+        if device.index is not None:
+            raise ConfigError(f"training.device is {name!r}, but several processes train, one on each device; say cuda.")
+        device = torch.device("cuda", ranks.local_number())
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"training.device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; "
-            "use `--set training.device=cpu` or a device that exists."
+            "use `--set training.device=cpu`, a device that exists, or as many processes as there are devices."
         )
     return device
 

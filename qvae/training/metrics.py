@@ -14,11 +14,14 @@ from torch import Tensor
 from qvae.errors import QvaeError
 from qvae.files import append_text
 from qvae.progress import Progress
+from qvae.training import ranks
 from qvae.training.objective import Clock, Objective
 
 
 class TrainingDiverged(QvaeError):
-    """A figure, or a weight, is NaN or infinite."""
+    """A figure, or a weight, is NaN or infinite: in all processes of a training, since they have the same ones."""
+
+    is_everywhere = True
 
 
 class Metrics:
@@ -55,6 +58,11 @@ class Metrics:
         # A resumed run brings its sums from the CPU.
         self._totals = figures if self._totals is None else self._totals.to(figures) + figures
         self._steps += 1
+
+    def average(self) -> None:
+        """Have the epoch's sums be averages over the processes that train together."""
+        if self._totals is not None:
+            ranks.average_([self._totals])
 
     @property
     def has_open_epoch(self) -> bool:

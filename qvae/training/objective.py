@@ -76,6 +76,9 @@ class Objective(ABC):
     def step(self, rows: Tensor, clock: Clock) -> Tensor:
         """One step on rows of stored data (B, D): forward, backward and update; its figures (F,), left on the device.
 
+        Where several processes train, rows are this one's part of the batch: between backward and update,
+        :func:`qvae.training.ranks.average_gradients` makes its gradients those of the whole.
+
         Raises:
             BudgetExhausted: a sampler's next call isn't covered; nothing of the step has happened.
             QvaeError: anything else that a user can mend; nothing of the step has happened.

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from qvae.config.schema import TrainingConfig
 from qvae.data.classes import places_of_labels, with_classes
 from qvae.data.dataset import Dataset, epoch_permutation
-from qvae.errors import BudgetExhausted, QvaeError, in_a_line
+from qvae.errors import BudgetExhausted, ConfigError, QvaeError, RanksError, in_a_line
 from qvae.progress import Report
+from qvae.training import ranks
 from qvae.training.averaging import WeightAverage
 from qvae.training.early_stopping import EarlyStopping
 from qvae.training.interrupts import interrupts_deferred
 from qvae.training.metrics import Metrics
 from qvae.training.objective import Clock, Objective
 from qvae.training.random_state import global_random_state, restore_global_random_state
+from qvae.training.rank_states import fitting, own_state
 
 _SETTLING_ROWS = 4096  # enough that batch-norm statistics add less noise to the likelihood than the test set has
 _NO_EPOCH = 2**40  # whose order chooses the rows that are held out: that of no epoch, however long a run goes on
@@ -31,6 +33,7 @@ _LOOKS = 8  # in a short run, where they cost about 3 %
 _LOOKS_TO_STOP = 40  # where it may end early at any of them, about 15 %
 _STEPS_BETWEEN_LOOKS = 2000  # in a long one, where they cost less than 1 %
 _MOST_ON_DEVICE = 2**31  # bytes of data
+_DRIFT = 1e-3  # of the squared size of all weights, by which those of two processes differ where gradients aren't averaged
 _REPORT_SECONDS = 0.1  # between two reports to the display
 
 
@@ -86,7 +89,8 @@ class Trainer:
 
     Everything random comes from generators whose state is in :meth:`state_dict`: a run that is saved, loaded and
     continued ends, on the CPU, with the same bits as one that was never interrupted. All that depends on the clock is decided
-    in one place, :meth:`_judge`, so that several processes could share the verdict of one of them.
+    in one place, :meth:`_judge`, where several processes (:mod:`~qvae.training.ranks`) share the verdict of the first of them.
+    Each has its part of every batch; all have the same weights, and save, look and end together.
     """
 
     def __init__(
@@ -101,7 +105,9 @@ class Trainer:
         self.objective, self.config, self.save, self.observer = objective, config, save, observer
         self.metrics = Metrics() if metrics is None else metrics
         objective.listen(self.metrics.warn)
+        ranks.take_first_([*objective.model.parameters(), *objective.model.buffers()])
         rows, self.held_out = _held_out(dataset.train.flatten(1), config)
+        ranks.require_equal_parts(min(len(rows), config.batch_size))
         self.classes: Tensor | None = None
         if objective.takes_classes:
             self.classes, of_held_out = _held_out(places_of_labels(dataset), config)
@@ -116,6 +122,7 @@ class Trainer:
         self.observers: list[Callable[[Any, Mapping[str, Any]], object]] = []
         self._resumed_at = self._saved_at = self._reported_at = 0.0
         self._budget_is_spent = False
+        self._budget_share = 0.0  # of the first of several processes, after the last step
 
     @property
     def model(self) -> nn.Module:
@@ -158,11 +165,11 @@ class Trainer:
         self._save()
 
     def _batches(self) -> Iterator[Tensor]:
-        """Stored rows (B, D) of the rest of the current epoch."""
+        """Stored rows (B, D) of the rest of the current epoch, of this process's parts of its batches."""
         epoch, position = divmod(self.step, self.steps_per_epoch)
         order = epoch_permutation(len(self.rows), epoch, self.config.seed).to(self.rows.device)
         for places in order.split(self.config.batch_size)[position : self.steps_per_epoch]:
-            yield self._taken(places)
+            yield self._taken(ranks.own_part(places))
 
     def _taken(self, places: Tensor) -> Tensor:
         """The stored rows at these places, (B, D), with their classes, (B, D + 1), if the objective takes them."""
@@ -178,11 +185,15 @@ class Trainer:
         self.metrics.record(figures)
 
     def _judge(self, is_interrupted: bool) -> _Verdict:
-        """Read the clock, and decide what follows from it."""
+        """Read the clock, and decide what follows: of several processes the first one reads it, and any may be interrupted."""
         now = time.perf_counter()
         self.seconds = now - self._resumed_at
-        saves = is_interrupted or now - self._saved_at > self.config.checkpoint_seconds
-        return _Verdict(saves, is_interrupted, self.is_finished)
+        is_due = now - self._saved_at > self.config.checkpoint_seconds
+        if ranks.count() > 1:
+            of_first = [self.seconds, self.objective.budget_share, is_due] if ranks.is_first() else [0.0, 0.0, 0.0]
+            found = ranks.highest([*of_first, is_interrupted or ranks.is_orphan()])
+            self.seconds, self._budget_share, is_due, is_interrupted = *found[:2], bool(found[2]), bool(found[3])
+        return _Verdict(is_interrupted or is_due, is_interrupted, self.is_finished)
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
         """Work of the objective; None where a budget doesn't allow it, which ends the training."""
@@ -192,8 +203,9 @@ class Trainer:
             self._budget_is_spent = True
             self.metrics.warn("budget", f"{str(end).rstrip('.')}; training ends here")
             return None
-        except QvaeError:
-            self._save()  # a sampler that fails costs the step in flight and no more
+        except QvaeError as error:
+            if ranks.count() == 1 or error.is_everywhere:  # or the others wait for this process in the step
+                self._save()  # a sampler that fails costs the step in flight and no more
             raise
 
     @property
@@ -244,7 +256,8 @@ class Trainer:
     def progress(self) -> float:
         """Part of the training that is done: in steps, in seconds or of a budget, whichever is furthest."""
         by_clock = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
-        return min(1.0, max(self.step / self.total_steps, by_clock, self.objective.budget_share))
+        by_budget = self.objective.budget_share if ranks.count() == 1 else self._budget_share
+        return min(1.0, max(self.step / self.total_steps, by_clock, by_budget))
 
     @property
     def clock(self) -> Clock:
@@ -272,6 +285,8 @@ class Trainer:
         found = (self._guarded(lambda: self.objective.look(clock)) if due else None) or {}
         if found and len(self.held_out):
             found |= self.objective.validate(self.held_out.to(self.objective.device), found, clock)
+        found = ranks.first_does(lambda: found)
+        self._average_figures()
         if "held_out" in found:
             self.stopping.look(found["held_out"], self.average.values, clock)
         observed = self.observer is not None and (self.is_finished or self.observer.is_due(clock.epoch))
@@ -287,9 +302,23 @@ class Trainer:
             trouble = f"the observer {name} failed in epoch {clock.epoch}"
             self._observe(f"observer {name}", trouble, partial(function, self.model, dict(self.metrics.row)))
 
+    def _average_figures(self) -> None:
+        """Give all processes the means of their figures, and see that their weights are still the same."""
+        if ranks.count() == 1:
+            return
+        self.metrics.average()
+        size = sum(float(value.detach().double().square().sum()) for value in self.objective.parameters().values())
+        largest, smallest = ranks.highest([size, -size])
+        if largest + smallest > _DRIFT * largest:
+            name = type(self.objective).__name__
+            remedy = f"{name} must call qvae.training.ranks.average_gradients between backward and an optimizer's step"
+            raise RanksError(f"the weights of the processes have drifted apart (epoch {self.clock.epoch}): {remedy}.")
+
     def _observe(self, kind: str, trouble: str, look: Callable[[], object]) -> None:
         """Have an observer look; whatever goes wrong there costs its view and a warning, and not the training."""
-        with self._clock_stopped():
+        if not ranks.is_first():
+            return
+        with self._clock_stopped(), ranks.apart():
             try:
                 look()
             except Exception as error:
@@ -306,7 +335,8 @@ class Trainer:
         model = self.average.averaged(self.model, self.stopping.weights)
         # Any order but that of the file, where classes may stand together.
         chosen = epoch_permutation(len(self.rows), 0, 0)[:_SETTLING_ROWS].to(self.rows.device)
-        self.objective.settle(model, self._taken(chosen), self.config.batch_size)
+        with ranks.apart():
+            self.objective.settle(model, self._taken(chosen), self.config.batch_size)
         return model
 
     # State ------------------------------------------------------------------------------------------------------------
@@ -325,7 +355,15 @@ class Trainer:
         self._resumed_at += time.perf_counter() - paused
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on, as tensors and values that JSON can hold."""
+        """Everything that the rest of the run depends on, as tensors and values that JSON can hold.
+
+        Of several processes each must ask for it; what they don't have in common, such as chains, is among ``ranks``.
+        """
+        state = self._state_here()
+        _, *others = ranks.gathered(own_state(state)) if ranks.count() > 1 else [None]
+        return state | ({"ranks": others} if others else {})
+
+    def _state_here(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -338,7 +376,8 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from a state; of one of another number of processes with fresh chains and random numbers, which is said."""
+        state = fitting(state, self._state_here, self.metrics.progress.say)
         self.step, self.seconds = state["step"], state["seconds"]
         self.objective.load_state_dict(state)
         self.average.load(state["average"])

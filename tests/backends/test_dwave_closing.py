@@ -12,6 +12,7 @@ from qvae import workflow
 from qvae.errors import CapabilityError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.runs.plan import plan
 
 RUN = ["sampler.name=dwave", "model.latent.graph=native", "model.latent.sizes=[8]", "model.network.hidden=[4]"]
 HAMILTONIAN = IsingHamiltonian(torch.zeros(3), graphs.complete(3), torch.zeros(3))
@@ -44,12 +45,12 @@ def without_a_solver():
 
 
 def planned(tmp_path):
-    workflow.plan(qvae.load_config("digits", RUN), tmp_path / "run")
+    plan(qvae.load_config("digits", RUN), tmp_path / "run")
 
 
 def beyond_the_hardware(tmp_path):
     with pytest.raises(CapabilityError, match="hang together"):
-        workflow.plan(qvae.load_config("digits", [*RUN, "model.latent.sizes=[100000]"]), tmp_path / "run")
+        plan(qvae.load_config("digits", [*RUN, "model.latent.sizes=[100000]"]), tmp_path / "run")
 
 
 def beyond_another_sampler(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import qvae
-from qvae import workflow
 from qvae.config.load import load_config
 from qvae.runs import sizes
+from qvae.runs.plan import plan
 from qvae.training import trainer
 from qvae.training.objectives.latent_game import LatentGame
 from qvae.training.trainer import Trainer
@@ -23,13 +23,13 @@ COINS = "sampling.test_metering:Coins"  # at 0.01 s a sample
 
 
 def planned(*overrides, base=BASE):
-    return workflow.plan(load_config(base, [*TRAINING, *overrides]), data=ROWS)
+    return plan(load_config(base, [*TRAINING, *overrides]), data=ROWS)
 
 
 def test_steps_looks_and_time(monkeypatch):
     """Three steps an epoch, of 72 rows; a look at the end of every epoch."""
     monkeypatch.setattr(Trainer, "seconds_of_step", lambda self: 0.5)
-    monkeypatch.setattr(workflow, "threads_for", lambda *arguments: nullcontext())
+    monkeypatch.setattr("qvae.runs.plan.threads_for", lambda *arguments: nullcontext())
     found = planned()
     assert found["training"] == "15 steps and 5 looks at the sampler"
     assert (found["latent spins"], found["couplings"], found["samples in a step"]) == (5, 6, 30)
@@ -80,17 +80,17 @@ def test_circuits():
     shots = "of 64 shots each, for gradients by shifts"
     settings = ("executor.name=runs.test_vqvae_runs:Shots",)
     overrides = [text for text in TRAINING if "chains" not in text]
-    found = workflow.plan(load_config(base, [*overrides, *settings]), data=ROWS)
+    found = plan(load_config(base, [*overrides, *settings]), data=ROWS)
     assert found["circuits in a step"] == f"about {24 * (1 + 2 * 8)}, {shots}"
     assert found["training"] == "15 steps"
-    frozen = workflow.plan(load_config(base, [*overrides, *settings, "model.circuit.arm=frozen"]), data=ROWS)
+    frozen = plan(load_config(base, [*overrides, *settings, "model.circuit.arm=frozen"]), data=ROWS)
     assert frozen["circuits in a step"] == f"about {24 * (1 + 2 * 2)}, {shots}"
 
 
 def test_an_evaluation_with_other_settings_is_what_is_written(small_run):
     run = qvae.load_run(small_run)
     settings = run.config.evaluation.model_copy(update={"importance_samples": 3, "num_test": 7})
-    found = workflow.evaluate(run, settings)
+    found = qvae.evaluate(run, settings)
     written = json.loads((small_run / "evaluation.json").read_text())
     assert (found.likelihood.importance_samples, found.likelihood.num_test) == (3, 7)
     assert (written["importance_samples"], written["num_test"]) == (3, 7)

@@ -6,6 +6,7 @@ import sys
 
 import qvae
 from qvae import workflow
+from qvae.runs.plan import plan
 from qvae.training.trainer import Trainer
 
 SETTINGS = [
@@ -77,7 +78,7 @@ def test_a_run_s_path_is_absolute(tmp_path, monkeypatch):
 
 
 def test_a_plan_writes_nothing(tmp_path):
-    found = workflow.plan(config("generation.sampler={name: exact}"), tmp_path / "run")
+    found = plan(config("generation.sampler={name: exact}"), tmp_path / "run")
     assert found["latent spins"] == 6
     assert found["training"] == "10 steps and 2 looks at the sampler"
     assert not (tmp_path / "run").exists()
@@ -98,10 +99,10 @@ def test_at_a_prompt_a_call_made_again_prints_lines_and_takes_a_new_folder(tmp_p
 def test_a_plan_of_a_local_sampler_tells_the_time_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Trainer, "seconds_of_step", lambda self: 0.25)
-    assert workflow.plan(config())["time of the training"].startswith("about 2 s here, at 250.0 ms a step")
+    assert plan(config())["time of the training"].startswith("about 2 s here, at 250.0 ms a step")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    assert "ms a step" in workflow.plan(config())["time of the training"]
+    assert "ms a step" in plan(config())["time of the training"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,6 +17,7 @@ from qvae.models.critic import with_class
 from qvae.models.vqgan import VQGAN
 from qvae.sampling.closing import close
 from qvae.sampling.coverage import Coverage, coverage
+from qvae.training import ranks
 from qvae.training.clipping import clip_gradients
 from qvae.training.devices import choose_device
 from qvae.training.laps import Laps
@@ -71,7 +72,7 @@ class AdversarialObjective(Objective):
         super().__init__(model, choose_device(config.device))
         self.prepare, self.config, self.critic, self.reference = prepare, config, critic, reference
         self.takes_classes = bool(model.prior.classes)
-        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.generator = torch.Generator(self.device).manual_seed(ranks.seed(config.seed))
         layers = model.prior.circuits
         self.executor = layers[0].executor if layers else None
         of_layers = {id(layer.weight) for layer in layers}
@@ -107,6 +108,8 @@ class AdversarialObjective(Objective):
             if generator_moves:
                 self._generator_backward(fake, classes)
             figures = self._critic_backward(real, fake.detach(), classes)
+            moving = [self.critic_optimizer, *([self.optimizer] if generator_moves else [])]
+            ranks.average_gradients(weight for each in moving for group in each.param_groups for weight in group["params"])
             self._laps.lap("ms_backward")
         if self.config.clip_norm is not None:
             clip_gradients(self._networks, self.config.clip_norm)

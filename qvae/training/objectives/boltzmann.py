@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +19,10 @@ from qvae.models.prior import BoltzmannPrior, negative_phase
 from qvae.sampling.abilities import Metered, Remote
 from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
+from qvae.training import ranks
 from qvae.training.objective import Clock
 from qvae.training.objectives.sampler_watch import SamplerWatch
+from qvae.training.objectives.sharing import check, is_of_first, moments_of_first, samples_of_all, share_of
 from qvae.training.objectives.surrogate import Surrogate, surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
 
@@ -76,10 +79,11 @@ class BoltzmannObjective(VariationalObjective):
         self.watch: SamplerWatch = SamplerWatch(self.warn)
         self._reached = 0.0  # of the budget of a sampler that failed since
         self._has_fallen_back = False
+        share_of(config.chains, sampler)  # or it is refused here
         if fallback is not None:
-            fallback.check(self.prior.frozen())
+            check(fallback, self.prior.frozen())
         try:
-            sampler.check(self.prior.frozen())
+            check(sampler, self.prior.frozen())
         except CapabilityError:
             raise
         except SamplerError as error:
@@ -119,11 +123,14 @@ class BoltzmannObjective(VariationalObjective):
 
     def _submit(self, hamiltonian: IsingHamiltonian) -> Callable[[], Moments]:
         """Ask for the negative phase; a remote sampler has begun when this returns, others begin when they are called."""
+        share = share_of(self.config.chains, self.sampler)
         if isinstance(self.sampler, Remote):
             hamiltonian = hamiltonian.detach()
-            samples = self.sampler.submit(hamiltonian, self.config.chains)
-            return lambda: Moments.conditional(samples.result(), hamiltonian)
-        return lambda: self.sampler.moments(hamiltonian, self.config.chains)
+            samples = self.sampler.submit(hamiltonian, share) if ranks.is_first() else Future()
+            return lambda: moments_of_first(lambda: Moments.conditional(samples.result(), hamiltonian), hamiltonian)
+        if is_of_first(self.sampler):
+            return lambda: moments_of_first(lambda: self.sampler.moments(hamiltonian, share), hamiltonian)
+        return lambda: self.sampler.moments(hamiltonian, share)
 
     # Samplers that fail -----------------------------------------------------------------------------------------------
 
@@ -139,8 +146,8 @@ class BoltzmannObjective(VariationalObjective):
             return work()
 
     def _fall_back(self, error: SamplerError, step: int) -> None:
-        """Go on with the fallback, aloud; without one the error stands."""
-        if self.fallback is None:
+        """Go on with the fallback, aloud; without one the error stands, as does one in one of several processes."""
+        if self.fallback is None or not (ranks.count() == 1 or error.is_everywhere):
             raise error
         self.warn("fallback", f"{error} Training goes on with the fallback, {self.fallback.label!r}, from step {step}.")
         close(self.sampler, lambda text: self.warn("close", text))
@@ -164,7 +171,7 @@ class BoltzmannObjective(VariationalObjective):
 
     def _look(self, clock: Clock) -> dict[str, float]:
         hamiltonian = self.prior.frozen()
-        samples = self.sampler.sample(hamiltonian, self.config.chains)
+        samples = samples_of_all(self.sampler, hamiltonian, share_of(self.config.chains, self.sampler))
         self.watch.record_call(samples.info)
         laps = self._laps.medians()
         self.watch.check_times(laps)

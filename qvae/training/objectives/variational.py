@@ -16,6 +16,7 @@ from qvae.data.corruption import Corruption
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.circuit_block import CircuitBlock
 from qvae.sampling.closing import close
+from qvae.training import ranks
 from qvae.training.averaging import retake_batch_norm
 from qvae.training.circuit_time import circuit_milliseconds
 from qvae.training.clipping import clip_gradients
@@ -78,7 +79,7 @@ class VariationalObjective(Objective):
         super().__init__(model, choose_device(config.device))
         self.prepare, self.config, self.positive = prepare, config, positive
         self.bf16 = use_bfloat16(config.precision, self.device)
-        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.generator = torch.Generator(self.device).manual_seed(ranks.seed(config.seed))
         layers = [module for module in model.modules() if isinstance(module, CircuitLayer)]
         self._layer = layers[0] if layers else None
         self.executor: Executor | None = None if self._layer is None else self._layer.executor
@@ -113,6 +114,7 @@ class VariationalObjective(Objective):
             x, weight = self.prepare(rows, self.generator), kl_weight(self.config, clock)
             drawn_from = self.generator.get_state()
             terms = self._backward(x, weight)
+            ranks.average_gradients(self.model.parameters())
             self._move_circuit(x, weight, drawn_from)
         if self.config.clip_norm is not None:
             clip_gradients(self._networks.values(), self.config.clip_norm)
@@ -144,9 +146,11 @@ class VariationalObjective(Objective):
     def _move_circuit(self, x: Tensor, weight: float, drawn_from: Tensor) -> None:
         """A step of the circuit's own optimizer; one that asks for losses gets those of the same rows and draws."""
         if isinstance(self.circuit_optimizer, PerturbingOptimizer):
-            self.circuit_optimizer.step(lambda: self._loss_again(x, weight, drawn_from))
+            self.circuit_optimizer.step(lambda: ranks.average(self._loss_again(x, weight, drawn_from)))
         elif self.circuit_optimizer is not None:
             self.circuit_optimizer.step()
+        if self.circuit_optimizer is not None:  # whose metrics are of some rows, and in shots
+            ranks.take_first_(self._circuit.values())
 
     def _loss_again(self, x: Tensor, weight: float, drawn_from: Tensor) -> Tensor:
         """The loss of prepared rows (B, D) at the weights as they are, with the draws that follow a generator's state.

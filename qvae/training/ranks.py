@@ -1,0 +1,297 @@
+"""The processes of one training, as torchrun starts them: which of them this one is, and what all of them do together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from qvae import errors
+from qvae.checkpoint import from_bytes, to_bytes
+from qvae.errors import ConfigError, QvaeError, RanksError, in_a_line
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(minutes=30)  # with a process that says nothing; one that dies is noticed at once, by its connections
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+# Of the process itself, as its torch.distributed group is: a process that was started alone is the first of one.
+_number, _count, _joined, _parent = 0, 1, 0, os.getppid()
+_store: dist.Store | None = None
+
+
+# Who is there ---------------------------------------------------------------------------------------------------------
+
+
+def number() -> int:
+    """Which of the processes this is, from 0; it stays after they have parted."""
+    return _number
+
+
+def count() -> int:
+    """How many processes train together now."""
+    return _count
+
+
+def is_first() -> bool:
+    """Whether this process writes files and speaks for all."""
+    return _number == 0
+
+
+def is_one_of_several() -> bool:
+    """Whether torchrun has started other processes, too, whom this one need not have met yet."""
+    return bool(_in_environment())
+
+
+def local_number() -> int:
+    """Which of the processes on this machine this is, from 0, and so which of its GPUs it takes."""
+    return int(os.environ.get("LOCAL_RANK", _number))
+
+
+def is_restartable() -> bool:
+    """Whether torchrun starts the processes again where one fails."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+
+
+def is_orphan() -> bool:
+    """Whether torchrun has gone, so that nobody would end this process where another one fails."""
+    return _count > 1 and os.getppid() != _parent
+
+
+def seed(common: int) -> int:
+    """A seed of this process's own, from one that all have in common; the first one's is that one itself."""
+    return common if _number == 0 else int(np.random.SeedSequence([common, _number]).generate_state(1)[0])
+
+
+def join() -> None:
+    """Meet the other processes that torchrun has started; nothing where there are none, or they have been met.
+
+    Raises:
+        RanksError: the environment is incomplete or contradicts itself, or the others don't come.
+    """
+    global _number, _count, _joined, _store
+    if _count > 1:
+        return
+    found = _in_environment()
+    if not found:
+        return
+    number, count = int(found["RANK"]), int(found["WORLD_SIZE"])
+    has_cuda = torch.cuda.is_available()
+    try:
+        if not dist.is_initialized():
+            _store = store = dist.PrefixStore(f"qvae/{_joined}", next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))[0])
+            _require_own_place(store, number, count)
+            backend = "cpu:gloo,cuda:nccl" if has_cuda else "gloo"
+            dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_PATIENCE)
+    except RuntimeError as error:  # torch's own for connections and stores are such
+        place = f"{found['MASTER_ADDR']}:{found['MASTER_PORT']}"
+        what = f"the {count} processes of this training didn't meet at {place}"
+        raise RanksError(f"{what} ({in_a_line(error)[:200]}); start them all with torchrun.") from error
+    if has_cuda:
+        torch.cuda.set_device(local_number() % torch.cuda.device_count())
+    _number, _count, _joined = number, count, _joined + 1
+
+
+def part() -> None:
+    """Leave the others, which all do at the same time; from then on this process is alone, but :func:`is_first` stays."""
+    global _count
+    if _count > 1:
+        _together(dist.barrier)
+        _count = 1
+        dist.destroy_process_group()
+
+
+def says(text: str) -> bool:
+    """Whether this process is the one that says a sentence: the first that wants to, of all that would say the same."""
+    if _store is None:
+        return True
+    key = hashlib.sha256(text.encode()).hexdigest()
+    try:
+        return _store.compare_set(key, "", str(_number)).decode() == str(_number)
+    except RuntimeError:  # the machine that keeps it is gone
+        return True
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What happens in the block this process does by itself, whatever the others do: nothing there is shared."""
+    global _count
+    before, _count = _count, 1
+    try:
+        yield
+    finally:
+        _count = before
+
+
+def _in_environment() -> dict[str, str]:
+    """What torchrun has set; empty in a process that was started alone.
+
+    Raises:
+        RanksError: a part is missing, or is no such number.
+    """
+    found = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+    if not {"RANK", "WORLD_SIZE"} & found.keys() or found.get("WORLD_SIZE") == "1":
+        return {}
+    missing = [name for name in _NEEDED if name not in found]
+    if missing:
+        raise RanksError(
+            f"the environment speaks of several processes, but lacks {', '.join(missing)}: start them with "
+            "`torchrun --nproc-per-node=NUMBER -m qvae train`, or unset RANK and WORLD_SIZE."
+        )
+    number, count = found["RANK"], found["WORLD_SIZE"]
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise RanksError(f"RANK is {number!r} and WORLD_SIZE {count!r}: ranks count from 0 up to WORLD_SIZE - 1; use torchrun.")
+    return found
+
+
+def _require_own_place(store: dist.Store, number: int, count: int) -> None:
+    """Raise a RanksError where another process has this number, or counts other than this one."""
+    said = store.compare_set("count", "", str(count)).decode()
+    if said != str(count):
+        raise RanksError(f"process {number} is to be one of {count}, others one of {said}; start all with the same torchrun.")
+    if store.add(f"process {number}", 1) > 1:
+        raise RanksError(f"two processes have the RANK {number}; each needs its own, as torchrun gives it.")
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+def average_(tensors: Iterable[Tensor]) -> None:
+    """Make tensors their averages over all processes, in place: one message for each type and device."""
+    if _count == 1:
+        return
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for group in groups.values():
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in group])
+        _together(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
+        flat /= _count
+        for tensor, values in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
+            tensor.detach().copy_(values.view_as(tensor))
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Average the gradients that there are, each process having those of its own part of a batch.
+
+    An objective calls it between backward and clipping. Parts are of one size, so that the average is the gradient of the
+    whole batch's mean.
+    """
+    if _count > 1:
+        average_(parameter.grad for parameter in parameters if parameter.grad is not None)
+
+
+def average(value: Tensor) -> Tensor:
+    """The average of a value over all processes, without a gradient."""
+    value = value.detach().clone()
+    average_([value])
+    return value
+
+
+def take_first_(tensors: Iterable[Tensor]) -> None:
+    """Make tensors those of the first process, in place."""
+    if _count > 1:
+        for tensor in tensors:
+            _together(lambda tensor=tensor: dist.broadcast(tensor.detach(), 0))  # type: ignore[misc]
+
+
+def highest(values: Sequence[float]) -> list[float]:
+    """The highest of each value over all processes."""
+    if _count == 1:
+        return list(values)
+    found = torch.tensor(values, dtype=torch.float64)
+    _together(lambda: dist.all_reduce(found, dist.ReduceOp.MAX))
+    return found.tolist()
+
+
+def own_part(rows: Tensor) -> Tensor:
+    """This process's part of the rows of a batch, whose number the processes divide."""
+    size = len(rows) // _count
+    return rows if _count == 1 else rows[_number * size : (_number + 1) * size]
+
+
+# Anything else --------------------------------------------------------------------------------------------------------
+
+
+def first_does(work: Callable[[], T]) -> T:
+    """What the first process finds by work that it does alone; all have it, or all raise what it raised.
+
+    The answer is of tensors, which come back on the CPU, and of plain values.
+    """
+    if _count == 1:
+        return work()
+    outcome: dict[str, Any] = {}
+    if _number == 0:
+        with apart():
+            outcome = _outcome(work)
+    found = _from_first(outcome)
+    if "kind" in found:
+        error: QvaeError = getattr(errors, found["kind"], QvaeError)(found["text"])
+        error.is_everywhere = True
+        raise error
+    value: T = outcome["value"] if _number == 0 else found["value"]
+    return value
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process gives, of tensors and plain values, in the order of their numbers; all have it."""
+    if _count == 1:
+        return [value]
+    mine = torch.frombuffer(bytearray(to_bytes({"value": value})), dtype=torch.uint8)
+    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(_count)]
+    _together(lambda: dist.all_gather(sizes, torch.tensor([len(mine)])))
+    longest = int(torch.cat(sizes).max())
+    padded = [torch.empty(longest, dtype=torch.uint8) for _ in range(_count)]
+    _together(lambda: dist.all_gather(padded, torch.cat([mine, mine.new_zeros(longest - len(mine))])))
+    return [
+        from_bytes(content[: int(size)].numpy().tobytes(), f"process {place}")["value"]
+        for place, (content, size) in enumerate(zip(padded, sizes, strict=True))
+    ]
+
+
+def require_same(text: str, what: str) -> None:
+    """Raise a ConfigError, in all processes, where they don't have one text in common.
+
+    Args:
+        text: any, such as a checksum.
+        what: it is of, for the message.
+    """
+    others = gathered(text)
+    different = next((place for place, other in enumerate(others) if other != others[0]), None)
+    if different is not None:
+        raise ConfigError(f"process {different} has another {what} than process 0; give all of them the same.")
+
+
+def _outcome(work: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        return {"value": work()}
+    except QvaeError as error:
+        return {"kind": type(error).__name__, "text": str(error)}
+
+
+def _from_first(outcome: dict[str, Any]) -> dict[str, Any]:
+    content = to_bytes(outcome) if _number == 0 else b""
+    size = torch.tensor([len(content)])
+    _together(lambda: dist.broadcast(size, 0))
+    message = torch.frombuffer(bytearray(content or bytes(int(size))), dtype=torch.uint8)
+    _together(lambda: dist.broadcast(message, 0))
+    return from_bytes(message.numpy().tobytes(), "process 0")
+
+
+def _together(message: Callable[[], Any]) -> None:
+    """Send and receive; a RanksError where another process isn't there any more."""
+    try:
+        message()
+    except RuntimeError as error:
+        raise RanksError(
+            "one of the processes of this training has ended or can't be reached, so that the others end, too; the last "
+            "checkpoint stands."
+        ) from error
