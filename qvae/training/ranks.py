@@ -24,7 +24,7 @@ _PATIENCE = timedelta(minutes=30)  # with a process that says nothing; one that 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 # Of the process itself, as its torch.distributed group is: a process that was started alone is the first of one.
-_number, _count, _joined, _parent = 0, 1, 0, os.getppid()
+_number, _count, _joined, _parent = 0, 1, 0, 0
 _store: dist.Store | None = None
 
 
@@ -77,7 +77,7 @@ def join() -> None:
     Raises:
         RanksError: the environment is incomplete or contradicts itself, or the others don't come.
     """
-    global _number, _count, _joined, _store
+    global _number, _count, _joined, _parent, _store
     if _count > 1:
         return
     found = _in_environment()
@@ -97,7 +97,7 @@ def join() -> None:
         raise RanksError(f"{what} ({in_a_line(error)[:200]}); start them all with torchrun.") from error
     if has_cuda:
         torch.cuda.set_device(local_number() % torch.cuda.device_count())
-    _number, _count, _joined = number, count, _joined + 1
+    _number, _count, _joined, _parent = number, count, _joined + 1, os.getppid()
 
 
 def part() -> None:

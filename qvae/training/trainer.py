@@ -33,7 +33,7 @@ _LOOKS = 8  # in a short run, where they cost about 3 %
 _LOOKS_TO_STOP = 40  # where it may end early at any of them, about 15 %
 _STEPS_BETWEEN_LOOKS = 2000  # in a long one, where they cost less than 1 %
 _MOST_ON_DEVICE = 2**31  # bytes of data
-_DRIFT = 1e-3  # of the squared size of all weights, by which those of two processes differ where gradients aren't averaged
+_DRIFT = 1e-6  # of the squared size of all weights, from which on two processes' aren't the same but for rounding in an epoch
 _REPORT_SECONDS = 0.1  # between two reports to the display
 
 
@@ -303,16 +303,18 @@ class Trainer:
             self._observe(f"observer {name}", trouble, partial(function, self.model, dict(self.metrics.row)))
 
     def _average_figures(self) -> None:
-        """Give all processes the means of their figures, and see that their weights are still the same."""
+        """Give all processes the means of their figures, and see that their weights are the same but for rounding."""
         if ranks.count() == 1:
             return
         self.metrics.average()
-        size = sum(float(value.detach().double().square().sum()) for value in self.objective.parameters().values())
+        weights = list(self.objective.parameters().values())
+        size = sum(float(value.detach().double().square().sum()) for value in weights)
         largest, smallest = ranks.highest([size, -size])
         if largest + smallest > _DRIFT * largest:
             name = type(self.objective).__name__
             remedy = f"{name} must call qvae.training.ranks.average_gradients between backward and an optimizer's step"
             raise RanksError(f"the weights of the processes have drifted apart (epoch {self.clock.epoch}): {remedy}.")
+        ranks.take_first_(weights)
 
     def _observe(self, kind: str, trouble: str, look: Callable[[], object]) -> None:
         """Have an observer look; whatever goes wrong there costs its view and a warning, and not the training."""

@@ -1,0 +1,88 @@
+"""The command that a user types: torchrun on two machines of a Slurm cluster, which are this one; one process dies, once."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rank_jobs import SMALL
+
+from qvae.runs.run import load_run
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "train.slurm"
+DYING = '''
+import os
+from qvae_backends.gibbs import GibbsSampler
+
+
+class Dying(GibbsSampler):
+    """Kills the second of the processes that were started first, when there is a checkpoint."""
+
+    def _moments(self, hamiltonian, num_samples):
+        if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "1" and os.path.exists(CHECKPOINT):
+            os.kill(os.getpid(), 9)
+        return super()._moments(hamiltonian, num_samples)
+'''
+COMMANDS = {
+    "scontrol": "echo localhost",
+    # Both tasks of the job, on this machine.
+    "srun": '"$@" & first=$!; "$@" & second=$!; wait $first && wait $second',
+    "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
+}
+
+
+def environment(tmp_path, **more):
+    for name, script in COMMANDS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    slurm = {"SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2"}
+    ours = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GLOO_SOCKET_IFNAME": "lo", "PROCESSES": "1", "PORT": port}
+    return os.environ | slurm | ours | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)} | more
+
+
+def test_the_script_for_slurm_trains_and_goes_on_where_a_process_dies(tmp_path):
+    (tmp_path / "dying.py").write_text(DYING.replace("CHECKPOINT", repr(str(tmp_path / "run" / "checkpoint.safetensors"))))
+    settings = [*SMALL, "training.checkpoint_seconds=0.0", "sampler.name=dying:Dying", "training.chains=20"]
+    command = ["bash", str(SCRIPT), "digits", "--out", "run", *(part for text in settings for part in ("--set", text))]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("2 processes train together") == 2
+    assert done.stdout.count("resuming run at step") == 1
+    assert done.stdout.count("run folder: run") == 1
+    assert done.stderr.count("one of the processes of this training has ended") <= 1
+    run = load_run(tmp_path / "run")
+    assert run.evaluation is not None
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "words"),
+    [
+        (["train", "--dry-run"], {}, "--dry-run plans what one process would do; leave torchrun out."),
+        (["evaluate", "run"], {}, "qvae evaluate is for one process, unlike train; leave torchrun out."),
+        (["train"], {"MASTER_ADDR": None}, "lacks MASTER_ADDR"),
+        (["train"], {"RANK": "2"}, "RANK is '2' and WORLD_SIZE '2': ranks count from 0"),
+    ],
+)
+def test_wrong_use_gets_one_sentence(monkeypatch, capsys, arguments, settings, words):
+    from qvae.cli.main import main
+
+    common = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in (common | settings).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["qvae", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert words in capsys.readouterr().err
