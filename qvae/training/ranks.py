@@ -87,7 +87,9 @@ def join() -> None:
     has_cuda = torch.cuda.is_available()
     try:
         if not dist.is_initialized():
-            _store = store = dist.PrefixStore(f"qvae/{_joined}", next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))[0])
+            shared, _, _ = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's own store outlasts those before
+            _store = store = dist.PrefixStore(f"qvae/{attempt}/{_joined}", shared)
             _require_own_place(store, number, count)
             backend = "cpu:gloo,cuda:nccl" if has_cuda else "gloo"
             dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_PATIENCE)

@@ -48,7 +48,7 @@ def environment(tmp_path, **more):
 
 def test_the_script_for_slurm_trains_and_goes_on_where_a_process_dies(tmp_path):
     (tmp_path / "dying.py").write_text(DYING.replace("CHECKPOINT", repr(str(tmp_path / "run" / "checkpoint.safetensors"))))
-    settings = [*SMALL, "training.checkpoint_seconds=0.0", "sampler.name=dying:Dying", "training.chains=20"]
+    settings = [*SMALL, "training.checkpoint_seconds=0.01", "sampler.name=dying:Dying", "training.chains=20"]
     command = ["bash", str(SCRIPT), "digits", "--out", "run", *(part for text in settings for part in ("--set", text))]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=200, check=False
