@@ -61,8 +61,7 @@ class Metrics:
 
     def average(self) -> None:
         """Have the epoch's sums be averages over the processes that train together."""
-        if self._totals is not None:
-            ranks.average_([self._totals])
+        ranks.average_([] if self._totals is None else [self._totals])
 
     @property
     def has_open_epoch(self) -> bool:

@@ -21,6 +21,7 @@ from qvae.errors import ConfigError, QvaeError, RanksError, in_a_line
 T = TypeVar("T")
 
 _PATIENCE = timedelta(minutes=30)  # with a process that says nothing; one that dies is noticed at once, by its connections
+_ROUNDING = 1e-6  # of the squared size of all weights: in an epoch different processors stay below it
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 # Of the process itself, as its torch.distributed group is: a process that was started alone is the first of one.
@@ -218,6 +219,36 @@ def own_part(rows: Tensor) -> Tensor:
     """This process's part of the rows of a batch, whose number the processes divide."""
     size = len(rows) // _count
     return rows if _count == 1 else rows[_number * size : (_number + 1) * size]
+
+
+def require_equal_parts(rows: int) -> None:
+    """Raise a ConfigError unless each process gets as many rows of a batch."""
+    if rows % _count:
+        raise ConfigError(
+            f"a batch of {rows} rows can't be shared out among {_count} processes; take a training.batch_size that "
+            "their number divides, and no larger than the training data."
+        )
+
+
+def require_same_weights(weights: Iterable[Tensor], objective: str) -> None:
+    """See that all processes have the same weights, and make them the first one's, which differ by rounding at most.
+
+    Args:
+        weights: of a model, after an epoch.
+        objective: the class that should have averaged their gradients.
+
+    Raises:
+        RanksError: it hasn't.
+    """
+    if _count == 1:
+        return
+    weights = list(weights)
+    size = sum(float(weight.detach().double().square().sum()) for weight in weights)
+    largest, minus_smallest = highest([size, -size])
+    if largest + minus_smallest > _ROUNDING * largest:
+        remedy = f"{objective} must call qvae.training.ranks.average_gradients between backward and an optimizer's step"
+        raise RanksError(f"the weights of the processes have drifted apart: {remedy}.")
+    take_first_(weights)
 
 
 # Anything else --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from qvae.config.schema import TrainingConfig
 from qvae.data.classes import places_of_labels, with_classes
 from qvae.data.dataset import Dataset, epoch_permutation
-from qvae.errors import BudgetExhausted, ConfigError, QvaeError, RanksError, in_a_line
+from qvae.errors import BudgetExhausted, QvaeError, in_a_line
 from qvae.progress import Report
 from qvae.training import ranks
 from qvae.training.averaging import WeightAverage
@@ -33,7 +33,6 @@ _LOOKS = 8  # in a short run, where they cost about 3 %
 _LOOKS_TO_STOP = 40  # where it may end early at any of them, about 15 %
 _STEPS_BETWEEN_LOOKS = 2000  # in a long one, where they cost less than 1 %
 _MOST_ON_DEVICE = 2**31  # bytes of data
-_DRIFT = 1e-6  # of the squared size of all weights, from which on two processes' aren't the same but for rounding in an epoch
 _REPORT_SECONDS = 0.1  # between two reports to the display
 
 
@@ -286,7 +285,8 @@ class Trainer:
         if found and len(self.held_out):
             found |= self.objective.validate(self.held_out.to(self.objective.device), found, clock)
         found = ranks.first_does(lambda: found)
-        self._average_figures()
+        self.metrics.average()
+        ranks.require_same_weights(self.objective.parameters().values(), type(self.objective).__name__)
         if "held_out" in found:
             self.stopping.look(found["held_out"], self.average.values, clock)
         observed = self.observer is not None and (self.is_finished or self.observer.is_due(clock.epoch))
@@ -301,20 +301,6 @@ class Trainer:
             name = getattr(function, "__name__", type(function).__name__)
             trouble = f"the observer {name} failed in epoch {clock.epoch}"
             self._observe(f"observer {name}", trouble, partial(function, self.model, dict(self.metrics.row)))
-
-    def _average_figures(self) -> None:
-        """Give all processes the means of their figures, and see that their weights are the same but for rounding."""
-        if ranks.count() == 1:
-            return
-        self.metrics.average()
-        weights = list(self.objective.parameters().values())
-        size = sum(float(value.detach().double().square().sum()) for value in weights)
-        largest, smallest = ranks.highest([size, -size])
-        if largest + smallest > _DRIFT * largest:
-            name = type(self.objective).__name__
-            remedy = f"{name} must call qvae.training.ranks.average_gradients between backward and an optimizer's step"
-            raise RanksError(f"the weights of the processes have drifted apart (epoch {self.clock.epoch}): {remedy}.")
-        ranks.take_first_(weights)
 
     def _observe(self, kind: str, trouble: str, look: Callable[[], object]) -> None:
         """Have an observer look; whatever goes wrong there costs its view and a warning, and not the training."""

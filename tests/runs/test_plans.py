@@ -51,9 +51,9 @@ def test_a_step_takes_as_long_as_those_of_both_parts_of_a_game_on_average(monkey
 
     monkeypatch.setattr(LatentGame, "step", step)
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    monkeypatch.setattr(workflow, "threads_for", lambda *arguments: nullcontext())
+    monkeypatch.setattr("qvae.runs.plan.threads_for", lambda *arguments: nullcontext())
     base = {"model": {"kind": "vqgan", "circuit": {"qubits": 2}, "network": {"hidden": [8]}}}
-    found = workflow.plan(load_config(base, TRAINING[:2]), data=ROWS)
+    found = plan(load_config(base, TRAINING[:2]), data=ROWS)
     assert found["time of the training"].startswith("about 42 s here, at 2800.0 ms a step")
 
 
