@@ -7,6 +7,9 @@ done once without a kill; then again, with a SIGKILL after a random part of that
 end. After each kill the folder must open, and hold no less than before; the end must be that of the undisturbed one, bit for
 bit: weights, metrics and evaluation. An annealer's answers are new in each run, so that there the recording of the killed run
 is played, and must end in the same weights. Work goes on in forks of one process, which has imported everything.
+
+Of a training in two processes (``ranks``) one is killed, whichever it is: the other must end within a minute, by itself or by
+the SIGTERM that torchrun sends it, and both go on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -43,6 +47,7 @@ from qvae.runs.folder import CHECKPOINT, EVALUATION, METRICS, MODEL
 from qvae.runs.run import load_run
 from qvae.workflow import evaluate, report, resume, train
 
+_TOLD_AFTER = 5.0  # seconds after a process's end, which torchrun sees much sooner, until the others are sent SIGTERM
 _LATEST = 1.1  # of the time of the undisturbed work, the latest moment of a kill
 SETTINGS = [
     "model.latent.sizes=[8,8]", "model.network.hidden=[32]", "training.epochs=10", "training.checkpoint_seconds=0.05",
@@ -65,6 +70,7 @@ class Kind:
         end: what must be the same at the end, of the undisturbed folder and of the killed one.
         begin: makes a fresh folder, of the undisturbed one.
         weight: its share of the kills.
+        processes: that do it together, of which one is killed.
     """
 
     work: Callable[[Path], Any]
@@ -72,6 +78,7 @@ class Kind:
     end: Callable[[Path], Any]
     begin: Callable[[Path, Path], Any] = lambda whole, folder: None
     weight: int = 1
+    processes: int = 1
 
 
 @dataclass
@@ -162,6 +169,7 @@ KINDS = {
     "report": Kind(lambda folder: report(load_run(folder)), _is_whole, _pictures, _copied, weight=2),
     "sweep": Kind(_sweep, _pieces, lambda folder: _pieces(folder)),
     "annealer": Kind(_train_on_annealer, _steps, _weights),
+    "ranks": Kind(_train, _steps, _numbers, weight=2, processes=2),
 }
 
 
@@ -198,16 +206,71 @@ def _in_a_fork(work: Callable[[], Any], kill_after: float | None = None) -> bool
     return True
 
 
+def _in_forks(work: Callable[[], Any], processes: int, kill_after: float | None, choose: random.Random) -> bool:
+    """As :func:`_in_a_fork`, in processes that train together, of which one is killed.
+
+    Raises:
+        RuntimeError: it failed by itself, or a process was there a minute after another one's end.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
+    alive = []
+    for number in range(processes):
+        child = os.fork()
+        if not child:
+            os.environ.update(place, RANK=str(number), LOCAL_RANK=str(number))
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            try:
+                work()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        alive.append(child)
+    deadline = math.inf if kill_after is None else time.monotonic() + kill_after
+    failed_at, is_killed, is_told = math.inf, False, False
+    while alive:
+        for child in list(alive):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                alive.remove(child)
+                failed_at = min(failed_at, time.monotonic()) if status else failed_at
+        now = time.monotonic()
+        if alive and now > deadline:
+            os.kill(choose.choice(alive), signal.SIGKILL)
+            is_killed, deadline = True, math.inf
+        if not is_told and now > failed_at + _TOLD_AFTER:
+            is_told = True
+            for child in alive:
+                os.kill(child, signal.SIGTERM)
+        if alive and now > failed_at + 60:
+            for child in alive:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            raise RuntimeError("a process was there a minute after another one's end")
+        time.sleep(0.001)
+    if failed_at < math.inf and not is_killed:
+        raise RuntimeError("the work failed")
+    return not is_killed
+
+
 def _killed_to_the_end(kind: Kind, folder: Path, seconds: float, score: Score, choose: random.Random) -> None:
     """Begin, kill and go on until the work is done."""
     before = kind.look(folder) if folder.exists() else 0
-    while not _in_a_fork(lambda: kind.work(folder), choose.uniform(0, _LATEST * seconds)):
+    while not _done(kind, folder, choose, choose.uniform(0, _LATEST * seconds)):
         score.kills += 1
         now = kind.look(folder) if folder.exists() else 0
         if now < before:
             score.lost.append(f"{now} after {before}")
         before = now
     score.ends += 1
+
+
+def _done(kind: Kind, folder: Path, choose: random.Random, kill_after: float | None = None) -> bool:
+    """Whether the work came to its end before a kill."""
+    if kind.processes == 1:
+        return _in_a_fork(lambda: kind.work(folder), kill_after)
+    return _in_forks(lambda: kind.work(folder), kind.processes, kill_after, choose)
 
 
 def attack(name: str, kind: Kind, count: int, place: Path, choose: random.Random) -> Score:
@@ -217,11 +280,11 @@ def attack(name: str, kind: Kind, count: int, place: Path, choose: random.Random
         _in_a_fork(lambda: _train(whole))
     seconds = math.inf
     for _ in range(3):  # the quickest of three, on a machine with other work
-        if name in ("training", "annealer", "sweep"):
+        if name in ("training", "annealer", "sweep", "ranks"):
             shutil.rmtree(whole, ignore_errors=True)
             whole.with_name("whole.jsonl").unlink(missing_ok=True)
         started = time.monotonic()
-        _in_a_fork(lambda: kind.work(whole))
+        _done(kind, whole, choose)
         seconds = min(seconds, time.monotonic() - started)
     expected = kind.end(whole)
     while score.kills < count:

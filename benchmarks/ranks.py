@@ -1,0 +1,140 @@
+"""What training in two processes gains over one, each with one thread, and what four machines would gain by a model of it.
+
+    python benchmarks/ranks.py digits
+    python benchmarks/ranks.py digits --set model.network.hidden=[1024,1024] --set training.batch_size=1000
+
+A step's time is that of the processor, of the slower process, which waiting for others isn't part of: on a machine with other
+work, and fewer free cores than processes, the wall's clock would measure that work. So what is left out is the time for which
+a process waits for messages while its core is idle; the wall's time of a step's messages alone is printed beside it.
+
+The model of N machines: each computes for the time of its part of the batch, which is the part of a step that doesn't shrink
+(by two measurements, of a whole batch and of half of one) and the rest over N; then all gradients go round in a ring,
+2 (N - 1) / N times their bytes through each machine's line; and each message waits 2 (N - 1) times for the line. Nothing
+of this overlaps, as nothing does in the trainer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+import qvae
+from qvae.runs.assemble import assemble
+from qvae.training import ranks
+
+_TURN = 20  # steps that are timed together
+_LINES = {"10 Gbit/s, 50 us": (1.25e9, 50e-6), "100 Gbit/s, 5 us": (12.5e9, 5e-6)}
+"""Bytes and seconds of a message between two machines."""
+
+
+@dataclass
+class Messages:
+    """Of a step: how many there are, their bytes, and the wall's milliseconds for them alone."""
+
+    number: float
+    bytes: float
+    milliseconds: float
+
+
+def measured(config: qvae.Config, steps: int) -> dict[str, float]:
+    """Milliseconds of processor time of a step in the slowest process, and the step's messages."""
+    ranks.join()
+    torch.set_num_threads(1)
+    trainer = assemble(Path("runs/none").absolute(), config).trainer
+    sizes: list[int] = []
+    reduce = dist.all_reduce
+
+    def counting(tensor: torch.Tensor, *others: object, **more: object) -> object:
+        sizes.append(tensor.nbytes)
+        return reduce(tensor, *others, **more)
+
+    dist.all_reduce = counting
+    turns: list[float] = []
+    began = time.process_time()
+    for step in trainer.trial(steps):
+        trainer._judge(False)  # as in every step of a training
+        if step % _TURN == 0:
+            now = time.process_time()
+            turns.append((now - began) / _TURN * 1e3)
+            began = now
+    dist.all_reduce = reduce
+    (slowest,) = ranks.highest([float(np.median(turns[1:]))])
+    of_step = sizes[: len(sizes) // steps]
+    return {"ms": slowest, "messages": len(sizes) / steps, "bytes": sum(sizes) / steps, "ms_messages": _alone(of_step)}
+
+
+def _alone(sizes: list[int]) -> float:
+    """Median wall's milliseconds of messages of these sizes, one after the other."""
+    if not sizes:
+        return 0.0
+    tensors = [torch.zeros(max(1, size // 4)) for size in sizes]
+    seconds = []
+    for _ in range(30):
+        began = time.perf_counter()
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+        seconds.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(seconds))
+
+
+def predicted(whole: float, half: float, messages: Messages, machines: int, line: tuple[float, float]) -> float:
+    """Milliseconds of a step on so many machines, by the model above."""
+    shrinking = max(0.0, 2 * (whole - half))
+    bandwidth, latency = line
+    sent = 2 * (machines - 1) / machines * messages.bytes / bandwidth + messages.number * 2 * (machines - 1) * latency
+    return whole - shrinking + shrinking / machines + 1e3 * sent
+
+
+def _in_processes(count: int, arguments: list[str]) -> dict[str, float]:
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", __file__, "--measure", *arguments]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", default="digits")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    settings = [*options.settings, "training.max_seconds=null", "training.epochs=100000"]
+    config = qvae.load_config(options.config, settings)
+    if options.measure:
+        found = measured(config, options.steps)
+        if ranks.is_first():
+            print(json.dumps(found), flush=True)
+        return
+    arguments = [options.config, f"--steps={options.steps}", *(f"--set={text}" for text in options.settings)]
+    batch, chains = config.training.batch_size, config.training.chains
+    one = _in_processes(1, arguments)
+    half = _in_processes(1, [*arguments, f"--set=training.batch_size={batch // 2}", f"--set=training.chains={chains // 2}"])
+    two = _in_processes(2, arguments)
+    twice = _in_processes(2, [*arguments, f"--set=training.batch_size={2 * batch}", f"--set=training.chains={2 * chains}"])
+    messages = Messages(two["messages"], two["bytes"], two["ms_messages"])
+    print(f"{options.config}: batch {batch}, {chains} chains; milliseconds of processor time a step")
+    print(f"one process {one['ms']:.2f}, with half of the batch {half['ms']:.2f}")
+    print(f"two processes, the same batch {two['ms']:.2f}: {one['ms'] / two['ms']:.2f} times the images a second")
+    print(f"two processes, twice the batch {twice['ms']:.2f}: {2 * one['ms'] / twice['ms']:.2f} times the images a second")
+    print(
+        f"messages of a step: {messages.number:.0f}, {messages.bytes / 1e6:.2f} MB, "
+        f"{messages.milliseconds:.2f} ms by the wall's clock on loopback"
+    )
+    for name, line in _LINES.items():
+        step = predicted(one["ms"], half["ms"], messages, 4, line)
+        print(f"four machines, {name}: {step:.2f} ms by the model, {one['ms'] / step:.2f} times the images a second")
+
+
+if __name__ == "__main__":
+    main()
