@@ -68,14 +68,19 @@ def _twin(config: Config, arm: str, seed: int) -> Config:
 
 
 def twins_table(runs: dict[str, list[Run]]) -> Table:
-    """A row for each arm: mean and standard deviation over seeds, and the time of a step."""
+    """A row for each arm: mean and standard deviation over seeds, and the time of a step.
+
+    Of a game, which has no likelihood, precision and recall stand in its place.
+    """
     rows = [(ARMS[arm], *_figures(of_arm)) for arm, of_arm in runs.items()]
-    seeds = len(next(iter(runs.values())))
-    header = ("in the circuit's place", "log-likelihood", "ELBO", "samples", "reconstructions", "ms a step", "weights there")
+    some = next(iter(runs.values()))
+    seeds, merits = len(some), ("precision", "recall") if _is_game(some[0]) else ("log-likelihood", "ELBO")
+    header = ("in the circuit's place", *merits, "samples", "reconstructions", "ms a step", "weights there")
     spread = f"{seeds} seeds; ± is the standard deviation over them, for one run." if seeds > 1 else "One seed tells no spread."
+    what = "Precision and recall are of samples on a classifier's features" if _is_game(some[0]) else "Nats"
     note = (
-        f"{spread} Nats; Frechet distances of samples and of reconstructions, which are the "
-        "floor that no samples of the same decoder pass; milliseconds with forward and backward."
+        f"{spread} {what}; Frechet distances of samples and of reconstructions by the same decoder, beside which they are to "
+        "be read; milliseconds with forward and backward."
     )
     return Table(header, rows, note)
 
@@ -83,14 +88,23 @@ def twins_table(runs: dict[str, list[Run]]) -> Table:
 def _figures(runs: Sequence[Run]) -> tuple[str, ...]:
     found = [run.evaluation or {} for run in runs]
     distances = [each.get("frechet", {}).get("distances", {}) for each in found]
+    if _is_game(runs[0]):
+        lying = [each.get("frechet", {}).get("quality", {}).get("coverage", {}) for each in found]
+        merits = [[each.get(name) for each in lying] for name in ("precision", "recall")]
+    else:
+        likelihoods = [each.get("log_likelihood", each.get("reconstruction")) for each in found]
+        merits = [likelihoods, [each.get("elbo") for each in found]]
     columns: list[list[Any]] = [
-        [each.get("log_likelihood", each.get("reconstruction")) for each in found],
-        [each.get("elbo") for each in found],
+        *merits,
         [each.get("samples of the prior", {}).get("value") for each in distances],
         [each.get("reconstructions", {}).get("value") for each in distances],
         [_step_milliseconds(run) for run in runs],
     ]
     return (*(_mean_and_spread(values) for values in columns), str(_replaced_weights(runs[0])))
+
+
+def _is_game(run: Run) -> bool:
+    return run.config.model.kind == "vqgan"
 
 
 def _mean_and_spread(values: Sequence[float | None]) -> str:

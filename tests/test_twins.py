@@ -40,7 +40,10 @@ def test_every_arm_has_a_row_with_its_spread(command, tmp_path):
 def test_generators_have_twins_of_as_many_weights(tmp_path):
     small = [*TINY[1:], "training.epochs=2", "training.batch_size=500", "model.critic.hidden=[8]"]
     runs = train_twins(load_config("digits-vqgan", small), 1, tmp_path)
-    weights = {arm: int(row[-1]) for arm, row in zip(runs, twins_table(runs).rows, strict=True)}
+    table = twins_table(runs)
+    assert table.header[1:3] == ("precision", "recall")
+    assert table.rows[0][1:3] == ("-", "-")  # no image is generated
+    weights = {arm: int(row[-1]) for arm, row in zip(runs, table.rows, strict=True)}
     style = 21 * 2  # noise, classes and 1 to the angles of two qubits
     assert weights == {"quantum": style + 6, "unentangled": style + 6, "frozen": style, "perceptron": 51, "gaussian": 0}
     patch = load_config("digits-vqgan", [*small[1:], "model.circuit.qubits=4", "model.generator=patch"])

@@ -55,8 +55,9 @@ def completed_gan(keys: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: {} if keys.get(name) is None else keys[name] for name in ("gan", "critic", "circuit")}
     is_patch = keys.get("generator") == "patch"
     if isinstance(found["circuit"], Mapping):
-        qubits, measured = (5, "z") if is_patch else (8, "zz")
-        found["circuit"] = {"qubits": qubits, "ansatz": "strongly_entangling", "measured": measured, **found["circuit"]}
+        qubits, layers, measured = (5, 6, "z") if is_patch else (8, 3, "zz")
+        own = {"qubits": qubits, "ansatz": "strongly_entangling", "layers": layers, "measured": measured}
+        found["circuit"] = {**own, **found["circuit"]}
     if isinstance(found["critic"], Mapping):
         critic = {"loss": "nonsaturating", "penalty": "r1", **found["critic"]}
         found["critic"] = {"penalty_weight": 3.0, **critic} if critic["penalty"] == "r1" else critic
