@@ -140,7 +140,7 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "training.average_decay": (QVAE, "0", lambda p: follows(p), True),
     "training.prior_gradient": (QVAE, "exact", call, []),
     "training.chains": (QVAE, "13", call, [13]),
-    "training.critic_learning_rate": (GAN, "0.25", lambda p: rate_of_critic(p.objective.game), 0.125),
+    "training.critic_learning_rate": (GAN, "0.25", lambda p: rate_of_critic(p.objective.game), 0.25),
     "training.optimizer.name": (CIRCUIT, "qng", lambda p: type(p.objective.circuit_optimizer), QuantumNaturalGradient),
     "training.optimizer.options": (QVAE, "{eps: 0.5}", lambda p: p.objective.optimizer.param_groups[0]["eps"], 0.5),
     "training.circuit_gradient.name": (CIRCUIT, "spsa", lambda p: type(block(p).layer.gradient).__name__, "SPSA"),
