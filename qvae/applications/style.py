@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qvae.runs.run import Run
 
 _LEAST = 0.02  # of a bit's probability: sets whose bits are sure would differ by logits without end
+_MOST = 64  # rows of either set in the grid, which is made at once
 _ROWS = 5000  # training rows that tell which latents know the class
 
 
@@ -55,7 +56,8 @@ def style(
     from qvae.reporting.run_rows import as_grey, is_of_images
 
     require_at_least("strength", strength, 0)
-    require_at_least("grid", grid, 1)
+    if not 1 <= grid <= _MOST:
+        raise ConfigError(f"grid is {grid}; it must be 1 to {_MOST}.")
     model, seed, display = run.model, run.config.evaluation.seed, Sturdy.around(progress)
     if not model.compresses:
         raise CapabilityError("this model's latents are its data, so that they hold no style of their own; train another.")

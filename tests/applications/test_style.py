@@ -73,5 +73,7 @@ def test_numbers_out_of_range_are_refused(small_run, sets, tmp_path):
     run = qvae.load_run(small_run)
     with pytest.raises(ConfigError, match="units is 8; it must be 1 to 7"):
         style(run, tmp_path / "a.npz", tmp_path / "b.npz", units=8)
+    with pytest.raises(ConfigError, match="grid is 65; it must be 1 to 64"):
+        style(run, tmp_path / "a.npz", tmp_path / "b.npz", grid=65)
     with pytest.raises(ConfigError, match="strength is -1"):
         style(run, tmp_path / "a.npz", tmp_path / "b.npz", strength=-1)
