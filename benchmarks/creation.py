@@ -161,6 +161,16 @@ def _gaussian_samples(x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 def _samples(config: Config, x: Tensor, y: Tensor, test: Tensor, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
     """Of a model with label units that was trained on these rows alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = _told(config, x, y, test, shape, Path(folder))
+        wanted = {int(label): round(SAMPLES * float((y == label).float().mean())) for label in y.unique()}
+        made = list(samples_of(run, wanted, None, seed, Progress()))
+    labels = torch.cat([torch.full((len(images),), label) for label, images in made])
+    return (torch.cat([torch.from_numpy(images).flatten(1) for _, images in made]) >= 0.5).float(), labels
+
+
+def _told(config: Config, x: Tensor, y: Tensor, test: Tensor, shape: tuple[int, ...], folder: Path) -> Run:
+    """A run like another, of a model with label units and of these rows."""
     chosen = config.model_copy(deep=True)
     chosen.model.latent.label_units = "one-hot"
     chosen.training.batch_size = min(256, max(BATCH, len(x) // 4))
@@ -168,12 +178,7 @@ def _samples(config: Config, x: Tensor, y: Tensor, test: Tensor, shape: tuple[in
     chosen.training.epochs = max(1, STEPS // (len(x) // chosen.training.batch_size))
     images = (rows.view(-1, *shape).numpy() for rows in (x, test[:50]))
     rows = dict(zip(("train", "test"), images, strict=True)) | {"train_labels": y.numpy(), "binarize": "threshold"}
-    with tempfile.TemporaryDirectory() as folder:
-        run = qvae.train(chosen, Path(folder, "run"), data=rows)
-        wanted = {int(label): round(SAMPLES * float((y == label).float().mean())) for label in y.unique()}
-        made = list(samples_of(run, wanted, None, seed, Progress()))
-    labels = torch.cat([torch.full((len(images),), label) for label, images in made])
-    return (torch.cat([torch.from_numpy(images).flatten(1) for _, images in made]) >= 0.5).float(), labels
+    return qvae.train(chosen, folder / "run", data=rows)
 
 
 def interpolation_and_style(run: Run, seed: int, add: Add) -> None:
@@ -227,9 +232,13 @@ def _style(
     order = torch.randperm(len(run.dataset.test), generator=torch.Generator().manual_seed(seed))
     sets = [_bits(run.dataset, run.dataset.test[part]) for part in (order[:MIXED], order[MIXED : 2 * MIXED])]
     data = [_dataset(run, rows) for rows in sets]
-    is_content = content_latents(run, *data, None)[0]
-    a, b = (next(places(run.model, part, seed)) for part in data)
-    found = {"the model": in_style(run.model, a, b, is_content).flatten(2)}
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        told = _told(run.config, train, torch.from_numpy(labels), sets[0], run.model.shape, Path(folder))
+        for name, one in (("the model", run), ("the model, with label units", told)):
+            is_content = content_latents(one, *data, None)[0]
+            a, b = (next(places(one.model, part, seed)) for part in data)
+            found[name] = in_style(one.model, a, b, is_content).flatten(2)
     none = torch.zeros(max(len(train), MIXED**2), dtype=torch.int64)
     found["Gaussian VAE"] = _mixed(
         vae.means(train, none), [vae.means(rows, none) for rows in sets], labels, lambda u: vae.decode(u, none[: len(u)])
