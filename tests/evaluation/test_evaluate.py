@@ -4,6 +4,7 @@ import dataclasses
 import json
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,3 +172,16 @@ def test_a_density_is_said_per_feature_as_well():
     found = evaluate_model(model, dataset, settings, draw).to_dict()
     for key in ("elbo", "log_likelihood"):
         assert found[f"{key}_per_feature"] == pytest.approx(found[key] / 64)
+
+
+def test_probes_that_fail_cost_themselves_alone(monkeypatch):
+    def use(model, dataset, settings, progress):
+        if settings.probes:
+            raise MemoryError("too many")
+        return "without probes"
+
+    warned, progress, model = [], Progress(), SimpleNamespace(compresses=True)
+    progress.warn = warned.append
+    monkeypatch.setattr(evaluate, "latent_use", use)
+    assert evaluate._latents(model, None, EvaluationConfig(), progress, None) == "without probes"
+    assert warned[0].startswith("the labels couldn't be read from the codes (MemoryError")

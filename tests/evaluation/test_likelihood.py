@@ -9,6 +9,7 @@ from enumerated import BITS, small_model
 
 from qvae.evaluation import likelihood, log_terms
 from qvae.evaluation.likelihood import evaluate_likelihood, expected_seconds, prior_log_partition
+from qvae.ising.estimate import LogPartition
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.qvae import QVAE
 
@@ -146,3 +147,18 @@ def test_rare_latents_of_which_the_exact_method_knows_little_are_told(monkeypatc
     strong = IsingHamiltonian([200.0, 200.0], [], [], 0.01)
     assert "rarest latents may be off by" in prior_log_partition(strong, 10, 10, 0).details["warning"]
     assert prior_log_partition(IsingHamiltonian([2.0, 2.0], [], [], 0.01), 10, 10, 0).details == {}
+
+
+@torch.no_grad()
+def test_the_gap_of_a_large_prior_is_of_rows_from_the_whole_file(monkeypatch):
+    """Which may be sorted by class: here two thirds are black, and one is white."""
+    model, seen = small_model(1, gamma=1.2), []
+    images = (torch.arange(600) >= 400).float().unsqueeze(1).expand(-1, 6)
+    encode = model.encode
+    model.encode = lambda rows, generator: seen.append(rows) or encode(rows, generator)
+    for module in (likelihood, log_terms):
+        monkeypatch.setattr(module, "MAX_QUANTUM_SPINS", 5)
+    monkeypatch.setattr(likelihood, "log_diagonal_element", lambda hamiltonian, spins, seed: torch.zeros(2, len(spins)))
+    evaluate_likelihood(model, images, LogPartition(0.0, 0.0, ""), 2)
+    assert len(seen[0]) == 200
+    assert float(seen[0].mean()) == pytest.approx(1 / 3, abs=0.01)
