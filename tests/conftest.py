@@ -3,12 +3,17 @@
 import base64
 import os
 import shutil
+import signal
 import sys
 
 import pytest
 
 # Before torch is imported, and shorter than on the command line: threads that spin make tests crawl on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# In the background of a script Ctrl-C is ignored, here and by commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = [
     "training.epochs=3",
