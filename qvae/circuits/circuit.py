@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qvae.circuits.drawing import Symbol, affine_text, angle_text, gate_symbol, in_columns, text_drawing
 from qvae.circuits.gates import GATES, gate_matrix
-from qvae.errors import CircuitError, install_line, nearest
+from qvae.errors import CircuitError, in_a_line, install_line, nearest
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -301,7 +301,14 @@ def _definition(operation: Any) -> QuantumCircuit | None:
         from qiskit.synthesis import synth_permutation_basic
 
         return synth_permutation_basic(operation.pattern)
-    found: QuantumCircuit | None = getattr(operation, "definition", None)
+    from qiskit.exceptions import QiskitError
+
+    try:
+        found: QuantumCircuit | None = getattr(operation, "definition", None)
+    except QiskitError as error:  # as of an rv gate, which is made of gates only at numbers
+        raise CircuitError(
+            f"Qiskit doesn't say of which gates {operation.name!r} is made ({in_a_line(error)}); put gates as rx in its place."
+        ) from error
     return found
 
 

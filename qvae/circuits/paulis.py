@@ -15,6 +15,10 @@ PauliSum = list[tuple[str, float]]
 """Labels with coefficients, as in Qiskit's ``SparsePauliOp.from_list``: the last letter of a label acts on qubit 0."""
 
 
+_ROUNDING = 1e-12
+"""Of a coefficient, the imaginary part that a product of real sums may leave it."""
+
+
 def pauli_sums(observables: Sequence[Any], num_qubits: int) -> list[PauliSum]:
     """Observables in one form.
 
@@ -54,7 +58,7 @@ def _term(term: Any, num_qubits: int) -> tuple[str, float]:
         raise CircuitError(f"the Pauli string {label!r} must have {num_qubits} letters I, X, Y or Z, one for each qubit.")
     if not isfinite(number.real):
         raise CircuitError(f"the coefficient of {label!r} is {coefficient}; it must be finite.")
-    if number.imag != 0:
+    if abs(number.imag) > _ROUNDING * abs(number.real):
         raise CircuitError(f"the coefficient of {label!r} is {coefficient}; it must be real, or nothing can be measured.")
     return label, number.real
 

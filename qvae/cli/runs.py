@@ -55,7 +55,7 @@ def train(
     ranks.join()
     progress = Sturdy(ConsoleProgress(console) if ranks.is_first() else Progress())
     backends = {"sampler": sampler, "executor": executor}
-    settings = [line for section, text in backends.items() if text for line in _backend_settings(section, text)]
+    settings = [line for section, text in backends.items() if text for line in backend_settings(section, text)]
     settings += overrides or []
     if dry_run:
         if resume:
@@ -94,7 +94,7 @@ def train(
         console.print(f"report: {path / REPORT}", style="bold", soft_wrap=True)
 
 
-def _backend_settings(section: str, text: str) -> list[str]:
+def backend_settings(section: str, text: str) -> list[str]:
     """``NAME[:OPTION=VALUE,...]`` as overrides of a section of a configuration."""
     from qvae.config.load import parse_backend
 

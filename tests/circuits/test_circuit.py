@@ -204,6 +204,7 @@ def test_what_is_no_unitary_circuit_is_refused(qiskit):
         (lambda c: c.rx(x * x, 0), r"linear in one parameter.* Put a new parameter in its place"),
         (lambda c: c.rx(x.sin(), 0), "linear in one parameter"),
         (lambda c: c.rx(x + y, 0), r"is x \+ y; it must be"),
+        (lambda c: c.rv(x, 0.1, 0.2, 0), "Qiskit doesn't say of which gates 'rv' is made"),
     ):
         circuit = qiskit.QuantumCircuit(1, 1)
         build(circuit)

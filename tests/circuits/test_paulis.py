@@ -22,6 +22,12 @@ def test_forms():
         pauli_sums(operators[0], 2)
 
 
+def test_rounding_of_a_product_leaves_a_coefficient_real():
+    assert pauli_sums([[("ZI", 0.63 + 1.7e-18j)]], 2) == [[("ZI", 0.63)]]
+    with pytest.raises(CircuitError, match="it must be real"):
+        pauli_sums([[("ZI", 1e-12 + 1e-12j)]], 2)
+
+
 @pytest.mark.parametrize(
     ("observables", "message"),
     [

@@ -137,6 +137,20 @@ def test_generated_images_repeat_with_their_seed_and_go_through_any_executor(run
     assert code == 0, error
 
 
+def test_options_set_beside_an_executor_are_its_own(runs, command):
+    """Else another backend than the one that was named would run the circuit, in silence."""
+    for command_name in ("generate", "reconstruct"):
+        backend = ["--executor", "qiskit", "--set", "executor.options.backend=no_such_module:device"]
+        code, _, error = command(command_name, runs / "variational", "--num", 2, "--out", "set.npz", *backend)
+        assert code != 0
+        assert "no_such_module" in error
+    for number, options in enumerate((["qiskit:shots=50"], ["qiskit", "--set", "executor.options.shots=50"])):
+        where = ("--num", 4, "--seed", 7, "--out", f"set{number}.npz")
+        code, _, error = command("generate", runs / "variational", *where, "--executor", *options)
+        assert code == 0, error
+    assert np.array_equal(np.load("set0.npz")["images"], np.load("set1.npz")["images"])
+
+
 def test_what_an_executor_loses_is_a_row_of_the_run(runs, command, tmp_path):
     run = shutil.copytree(runs / "variational", tmp_path / "run")
     for executor in ("statevector", "qiskit:shots=20", "qiskit:shots=20"):
