@@ -24,6 +24,9 @@ class GanConfig(Section):
     """of its KL part at the end of training.kl_warmup: below 1 more gets through the latents, and images are sharper"""
     noise: Positive = 10
     """normal numbers that a sample is made of"""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """standard deviation of the noise of samples: above 1 more of the data is covered, at less precision; the game
+    has 1, as in the truncation trick of Brock et al. 2019 (arXiv:1809.11096)"""
     ancillas: Positive = 1
     """of each circuit of generator patch: qubits that are measured, and what is drawn is kept where they are 0"""
     conditional: bool | None = None

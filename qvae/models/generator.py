@@ -36,6 +36,8 @@ class LatentGenerator(nn.Module):
 
     mean: Tensor
     std: Tensor
+    temperature: float = 1.0
+    """standard deviation of the noise that samples are drawn with; the game always has 1"""
     frequencies: Tensor
 
     def __init__(
@@ -174,6 +176,7 @@ class LatentGenerator(nn.Module):
         if sampler is not None or bias is not None:
             what = "sampler" if sampler is not None else "fields"
             raise CapabilityError(f"this model's latents come from a generator, which takes no {what}; leave it out.")
-        noise, classes = self.draw_noise(num_samples, generator), self.draw_classes(num_samples, generator, label)
+        noise = self.temperature * self.draw_noise(num_samples, generator)
+        classes = self.draw_classes(num_samples, generator, label)
         latents = self.mean + self.std * self(noise, classes)
         return torch.bernoulli(latents.clamp(0, 1), generator=generator) if self.are_bits else latents

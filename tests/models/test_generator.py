@@ -7,6 +7,16 @@ from qvae.config.schema import ModelConfig
 from qvae.models.generator import LatentGenerator
 
 
+def test_noise_of_samples_has_the_temperature():
+    """Of a linear generator: latents of twice the noise are twice as far from those of none."""
+    config = ModelConfig(kind="vqgan", circuit={"qubits": 2, "arm": "gaussian"}).circuit
+    made = LatentGenerator.from_config(config, noise=4, num_latents=3)
+    drawn = []
+    for made.temperature in (0.0, 1.0, 2.0):
+        drawn.append(made.draw(50, generator=torch.Generator().manual_seed(0)))
+    assert torch.allclose(drawn[2] - drawn[0], 2 * (drawn[1] - drawn[0]), atol=1e-5)
+
+
 @pytest.mark.parametrize("arm", ["quantum", "unentangled", "perceptron", "gaussian"])
 def test_samples_begin_with_mean_and_variance_of_data(arm):
     """256 draws know a variance to 9 %, one standard deviation; 5000 others are here to see it."""

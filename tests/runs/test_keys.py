@@ -104,6 +104,7 @@ KEYS = {  # key: configuration, value, what to read of the parts, and what it mu
     "model.gan.autoencoder_share": (GAN, "0.25", lambda p: p.objective.share, 0.25),
     "model.gan.kl_weight": (GAN, "0.125", lambda p: p.objective.first.positive.keywords, {"weight": 0.125}),
     "model.gan.noise": (GAN, "5", lambda p: p.objective.model.prior.draw_noise(2, None).shape, (2, 5)),
+    "model.gan.temperature": (GAN, "1.5", lambda p: p.objective.model.prior.temperature, 1.5),
     "model.gan.conditional": (GAN, "false", lambda p: p.objective.model.prior.classes, ()),
     "model.critic.hidden": (GAN, "[9,7]", lambda p: [w.shape[0] for w in weights(p.objective.model.critic)], [9, 7, 1]),
     "model.critic.loss": (GAN, "wasserstein", lambda p: p.objective.game.critic.loss, "wasserstein"),
