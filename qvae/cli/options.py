@@ -26,7 +26,7 @@ ConfigName = Annotated[
     typer.Argument(
         metavar="CONFIG",
         help="A YAML file or a shipped name: digits, digits-quantum, digits-vqgan, digits-vqvae, mnist, mnist-notebook, "
-        "mnist-vqgan, mnist-vqvae. With --resume, a run folder, too.",
+        "mnist-vqgan, mnist-vqvae, strings, strings-vqvae. With --resume, a run folder, too.",
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

@@ -49,7 +49,7 @@ def rounded(logits: np.ndarray, shift: int, is_coding: bool) -> np.ndarray:
 def probabilities(steps: np.ndarray) -> np.ndarray:
     """p = 1 / (1 + exp(-steps / 256)) in multiples of 2^-20 that are neither 0 nor 1, float64.
 
-    >>> probabilities(np.array([0, 256, -(10**9)])).tolist() == [0.5, 766564 / 2**20, 2**-20]
+    >>> probabilities(np.array([0, 256, -(10**9)])).tolist() == [0.5, 766570 / 2**20, 2**-20]
     True
     """
     return _logistic()[np.clip(steps, -_HIGHEST, _HIGHEST) + _HIGHEST]

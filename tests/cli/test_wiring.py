@@ -52,7 +52,7 @@ CALLS = {  # the command; what it calls; what is expected of its arguments
     ),
     "plan": (
         ("train", "mine.yaml", "--dry-run", "--out", "here", *SET, *WORD),
-        "qvae.workflow:plan",
+        "qvae.runs.plan:plan",
         {"config": trusted(load_config("digits", TINY)), "out": Path("here")},
     ),
     "resume": (
