@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from qvae.circuits.gradients.metric import fubini_study, levels, num_overlaps, tangents
 from qvae.circuits.layer import CircuitLayer
+from qvae.errors import CircuitError
 from qvae.options import checked_options
 from qvae.training.optimizers.solving import conjugate_gradients, solved_by_cholesky, solved_by_magnitudes
 from qvae.training.optimizers.watch import InputWatch
@@ -76,6 +77,7 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
         """One step; ``closure`` evaluates the loss again, as for any optimizer.
 
         Raises:
+            CircuitError: a circuit has a gradient, but had no inputs in training mode since the last step.
             CircuitError, ExecutorError: a circuit can't be run for its metric.
         """
         loss = None
@@ -83,18 +85,23 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group, layers in zip(self.param_groups, self._watch.circuits, strict=False):
-            used = self._watch.taken(layers)
-            if layers[0].weight.grad is not None and used:
+            used, gradient = self._watch.taken(layers), layers[0].weight.grad
+            if gradient is not None and used:
                 self._move(used, group)
+            elif gradient is not None and gradient.any():
+                raise CircuitError(
+                    "a circuit has a gradient, but no inputs since the last step at which its metric could be taken; "
+                    "run it in training mode, as model.train() sets it."
+                )
         for group in self.param_groups[len(self._watch.circuits) :]:
             self._adam(group)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget gradients, and the inputs that they came from."""
+        """Forget gradients, and the inputs that they came from once there are others."""
         super().zero_grad(set_to_none)
         for layers in self._watch.circuits:
-            self._watch.taken(layers)
+            self._watch.set_aside(layers)
 
     def _move(self, used: Sequence[tuple[CircuitLayer, Tensor]], group: dict[str, Any]) -> None:
         weight = group["params"][0]

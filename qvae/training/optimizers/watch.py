@@ -33,6 +33,7 @@ class InputWatch:
         self.circuits = list(by_weight.values())
         self._rows = rows
         self._seen: dict[int, deque[Tensor]] = {}
+        self._aside: dict[int, deque[Tensor]] = {}
 
     def __call__(self, layer: CircuitLayer, values: Tensor) -> None:
         """A watcher of layers that are trained by gradients."""
@@ -59,7 +60,20 @@ class InputWatch:
             for layer in layers:
                 layer.watchers.remove(self._keep)
 
+    def set_aside(self, layers: Sequence[CircuitLayer]) -> None:
+        """Count what these layers had so far only if nothing follows: a loss may be made before gradients are cleared."""
+        seen = self._taken_of(self._seen, layers)
+        if seen:
+            self._taken_of(self._aside, layers)
+            self._aside |= seen
+
     def taken(self, layers: Sequence[CircuitLayer]) -> list[tuple[CircuitLayer, Tensor]]:
         """Each layer that was used with its rows of inputs (R, I), which are forgotten; of inputs without columns, one row."""
-        found = [(layer, torch.cat(list(self._seen.pop(id(layer))))) for layer in layers if id(layer) in self._seen]
+        seen, aside = self._taken_of(self._seen, layers), self._taken_of(self._aside, layers)
+        used = seen or aside
+        found = [(layer, torch.cat(list(used[id(layer)]))) for layer in layers if id(layer) in used]
         return [(layer, values if values.shape[1] else values[:1]) for layer, values in found]
+
+    @staticmethod
+    def _taken_of(kept: dict[int, deque[Tensor]], layers: Sequence[CircuitLayer]) -> dict[int, deque[Tensor]]:
+        return {id(layer): kept.pop(id(layer)) for layer in layers if id(layer) in kept}

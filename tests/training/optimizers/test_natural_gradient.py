@@ -11,6 +11,7 @@ from torch import nn
 import qvae
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.gradients.metric import fubini_study
+from qvae.errors import CircuitError
 from qvae.training.optimizers import QuantumNaturalGradient
 
 CIRCUIT = Circuit(
@@ -124,12 +125,37 @@ def test_layers_that_share_a_weight_have_the_mean_of_their_metrics():
 def test_probabilities_are_watched_and_inputs_go_with_their_gradients():
     layer = qvae.CircuitLayer(CIRCUIT).double()
     optimizer = QuantumNaturalGradient(layer)
-    layer.probabilities(X[:, :1])
+    layer.probabilities(X[:2, :1])
     optimizer.zero_grad()
-    assert optimizer._watch.taken([layer]) == []
     layer.probabilities(X[:, :1])
     ((_, rows),) = optimizer._watch.taken([layer])
     assert torch.equal(rows, X[:, :1])
+
+
+def test_gradients_may_be_cleared_behind_the_loss():
+    weights = []
+    for is_behind in (False, True):
+        model = network()
+        optimizer = QuantumNaturalGradient(model)
+        for _ in range(2):
+            if not is_behind:
+                optimizer.zero_grad()
+            loss = model(X).square().sum()
+            if is_behind:
+                optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        weights.append(model[1].weight.detach())
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0], network()[1].weight)
+
+
+def test_a_gradient_without_inputs_is_refused():
+    model = network().eval()
+    optimizer = QuantumNaturalGradient(model)
+    model(X).square().sum().backward()
+    with pytest.raises(CircuitError, match=r"model\.train\(\)"):
+        optimizer.step()
 
 
 def test_what_is_evaluated_is_not_watched():
