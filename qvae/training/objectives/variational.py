@@ -140,8 +140,10 @@ class VariationalObjective(Objective):
             layerwise.hold(weight, progress)
 
     def _zero_grad(self) -> None:
-        for parameter in self._parameters:  # an optimizer's own way takes twenty times as long
+        for parameter in self._parameters:  # the way of torch's optimizers takes several times as long
             parameter.grad = None
+        if self.circuit_optimizer is not None:
+            self.circuit_optimizer.zero_grad()  # one that keeps inputs forgets those of other uses than this step's
 
     def _move_circuit(self, x: Tensor, weight: float, drawn_from: Tensor) -> None:
         """A step of the circuit's own optimizer; one that asks for losses gets those of the same rows and draws."""

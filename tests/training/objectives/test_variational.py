@@ -167,6 +167,15 @@ def test_the_circuit_s_optimizer_moves_the_circuit_and_adamw_the_rest_as_ever(na
     assert torch.equal(one.generator.get_state(), two.generator.get_state())
 
 
+def test_the_metric_of_a_step_is_at_the_inputs_of_that_step_alone():
+    one, two = (objective(qubits=2, optimizer={"name": "qng"}) for _ in range(2))
+    two.positive(two.model, torch.ones(8, PIXELS), torch.Generator().manual_seed(5))  # as of a step that failed
+    for each in (one, two):
+        each.step(torch.full((8, PIXELS), 0.5), Clock(200, 0, 0.5))
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, two.model.state_dict()[name]), name
+
+
 def test_the_loss_is_had_again_at_the_same_draws():
     one = objective(optimizer={"name": "spsa"})
     x, losses = torch.full((8, PIXELS), 1.0), []
