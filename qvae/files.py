@@ -9,7 +9,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from qvae.errors import RunError
@@ -45,7 +45,7 @@ def atomic_write_bytes(path: str | Path, data: bytes, sync: bool = True) -> None
         RunError: the disk is full, the folder is missing or may not be written to; the old file is still there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    temporary = _temporary(path)
     try:
         with open(_opened_new(temporary), "wb") as file:
             with contextlib.suppress(OSError):
@@ -67,6 +67,31 @@ def atomic_write_bytes(path: str | Path, data: bytes, sync: bool = True) -> None
 def atomic_write_text(path: str | Path, text: str, sync: bool = True) -> None:
     """Replace the file at ``path`` by ``text`` in UTF-8, as :func:`atomic_write_bytes` does, with the same errors."""
     atomic_write_bytes(path, text.encode(), sync)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The path of a new file that takes the place of ``path`` at the end of the block; nothing of it stays where that fails.
+
+    For what is too large to be written by :func:`atomic_write_bytes`; it isn't seen onto the disk.
+
+    Raises:
+        RunError: the disk is full, or the folder may not be written to.
+    """
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"{path} can't be written: {reason}; free some space or choose another --out.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """In the same folder, under a name that nobody else has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
 
 
 def reserve(path: Path) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 import qvae
+from qvae.models.networks import Skipped
 from qvae.qubo.minimise import minimise_by_sampling
 from qvae.qubo.network import FewBitNetwork
 from qvae.training.jordan import jordan_backward
@@ -38,17 +39,6 @@ def moons(seed: int) -> Data:
     x = torch.where(side.unsqueeze(1) == 1, x, torch.tensor([1.0, 0.4]) - x) - torch.tensor([0.5, 0.2])
     x = x + 0.1 * torch.randn(64, 2, generator=generator, dtype=torch.float64)
     return x, (2.0 * side - 1).double().unsqueeze(1)
-
-
-class Skipped(nn.Module):
-    """x + f(x)."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.inner(x)
 
 
 def perceptron(

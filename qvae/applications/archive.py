@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import tempfile
 import zipfile
@@ -14,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from qvae.errors import RunError
+from qvae.files import replacing
 
 
 class Archive:
@@ -65,18 +63,10 @@ def archive(file: Path) -> Iterator[Archive]:
     Raises:
         RunError: the disk is full, or the folder may not be written to.
     """
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.part")
-    try:
-        with tempfile.TemporaryDirectory(prefix="qvae-", ignore_cleanup_errors=True) as folder:
-            growing = Archive(Path(folder))
-            try:
-                yield growing
-                growing.pack(temporary)
-            finally:
-                growing.close()
-        os.replace(temporary, file)
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"{file} can't be written: {reason}; free some space or choose another --out.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(file) as temporary, tempfile.TemporaryDirectory(prefix="qvae-", ignore_cleanup_errors=True) as folder:
+        growing = Archive(Path(folder))
+        try:
+            yield growing
+            growing.pack(temporary)
+        finally:
+            growing.close()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
 from qvae.applications.task import batches, task_files, task_input
-from qvae.errors import ConfigError, DataError, RunError, install_line, nearest
+from qvae.errors import ConfigError, DataError, install_line, nearest
+from qvae.files import replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,9 +82,8 @@ def _write_parquet(file: Path, ids: list[str], found: Iterable[np.ndarray]) -> N
         from pyarrow.parquet import ParquetWriter
     except ImportError:
         raise DataError(f"writing Parquet needs pyarrow: {install_line('tables')}; or leave --format out.") from None
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.part")
     writer, start = None, 0
-    try:
+    with replacing(file) as temporary:
         for part in found:
             columns = {"id": ids[start : start + len(part)]} | {f"z{number}": column for number, column in enumerate(part.T)}
             table = arrow.table(columns)
@@ -94,8 +92,3 @@ def _write_parquet(file: Path, ids: list[str], found: Iterable[np.ndarray]) -> N
             start += len(part)
         if writer is not None:
             writer.close()
-        os.replace(temporary, file)
-    except OSError as error:
-        raise RunError(f"{file} can't be written: {error}; free some space or choose another --out.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

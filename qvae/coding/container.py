@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import struct
 import zlib
 from collections.abc import Iterator
@@ -27,7 +26,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qvae.coding.bits_back import Block
-from qvae.errors import DataError, RunError
+from qvae.errors import DataError
+from qvae.files import replacing
 from qvae.models.autoencoder import Autoencoder
 
 _MAGIC, _VERSION = b"\x89qvae\r\n\x1a", 1
@@ -100,16 +100,8 @@ def writing(path: Path, header: Header, names: list[str]) -> Iterator[Writer]:
     Raises:
         RunError: the disk is full, or the folder may not be written to.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        with temporary.open("xb") as stream:
-            yield Writer(stream, header, names)
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"{path} can't be written: {reason}; free some space or choose another --out.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("xb") as stream:
+        yield Writer(stream, header, names)
 
 
 # Reading --------------------------------------------------------------------------------------------------------------

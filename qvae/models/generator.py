@@ -36,9 +36,9 @@ class LatentGenerator(nn.Module):
 
     mean: Tensor
     std: Tensor
+    frequencies: Tensor
     temperature: float = 1.0
     """standard deviation of the noise that samples are drawn with; the game always has 1"""
-    frequencies: Tensor
 
     def __init__(
         self,

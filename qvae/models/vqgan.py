@@ -73,15 +73,15 @@ class VQGAN(Autoencoder):
         if config.generator == "patch":
             pixels, told = statistics.mean.numel(), (classes, executor)
             generator = LatentGenerator.of_patches(config.circuit, config.gan.noise, config.gan.ancillas, pixels, *told)
-            generator.temperature = config.gan.temperature
-            return cls(_identity(config, statistics), generator, Critic(pixels + len(classes), config.critic))
-        if autoencoder is None:
-            autoencoder = _autoencoder(config, config.gan.latents, statistics)
-        posterior: Any = autoencoder.posterior
-        n, bits = posterior.num_latents, autoencoder.latents_are_bits
-        generator = LatentGenerator.from_config(config.circuit, config.gan.noise, n, classes, bits, executor)
+            autoencoder = _identity(config, statistics)
+        else:
+            if autoencoder is None:
+                autoencoder = _autoencoder(config, config.gan.latents, statistics)
+            posterior: Any = autoencoder.posterior
+            n, bits = posterior.num_latents, autoencoder.latents_are_bits
+            generator = LatentGenerator.from_config(config.circuit, config.gan.noise, n, classes, bits, executor)
         generator.temperature = config.gan.temperature
-        return cls(autoencoder, generator, Critic(n + len(classes), config.critic))
+        return cls(autoencoder, generator, Critic(len(generator.mean) + len(classes), config.critic))
 
     def generate(
         self,
