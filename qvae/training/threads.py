@@ -16,10 +16,12 @@ _SMALL = 2e8  # multiplications of a step's forward pass: digits have 5e7 and ta
 def threads_for(model: nn.Module, device: torch.device, batch_size: int, say: Callable[[str], None]) -> Iterator[None]:
     """One thread of torch's for a small model while the block runs, which is said; a user's ``OMP_NUM_THREADS`` wins.
 
-    It goes by size and not by a measurement, so that a run has the same bits when it is made again.
+    It goes by size and not by a measurement, so that a run has the same bits when it is made again. A number in the environment
+    that torch hasn't taken is none of the user's: dask's clusters leave theirs there, for the processes that they start.
     """
     before = torch.get_num_threads()
-    if before == 1 or device.type != "cpu" or "OMP_NUM_THREADS" in os.environ or not _is_small(model, batch_size):
+    is_users = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip() == str(before)
+    if before == 1 or device.type != "cpu" or is_users or not _is_small(model, batch_size):
         yield
         return
     say(f"a model as small as this trains faster on one thread than on {before}; OMP_NUM_THREADS={before} takes them all")

@@ -35,3 +35,10 @@ def test_the_user_s_number_wins(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with threads_for(SMALL, CPU, 256, pytest.fail):
         assert torch.get_num_threads() == 2
+
+
+def test_a_number_that_torch_has_not_taken_is_nobody_s(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as dask leaves it, which starts processes with it
+    with threads_for(SMALL, CPU, 256, lambda text: None):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
