@@ -1,5 +1,6 @@
 """What is not the work costs itself alone: displays, films, probes, pictures, reports, closing; and how work is stopped."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -177,7 +178,8 @@ def wait_for(file, seconds=60):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
 def test_a_terminal_that_is_closed_saves_and_stops(tmp_path):
-    process = started(tmp_path, *LONG)
+    heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # under nohup nobody hears it
+    process = started(tmp_path, *LONG, preexec_fn=heard)
     wait_for(tmp_path / "run" / "metrics.jsonl")
     process.send_signal(signal.SIGHUP)
     out, err = process.communicate(timeout=60)
