@@ -14,6 +14,8 @@ def test_noise_of_samples_has_the_temperature():
     drawn = []
     for made.temperature in (0.0, 1.0, 2.0):
         drawn.append(made.draw(50, generator=torch.Generator().manual_seed(0)))
+    assert torch.allclose(drawn[0], drawn[0][:1].expand_as(drawn[0]))
+    assert (drawn[1] - drawn[0]).abs().max() > 0.1
     assert torch.allclose(drawn[2] - drawn[0], 2 * (drawn[1] - drawn[0]), atol=1e-5)
 
 
