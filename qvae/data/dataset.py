@@ -160,7 +160,7 @@ def permutation(count: int, seed: int | list[int]) -> np.ndarray:
     """An order of 0..count-1, the same for all versions of NumPy."""
     # NumPy promises the raw stream of a bit generator for all its versions, but not what its distributions make of it.
     # No two of its 64-bit numbers are equal, so that every way to sort them gives this order; NumPy's own is the quickest.
-    return np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(count))
+    return np.argsort(np.random.PCG64(seed).random_raw(count))
 
 
 def chunks(rows: Rows) -> Iterator[Rows]:
