@@ -3,9 +3,8 @@
     python benchmarks/ranks.py digits
     python benchmarks/ranks.py digits --set model.network.hidden=[1024,1024] --set training.batch_size=1000
 
-A step's time is that of the processor, of the slower process, which waiting for others isn't part of: on a machine with other
-work, and fewer free cores than processes, the wall's clock would measure that work. So what is left out is the time for which
-a process waits for messages while its core is idle; the wall's time of a step's messages alone is printed beside it.
+A step's time is given twice, of the slower process: that of the processor, which leaves out the time for which a process waits
+for messages while its core is idle, and that of the wall's clock, which on a machine with other work measures that work, too.
 
 The model of N machines: each computes for the time of its part of the batch, which is the part of a step that doesn't shrink
 (by two measurements, of a whole batch and of half of one) and the rest over N; then all gradients go round in a ring,
@@ -47,7 +46,7 @@ class Messages:
 
 
 def measured(config: qvae.Config, steps: int) -> dict[str, float]:
-    """Milliseconds of processor time of a step in the slowest process, and the step's messages."""
+    """Milliseconds of a step in the slowest process, of the processor and by the wall's clock, and the step's messages."""
     ranks.join()
     torch.set_num_threads(1)
     trainer = assemble(Path("runs/none").absolute(), config).trainer
@@ -59,18 +58,23 @@ def measured(config: qvae.Config, steps: int) -> dict[str, float]:
         return reduce(tensor, *others, **more)
 
     dist.all_reduce = counting
-    turns: list[float] = []
-    began = time.process_time()
+    turns: list[tuple[float, float]] = []
+    began = _clocks()
     for step in trainer.trial(steps):
         trainer._judge(False)  # as in every step of a training
         if step % _TURN == 0:
-            now = time.process_time()
-            turns.append((now - began) / _TURN * 1e3)
+            now = _clocks()
+            turns.append(((now[0] - began[0]) / _TURN * 1e3, (now[1] - began[1]) / _TURN * 1e3))
             began = now
     dist.all_reduce = reduce
-    (slowest,) = ranks.highest([float(np.median(turns[1:]))])
+    slowest, wall = ranks.highest(np.median(turns[1:], axis=0).tolist())
     of_step = sizes[: len(sizes) // steps]
-    return {"ms": slowest, "messages": len(sizes) / steps, "bytes": sum(sizes) / steps, "ms_messages": _alone(of_step)}
+    return {"ms": slowest, "wall": wall, "messages": len(sizes) / steps, "bytes": sum(sizes) / steps, "ms_messages": _alone(of_step)}
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds of the processor, and of the wall's clock."""
+    return time.process_time(), time.perf_counter()
 
 
 def _alone(sizes: list[int]) -> float:
@@ -115,6 +119,7 @@ def main() -> None:
         found = measured(config, options.steps)
         if ranks.is_first():
             print(json.dumps(found), flush=True)
+        ranks.part()
         return
     arguments = [options.config, f"--steps={options.steps}", *(f"--set={text}" for text in options.settings)]
     batch, chains = config.training.batch_size, config.training.chains
@@ -123,10 +128,11 @@ def main() -> None:
     two = _in_processes(2, arguments)
     twice = _in_processes(2, [*arguments, f"--set=training.batch_size={2 * batch}", f"--set=training.chains={2 * chains}"])
     messages = Messages(two["messages"], two["bytes"], two["ms_messages"])
-    print(f"{options.config}: batch {batch}, {chains} chains; milliseconds of processor time a step")
-    print(f"one process {one['ms']:.2f}, with half of the batch {half['ms']:.2f}")
-    print(f"two processes, the same batch {two['ms']:.2f}: {one['ms'] / two['ms']:.2f} times the images a second")
-    print(f"two processes, twice the batch {twice['ms']:.2f}: {2 * one['ms'] / twice['ms']:.2f} times the images a second")
+    print(f"{options.config}: batch {batch}, {chains} chains; milliseconds a step, of the processor and by the wall's clock")
+    print(f"one process {one['ms']:.2f}, {one['wall']:.2f}; with half of the batch {half['ms']:.2f}, {half['wall']:.2f}")
+    for name, found, images in (("the same batch", two, 1), ("twice the batch", twice, 2)):
+        gains = " and ".join(f"{images * one[clock] / found[clock]:.2f}" for clock in ("ms", "wall"))
+        print(f"two processes, {name} {found['ms']:.2f}, {found['wall']:.2f}: {gains} times the images a second")
     print(
         f"messages of a step: {messages.number:.0f}, {messages.bytes / 1e6:.2f} MB, "
         f"{messages.milliseconds:.2f} ms by the wall's clock on loopback"
