@@ -69,7 +69,8 @@ def measured(config: qvae.Config, steps: int) -> dict[str, float]:
     dist.all_reduce = reduce
     slowest, wall = ranks.highest(np.median(turns[1:], axis=0).tolist())
     of_step = sizes[: len(sizes) // steps]
-    return {"ms": slowest, "wall": wall, "messages": len(sizes) / steps, "bytes": sum(sizes) / steps, "ms_messages": _alone(of_step)}
+    messages = {"messages": len(sizes) / steps, "bytes": sum(sizes) / steps, "ms_messages": _alone(of_step)}
+    return {"ms": slowest, "wall": wall, **messages}
 
 
 def _clocks() -> tuple[float, float]:
