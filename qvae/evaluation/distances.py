@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -17,8 +17,16 @@ from qvae.evaluation.classifier_files import feature_classifier
 from qvae.evaluation.frechet import FrechetDistance, frechet_table
 from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.inception import inception_table
-from qvae.evaluation.rows import AT_ONCE, code_means, device_of, prepared, training_rows, values_in_batches
-from qvae.evaluation.samples import SampleQuality, sample_quality
+from qvae.evaluation.rows import (
+    AT_ONCE,
+    code_means,
+    device_of,
+    evaluation_rows,
+    prepared,
+    training_rows,
+    values_in_batches,
+)
+from qvae.evaluation.samples import SampleQuality, SamplesAmongCodes, sample_quality, samples_among_codes
 from qvae.models.autoencoder import Autoencoder
 from qvae.progress import Progress, counter
 
@@ -54,6 +62,7 @@ class FrechetDistances:
         samples_warning: what may be wrong with the samples.
         samples_reason: why there are no samples.
         quality: what the samples are worth beyond a distance, by the classifier.
+        among_codes: how those of a generator lie among codes, where there is no classifier.
     """
 
     classifier: FeatureClassifier | None = None
@@ -63,6 +72,7 @@ class FrechetDistances:
     samples_warning: str | None = None
     samples_reason: str | None = None
     quality: SampleQuality | None = None
+    among_codes: SamplesAmongCodes | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What there is, as it stands in ``evaluation.json``."""
@@ -74,6 +84,7 @@ class FrechetDistances:
             "reason": self.reason,
             "inception": {name: distance.to_dict() for name, distance in self.inception.items()},
             "quality": None if self.quality is None else self.quality.to_dict(),
+            "among_codes": None if self.among_codes is None else asdict(self.among_codes),
         }
         return {key: value for key, value in found.items() if value}
 
@@ -101,7 +112,7 @@ def frechet_distances(
     # All of them, whatever num_test: the distance needs many.
     reference = list(map(GreyScale.of(dataset), values_in_batches(dataset, dataset.test)))
     total = sum(map(len, reference)) + sum(count for count, _ in sets.values())
-    device = device_of(model)
+    device, seed = device_of(model), settings.seed
     try:
         with progress.work("training the classifier") as report:
             classifier = feature_classifier(dataset, device, lambda done, steps: report(done / steps, ""))
@@ -114,6 +125,9 @@ def frechet_distances(
             _warn_of_rare(found.quality, progress)
     except DataError as error:
         found.reason = str(error)
+        if _SAMPLES in sets and not model.has_likelihood:
+            rows = evaluation_rows(dataset, settings)
+            found.among_codes = samples_among_codes(model, dataset, rows, draw(settings.num_generated).codes, seed)
     if settings.inception_weights is not None:
         with progress.work("Inception distances") as report:
             images = {name: batches() for name, (_, batches) in sets.items()}

@@ -12,7 +12,8 @@ from torch import Tensor
 from qvae.data.dataset import Dataset
 from qvae.evaluation.classifier import FeatureClassifier
 from qvae.evaluation.grey_scale import GreyScale
-from qvae.evaluation.rows import AT_ONCE, training_rows, values_in_batches
+from qvae.evaluation.rows import AT_ONCE, device_of, prepared, training_rows, values_in_batches
+from qvae.models.autoencoder import Autoencoder
 from qvae.sampling.coverage import Coverage, coverage, nearest_distances
 
 _NEIGHBOURS = 5
@@ -89,6 +90,48 @@ def sample_quality(
         _shares(dataset.train_labels, classifier.classes),
         near,
         near_of_test,
+    )
+
+
+@dataclass(frozen=True)
+class SamplesAmongCodes:
+    """Samples of a generator beside codes of test rows, where there is no classifier to look at what they decode to.
+
+    Attributes:
+        coverage: precision, recall, density and coverage of samples among codes.
+        floor: the same of codes of training rows in the samples' place.
+    """
+
+    coverage: Coverage
+    floor: Coverage
+
+
+@torch.no_grad()
+def samples_among_codes(
+    model: Autoencoder, dataset: Dataset, rows: Tensor, samples: Tensor, seed: int
+) -> SamplesAmongCodes | None:
+    """How samples lie among codes; None where either set has too few rows to have neighbours.
+
+    Args:
+        model: in evaluation mode.
+        dataset: that it was trained on.
+        rows: prepared test rows (N, D).
+        samples: codes (M, n).
+        seed: of the codes, and of which training rows are taken.
+    """
+    generator = torch.Generator(device_of(model)).manual_seed(seed)
+
+    def codes(prepared_rows: Tensor) -> Tensor:
+        parts = (part.to(device_of(model)) for part in prepared_rows.split(AT_ONCE))
+        return torch.cat([model.posterior_sample(part, False, generator).latents for part in parts])
+
+    of_test = codes(rows)
+    of_train = codes(prepared(dataset, training_rows(dataset, len(rows), seed), seed))
+    if min(len(of_test), len(samples), len(of_train)) <= _NEIGHBOURS:
+        return None
+    deviations = of_test.std(0).clamp(min=1e-6)  # no latent counts more for its unit
+    return SamplesAmongCodes(
+        *(coverage(of_test / deviations, each / deviations, _NEIGHBOURS) for each in (samples, of_train))
     )
 
 

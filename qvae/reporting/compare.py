@@ -124,10 +124,11 @@ def _frechet_merits(found: Mapping[str, Any]) -> dict[str, str]:
         for name, row in frechet.get("distances", {}).items()
     }
     rows |= {f"FID: {name}": f"{row['value']:.2f}" for name, row in frechet.get("inception", {}).items()}
-    if "quality" in frechet:
-        of_samples = frechet["quality"]["coverage"]
-        rows["precision / recall of samples"] = f"{of_samples['precision']:.3f} / {of_samples['recall']:.3f}"
-        rows["density / coverage of samples"] = f"{of_samples['density']:.3f} / {of_samples['coverage']:.3f}"
+    for key, where in (("quality", "samples"), ("among_codes", "samples, among codes")):
+        if key in frechet:
+            of_samples = frechet[key]["coverage"]
+            rows[f"precision / recall of {where}"] = f"{of_samples['precision']:.3f} / {of_samples['recall']:.3f}"
+            rows[f"density / coverage of {where}"] = f"{of_samples['density']:.3f} / {of_samples['coverage']:.3f}"
     return rows
 
 

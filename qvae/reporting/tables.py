@@ -101,6 +101,7 @@ def frechet_tables(found: Mapping[str, Any]) -> list[Table]:
         tables += [quality_table(frechet["quality"])] if frechet.get("quality") else []
     elif "reason" in frechet:
         tables.append(Table(("no Frechet distance on classifier features",), [(frechet["reason"],)]))
+        tables += [_among_codes_table(frechet["among_codes"])] if frechet.get("among_codes") else []
     if "inception" in frechet:
         inception = [(name, f"{row['value']:.2f}", str(row["num_images"])) for name, row in frechet["inception"].items()]
         notes = ["Frechet inception distance on 2,048 features, by torchmetrics.", *_few_images(frechet["inception"])]
@@ -113,9 +114,7 @@ def frechet_tables(found: Mapping[str, Any]) -> list[Table]:
 
 def quality_table(quality: Mapping[str, Any]) -> Table:
     """How samples lie among test images, of which classes they are, and how near training images."""
-    of_samples, floor = quality["coverage"], quality["floor"]
-    names = "precision", "recall", "density", "coverage"
-    rows = [(name, *(f"{part[name]:.3f}" for part in (of_samples, floor))) for name in names]
+    rows = _ball_rows(quality)
     shares = quality["classes"]
     parts = {label: shares[label] / share for label, share in quality["training_classes"].items() if share}
     for name, extreme in (("rarest class", min), ("most frequent class", max)):
@@ -124,11 +123,29 @@ def quality_table(quality: Mapping[str, Any]) -> Table:
     distances = f"{quality['nearest']:.2f}", f"{quality['nearest_of_test']:.2f}, of test images"
     rows.append(("to the nearest training image", *distances))
     note = (
-        f"On the same features, by balls that reach the {of_samples['neighbours']}th neighbour in one's own set, "
-        f"{of_samples['num_samples']:,} images each (Kynkaanniemi et al. 2019, Naeem et al. 2020). Distances are of pixels, "
+        f"On the same features, {_how_balls(quality)}. Distances are of pixels, "
         "medians: samples that are much nearer than test images are copies, or blurred."
     )
     return Table(("samples among test images", "samples", "training images"), rows, note)
+
+
+def _among_codes_table(found: Mapping[str, Any]) -> Table:
+    """How a generator's samples lie among codes of test rows, where no classifier looks at images."""
+    note = f"On the latents, each in units of its standard deviation, {_how_balls(found)}."
+    return Table(("samples among codes of test rows", "samples", "training rows"), _ball_rows(found), note)
+
+
+def _ball_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    names = "precision", "recall", "density", "coverage"
+    return [(name, *(f"{found[part][name]:.3f}" for part in ("coverage", "floor"))) for name in names]
+
+
+def _how_balls(found: Mapping[str, Any]) -> str:
+    of_samples = found["coverage"]
+    return (
+        f"by balls that reach the {of_samples['neighbours']}th neighbour in one's own set, "
+        f"{of_samples['num_samples']:,} rows each (Kynkaanniemi et al. 2019, Naeem et al. 2020)"
+    )
 
 
 def _classifier_table(frechet: Mapping[str, Any]) -> Table:

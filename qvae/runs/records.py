@@ -78,6 +78,13 @@ class Quality(Record):
     nearest_of_test: float
 
 
+class AmongCodes(Record):
+    """How samples lie among codes."""
+
+    coverage: Balls
+    floor: Balls
+
+
 class Frechet(Record):
     """All distances of a run, or why there are none."""
 
@@ -87,6 +94,7 @@ class Frechet(Record):
     reason: str = ""
     inception: dict[str, Distance] = {}
     quality: Quality = None  # type: ignore[assignment]
+    among_codes: AmongCodes = None  # type: ignore[assignment]
 
 
 class Probe(Record):

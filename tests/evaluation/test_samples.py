@@ -1,5 +1,7 @@
 """What samples are worth: data themselves, copies of training images, one class alone, and the table that says so."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from torch import nn
 from qvae.data.arrays import dataset_from_arrays
 from qvae.evaluation.classifier import FeatureClassifier
 from qvae.evaluation.grey_scale import GreyScale
-from qvae.evaluation.samples import sample_quality
+from qvae.evaluation.samples import sample_quality, samples_among_codes
 from qvae.reporting.tables import quality_table
+from qvae.sampling.coverage import coverage
 
 
 class Halves(nn.Module):
@@ -91,3 +94,33 @@ def test_the_floor_is_what_training_images_would_be_as_samples():
     floor = quality(images(300, 2)[0], narrow).floor
     assert floor.precision > 0.9
     assert floor.recall < 0.6
+
+
+class Coded(nn.Module):
+    """Two codes of a row: the means of its halves, the second one a hundred times as large; no noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def posterior_sample(self, x, relaxed, generator=None, draws=1):
+        assert not relaxed
+        above, below = x.chunk(2, 1)
+        return SimpleNamespace(latents=torch.stack([above.mean(1), 100 * below.mean(1)], 1))
+
+
+def test_where_no_classifier_looks_samples_lie_among_codes_each_in_its_own_unit(dataset):
+    model = Coded()
+    rows = torch.rand(300, 64, generator=torch.Generator().manual_seed(3))
+    codes = model.posterior_sample(rows, False).latents
+
+    def among(samples):
+        return samples_among_codes(model, dataset, rows, samples, seed=0)
+
+    assert among(codes).coverage == coverage(codes / codes.std(0), codes / codes.std(0))
+    scattered = codes.clone()
+    scattered[:, 0] += 10 * codes[:, 0].std() * torch.randn(300, generator=torch.Generator().manual_seed(4))
+    # In raw units the first code is a hundredth of the second and its scatter a tenth; in its own unit it is ten deviations.
+    assert among(scattered).coverage.precision < 0.3
+    assert among(codes[:1].repeat(300, 1)).coverage.recall < 0.1
+    assert among(codes[:5]) is None

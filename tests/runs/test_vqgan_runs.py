@@ -137,7 +137,14 @@ def test_colour_images_of_ones_own_without_labels(tmp_path, command):
     code, out, error = command("train", "faces.npz", "--model", "vqgan", *SETTINGS, *more)
     assert code == 0, error
     assert "training.validation" not in out + error  # which a game doesn't take
+    assert "samples among codes of test rows" in out
     run = qvae.load_run(tmp_path / "run")
+    among = run.evaluation["frechet"]["among_codes"]
+    assert set(among) == {"coverage", "floor"}
+    assert "samples among codes of test rows" in (tmp_path / "run" / "report.html").read_text()
+    code, out, error = command("compare", "run", "run")
+    assert code == 0, error
+    assert f"{among['coverage']['precision']:.3f} / {among['coverage']['recall']:.3f}" in out
     assert run.model.generate(3).shape == (3, 3, 8, 8)
     with pytest.raises(CapabilityError, match="trained without classes, so it takes no label"):
         run.model.generate(3, label=1)
