@@ -346,11 +346,11 @@ class Config(Section):
             return self
         if training.optimizer.is_of_circuits and circuit.arm == "frozen":
             raise ValueError(f"training.optimizer is {name}, but model.circuit.arm is frozen; leave the optimizer out")
-        if name == "rotosolve":
+        rate = training.circuit_learning_rate
+        if name == "rotosolve" and rate != TrainingConfig().circuit_learning_rate:
             raise ValueError(
-                "training.optimizer is rotosolve, which needs a loss linear in the circuit's expectations, but here a decoder "
-                "or an entropy is behind them; take qng, spsa or qn-spsa, or qvae.training.optimizers.Rotosolve in a loop of "
-                "your own"
+                f"training.circuit_learning_rate is {rate:g}, but rotosolve, the training.optimizer, has no rate: it goes to "
+                "the minimum of a fit; leave it out"
             )
         if training.circuit_gradient is not None and self.model.discrete is not None:
             raise ValueError(

@@ -7,6 +7,9 @@ import torch
 
 import qvae
 from qvae.errors import ConfigError
+from qvae.progress import Progress
+from qvae.runs.assemble import assemble
+from qvae.training.objective import Clock
 from qvae.training.trainer import Trainer
 
 TINY = [
@@ -28,6 +31,7 @@ CHOICES = {
     "qng, discrete": ["training.optimizer=qng", "training.optimizer.options.solver=cg", "model.variant=discrete"],
     "spsa": ["training.optimizer=spsa", "training.optimizer.options.blocking=0.1"],
     "qn-spsa": ["training.optimizer=qn-spsa", "training.optimizer.options.rows=2"],
+    "rotosolve": ["training.optimizer=rotosolve", "training.optimizer.options.angles=2", "training.seed=1"],
     "shot budget": ["training.circuit_gradient={name: shot-budget, options: {shots: 400}}", "training.batch_size=400"],
     "layerwise": ["model.circuit.layerwise=0.9", "model.circuit.layers=4"],
     "spsa gradient": ["training.circuit_gradient=spsa", "training.circuit_gradient.options.repetitions=2"],
@@ -70,12 +74,45 @@ def test_the_report_says_it(tmp_path):
         qvae.resume(tmp_path / "run", ["training.optimizer=adam"])
 
 
+
+@pytest.mark.parametrize("layerwise", [[], ["model.circuit.layerwise=0.9", "model.circuit.layers=3"]])
+def test_rotosolve_lowers_the_loss_of_each_batch(layerwise, tmp_path):
+    class Told(Progress):
+        def warn(self, text):
+            said.append(text)
+
+    said = []
+    rates = ["training.learning_rate=0.01", "training.warmup_steps=0", "training.kl_warmup=0"]
+    config = qvae.load_config("digits-vqvae", [*TINY, *layerwise, *rates, "training.optimizer=rotosolve"])
+    parts = assemble(tmp_path / "run", config, Told())
+    objective, rows = parts.objective, parts.dataset.train[:200].flatten(1)
+    step = objective.circuit_optimizer.step
+    before, after = [], []
+
+    def watched(loss):
+        before.append(float(loss()))
+        step(loss)
+        after.append(float(loss()))
+
+    objective.circuit_optimizer.step = watched
+    for number in range(20):
+        objective.step(rows, Clock(number, 1, 0.1))
+        assert not any(weight[held.ends[0] :].any() for weight, held in objective._layerwise)
+    assert all(there <= here for here, there in zip(before, after, strict=True))
+    assert sum(before) - sum(after) > 0.1
+    assert after[-1] < before[0] - 1
+    assert ["minimum of a fit" in text for text in said if "Rotosolve" in text] == [True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (["digits", "--set", "training.optimizer=qng"], "training.optimizer qng is set, but model.kind is qvae, which has no"),
         (["digits", "--set", "training.optimizer=qngg"], "did you mean 'qng'"),
-        (["digits-vqvae", "--set", "training.optimizer=rotosolve"], "needs a loss linear in the circuit's expectations"),
+        (
+            ["digits-vqvae", "--set", "training.optimizer=rotosolve", "--set", "training.circuit_learning_rate=0.1"],
+            "rotosolve, the training.optimizer, has no rate",
+        ),
         (["digits-vqvae", "--set", "training.optimizer.options.nesterov=true"], "'adamw' has no option 'nesterov': Allowed"),
         (
             ["digits-vqvae", "--set", "training.optimizer=qng", "--set", "training.optimizer.options.damping=-1"],
@@ -105,6 +142,8 @@ def test_what_does_not_go_together_is_refused_before_a_folder_is_made(arguments,
         (["training.optimizer=spsa"], "1,792, of 1,024 shots each"),
         (["training.optimizer={name: qn-spsa, options: {rows: 3, blocking: 0.1}}"], "2,060, of 1,024 shots each"),
         (["training.optimizer={name: qng, options: {rows: 2, metric: diagonal}}"], "9,080, of 1,024 shots each"),
+        # 5 circuits for inputs a row, and 3 losses for each of 4 angles, and one more
+        (["training.optimizer=rotosolve"], "4,608, of 1,024 shots each"),
         (["training.circuit_gradient={name: shot-budget, options: {shots: 500}}"], "8,960, of 500 shots together for each row"),
     ],
 )

@@ -26,12 +26,18 @@ from qvae.training.objective import Clock, Objective, load_optimizer_state, opti
 from qvae.training.objectives.held_out import HeldOutWatch
 from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.objectives.undo import Undo
-from qvae.training.optimizers.chosen import circuit_optimizer, gradient_optimizer
-from qvae.training.optimizers.perturbing import PerturbingOptimizer
+from qvae.training.optimizers.chosen import ByLosses, circuit_optimizer, gradient_optimizer
+from qvae.training.optimizers.rotosolve import Rotosolve
 from qvae.training.schedules import kl_weight, learning_rate_factor
 
 Prepare = Callable[[Tensor, torch.Generator], Tensor]
 """Stored rows (B, D) to what the model sees of them, with a generator of what is drawn."""
+
+
+_NO_SINUSOID = (
+    "Rotosolve takes the loss for a sinusoid in each angle, which it isn't with a decoder behind the circuit: an angle goes to "
+    "the minimum of a fit, unless blocking finds the loss of the batch higher there"
+)
 
 
 class PositivePhase(Protocol):
@@ -89,9 +95,11 @@ class VariationalObjective(Objective):
         self._layerwise = [(block.layer.weight, block.layerwise) for block in blocks if block.layerwise is not None]
         self._hold_layers(0.0)
         self.circuit_optimizer = circuit_optimizer(config, layers)
-        if isinstance(self.circuit_optimizer, PerturbingOptimizer):
+        if isinstance(self.circuit_optimizer, ByLosses):
             for layer in layers:
                 layer.weight.requires_grad_(False)  # on shots, gradients that nobody asks for would be most of the circuits
+        if isinstance(self.circuit_optimizer, Rotosolve):
+            self.warn("rotosolve", _NO_SINUSOID)
         by_gradient = {} if self.circuit_optimizer is not None else self._circuit
         groups = (self._networks, config.learning_rate), (by_gradient, config.circuit_learning_rate)
         used = [(group, rate) for group, rate in (*groups, (self._prior, config.prior_learning_rate)) if group]
@@ -115,7 +123,7 @@ class VariationalObjective(Objective):
             drawn_from = self.generator.get_state()
             terms = self._backward(x, weight)
             ranks.average_gradients(self.model.parameters())
-            self._move_circuit(x, weight, drawn_from)
+            self._move_circuit(x, weight, drawn_from, clock.progress)
         if self.config.clip_norm is not None:
             clip_gradients(self._networks.values(), self.config.clip_norm)
         self.optimizer.step()
@@ -145,10 +153,15 @@ class VariationalObjective(Objective):
         if self.circuit_optimizer is not None:
             self.circuit_optimizer.zero_grad()  # one that keeps inputs forgets those of other uses than this step's
 
-    def _move_circuit(self, x: Tensor, weight: float, drawn_from: Tensor) -> None:
+    def _move_circuit(self, x: Tensor, weight: float, drawn_from: Tensor, progress: float) -> None:
         """A step of the circuit's own optimizer; one that asks for losses gets those of the same rows and draws."""
-        if isinstance(self.circuit_optimizer, PerturbingOptimizer):
-            self.circuit_optimizer.step(lambda: ranks.average(self._loss_again(x, weight, drawn_from)))
+        if isinstance(self.circuit_optimizer, ByLosses):
+
+            def loss() -> Tensor:
+                self._hold_layers(progress)  # or a layer that doesn't learn yet would have a say
+                return ranks.average(self._loss_again(x, weight, drawn_from))
+
+            self.circuit_optimizer.step(loss)
         elif self.circuit_optimizer is not None:
             self.circuit_optimizer.step()
         if self.circuit_optimizer is not None:  # whose metrics are of some rows, and in shots

@@ -15,7 +15,9 @@ from qvae.config.schema import TrainingConfig
 from qvae.errors import ConfigError, nearest
 from qvae.options import checked
 from qvae.training.optimizers.natural_gradient import QuantumNaturalGradient
+from qvae.training.optimizers.perturbing import PerturbingOptimizer
 from qvae.training.optimizers.qnspsa import QNSPSA
+from qvae.training.optimizers.rotosolve import Rotosolve
 from qvae.training.optimizers.spsa import SPSA
 
 _OPTIONS: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {
@@ -25,6 +27,7 @@ _OPTIONS: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {
     "qng": (QuantumNaturalGradient, ("metric", "damping", "momentum", "rows", "solver", "source")),
     "spsa": (SPSA, ("step", "stability", "blocking")),
     "qn-spsa": (QNSPSA, ("step", "damping", "blocking", "rows")),
+    "rotosolve": (Rotosolve, ("angles", "blocking")),
 }
 """The class of each name, and those of its options that a configuration may set."""
 
@@ -45,8 +48,12 @@ def gradient_optimizer(config: TrainingConfig, groups: Iterable[dict[str, Any]])
     return _made(config, lambda: kind(groups, lr=0.0, **options))
 
 
-CircuitOptimizer = QuantumNaturalGradient | SPSA | QNSPSA
+ByLosses = PerturbingOptimizer | Rotosolve
+"""What asks for losses, and for no gradients."""
+CircuitOptimizer = QuantumNaturalGradient | SPSA | QNSPSA | Rotosolve
 """What can move the weights of circuits; ``executions`` of it tells how many circuits that takes."""
+_HYBRID = {"angles": 4, "blocking": 0.0}
+"""Rotosolve's own options where networks are behind the circuit: a step of a bounded price, and no fit believed blindly."""
 
 
 def circuit_optimizer(config: TrainingConfig, layers: Sequence[CircuitLayer]) -> CircuitOptimizer | None:
@@ -65,6 +72,7 @@ def circuit_optimizer(config: TrainingConfig, layers: Sequence[CircuitLayer]) ->
         "qng": lambda: QuantumNaturalGradient(circuits, rate, **options),
         "spsa": lambda: SPSA(list(circuits.parameters()), rate, seed=seed, **options),
         "qn-spsa": lambda: QNSPSA(circuits, rate, seed=seed, **options),
+        "rotosolve": lambda: Rotosolve(list(circuits.parameters()), **(_HYBRID | options)),
     }
     made: CircuitOptimizer = _made(config, make[chosen.name])
     return made

@@ -78,13 +78,12 @@ def test_blocking_takes_back_what_raises_the_loss():
 def test_rotosolve_finds_each_angle_s_minimum_and_the_ground_state():
     layer = ansatz()
     optimizer = Rotosolve(layer.parameters())
-    one = Rotosolve([layer.weight])
 
     @torch.no_grad()
     def loss():
         return layer(NONE).sum()
 
-    first = one._solve(layer.weight.data[:1].view(-1)[0], loss)
+    first = Rotosolve([layer.weight], angles=1).step(loss)
     grid = []
     with torch.no_grad():
         best = layer.weight.clone()
@@ -99,6 +98,68 @@ def test_rotosolve_finds_each_angle_s_minimum_and_the_ground_state():
     x, z, i = (torch.tensor(rows, dtype=torch.float64) for rows in ([[0, 1], [1, 0]], [[1, 0], [0, -1]], [[1, 0], [0, 1]]))
     dense = torch.kron(z, z) + 0.7 * (torch.kron(x, i) + torch.kron(i, x))
     assert values[-1] == pytest.approx(float(torch.linalg.eigvalsh(dense)[0]), abs=0.05)
+
+
+def test_rotosolve_s_sweep_gives_the_closed_form_minimum_by_the_shortest_way():
+    # A sum of sinusoids, one an angle: the least value is minus the sum of amplitudes, at -pi/2 - phase.
+    amplitude, phase = torch.tensor([1.0, 0.3, 2.0, 0.7]).double(), torch.tensor([0.2, -2.0, 3.0, 1.2]).double()
+    for blocking in (None, 0.0):
+        angles = nn.Parameter(torch.tensor([3.0, -1.0, 0.5, 9.0]).double())
+        before = angles.detach().clone()
+        optimizer = Rotosolve([angles], blocking=blocking)
+        least = optimizer.step(lambda angles=angles: (amplitude * torch.sin(angles + phase)).sum())
+        assert float(least) == pytest.approx(-4.0)
+        assert torch.allclose((angles.detach() + phase + math.pi / 2).cos(), torch.ones(4).double())
+        assert ((angles.detach() - before).abs() <= math.pi + 1e-12).all()
+
+
+def test_rotosolve_goes_on_with_the_next_angles_and_counts_its_losses():
+    angles, asked = [nn.Parameter(torch.zeros(2, 2).double()), nn.Parameter(torch.zeros(1).double())], []
+
+    def loss():
+        asked.append(1)
+        return sum(each.sin().sum() for each in angles)
+
+    optimizer = Rotosolve(angles, angles=2, blocking=0.0)
+    moved = []
+    for _ in range(3):
+        before = torch.cat([each.detach().view(-1) for each in angles])
+        optimizer.step(loss)
+        moved.append((torch.cat([each.detach().view(-1) for each in angles]) - before).abs().gt(1e-3).tolist())
+    assert moved == [[True, True, False, False, False], [False, False, True, True, False], [False, False, False, False, True]]
+    assert optimizer.place == 1
+    assert len(asked) == 3 * optimizer.executions(1) == 3 * 7
+    assert Rotosolve(angles, angles=100).executions(10) == 10 * 15  # each of five is visited once, not more
+
+
+def test_rotosolve_blocks_a_minimum_that_is_none():
+    # At 0, pi/2 and -pi/2 it is cos + sin, least at -3 pi/4, but there it is high.
+    def loss():
+        return (angle.cos() + angle.sin() + 5 * (2 * angle).sin().square()).sum()
+
+    for blocking, expected in ((None, -3 * math.pi / 4), (0.0, 0.0), (10.0, -3 * math.pi / 4)):
+        angle = nn.Parameter(torch.zeros(1).double())
+        Rotosolve([angle], blocking=blocking).step(loss)
+        assert angle.item() == pytest.approx(expected, abs=1e-12 if expected else 0)
+
+
+def test_rotosolve_s_state_goes_on():
+    def loss_of(layer):
+        return lambda: layer(NONE).sum()
+
+    layer = ansatz()
+    optimizer = Rotosolve([layer.weight], angles=3)
+    optimizer.step(loss_of(layer))
+    again = copy.deepcopy(layer)
+    resumed = Rotosolve([again.weight], angles=3)
+    stored = optimizer.state_dict()
+    resumed.load_state_dict(stored)
+    assert stored["place"] == 3
+    optimizer.step(loss_of(layer))
+    resumed.step(loss_of(again))
+    assert torch.equal(layer.weight, again.weight)
+    with pytest.raises(ValueError, match="the next angle is 4, of 4"):
+        resumed.load_state_dict(stored | {"place": 4})
 
 
 def test_qnspsa_draws_the_metric_in_the_mean():
@@ -144,8 +205,8 @@ def test_qnspsa_moves_all_of_a_model_with_data_and_a_weight_used_twice():
 
 def test_a_loss_that_fails_leaves_the_parameters_as_they_were():
     layer = ansatz()
-    for optimizer in (SPSA([layer.weight], blocking=0.0), QNSPSA(layer, blocking=0.0), Rotosolve([layer.weight])):
-        for good in range(3):
+    for optimizer in (SPSA([layer.weight], blocking=0.0), QNSPSA(layer, blocking=0.0), Rotosolve([layer.weight], blocking=0.0)):
+        for good in range(13 if isinstance(optimizer, Rotosolve) else 3):
             before, left = layer.weight.detach().clone(), list(range(good))
 
             def closure(left=left):
