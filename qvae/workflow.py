@@ -21,8 +21,10 @@ from qvae.files import atomic_write_text, from_here, from_user, require_plain
 from qvae.models.vqgan import VQGAN
 from qvae.progress import Progress, Sturdy, is_interactive
 from qvae.reporting.compare import write_comparison
-from qvae.reporting.pictures import draw_pictures
+from qvae.reporting.page import Table
+from qvae.reporting.pictures import draw_pictures, picture_files
 from qvae.reporting.report import evaluated, write_report
+from qvae.reporting.twins import twins_beside, twins_table
 from qvae.runs.assemble import Parts, assemble, needed_words
 from qvae.runs.environment import environment
 from qvae.runs.folder import (
@@ -276,7 +278,19 @@ def report(run: Run, progress: Progress | None = None) -> Path:
             files = draw_pictures(run, lambda share: tell(share, ""), progress.warn)
         found["seconds"]["pictures"] = round(time.perf_counter() - started, 2)
         _write_evaluation(run, found)
-        return write_report(run, files)
+        twins = twins_beside(run)
+        return write_report(run, files, twins_table(twins) if twins else None)
+
+
+def write_page(run: Run, twins: Table) -> Path:
+    """A run's ``report.html`` again, with a table of its twins, around the pictures that are there.
+
+    Raises:
+        RunError: as :func:`report`.
+    """
+    with writing(run.path):
+        require_plain(run.path)
+        return write_report(run, picture_files(run.path), twins)
 
 
 def compare(runs: Sequence[Run], out: str | Path) -> tuple[Path, Path]:

@@ -2,9 +2,11 @@
 
 import pytest
 
+import qvae
 from qvae.config.load import load_config
 from qvae.errors import ConfigError
-from qvae.twins import train_twins, twins_table
+from qvae.reporting.twins import twins_beside, twins_table
+from qvae.twins import train_twins
 
 TINY = [
     "training.epochs=1",
@@ -33,8 +35,35 @@ def test_every_arm_has_a_row_with_its_spread(command, tmp_path):
     assert [row[0] for row in table.rows][:2] == ["the circuit", "without gates on two qubits"]
     assert all("±" in row[1] for row in table.rows)
     assert [row[-1] for row in table.rows] == ["15", "12", "0", "17", "0"]
+    means = [row[1] for row in table.rows]
+    for path in (tmp_path / "twins").iterdir():  # each one's report shows them all, with its pictures
+        html = (path / "report.html").read_text()
+        assert all(mean in html for mean in means), path
+        assert html.count("data:image") == len(list(path.glob("figures/*.png")))
+    frozen = tmp_path / "twins" / "frozen-1"
+    (frozen / "report.html").unlink()
+    code, _, error = command("report", frozen)
+    assert code == 0, error
+    assert all(mean in (frozen / "report.html").read_text() for mean in means)
     with pytest.raises(ConfigError, match="another configuration"):
         train_twins(load_config("digits-vqvae", [*TINY, "training.epochs=2"]), 1, tmp_path / "twins")
+
+
+def test_beside_a_run_are_those_alone_that_differ_by_arm_and_seed(tmp_path):
+    config = load_config("digits-vqvae", TINY)
+    runs = train_twins(config, 1, tmp_path)
+    assert {arm: [run.path.name for run in of_arm] for arm, of_arm in twins_beside(runs["frozen"][0]).items()} == {
+        arm: [f"{arm}-0"] for arm in runs
+    }
+    qvae.train(load_config("digits-vqvae", [*TINY, "training.seed=1", "training.epochs=2"]), tmp_path / "quantum-1")
+    (tmp_path / "gaussian-0" / "evaluation.json").unlink()
+    found = twins_beside(runs["quantum"][0])
+    assert list(found) == ["quantum", "unentangled", "frozen", "perceptron"]
+    assert all(len(of_arm) == 1 for of_arm in found.values())
+    (tmp_path / "perceptron-0" / "config.yaml").write_text("nonsense")
+    assert "unentangled" not in twins_beside(runs["quantum"][0])
+    alone = qvae.load_run((tmp_path / "quantum-0").rename(tmp_path / "alone"))
+    assert twins_beside(alone) == {}
 
 
 def test_generators_have_twins_of_as_many_weights(tmp_path):

@@ -168,7 +168,8 @@ def compare_twins(
 ) -> None:
     """A circuit model beside four twins: unentangled, frozen, a perceptron, plain Gaussian latents; same budget, same seeds."""
     from qvae.config.load import load_config
-    from qvae.twins import train_twins, twins_table
+    from qvae.reporting.twins import twins_table
+    from qvae.twins import train_twins
 
     console = make_console()
     chosen = load_config(config, overrides or [], trust=trust or [])

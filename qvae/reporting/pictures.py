@@ -123,6 +123,11 @@ def draw_pictures(
     return files
 
 
+def picture_files(folder: Path) -> dict[str, Path]:
+    """The pictures and the film that a run folder holds, by their names."""
+    return {path.stem: path for path in (*(folder / FIGURES).glob("*.png"), folder / FILM) if path.is_file()}
+
+
 @contextmanager
 def _spared(what: str, warn: Callable[[str], None]) -> Iterator[None]:
     """What fails in the block costs itself and a warning; errors that a user can mend are told as ever."""

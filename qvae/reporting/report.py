@@ -32,15 +32,15 @@ from qvae.runs.run import Run
 _STRINGS = 25  # rows of strings in the report
 
 
-def write_report(run: Run, files: Mapping[str, Path]) -> Path:
-    """``report.html`` from the run's numbers and its pictures, ``files`` by their names.
+def write_report(run: Run, files: Mapping[str, Path], twins: Table | None = None) -> Path:
+    """``report.html`` from the run's numbers, its pictures, ``files`` by their names, and a table of it and its twins.
 
     Raises:
         RunError: the run was never evaluated, or by a version that knew less.
     """
     found = evaluated(run)
     html = render_page(
-        f"qvae run: {run.path.name}", subtitle(run), _sections(run, found, files), _warnings(run, found)
+        f"qvae run: {run.path.name}", subtitle(run), _sections(run, found, files, twins), _warnings(run, found)
     )
     atomic_write_text(run.path / REPORT, html)
     return run.path / REPORT
@@ -115,7 +115,7 @@ def _quantum_parts(run: Run, found: Mapping[str, Any], pictures: Callable[..., l
     return sections
 
 
-def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> list[Section]:
+def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path], twins: Table | None) -> list[Section]:
     explained, noun = drawings(run), row_noun(run)
 
     def pictures(*names: str) -> list[Picture]:
@@ -152,6 +152,7 @@ def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path]) -> 
             pictures=[*pictures("map"), *films, *pictures("units")],
         ),
         *_quantum_parts(run, found, pictures),
+        Section("Beside its twins", "The same data, budget and seeds.", tables=[] if twins is None else [twins]),
         Section(
             "Training",
             tables=[
