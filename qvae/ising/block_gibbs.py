@@ -47,9 +47,9 @@ class BlockGibbs:
     and its update one matrix product, p(z_c = 1 | rest) = sigmoid(-4 beta J_c z + beta (2 sum_j J_cj - 2 h_c)).
     For an RBM the rows keep their order and the product is with the other layer alone.
 
-    A state in bfloat16, which holds bits exactly, is swept with products in bfloat16. What rounding the couplings W to W' does
-    to the mean of a logit is taken off, (W - W') <z>, with the mean over the chains at hand; what is left is noise below a
-    hundredth of a logit, and shifts of means of about 1e-4 on a trained RBM.
+    Torch's kernels sweep a state in bfloat16, which holds bits exactly, with products in bfloat16. What rounding the couplings
+    W to W' does to the mean of a logit is taken off, (W - W') <z>, with the mean over the chains at hand; what is left is noise
+    below a hundredth of a logit, and shifts of means of about 1e-4 on a trained RBM.
 
     Args:
         hamiltonian: the distribution at beta = 1; its ``h`` and ``J`` are read now, see :meth:`update`.
@@ -115,8 +115,11 @@ class BlockGibbs:
 
     @property
     def quickest(self) -> torch.dtype:
-        """The type of state that is swept quickest: bfloat16 for large dense blocks where it is multiplied natively."""
-        if self.fused is not None and not self.fused.by_products:
+        """The type of state that is swept quickest: int8 by compiled passes.
+
+        By torch's kernels, bfloat16 for large dense blocks where it is multiplied natively, else float32.
+        """
+        if self.fused is not None:
             return torch.int8
         large = self._dense and self.graph.num_spins >= _ROUNDED_SPINS * self.num_blocks
         return torch.bfloat16 if large and multiplies_bfloat16(self.order.device) else torch.float32
@@ -199,7 +202,7 @@ class BlockGibbs:
         from both its ends, c_i = 1/2; of two colours, one sees them all.
         """
         shares = [1.0, 0.0] if self.num_blocks == 2 else [0.5] * self.num_blocks
-        if (fused := self.fused) is not None and not fused.by_products:
+        if (fused := self.fused) is not None and fused.factors is None:
             return self._all_down - fused.raised(state.to(torch.int8).contiguous(), shares)
         state = state.float()
         energies = self._all_down.repeat(state.shape[1])
@@ -231,7 +234,7 @@ class BlockGibbs:
         blocks = range(self.num_blocks) if order is None else order
         fused = self.fused
         if fused is not None:
-            swept = state.to(torch.int8 if not fused.by_products else state.dtype).contiguous()
+            swept = state.to(torch.int8).contiguous()
             fused.sweep(swept, num_sweeps, generator, beta, base, blocks)
             return state if swept is state else state.copy_(swept)
         bits = _CPU_BITS if state.device.type == "cpu" else _GPU_BITS

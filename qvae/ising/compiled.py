@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import logging
 import os
@@ -35,6 +36,16 @@ def name_of_kernels(device: torch.device) -> str:
 @functools.cache
 def _loaded(name: str) -> ModuleType | None:
     """Numba and what it compiles, or has compiled before: first here, since that takes time."""
+    collects = gc.isenabled()
+    gc.disable()  # of all that numba makes nothing is garbage, and searching it takes a third of the time
+    try:
+        return _load(name)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _load(name: str) -> ModuleType | None:
     try:
         importlib.import_module("numba")
     except ImportError:

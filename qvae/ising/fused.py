@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-_f32, _i32, _u32, _u64 = np.float32, np.int32, np.uint32, np.uint64
+_f32, _i8, _i32, _u32, _u64 = np.float32, np.int8, np.int32, np.uint32, np.uint64
 
 # Products and sums may be contracted to one instruction, but keep their order, on which rounding by _TO_WHOLE rests.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
@@ -117,48 +117,88 @@ def is_up(logit: Any, drawn: Any) -> Any:
 # Dense blocks ---------------------------------------------------------------------------------------------------------
 
 
-def _number(stored: Any) -> Any:
-    """A float32 of what an array holds: such a number, or the word of a bfloat16, its upper half."""
+@njit(**OPTIONS)
+def copy_row(source: Any, target: Any) -> None:
+    for c in range(source.size):
+        target[c] = source[c]
 
 
-@overload(_number, inline="always")
-def _number_of(stored: Any) -> Any:
-    def widened(stored: Any) -> Any:
-        return _u32(_u32(stored) << _u32(16)).view(_f32)
+DIGIT = 255  # of two digits from -127 to 127, the first one's worth
 
-    def itself(stored: Any) -> Any:
-        return stored
+_SMALLEST = _f32(1e-30)  # weights below it count as 0
+MATRIX, PRODUCT = types.Array(types.float32, 2, "C"), types.Array(types.int32, 2, "C")
 
-    return widened if stored == types.uint16 else itself
+
+@compiled(types.void(MATRIX, types.Array(types.int8, 2, "C"), COLUMNS))
+def split(weights: Any, digits: Any, scale: Any) -> None:
+    """Write weights (rows, n) as scale times (255 first + second digit), each row to a 64,000th of its largest one.
+
+    Args:
+        weights: (rows, n).
+        digits: of all rows the first ones, then the second ones, (2 rows, n), to be written.
+        scale: (rows,), to be written.
+    """
+    rows, n = weights.shape
+    for r in range(rows):
+        largest = _f32(0)
+        for k in range(n):
+            largest = max(largest, abs(weights[r, k]))
+        scale[r] = largest / _f32(127 * DIGIT + 127)
+        inverse = _f32(1) / scale[r] if largest > _SMALLEST else _f32(0)
+        for k in range(n):
+            whole = np.rint(weights[r, k] * inverse)
+            first = np.rint(whole / _f32(DIGIT))
+            digits[r, k], digits[rows + r, k] = _i8(first), _i8(whole - first * _f32(DIGIT))
 
 
 @njit(forceinline=True, **OPTIONS)
-def _draw_row(product: Any, level: Any, base: Any, beta: Any, s: Any, one: Any, bits: Any) -> None:
-    zero = type(one)(0)
+def _join(first: Any, second: Any, scale: Any, sums: Any) -> None:
+    for c in range(sums.size):
+        sums[c] = scale * (_f32(DIGIT) * _f32(first[c]) + _f32(second[c]))
+
+
+def read_row(product: Any, row: Any, scale: Any, sums: Any) -> None:
+    """Copy a row of a product, of numbers in float32 or, in int32, of the two digits of :func:`split`."""
+
+
+@overload(read_row)
+def _read_row_of(product: Any, row: Any, scale: Any, sums: Any) -> Any:
+    def of_digits(product: Any, row: Any, scale: Any, sums: Any) -> None:
+        _join(product[row], product[product.shape[0] // 2 + row], scale[row], sums)
+
+    def of_numbers(product: Any, row: Any, scale: Any, sums: Any) -> None:
+        copy_row(product[row], sums)
+
+    return of_digits if product.dtype == types.int32 else of_numbers
+
+
+@njit(forceinline=True, **OPTIONS)
+def _draw_row(sums: Any, level: Any, base: Any, beta: Any, s: Any, bits: Any) -> None:
     for c in range(beta.size):
         drawn, s[0, c], s[1, c], s[2, c], s[3, c] = next_word(s[0, c], s[1, c], s[2, c], s[3, c])
-        bits[c] = one if is_up(base + beta[c] * (_number(product[c]) + level), drawn) else zero
+        bits[c] = _i8(1) if is_up(base + beta[c] * (sums[c] + level), drawn) else _i8(0)
 
 
-def _draw_types(stored: Any) -> Any:
-    rows = types.Array(stored, 2, "C")
-    return types.void(rows, COLUMNS, COLUMNS, COLUMNS, WORDS, stored, rows)
+def _draw_types(product: Any) -> Any:
+    return types.void(product, COLUMNS, COLUMNS, COLUMNS, COLUMNS, WORDS, types.Array(types.int8, 2, "C"))
 
 
-@compiled(_draw_types(types.float32), _draw_types(types.uint16))
-def draw(product: Any, level: Any, base: Any, beta: Any, streams: Any, one: Any, bits: Any) -> None:
+@compiled(_draw_types(MATRIX), _draw_types(PRODUCT))
+def draw(product: Any, scale: Any, level: Any, base: Any, beta: Any, streams: Any, bits: Any) -> None:
     """Draw ``bits`` (rows, chains) of the logits base + beta (product + level).
 
     Args:
-        product: (rows, chains), float32 or the words of bfloat16, as ``bits``.
+        product: (rows, chains) in float32, or of :func:`split`'s digits (2 rows, chains) in int32.
+        scale: of digits, (rows,).
         level, base: (rows,).
         beta: (chains,).
         streams: of the chains, which go on.
-        one: as ``bits`` holds it.
         bits: to be written.
     """
-    for r in range(product.shape[0]):
-        _draw_row(product[r], level[r], base[r], beta, streams, one, bits[r])
+    sums = np.empty(beta.size, np.float32)
+    for r in range(bits.shape[0]):
+        read_row(product, r, scale, sums)
+        _draw_row(sums, level[r], base[r], beta, streams, bits[r])
 
 
 # Any blocks -----------------------------------------------------------------------------------------------------------
@@ -180,12 +220,6 @@ def sum_neighbours(sums: Any, row: Any, starts: Any, columns: Any, values: Any, 
     for e in range(starts[row], starts[row + 1], 4):
         i, j, k, m = columns[e], columns[e + 1], columns[e + 2], columns[e + 3]
         _add_four(sums, values[e], values[e + 1], values[e + 2], values[e + 3], bits[i], bits[j], bits[k], bits[m])
-
-
-@njit(**OPTIONS)
-def copy_row(source: Any, target: Any) -> None:
-    for c in range(source.size):
-        target[c] = source[c]
 
 
 @compiled(
@@ -229,11 +263,11 @@ def sweep(
     # Loops, since numba takes seconds to compile the assignment of a slice.
     for row in range(n):
         copy_row(state[row, first:stop], bits[row])
-    one, none, sums = np.int8(1), _f32(0), np.empty(width, np.float32)
+    none, sums = _f32(0), np.empty(width, np.float32)
     for _ in range(num_sweeps):
         for row in rows:
             sum_neighbours(sums, row, starts, columns, values, level[row] - base[row], bits)
-            _draw_row(sums, none, base[row], betas, streams, one, bits[row])
+            _draw_row(sums, none, base[row], betas, streams, bits[row])
     for row in range(n):
         copy_row(bits[row, :chains], state[row, first:stop])
 

@@ -19,7 +19,7 @@ _BITS = 2**19  # of the chains that one thread updates together, about: of fewer
 class FusedLines:
     """Updates of all world lines, colour by colour, of one Hamiltonian's values.
 
-    Streams of random numbers are as in :class:`~qvae.ising.fused_sweeps.FusedSweeps`; products are in float32.
+    Streams of random numbers are as in :class:`~qvae.ising.fused_sweeps.FusedSweeps`.
 
     Args:
         fused: :mod:`qvae.ising.fused_lines`.
@@ -76,19 +76,13 @@ class FusedLines:
     ) -> None:
         """Sweep some chains, (n, P, chains)."""
         sweeps = self._sweeps
-        if sweeps.weights is None:
+        if sweeps.factors is None:
             tables = (sweeps.rows(order), *sweeps.tables, sweeps.level, self._cut, base, beta, pinned)
             self._fused.sweep_lines(lines, num_sweeps, streams, *tables)
             return
-        n, columns = len(lines), lines[0].size
-        bits = torch.from_numpy(lines).view(n, columns)
-        most = max(b.stop - b.start for b in sweeps.blocks)
-        room, neighbours = torch.empty(most, columns), torch.empty(n, columns)
+        products = sweeps.factors.times(torch.from_numpy(lines).view(len(lines), -1))
         for _ in range(num_sweeps):
             for number in order:
-                b = sweeps.blocks[number]
-                rows, size = slice(b.start, b.stop), b.stop - b.start
-                floats = neighbours[: b.high - b.low].copy_(bits[b.low : b.high])
-                product = torch.mm(sweeps.weights[number], floats, out=room[:size]).numpy().reshape(lines[rows].shape)
+                rows = slice(sweeps.blocks[number].start, sweeps.blocks[number].stop)
                 values = (sweeps.level[rows], self._cut[rows], base[rows], beta, pinned[rows])
-                self._fused.turn(product, *values, streams, lines[rows])
+                self._fused.turn(*products[number](), *values, streams, lines[rows])

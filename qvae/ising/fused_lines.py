@@ -9,14 +9,17 @@ from numba import njit, types
 
 from qvae.ising.fused import (
     COLUMNS,
+    MATRIX,
     NUMBERS,
     OPTIONS,
+    PRODUCT,
     WORDS,
     compiled,
     copy_row,
     is_up,
     new_kernels,
     next_word,
+    read_row,
     seed,
     sum_neighbours,
 )
@@ -25,7 +28,7 @@ __all__ = ["new_kernels", "seed", "sweep_lines", "turn"]
 
 _f32, _i8, _u32 = np.float32, np.int8, np.uint32
 _STEP, _HALF_STEP = _f32(2.0**-31), _f32(2.0**-32)
-_TABLE, _LINES = types.Array(types.float32, 2, "C"), types.Array(types.int8, 3, "C")
+_LINES = types.Array(types.int8, 3, "C")
 
 # Loops over chains, which the processor's vectors hold side by side; slices follow one another ------------------------
 
@@ -115,14 +118,16 @@ def _turn_line(logits: Any, level: Any, cut: Any, base: Any, beta: Any, pinned: 
 # Sweeps ---------------------------------------------------------------------------------------------------------------
 
 
-@compiled(
-    types.void(types.Array(types.float32, 3, "C"), COLUMNS, COLUMNS, _TABLE, COLUMNS, _TABLE, WORDS, _LINES)
-)
-def turn(product: Any, level: Any, cut: Any, base: Any, beta: Any, pinned: Any, streams: Any, lines: Any) -> None:
+def _turn_types(product: Any) -> Any:
+    return types.void(product, COLUMNS, COLUMNS, COLUMNS, MATRIX, COLUMNS, MATRIX, WORDS, _LINES)
+
+
+@compiled(_turn_types(MATRIX), _turn_types(PRODUCT))
+def turn(product: Any, scale: Any, level: Any, cut: Any, base: Any, beta: Any, pinned: Any, streams: Any, lines: Any) -> None:
     """Draw the world lines of one block.
 
     Args:
-        product: sums over neighbours, (size, P, chains), overwritten.
+        product, scale: sums over neighbours, as of :func:`qvae.ising.fused.draw`, a row all slices and chains.
         level, cut: (size,).
         base: (size, chains).
         beta: (chains,).
@@ -130,14 +135,17 @@ def turn(product: Any, level: Any, cut: Any, base: Any, beta: Any, pinned: Any, 
         streams: of the chains, which go on.
         lines: bits (size, P, chains), read and written.
     """
-    for r in range(product.shape[0]):
-        _turn_line(product[r], level[r], cut[r], base[r], beta, pinned[r], streams, lines[r])
+    sums = np.empty(product.shape[1], np.float32)
+    logits = sums.reshape(lines.shape[1], beta.size)
+    for r in range(lines.shape[0]):
+        read_row(product, r, scale, sums)
+        _turn_line(logits, level[r], cut[r], base[r], beta, pinned[r], streams, lines[r])
 
 
 @compiled(
     types.void(
         *(_LINES, types.int64, WORDS),
-        *(NUMBERS, NUMBERS, NUMBERS, COLUMNS, COLUMNS, COLUMNS, _TABLE, COLUMNS, _TABLE),
+        *(NUMBERS, NUMBERS, NUMBERS, COLUMNS, COLUMNS, COLUMNS, MATRIX, COLUMNS, MATRIX),
     )
 )
 def sweep_lines(

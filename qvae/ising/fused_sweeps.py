@@ -12,13 +12,12 @@ from torch import Tensor
 
 from qvae.ising.compiled import random_words
 from qvae.ising.graphs import by_row
-from qvae.ising.products import REFRESH, Block, Products, RoundedProducts
+from qvae.ising.products import Block, Factors
 from qvae.ising.sharing import share
 
 _GATHERED, _MULTIPLIED = 128, 512  # chains that one thread updates together, about: with fewer, rows are too short
 _ROWS = 80  # of a dense block, on average: from here on its products are quicker than gathering
 _VECTOR = 16  # numbers, of the widest processors
-_BFLOAT16_ONE = 0x3F80
 _AT_ONCE = 4  # couplings that a pass takes
 
 
@@ -48,8 +47,8 @@ class Entries:
 class FusedSweeps:
     """Heat-bath updates, block by block, of one Hamiltonian's values.
 
-    Blocks that are large and dense are updated by torch's products, followed by a pass that draws; all others in one pass, on
-    bits in int8. A call takes two random words from its generator, and every chain's stream starts from these and from the
+    Bits are in int8. Blocks that are large and dense are updated by torch's products, followed by a pass that draws; all others
+    in one pass. A call takes two random words from its generator, and every chain's stream starts from these and from the
     chain's number. So what is drawn doesn't depend on the number of threads, and there is no other random state to keep.
 
     Args:
@@ -62,7 +61,7 @@ class FusedSweeps:
 
     Attributes:
         level: ``bias``, (n,).
-        weights: None where blocks are updated by one pass for everything.
+        factors: None where blocks are updated by one pass for everything.
         tables: for that: where rows of couplings begin, their columns and their values.
     """
 
@@ -75,17 +74,14 @@ class FusedSweeps:
         bias: Tensor,
         weights: Sequence[Tensor] | None,
     ) -> None:
-        self._fused, self._bias, self._nothing = fused, bias, np.zeros(len(bias), np.float32)
+        self._fused, self._nothing = fused, np.zeros(len(bias), np.float32)
         self.blocks, self.level = blocks, bias.flatten().numpy()
-        self.weights = weights if len(bias) >= _ROWS * max(1, len(blocks)) else None
-        if not self.by_products:
+        self.factors: Factors | None = None
+        if weights is not None and len(bias) >= _ROWS * max(1, len(blocks)):
+            self.factors = Factors(fused, blocks, weights)
+        else:
             values = torch.cat([-4.0 * couplings, bias.new_zeros(1)])[entries.places]
             self.tables = entries.starts, entries.columns, values.numpy()
-
-    @property
-    def by_products(self) -> bool:
-        """Whether sweeps are on a state in float32 or bfloat16, and not on one in int8."""
-        return self.weights is not None
 
     def sweep(
         self,
@@ -96,22 +92,24 @@ class FusedSweeps:
         base: Tensor | None,
         order: Sequence[int],
     ) -> None:
-        """As :meth:`qvae.ising.block_gibbs.BlockGibbs.sweep`; of a contiguous state."""
+        """As :meth:`qvae.ising.block_gibbs.BlockGibbs.sweep`; of a contiguous state in int8."""
         keys, chains = random_words(generator), state.shape[1]
         betas = np.empty(chains, np.float32)
         betas[:] = beta.numpy() if isinstance(beta, Tensor) else beta
         bases = self._nothing if base is None else base.flatten().float().numpy()
-        step = even_parts(chains, _MULTIPLIED if self.by_products else _GATHERED)
+        factors = self.factors
+        step = even_parts(chains, _GATHERED if factors is None else _MULTIPLIED)
 
         def multiply(own: slice) -> None:
-            self._multiply(state, own, keys, num_sweeps, betas[own], bases, order)
+            assert factors is not None
+            self._multiply(factors, state, own, keys, num_sweeps, betas[own], bases, order)
 
         def gather(own: slice) -> None:
             tables = (rows, *self.tables, self.level, bases, betas)
             self._fused.sweep(state.numpy(), own.start, own.stop, *keys, num_sweeps, *tables)
 
         rows = self.rows(order)
-        work = multiply if self.by_products else gather
+        work = gather if factors is None else multiply
         share(lambda part: work(slice(part * step, min(chains, (part + 1) * step))), -(-chains // step))
 
     def raised(self, state: Tensor, shares: Sequence[float]) -> Tensor:
@@ -135,6 +133,7 @@ class FusedSweeps:
 
     def _multiply(
         self,
+        factors: Factors,
         state: Tensor,
         own: slice,
         keys: tuple[int, int],
@@ -144,30 +143,22 @@ class FusedSweeps:
         order: Sequence[int],
     ) -> None:
         """Sweep some chains by products."""
-        assert self.weights is not None
-        blocks, chains = self.blocks, len(beta)
+        width = whole_vectors(len(beta))
         # Threads aren't in torch's inference mode, where the state may be from: they write to it by numpy.
-        swept = torch.zeros(len(state), whole_vectors(chains), dtype=state.dtype)
-        swept[:, :chains] = state[:, own]
-        streams, betas = np.empty((4, swept.shape[1]), np.uint32), np.ones(swept.shape[1], np.float32)
+        bits, streams = np.zeros((len(state), width), np.int8), np.empty((4, width), np.uint32)
+        betas = np.ones(width, np.float32)
+        bits[:, : len(beta)] = state.numpy()[:, own]
         self._fused.seed(streams, *keys, own.start)
-        betas[:chains] = beta
-        is_rounded = state.dtype == torch.bfloat16
-        biases = [self._bias[b.start : b.stop] for b in blocks]
-        products = (RoundedProducts if is_rounded else Products)(blocks, self.weights, biases, swept)
-        one = _BFLOAT16_ONE if is_rounded else 1.0
-        # Views are made once, since each costs a microsecond.
-        bits = [_words(swept[b.start : b.stop]) for b in blocks]
-        drawn_from = [_words(room) for room in products.rooms]
-        bases = [base[b.start : b.stop] for b in blocks]
-        for number in range(num_sweeps):
-            if number % REFRESH == 0:
-                products.refresh()
-                levels = [bias.flatten().numpy() - own_base for bias, own_base in zip(products.biases, bases, strict=True)]
-            for block in order:
-                products.of(block)
-                self._fused.draw(drawn_from[block], levels[block], bases[block], betas, streams, one, bits[block])
-        _words(state)[:, own] = _words(swept)[:, :chains]
+        betas[: len(beta)] = beta
+        products = factors.times(torch.from_numpy(bits))
+        updates = []
+        for number in order:
+            rows = slice(self.blocks[number].start, self.blocks[number].stop)
+            updates.append((products[number], (self.level[rows] - base[rows], base[rows], betas, streams, bits[rows])))
+        for _ in range(num_sweeps):
+            for product, values in updates:
+                self._fused.draw(*product(), *values)
+        state.numpy()[:, own] = bits[:, : len(beta)]
 
 
 def whole_vectors(chains: int) -> int:
@@ -178,8 +169,3 @@ def whole_vectors(chains: int) -> int:
 def even_parts(chains: int, size: int) -> int:
     """Chains in each of several about equal parts, of about this size."""
     return whole_vectors(-(-chains // max(1, round(chains / size))))
-
-
-def _words(tensor: Tensor) -> np.ndarray:
-    """The memory of a tensor: of bfloat16, which numpy hasn't, as whole numbers of 16 bits."""
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()

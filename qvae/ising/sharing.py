@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 import torch
 
 Work = Callable[[int], None]
 Done = SimpleQueue[BaseException | None]
+Job = tuple[Work, Iterator[int], int, Done]
 
-# By the number of threads that take parts of work from them. An interrupt may come at any point of Python's own code, and leave
-# a lock of concurrent.futures taken for ever; these queues have none.
-_queues: dict[int, SimpleQueue[tuple[Work, int, Done]]] = {}
+# By the number of threads that help with jobs from them. An interrupt may come at any point of Python's own code, and leave a
+# lock of concurrent.futures taken for ever; these queues have none.
+_queues: dict[int, SimpleQueue[Job]] = {}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_queues.clear)  # threads don't come along
 
 
 def share(work: Work, parts: int) -> None:
-    """Do ``work(0)`` to ``work(parts - 1)``, each on one thread, with torch's products on that thread, too.
+    """Do ``work(0)`` to ``work(parts - 1)``, each on one thread, the caller's or a helper's, with torch's products on it, too.
 
     So what is computed doesn't depend on the number of threads, which is torch's: the user's ``OMP_NUM_THREADS``.
     """
@@ -29,15 +31,14 @@ def share(work: Work, parts: int) -> None:
         for part in range(parts):
             work(part)
         return
-    if threads not in _queues:
-        queue: SimpleQueue[tuple[Work, int, Done]] = SimpleQueue()
-        for number in range(threads):
-            threading.Thread(target=_serve, args=(queue,), name=f"qvae-chains-{number}", daemon=True).start()
-        _queues[threads] = queue
+    helpers = min(threads, parts) - 1
     done: Done = SimpleQueue()
+    job = work, itertools.count(), parts, done
+    for _ in range(helpers):
+        _queue(threads).put(job)
     try:
-        for part in range(parts):
-            _queues[threads].put((work, part, done))
+        torch.set_num_threads(1)
+        _help(job)
         failures = [done.get() for _ in range(parts)]
     finally:
         torch.set_num_threads(threads)  # each thread has its own number, but the last one set holds for threads to come
@@ -46,19 +47,36 @@ def share(work: Work, parts: int) -> None:
             raise failure
 
 
-def _serve(queue: SimpleQueue[tuple[Work, int, Done]]) -> None:
-    """Do parts of work, one after the other, for ever."""
+def _queue(threads: int) -> SimpleQueue[Job]:
+    """Where helpers wait for jobs."""
+    if threads not in _queues:
+        queue: SimpleQueue[Job] = SimpleQueue()
+        for number in range(1, threads):
+            threading.Thread(target=_serve, args=(queue,), name=f"qvae-chains-{number}", daemon=True).start()
+        _queues[threads] = queue
+    return _queues[threads]
+
+
+def _serve(queue: SimpleQueue[Job]) -> None:
+    """Help with jobs, one after the other, for ever."""
     is_alone = False
     while True:
-        work, part, done = queue.get()
+        job = queue.get()
+        if not is_alone:
+            torch.get_num_threads()  # else this thread's first product would set it anew
+            torch.set_num_threads(1)
+            is_alone = True
+        _help(job)
+        del job  # and what it holds, while there is nothing to do
+
+
+def _help(job: Job) -> None:
+    """Do parts of a job until none is left."""
+    work, numbers, parts, done = job
+    while (part := next(numbers)) < parts:  # a number is given once, since Python counts in one step
         try:
-            if not is_alone:
-                torch.get_num_threads()  # else this thread's first product would set it anew
-                torch.set_num_threads(1)
-                is_alone = True
             work(part)
         except BaseException as error:
             done.put(error)
         else:
             done.put(None)
-        del work, done  # and what they hold, while there is nothing to do

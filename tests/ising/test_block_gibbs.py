@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from qvae.ising import block_gibbs, fused_sweeps
+from qvae.ising import block_gibbs, fused_sweeps, products
 from qvae.ising.block_gibbs import BlockGibbs, sparse_matrix
 from qvae.ising.exact import exact_distribution, spin_states
 from qvae.ising.graphs import Graph, complete, edge_list, rbm, zephyr
@@ -164,6 +164,19 @@ def test_many_chains_with_rounded_products(graph: Graph, random_hamiltonian, exc
     assert excess(gibbs.to_spins(gibbs.sweep(state, 25, generator(1))), exact) < 5
 
 
+@pytest.mark.parametrize("of_digits", [True, False])
+@pytest.mark.parametrize("graph", [rbm(4, 3), complete(5)], ids=repr)
+def test_many_chains_with_products(
+    graph: Graph, of_digits: bool, random_hamiltonian, monkeypatch: pytest.MonkeyPatch, excess
+) -> None:
+    monkeypatch.setattr(fused_sweeps, "_ROWS", 0)
+    monkeypatch.setattr(products, "multiplies_int8", lambda: of_digits)
+    hamiltonian = random_hamiltonian(graph, coupling=0.6)
+    exact, gibbs = exact_distribution(hamiltonian), BlockGibbs(hamiltonian)
+    state = gibbs.random_state(400_000, generator())
+    assert excess(gibbs.to_spins(gibbs.sweep(state, 25, generator(1))), exact) < 5
+
+
 def test_many_chains_with_a_sparse_graph(monkeypatch: pytest.MonkeyPatch, random_hamiltonian, excess) -> None:
     monkeypatch.setattr(block_gibbs, "_DENSE_SPINS", 0)
     hamiltonian = random_hamiltonian(edge_list([(i, (i + 1) % 9) for i in range(9)]), coupling=0.6)
@@ -191,11 +204,12 @@ def test_rounding_does_not_shift_the_logits_of_a_large_rbm(random_hamiltonian) -
 
 def test_which_states_are_rounded(monkeypatch: pytest.MonkeyPatch, random_hamiltonian, kernels: str) -> None:
     monkeypatch.setattr(block_gibbs, "multiplies_bfloat16", lambda device: True)
-    assert BlockGibbs(random_hamiltonian(rbm(100, 100))).quickest == torch.bfloat16
+    compiled = kernels == "numba"
+    assert BlockGibbs(random_hamiltonian(rbm(100, 100))).quickest == (torch.int8 if compiled else torch.bfloat16)
     for graph in (rbm(20, 20), complete(200), zephyr(3)):
-        assert BlockGibbs(random_hamiltonian(graph)).quickest == (torch.int8 if kernels == "numba" else torch.float32)
+        assert BlockGibbs(random_hamiltonian(graph)).quickest == (torch.int8 if compiled else torch.float32)
     monkeypatch.setattr(block_gibbs, "multiplies_bfloat16", lambda device: False)
-    assert BlockGibbs(random_hamiltonian(rbm(100, 100))).quickest == torch.float32
+    assert BlockGibbs(random_hamiltonian(rbm(100, 100))).quickest == (torch.int8 if compiled else torch.float32)
 
 
 # Random numbers -------------------------------------------------------------------------------------------------------

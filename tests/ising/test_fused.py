@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from qvae.ising import compiled, fused_line_sweeps, fused_sweeps
+from qvae.ising import compiled, fused_line_sweeps, fused_sweeps, products
 from qvae.ising.block_gibbs import BlockGibbs
-from qvae.ising.graphs import Graph, edge_list, rbm
+from qvae.ising.graphs import Graph, complete, edge_list, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.world_lines import WorldLines
 
@@ -121,7 +122,7 @@ def test_pairs_of_bits_are_independent(by_products: bool, p: float, monkeypatch:
 @pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_changes_nothing(graph: Graph, random_hamiltonian) -> None:
     gibbs = BlockGibbs(random_hamiltonian(graph, coupling=0.2))
-    assert gibbs.fused.by_products == (graph.bipartite_sizes is not None)
+    assert (gibbs.fused.factors is not None) == (graph.bipartite_sizes is not None)
     states = []
     for number in (1, 2, 3):
         torch.set_num_threads(number)
@@ -162,6 +163,43 @@ def test_chains_that_fill_no_vector(random_hamiltonian) -> None:
     assert torch.equal(gibbs.sweep(few, 3, generator(1)), many[:, :3])
 
 
+# Products -------------------------------------------------------------------------------------------------------------
+
+
+def test_two_digits_hold_weights_to_a_64000th_of_the_largest_of_their_row() -> None:
+    weights = torch.randn(50, 300, generator=generator()).numpy() * np.logspace(-6, 6, 50, dtype=np.float32)[:, None]
+    weights[0], weights[1], weights[2, 1:] = 0, 1e-42, 0
+    weights[3, ::2], weights[3, 1::2] = weights[3].max(), -weights[3].max()
+    digits, scale = np.empty((100, 300), np.int8), np.empty(50, np.float32)
+    fused.split(weights, digits, scale)
+    assert np.abs(digits.astype(int)).max() == 127
+    found = scale[:, None].astype(float) * (fused.DIGIT * digits[:50].astype(float) + digits[50:])
+    assert (np.abs(found - weights) <= np.abs(weights).max(1, keepdims=True) / 64_000 + 1e-30).all()
+
+
+@pytest.mark.parametrize("of_digits", [True, False])
+@pytest.mark.parametrize("graph", [rbm(100, 90), complete(3), edge_list([(1, 2), (2, 3), (3, 1), (5, 6)], 8)], ids=repr)
+def test_products_with_bits(graph: Graph, of_digits: bool, random_hamiltonian, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "multiplies_int8", lambda: of_digits)
+    monkeypatch.setattr(fused_sweeps, "_ROWS", 0)
+    hamiltonian = random_hamiltonian(graph)
+    gibbs, J = BlockGibbs(hamiltonian), hamiltonian.J
+    state = gibbs.random_state(37, generator())
+    bits = state.to(torch.int8)
+    for block, product in enumerate(gibbs.fused.factors.times(bits)):
+        for _ in range(2):
+            found, scale = product()
+            assert found.dtype == (np.int32 if of_digits else np.float32)
+            rows = found
+            if of_digits:
+                rows = scale[:, None] * np.add(*(fused.DIGIT * found[: len(scale)], found[len(scale) :]))
+            expected = gibbs.logits(state, block) - gibbs.logits(torch.zeros_like(state), block)
+            assert np.allclose(rows, expected, atol=max(1e-4, 90 * 4 * float(J.abs().max()) / 64_000))
+            bits.copy_(1 - bits)  # the next product sees it
+            state = 1 - state
+        assert len(scale) == gibbs.rows(block).stop - gibbs.rows(block).start
+
+
 # Where they can't be had ----------------------------------------------------------------------------------------------
 
 
@@ -182,8 +220,11 @@ def test_torch_serves_where_numba_is_switched_off_or_missing(monkeypatch: pytest
 
 def test_kernels_that_do_not_compile_are_said_and_done_without(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     def fails(name: str) -> None:
+        collected.append(gc.isenabled())
         if name != "numba":
             raise RuntimeError("no compiler")
+
+    collected: list[bool] = []
 
     monkeypatch.setattr(compiled.importlib, "import_module", fails)
     compiled._loaded.cache_clear()
@@ -192,6 +233,8 @@ def test_kernels_that_do_not_compile_are_said_and_done_without(monkeypatch: pyte
     finally:
         compiled._loaded.cache_clear()
     assert "torch's, which are slower, serve" in caplog.text
+    assert collected == [False, False]  # numba loads in two thirds of the time without
+    assert gc.isenabled()
 
 
 def test_where_nothing_can_be_written_code_is_compiled_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

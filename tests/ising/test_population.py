@@ -7,6 +7,7 @@ import torch
 
 from qvae.ising import block_gibbs, population
 from qvae.ising.block_gibbs import BlockGibbs
+from qvae.ising.compiled import SWITCH
 from qvae.ising.exact import exact_distribution
 from qvae.ising.graphs import complete, edge_list, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
@@ -58,6 +59,7 @@ def test_plain_cooling_gets_the_weights_wrong():
 
 
 def test_rounded_chains(monkeypatch):
+    monkeypatch.setenv(SWITCH, "torch")
     monkeypatch.setattr(block_gibbs, "multiplies_bfloat16", lambda device: True)
     hamiltonian = IsingHamiltonian(torch.zeros(200), rbm(100, 100), torch.full((10_000,), 0.01))
     kernel = BlockGibbs(hamiltonian)
