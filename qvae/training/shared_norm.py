@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from qvae.training import ranks
 
@@ -24,17 +26,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Rows (B, C) or (B, C, ...) of this process, normalised; as many in each process."""
         if not self.training or ranks.count() == 1:
             return super().forward(x)
-        dims = [dim for dim in range(x.ndim) if dim != 1]
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        # Moments about a number near the mean, which all processes know: those about 0 would lose digits.
-        pivot = self.running_mean.clone().view(shape)
-        centred = x.to(pivot.dtype) - pivot
-        moments = _Average.apply(torch.stack([centred.mean(dims), centred.square().mean(dims)]))
-        mean, variance = moments[0], moments[1] - moments[0].square()
-        self._remember(mean.detach() + pivot.view(-1), variance.detach(), ranks.count() * x.numel() // x.shape[1])
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        found = (centred - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
-        return found.to(x.dtype)
+        found, mean, variance = _Normalised.apply(x, self.weight, self.bias, self.eps)
+        self._remember(mean, variance, ranks.count() * x.numel() // x.shape[1])
+        return found
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, rows: int) -> None:
@@ -61,13 +55,33 @@ def share_batch_norm(model: nn.Module) -> None:
         setattr(model, name, shared.train(module.training))
 
 
-class _Average(torch.autograd.Function):
-    """The average over processes, whose gradient is averaged, too: each process's loss depends on all others' rows."""
+class _Normalised(torch.autograd.Function):
+    """Rows by the mean and variance of all processes' rows, and these two; with torch's kernels for one process's part.
+
+    With s = weight / sqrt(variance + eps) and x^ the rows before weight and bias, the gradient in rows is
+    s (g - <g> - x^ <g x^>), whose means are over all processes' rows: each process's loss depends on all of them
+    (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3).
+    """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return ranks.average(value)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        # Statistics have the type of those that are to be kept, also of rows in bfloat16.
+        here = torch.batch_norm_update_stats(x, torch.zeros_like(weight), torch.zeros_like(weight), 0.0)
+        means, variances = ranks.all_of(torch.stack(here)).unbind(1)
+        mean = means.mean(0)
+        variance = (variances + (means - mean).square()).mean(0)
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return ranks.average(gradients[0])
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, variance = ctx.saved_tensors
+        fixed, eps = (mean, variance, None, None, False), ctx.eps  # as in evaluation: as if neither depended on the rows
+        in_x, in_weight, in_bias = torch.ops.aten.native_batch_norm_backward(gradient, x, weight, *fixed, eps, (True,) * 3)
+        factor = -weight * torch.rsqrt(variance + eps) / (x.numel() // x.shape[1])
+        by_slope, by_mean = factor * ranks.average(torch.stack([in_weight, in_bias]))
+        in_x += F.batch_norm(x, mean, variance, by_slope, by_mean, eps=eps)
+        return in_x, in_weight, in_bias, None
