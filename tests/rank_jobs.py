@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from torch.overrides import TorchFunctionMode
 
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.load import load_config
-from qvae.errors import SamplerError
+from qvae.errors import RanksError, SamplerError
 from qvae.progress import Progress
 from qvae.runs.assemble import assemble
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
-from qvae.training import ranks
+from qvae.training import pulse, ranks
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.shared_norm import share_batch_norm
 from qvae.workflow import train
@@ -198,6 +199,25 @@ def dying(how):
 
     trainer.objective.step = deadly
     trainer.fit()
+
+
+def vanishing():
+    """The last process is silent for a while, but alive; later it stops, as if its machine had lost its power."""
+    pulse._SECONDS = 0.05
+    pids = ranks.gathered(os.getpid())
+    is_last = ranks.number() == ranks.count() - 1
+    if is_last:
+        time.sleep(8)  # longer than the first sign takes, and ten more
+    waited = ranks.highest([ranks.number()])
+    if is_last:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    try:
+        ranks.average(torch.ones(100_000))
+    except RanksError as error:
+        return waited, str(error)
+    finally:
+        if ranks.is_first():
+            os.kill(pids[-1], signal.SIGKILL)
 
 
 def forgetful():

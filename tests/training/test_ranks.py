@@ -107,6 +107,14 @@ def test_a_process_that_ends_ends_the_others_in_words(tmp_path, how):
         assert "has ended or can't be reached" in str(error)
 
 
+def test_a_process_that_vanishes_is_missed_and_one_that_is_slow_is_waited_for(tmp_path):
+    *others, vanished = together(tmp_path, 3, jobs.vanishing)
+    assert vanished is None
+    for waited, said in others:
+        assert waited == [2]
+        assert said.startswith("process 2 of this training has given no sign of life for 50 seconds")
+
+
 def test_an_objective_that_forgets_the_others_is_found_out(tmp_path):
     for error in together(tmp_path, 2, jobs.forgetful):
         assert isinstance(error, RanksError)
