@@ -53,7 +53,8 @@ def test_squares_have_their_means():
         ("dropped", 1.0, "bits", "corruption_amount is 1; of dropped it must be below 1"),
         ("salt-and-pepper", 0.1, "reals", "salt-and-pepper, of bits, but the model's data are reals"),
         ("gaussian", 0.1, "counts", "of bits or reals"),
-        ("coarse", 4, "bits", "no squares with sides of 4 pixels"),
+        ("coarse", 3, "bits", "no squares with sides of 3 pixels"),  # which divide the width alone
+        ("coarse", 4, "bits", "no squares with sides of 4 pixels"),  # the height alone
         ("coarse", 1.5, "bits", "no squares with sides of 1.5 pixels"),
     ],
 )

@@ -81,6 +81,13 @@ def test_copies_of_training_images_are_at_distance_0(dataset):
     assert found.nearest < 1e-3 < found.nearest_of_test
 
 
+def test_copies_are_found_wherever_they_stand_in_a_large_set(dataset):
+    (train, labels), (test, test_labels) = images(3000, 3), images(50, 1)
+    arrays = (part.numpy() for part in (train, test))
+    large = dataset_from_arrays(*arrays, labels.numpy(), test_labels.numpy(), kind="reals", name="halves")
+    assert quality(large.values(large.train[::100]), large).nearest < 1e-3
+
+
 def test_too_few_images_have_no_neighbours(dataset):
     assert quality(images(5, 0)[0], dataset) is None
     assert np.isfinite(quality(images(6, 0)[0], dataset).nearest)

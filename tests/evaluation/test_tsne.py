@@ -82,6 +82,10 @@ def test_a_film_goes_on_from_its_state(watched):
         film.observe(model, 1, "surrogate 3.0")
     resumed = LatentFilm(images, every=2)
     resumed.load_state_dict(half.state_dict())
+    assert half.seconds > 0
+    assert vars(resumed).keys() == vars(half).keys()
+    for name, value in vars(half).items():
+        assert np.array_equal(getattr(resumed, name), value), name
     for film in (whole, resumed):
         film.observe(model, 2, "surrogate 2.0")
     assert resumed.epochs == [1, 2]
