@@ -1,0 +1,84 @@
+"""What a diagnosis hands on: the seed, starts and inputs to every part, numbers of layers to names, and verdicts to lines."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import qvae
+from qvae.circuits.gradients.variance import GradientVariance
+from qvae.circuits.initialisation import uniform
+from qvae.config.load import load_config
+from qvae.diagnosis import diagnose, plateau, remedies
+from qvae.diagnosis.figures import norm_curves
+from qvae.diagnosis.layers import Layer
+from qvae.diagnosis.outcome import Trial
+from qvae.diagnosis.plateau import Plateau, circuit_family, curves, look_for_plateau
+
+CIRCUIT = ["model.circuit.qubits=2", "model.circuit.layers=4", "training.seed=7"]
+
+
+def recorded(monkeypatch, module, name, result):
+    """The calls of a module's function, which returns ``result`` instead of what it would."""
+    calls = []
+    monkeypatch.setattr(module, name, lambda *given, **named: calls.append((given, named)) or result)
+    return calls
+
+
+def test_the_plateau_is_looked_for_with_the_seed_of_the_training(tmp_path, monkeypatch):
+    recorded(monkeypatch, diagnose, "_trial", Trial("", (1,), (Layer("decoder", 9, (4.0,)),)))
+    recorded(monkeypatch, diagnose, "write_report", None)
+    calls = recorded(monkeypatch, diagnose, "look_for_plateau", Plateau(2, 4, 9, (), ()))
+    found = qvae.diagnose_gradients("digits-vqvae", tmp_path / "g", steps=1, overrides=CIRCUIT)
+    assert [given[1:3] for given, _ in calls] == [(diagnose._STARTS, 7)]
+    assert calls[0][0][0].circuit.layers == 4
+    assert found.plateau.starts == 9
+
+
+def test_all_parts_of_a_plateau_get_its_starts_and_seed(monkeypatch):
+    config = load_config("digits-vqvae", CIRCUIT).model
+    families = recorded(monkeypatch, plateau, "circuit_family", "the family")
+    along, others = recorded(monkeypatch, plateau, "curves", ()), recorded(monkeypatch, plateau, "remedies", ())
+    look_for_plateau(config, 9, 7)
+    assert families == [((config, 7), {})]
+    assert [given for given, _ in along] == [
+        ("the family", "qubits", [(2, 4)], 9, 7),
+        ("the family", "layers", [(2, 1), (2, 2), (2, 4), (2, 8)], 9, 7),
+    ]
+    assert others == [((config, 2, "the family", 9, 7), {})]
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_variances_are_of_the_circuit_s_inputs_and_the_seed(seed, monkeypatch):
+    family = circuit_family(load_config("digits-vqvae", CIRCUIT).model, seed)
+    calls = recorded(monkeypatch, plateau, "gradient_variance", GradientVariance(0.5, 0.1, 0.5, 9))
+    curves(family, "qubits", [(2, 1), (3, 1)], starts=9, seed=seed)
+    assert len(calls) == 4
+    for (circuit, _, weight, starts, start, inputs), named in calls:
+        made, angles = family(circuit.num_qubits, 1)
+        assert (circuit.num_weights, weight, starts, start, named) == (made.num_weights, None, 9, uniform, {"seed": seed})
+        assert torch.equal(inputs, angles)
+
+
+@pytest.mark.parametrize("ansatz", ["hardware_efficient", "strongly_entangling"])
+@pytest.mark.parametrize("layers", [1, 2, 3, 4, 6])
+def test_a_remedy_s_circuit_has_as_many_layers_as_its_name_says(ansatz, layers):
+    config = load_config("digits-vqvae", [*CIRCUIT, f"model.circuit.ansatz={ansatz}", f"model.circuit.layers={layers}"]).model
+    family = circuit_family(config)
+    named = {tried.name: tried for tried in remedies._starts(config, 2, family)}
+    told = {name: int(match[1]) for name in named if (match := re.search(r"(\d+) layers", name))}
+    assert any(name.startswith("identity blocks") for name in told)
+    for name, number in told.items():
+        assert named[name].circuit.num_weights == family(2, number)[0].num_weights
+
+
+def test_lines_show_the_norms_and_tell_the_verdicts_apart():
+    verdicts = {"healthy": "-", "dead": ":", "exploding": "--"}
+    layers = [Layer(verdict, 1, (1.0 + place, 0.0, 2.0), verdict) for place, verdict in enumerate(verdicts)]
+    lines = norm_curves((1, 5, 9), [*layers, Layer("frozen", 1, (), "frozen")]).axes[0].get_lines()
+    assert {line.get_label(): line.get_linestyle() for line in lines} == verdicts
+    for line, layer in zip(lines, layers, strict=True):
+        assert list(line.get_xdata()) == [1, 5, 9]
+        assert np.array_equal(line.get_ydata(), [layer.norms[0], np.nan, 2.0], equal_nan=True)
+    assert len({line.get_color() for line in lines}) == 3
