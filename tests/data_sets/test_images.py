@@ -90,6 +90,15 @@ def test_images_of_several_sizes(tmp_path):
     assert load(tmp_path, size=[6, 8]).shape == (6, 8)
 
 
+def test_a_smaller_image_is_of_all_pixels(tmp_path):
+    """A fine checkerboard becomes grey, and no row of its pixels alone."""
+    board = (np.indices((16, 24)).sum(0) % 2 * 255).astype(np.uint8)
+    write(tmp_path, [board] * 20)
+    inner = load(tmp_path, "reals", size=[4, 6]).train[:, 1:-1, 1:-1].float()
+    assert inner.shape[1:] == (2, 4)
+    assert ((inner - 127.5).abs() < 2).all()
+
+
 def test_files_that_are_no_images(tmp_path):
     with pytest.raises(DataError, match=rf"there is no folder {tmp_path}/none; set data.name to an existing folder of images"):
         load(tmp_path / "none")

@@ -39,6 +39,9 @@ def test_results_and_report(known, made, small_problem, tmp_path):
     assert set(results) == {"schema", "qvae", "created", "environment", "settings", "left_out", "problems"}
     first, second = results["problems"]
     assert {"spec", "origin", "size", "spins", "couplings", "transverse_field", "fingerprint"} < set(first)
+    assert [(row["spins"], row["couplings"]) for row in (first, second)] == [
+        (problem.hamiltonian.num_spins, len(problem.hamiltonian.J)) for problem in problems
+    ]
     good, _, burning, far = first["samplers"]
     assert [row["status"] for row in first["samplers"]] == ["measured", "measured", "failed", "measured"]
     assert burning["reason"] == "RuntimeError: the machine is on fire"

@@ -34,6 +34,39 @@ def test_the_cheapest_is_best_and_the_most_accurate_of_equals():
     assert best(candidate("a", 1.0, 3.0, False)) is None
 
 
+@pytest.mark.parametrize("configured", ["quick", "exact", "slow", "wrong"])
+def test_a_recommendation_in_words(configured):
+    """Every number stands behind the sampler whose it is, and the command trains with the one that is named."""
+    rows = [("quick", 64, 1.25, 0.5, 0.25, True, 8), ("exact", 32, 3.5, 0.125, None, True, 1),
+            ("slow", 16, 900.0, 0.75, 0.125, True, 3), ("wrong", 8, 0.5, 20.0, 4.5, False, 9)]  # fmt: skip
+    candidates = [Candidate(BackendSpec(name=name), *numbers) for name, *numbers in rows]
+    away = Candidate(BackendSpec(name="far"), 0, 0.0, 0.0, None, False, 0, why="it is remote")
+    named = next(candidate.spec for candidate in candidates if candidate.spec.name == configured)
+    found = Recommendation("a prior", "a batch", "a truth", [*candidates, away], named, "c.yaml", overrides=["data.root=x"])
+    text, command = recommendation_text(found)
+    assert text.startswith(
+        "quick with 64 samples is the cheapest that is accurate enough: 1.25 ms a step, at 0.75 of the allowed"
+    )
+    assert {
+        "quick": "It is the configured one.",
+        "exact": "The configured exact is accurate enough, too, at 3.5 ms.",
+        "slow": "The configured slow is accurate enough, too, at 900 ms.",
+        "wrong": "The configured wrong makes 24.5 times the allowed variance.",
+    }[configured] in text
+    assert text.endswith("The best of the other backends that reach it: exact at 3.5 ms, slow at 900 ms.")
+    assert command == "qvae train c.yaml --sampler quick --set data.root=x --set training.chains=64"
+    table = recommendation_table(found)
+    assert table.rows[1] == ("exact", "32", "3.5", "0.12", "-", "yes", "1")
+    assert table.rows[3] == ("wrong", "8", "0.5", "20", "4.50", "no", "9")
+    assert table.note.startswith("Measured on a prior;")
+    assert "Allowed: a batch." in table.note
+    assert table.note.endswith("Truth: a truth. Not measured: far (it is remote).")
+    found.candidates[:3] = []
+    text, command = recommendation_text(found)
+    assert "The nearest is wrong, with 24.5 times the allowed variance" in text
+    assert command.endswith("--sampler wrong --set data.root=x --set training.chains=8")
+
+
 def test_the_positive_phase_of_two_kinds_of_images(truth):
     """Half of the codes are all up, half all down: each mean varies by 1, and no correlation varies."""
 

@@ -76,8 +76,8 @@ def test_no_reconstruction_is_left_out():
 def test_frames_of_a_film_share_axes_and_colours():
     labels = np.arange(20) % 2
     film = figures.latent_film([images(20, 2), 5 * images(20, 2)], ["epoch 1", "epoch 2"], labels)
-    assert len({frame.axes[0].get_xlim() for frame in film}) == 1
-    assert film[0].axes[0].get_xlim()[1] >= 4  # the farthest point of any frame is inside
+    assert len({(*frame.axes[0].get_xlim(), *frame.axes[0].get_ylim()) for frame in film}) == 1
+    assert min(film[0].axes[0].get_xlim()[1], film[0].axes[0].get_ylim()[1]) >= 4  # the farthest point of any frame is inside
     colours = [[tuple(points.get_facecolor()[0]) for points in frame.axes[0].collections] for frame in film]
     assert colours[0] == colours[1]
     assert [frame.axes[0].get_title() for frame in film] == ["epoch 1", "epoch 2"]

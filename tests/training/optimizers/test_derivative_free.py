@@ -14,7 +14,7 @@ import qvae
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.executor import Executor, ExecutorCapabilities
 from qvae.circuits.gradients.metric import fubini_study, overlaps
-from qvae.training.optimizers import QNSPSA, SPSA, Rotosolve
+from qvae.training.optimizers import QNSPSA, SPSA, QuantumNaturalGradient, Rotosolve
 
 CIRCUIT = Circuit(
     2,
@@ -201,6 +201,15 @@ def test_qnspsa_moves_all_of_a_model_with_data_and_a_weight_used_twice():
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
     assert all(not torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
     assert optimizer.state[model[1].weight]["metric"].shape == (3, 3)
+
+
+@pytest.mark.parametrize("make", [QNSPSA, QuantumNaturalGradient])
+def test_circuits_and_other_parameters_learn_at_rates_of_their_own(make):
+    circuit = qvae.CircuitLayer(Circuit(2, CIRCUIT.gates, num_parameters=4, num_inputs=1))
+    model = nn.Sequential(nn.Linear(3, 1), circuit, nn.Linear(2, 1)).double()
+    optimizer = make(model, lr=0.3, classical_lr=0.02)
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert rates == {parameter: 0.3 if parameter is circuit.weight else 0.02 for parameter in model.parameters()}
 
 
 def test_a_loss_that_fails_leaves_the_parameters_as_they_were():
