@@ -59,6 +59,25 @@ class Cold(Warm):
     beta = 3.0
 
 
+class Live(Perfect):
+    """Its state is its own memory, of which a checkpoint writes a copy."""
+
+    def __init__(self, seed=None):
+        super().__init__(seed)
+        self.numbers = torch.tensor([seed or 0, 0])
+
+    def generator(self, device):
+        seed, calls = self.numbers.tolist()
+        self.numbers[1] += 1
+        return torch.Generator(device).manual_seed(1000 * seed + calls)
+
+    def state_dict(self):
+        return {"numbers": self.numbers}
+
+    def load_state_dict(self, state):
+        self.numbers = state["numbers"]
+
+
 # Faulty ones ----------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +293,11 @@ def test_an_object_is_checked_by_its_copies():
     report = check_sampler(sampler, num_samples=500)
     assert sampler.state_dict() == {}
     assert {r.outcome for r in report.results if "seed" in r.name} == {"skipped"}
+
+
+def test_a_state_may_be_a_sampler_s_own_memory():
+    (result,) = [result for result in run_checks(Live, num_samples=50) if result.name == "state"]
+    assert (result.outcome, result.detail) == ("passed", "holds numbers")
 
 
 def test_options_go_to_the_sampler():

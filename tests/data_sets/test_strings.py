@@ -115,6 +115,14 @@ def test_rows_of_known_characters_only():
     assert letters.decode(np.array([[1, 0, 3], [0, 1, 1]])) == ["a", ""]
 
 
+@pytest.mark.parametrize("count", [3, 255, 256, 300])
+def test_each_character_of_a_large_alphabet_is_itself(count):
+    letters = Alphabet("".join(map(chr, range(0x4E00, 0x4E00 + count))))
+    rows = letters.encode([letters.characters, letters.characters[::-1]], count)
+    assert rows.tolist() == [list(range(1, count + 1)), list(range(count, 0, -1))]
+    assert letters.decode(rows) == [letters.characters, letters.characters[::-1]]
+
+
 def test_another_alphabet_is_another_data_set():
     first, second = (dataset_from_strings([letter * k for k in range(1, 12)]) for letter in "ab")
     assert first.train.equal(second.train)

@@ -63,6 +63,21 @@ def test_energies_without_spread_say_nothing():
         assert math.isnan(energy_matching_beta(spins, hamiltonian, torch.Generator()).value)
 
 
+def test_the_filter_s_steps_by_hand():
+    """Predict with the drift's variance, weigh with the measurement's; what can't be true is a jump."""
+    beta = BetaFilter(2.0, variance=0.01, drift=0.1)
+    beta.update(Estimate(2.1, 0.2))  # 0.01 + 0.2^2 beside 0.2^2
+    assert (beta.value, beta.variance) == (pytest.approx(2.0 + 0.1 * 5 / 9), pytest.approx(0.05 * 4 / 9))
+    assert BetaFilter(3.0).variance == 9
+    assert BetaFilter(3.0).stderr == 3
+    for measured, value in ((100.0, 4.0), (0.001, 1.0)):  # never more than doubled or halved
+        beta = BetaFilter(2.0, variance=0.01)
+        beta.update(Estimate(measured, 0.1))
+        assert beta.value == value
+        surprise = (measured - 2) ** 2
+        assert beta.variance == pytest.approx(surprise * 0.01 / (surprise + 0.01))
+
+
 def test_the_filter_follows_a_drift_and_ignores_what_says_nothing():
     beta, generator = BetaFilter(3.0), torch.Generator().manual_seed(0)
     pulls = []

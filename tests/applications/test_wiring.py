@@ -1,0 +1,94 @@
+"""Options of tasks on a run arrive where they count: none of them is a default here."""
+
+import numpy as np
+import pytest
+import torch
+
+import qvae
+from qvae.applications import denoise, detect, inpaint, super_resolve
+from qvae.applications.restore import Effort
+
+OPTIONS = {"completions": 3, "draws": 5, "steps": 7, "sampler": "exact", "trained": True, "seed": 9}
+
+
+@pytest.fixture
+def run(trained):
+    return qvae.load_run(trained)
+
+
+@pytest.fixture
+def values():
+    """Four images of bits."""
+    return (np.random.default_rng(0).random((4, 8, 8)) < 0.4).astype(np.float32)
+
+
+@pytest.fixture
+def restored(run, values, tmp_path, monkeypatch):
+    """Calls a restoring task, and gives what it hands to the restoration of these rows."""
+
+    def call(task, given, **options):
+        np.save(tmp_path / "rows.npy", given)
+        calls = []
+
+        def restore(of, name, rows, observe, effort, out, progress):
+            assert of is run
+            assert torch.equal(rows.dataset.values(rows.dataset.test), torch.from_numpy(given))
+            assert (effort, out, progress) == (Effort(*OPTIONS.values()), tmp_path / "out", "progress")
+            rows = torch.from_numpy(given).flatten(1)
+            calls.append((name, observe(rows, slice(0, 4)), observe(rows[1:3], slice(1, 3))))
+
+        monkeypatch.setattr(task, "restore", restore)
+        function = getattr(task, task.__name__.rpartition(".")[2])
+        function(run, tmp_path / "rows.npy", out=tmp_path / "out", progress="progress", **options, **OPTIONS)
+        ((name, whole, part),) = calls
+        assert whole.likelihood is part.likelihood is run.model.likelihood
+        return name, whole, part
+
+    return call
+
+
+@pytest.mark.parametrize(("noise", "ones"), [("salt-and-pepper", 0.5), ("dropped", 0.0)])
+def test_noise_of_bits(noise, ones, restored, values):
+    name, whole, part = restored(denoise, values, noise=noise, amount=0.35)
+    assert (name, whole.rate, whole.ones) == ("denoised", 0.35, ones)
+    assert torch.equal(part.seen, torch.from_numpy(values).flatten(1)[1:3])
+
+
+def test_normal_noise(restored, values):
+    _, whole, _ = restored(denoise, 3 * values - 1, noise="gaussian", amount=0.35)
+    assert whole.variance == pytest.approx(0.35**2)
+
+
+def test_a_mask_of_each_row(restored, values, tmp_path):
+    mask = np.random.default_rng(1).random(values.shape) < 0.3
+    np.save(tmp_path / "mask.npy", mask)
+    name, whole, part = restored(inpaint, values, mask=tmp_path / "mask.npy")
+    hidden = torch.from_numpy(mask).flatten(1)
+    assert name == "inpainted"
+    assert torch.equal(whole.hidden.squeeze(1), hidden)
+    assert torch.equal(part.hidden.squeeze(1), hidden[1:3])
+    assert torch.equal(whole.seen, torch.from_numpy(values).flatten(1).masked_fill(hidden, 0))
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_squares_of_pixels(side, restored, values):
+    name, whole, _ = restored(super_resolve, values[:, :side, :side])
+    assert (name, whole.factor, whole.shape) == ("super-resolved", 8 // side, (8, 8))
+
+
+def test_scores_of_both_inputs_are_of_their_rows_with_the_draws_and_the_seed(run, values, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(detect, "log_prior", lambda run, progress: "density")
+
+    def scored(model, dataset, *others):
+        assert model is run.model
+        calls.append((dataset.values(dataset.test), *others[:3]))
+        return {"likelihood": np.arange(4.0)}
+
+    monkeypatch.setattr(detect, "scored", scored)
+    for name, rows in (("odd", values), ("usual", values[::-1].copy())):
+        np.save(tmp_path / f"{name}.npy", rows)
+    detect.detect(run, tmp_path / "odd.npy", tmp_path / "usual.npy", samples=6, seed=9, out=tmp_path / "out")
+    for (rows, *others), expected in zip(calls, (values, values[::-1]), strict=True):
+        assert np.array_equal(rows.numpy(), expected)
+        assert others == ["density", 6, 9]
