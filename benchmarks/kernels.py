@@ -5,11 +5,12 @@
     python benchmarks/kernels.py --device cuda
 
 The floor is the sum of what a sweep can't do without, each measured alone in the same run. With numba's kernels: a product of
-matrices with as many multiplications (one for every coupling and chain, where neighbours are gathered), and a draw for each bit
-as in a sweep of spins without couplings. With torch's (QVAE_KERNELS=torch, CUDA), on arrays as large: products, or sums over
-neighbours, random numbers (16 bits each; a float each for path integrals), and pointwise work (a sigmoid and a comparison for
-each bit; the ten steps of a cluster update). Times are CPU milliseconds with one thread, else
-milliseconds on the clock; the best of the rounds, which take turns, so that a drift of the machine hits all of them.
+matrices with as many multiplications (one for every coupling and chain, where neighbours are gathered; two, of digits in int8,
+where sweeps multiply these), and a draw for each bit as in a sweep of spins without couplings. With torch's
+(QVAE_KERNELS=torch, CUDA), on arrays as large: products, or sums over neighbours, random numbers (16 bits each; a float each
+for path integrals), and pointwise work (a sigmoid and a comparison for each bit; the ten steps of a cluster update). Times are
+CPU milliseconds with one thread, else milliseconds on the clock; the best of the rounds, which take turns, so that a drift of
+the machine hits all of them.
 
 The annealer (held at beta = 1, or annealed to it for half of its sweeps) and ours make equally many sweeps from random spins;
 their moments' errors, root mean square over all means and correlations, are against a long run in float32. What perfect
@@ -30,6 +31,7 @@ from torch import Tensor
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.graphs import Graph, edge_list, pegasus, rbm, zephyr
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.ising.products import multiplies_int8
 from qvae.ising.world_lines import WorldLines
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Moments, Samples
@@ -69,14 +71,20 @@ def repeated(work: Work, times: int = 1) -> Work:
 
 def compiled_parts(gibbs: BlockGibbs, couplings: int, bits: int) -> dict[str, Work]:
     """As many multiplications as there are couplings, at the pace of dense matrices, and a draw for each of some bits."""
-    dtype = torch.bfloat16 if gibbs.quickest == torch.bfloat16 else torch.float32
-    side, rows = 128, 256
-    left, right = torch.rand(side, side, dtype=dtype), torch.rand(side, -(-couplings // side**2), dtype=dtype)
-    product, generator = torch.empty(side, right.shape[1], dtype=dtype), torch.Generator().manual_seed(0)
+    assert gibbs.fused is not None
+    of_digits = gibbs.fused.factors is not None and multiplies_int8()
+    side, rows, most = 128, 256, 512
+    columns = -(-couplings // side**2)
+    times = -(-columns // most)
+    left, right = torch.rand(side, side), torch.rand(side, -(-columns // times))
+    product, multiply, generator = torch.empty(side, right.shape[1]), torch.mm, torch.Generator().manual_seed(0)
+    if of_digits:  # two of each weight
+        left, right, multiply = left.repeat(2, 1).to(torch.int8), right.to(torch.int8), torch._int_mm
+        product = torch.empty(2 * side, right.shape[1], dtype=torch.int32)
     free = BlockGibbs(IsingHamiltonian(torch.zeros(rows), Graph(rows, []), []))
     state = free.random_state(-(-bits // rows), generator).to(free.quickest)
     return {
-        "products": repeated(lambda: torch.mm(left, right, out=product)),
+        "products": repeated(lambda: multiply(left, right, out=product), times),
         "draws": lambda: free.sweep(state, SWEEPS, generator),
     }
 
@@ -122,8 +130,7 @@ def path_integral_case(chains: int, device: str) -> Case:
     lines = WorldLines(problem(rbm(128, 128), device, 0.05, GAMMA), SLICES)
     bits, name = lines.random_state(chains, generator), "path integral, RBM 128 + 128, 16 slices"
     if lines.gibbs.fused is not None:
-        small = BlockGibbs(problem(rbm(2, 2), device))  # its products are in float32
-        alone = compiled_parts(small, 2 * lines.gibbs.graph.num_edges * SLICES * chains, bits.numel())
+        alone = compiled_parts(lines.gibbs, 2 * lines.gibbs.graph.num_edges * SLICES * chains, bits.numel())
         return Case(name, chains, lambda: lines.sweep(bits, SWEEPS, generator), alone)
     size = next(iter(lines._parts(bits)))[1].shape[2]
     # Two colours, and as many parts of the chains as are updated one after the other.

@@ -16,7 +16,7 @@ from qvae.ising.products import Block, Factors
 from qvae.ising.sharing import share
 
 _GATHERED, _MULTIPLIED = 128, 512  # chains that one thread updates together, about: with fewer, rows are too short
-_ROWS = 80  # of a dense block, on average: from here on its products are quicker than gathering
+_ROWS = 40  # of a dense block, on average: from here on its products are quicker than gathering
 _VECTOR = 16  # numbers, of the widest processors
 _AT_ONCE = 4  # couplings that a pass takes
 
