@@ -334,3 +334,14 @@ def test_every_path_is_settled_where_the_user_is(tmp_path, monkeypatch):
     config = settled(load_config(keys))
     assert config.model.gan.autoencoder == str(tmp_path / "run")
     assert config.executor.options["record"] == str(tmp_path / "d.json")
+
+
+def test_latents_without_a_circuit_may_be_more_than_a_circuit_has_qubits():
+    def qubits(*settings):
+        return load_config("digits-vqvae", [f"model.circuit.{text}" for text in settings]).model.circuit.qubits
+
+    assert qubits("arm=gaussian", "qubits=256") == 256
+    for most, *settings in ((30,), (256, "arm=gaussian"), (30, "arm=gaussian", "encoding=amplitude")):
+        assert qubits(f"qubits={most}", *settings) == most
+        with pytest.raises(ConfigError, match=f"model.circuit.qubits is {most + 1}; it must be {most} or less"):
+            qubits(f"qubits={most + 1}", *settings)

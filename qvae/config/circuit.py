@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qvae.config.section import Positive, Section
 
@@ -13,7 +13,8 @@ from qvae.config.section import Positive, Section
 class CircuitConfig(Section):
     """The circuit between encoder and decoder of a vqvae, or before the bits of a discrete one."""
 
-    qubits: Annotated[int, Field(ge=1, le=30)] = 10
+    qubits: Positive = 10
+    """30 at most; with arm gaussian, which has as many latents and nothing to run, 256"""
     encoding: str = "ry"
     """how angles enter: one of ``qvae.circuits.library.ENCODINGS``"""
     ansatz: str = "brickwork"
@@ -33,6 +34,13 @@ class CircuitConfig(Section):
     arm: Literal["quantum", "unentangled", "frozen", "perceptron", "gaussian"] = "quantum"
     """what stands in the circuit's place, to compare it with: quantum, itself | unentangled, without gates on two qubits |
     frozen, at its first weights | perceptron, as many parameters | gaussian, nothing: latents go straight to the decoder"""
+
+    @model_validator(mode="after")
+    def _qubits_are_not_too_many(self) -> CircuitConfig:
+        most = 256 if self.arm == "gaussian" and self.encoding != "amplitude" else 30
+        if self.qubits > most:
+            raise ValueError(f"qubits is {self.qubits}; it must be {most} or less")
+        return self
 
     @property
     def is_run(self) -> bool:

@@ -25,7 +25,7 @@ def require_sizes(config: Config, features: int, levels: int | None = None) -> N
     """
     training, evaluation, spins = config.training, config.evaluation, config.model.latent.num_spins
     circuit = config.model.circuit
-    if circuit is not None:
+    if circuit is not None and circuit.is_run:
         state = _AMPLITUDE_BYTES * 2**circuit.qubits
         require_memory(state, f"model.circuit.qubits={circuit.qubits}", "make it smaller", ConfigError)
         if config.model.discrete is not None:  # of which the probabilities of all states are kept
