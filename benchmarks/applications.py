@@ -1,53 +1,46 @@
-"""What a trained model is worth in tasks, beside other ways to do the same.
+"""What a trained model is worth in tasks, beside classical twins trained alike and cheap ways to do the same.
 
     python benchmarks/applications.py digits --seeds 3
     python benchmarks/applications.py digits --seeds 3 --tasks augment interpolate-style
-    python benchmarks/applications.py mnist --seeds 1 --set data.root=FOLDER --set training.max_seconds=600
+    python benchmarks/applications.py mnist --run RUN --seeds 1 --set data.root=FOLDER --set training.epochs=20
     python benchmarks/applications.py strings --seeds 3
 
 Test images are cut to bits at 0.5. Noise, masks and models differ from seed to seed; ± is the standard deviation over seeds.
-The number of components of PCA is chosen, among a few, as the best one on training images with the same damage.
+With --run the model isn't trained but opened, and the settings are those of its twins and of models trained for a task.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import strings
 import torch
+from contest import QUICK, Contest, Gaussian, bits, images
 from creation import augmentation, interpolation_and_style
-from scipy import ndimage
-from sklearn.decomposition import PCA
+from restoration import coarse, hole, noise, restoration
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 import qvae
-from qvae.applications.condition import Target, condition, taken_on_trust
 from qvae.applications.detect import scored
-from qvae.applications.observation import Flipped, Observation, PartlyHidden, Pooled
 from qvae.applications.task import log_prior
 from qvae.data.arrays import dataset_from_arrays
+from qvae.data.dataset import Dataset
+from qvae.data.load import load_data
+from qvae.evaluation.log_terms import LogPrior
 from qvae.evaluation.roc import auroc
 from qvae.evaluation.rows import code_means
 from qvae.progress import Progress
 from qvae.runs.run import Run
 
-QUICK = ["evaluation.num_generated=0", "evaluation.probes=false", "evaluation.tsne_every=0", "evaluation.importance_samples=5"]
-COMPONENTS = (5, 10, 20, 40)
-RATE = 0.2
-DAMAGE = {
-    "denoise": ["corruption=salt-and-pepper", f"corruption_amount={RATE}"],
-    "inpaint": ["corruption=hidden", "corruption_amount=0.25"],
-    "super-resolve": ["corruption=coarse", "corruption_amount=2"],
-}
-TUNED_ON, LABELLED = 300, 1000
-AT_ONCE = 32
+DRAWS = 20
+COMPONENTS = 20
 
 
 class Results:
@@ -63,203 +56,141 @@ class Results:
     def print(self) -> None:
         for (task, method), found in self.values.items():
             figures = [f"{name} {np.mean(v):.3f} ± {np.std(v, ddof=min(1, len(v) - 1)):.3f}" for name, v in found.items()]
-            print(f"| {task} | {method} | {', '.join(figures)} |")
+            print(f"| {task} | {method} | {', '.join(figures)} |", flush=True)
 
 
-def psnr(found: np.ndarray, clean: np.ndarray) -> float:
-    """Mean over images of 10 log10 (1 / mean squared error)."""
-    error = ((found - clean) ** 2).reshape(len(clean), -1).mean(1)
-    return float(-10 * np.log10(np.maximum(error, 1e-6)).mean())
+def bounds(contest: Contest) -> None:
+    """Bits an image without loss, of the test rows: minus the ELBO, which bits-back takes, and minus the log-likelihood."""
+    pictures = images(contest.clean, contest.run)
+    data = dataset_from_arrays(pictures, pictures, binarize="threshold", name="rows")
+    for name, (run, density) in contest.densities.items():
+        nats = scored(run.model, data, density, DRAWS, contest.seed, Progress())
+        measures = {"bits": nats["elbo"], "at_best": nats["likelihood"]}
+        contest.add("compress", name, **{measure: values.mean() / math.log(2) for measure, values in measures.items()})
 
 
-def ssim(found: np.ndarray, clean: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004), with windows of 7 x 7."""
-
-    def local(images: np.ndarray) -> np.ndarray:
-        return ndimage.uniform_filter(images.astype(np.float64), (0, 7, 7))[:, 3:-3, 3:-3]
-
-    a, b = local(found), local(clean)
-    variances = local(found**2) - a**2 + local(clean**2) - b**2
-    covariance = local(found * clean) - a * b
-    c1, c2 = 0.01**2, 0.03**2
-    return float(((2 * a * b + c1) * (2 * covariance + c2) / ((a**2 + b**2 + c1) * (variances + c2))).mean())
-
-
-class Gaussian:
-    """Images as a normal distribution whose covariance is that of PCA: what is unseen is its conditional mean."""
-
-    def __init__(self, train: np.ndarray, components: int) -> None:
-        pca = PCA(components, random_state=0).fit(train)
-        self.pca, self.mean, self.covariance = pca, pca.mean_, pca.get_covariance()
-
-    def project(self, rows: np.ndarray) -> np.ndarray:
-        return self.pca.inverse_transform(self.pca.transform(rows)).clip(0, 1)
-
-    def given(self, seen: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        """E[x | matrix x = seen]."""
-        joint = matrix @ self.covariance @ matrix.T + 1e-3 * np.eye(len(matrix))
-        gain = np.linalg.solve(joint, matrix @ self.covariance).T
-        return (self.mean + (seen - self.mean @ matrix.T) @ gain.T).clip(0, 1)
-
-
-def by_pca(
-    train: np.ndarray, damage: Callable[[np.ndarray], np.ndarray], mend: Callable[[Gaussian, np.ndarray], np.ndarray]
-) -> Gaussian:
-    """The rows of PCA with the number of components that mends damaged training images best."""
-    tuned = train[:TUNED_ON]
-    models = [Gaussian(train[TUNED_ON:], n) for n in COMPONENTS if n < train.shape[1]]
-    return max(models, key=lambda model: psnr(mend(model, damage(tuned)), tuned))
-
-
-def mended(run: Run, observe: Callable[[slice], Observation], count: int, damage: list[str]) -> np.ndarray:
-    """By a second model that was trained with such damage, and is taken on trust."""
-    training = run.config.model_copy(deep=True)
-    for text in damage:
-        key, value = text.split("=")
-        setattr(training.training, key, value if key == "corruption" else float(value))
-    with tempfile.TemporaryDirectory() as folder:
-        trained = qvae.train(training, Path(folder, "run"))
-    target = Target(trained.model, observe(slice(0, count)), None)
-    return taken_on_trust(target, 8, torch.Generator().manual_seed(0)).mean.numpy()
-
-
-def restored(run: Run, observe: Callable[[slice], Observation], count: int, steps: int) -> np.ndarray:
-    density, generator, parts = log_prior(run, Progress()), torch.Generator().manual_seed(0), []
-    for start in range(0, count, AT_ONCE):
-        target = Target(run.model, observe(slice(start, min(start + AT_ONCE, count))), density)
-        parts.append(condition(target, 8, generator, draws=128, steps=steps).mean)
-    return torch.cat(parts).numpy()
-
-
-def bits_of(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows, and the first ``count`` test rows, cut at 0.5, (N, D) both."""
-    data = run.dataset
-    train, test = ((data.values(rows).flatten(1).numpy() >= 0.5) for rows in (data.train[:5000], data.test[:count]))
-    return train.astype(np.float32), test.astype(np.float32)
-
-
-def restoration(run: Run, seed: int, results: Results, count: int) -> None:
-    train, clean = bits_of(run, count)
-    shape, likelihood = run.model.shape, run.model.likelihood
-    height, width = shape
-    rng = np.random.default_rng(seed)
-
-    def flip(rows: np.ndarray) -> np.ndarray:
-        return np.where(rng.random(rows.shape) < RATE, rng.random(rows.shape) < 0.5, rows).astype(np.float32)
-
-    hidden = np.zeros(shape, bool)
-    top, left = rng.integers(0, height // 2 + 1), rng.integers(0, width // 2 + 1)
-    hidden[top : top + height // 2, left : left + width // 2] = True
-    shown = np.eye(height * width, dtype=np.float32)[~hidden.reshape(-1)]
-    rows_of, columns_of = (np.kron(np.eye(side // 2), np.full((1, 2), 0.5)) for side in shape)
-    pool = np.kron(rows_of, columns_of).astype(np.float32)
-    noisy, coarse = flip(clean), clean @ pool.T
-    mask = torch.from_numpy(hidden.reshape(1, -1))
-    images = {name: torch.from_numpy(rows) for name, rows in (("noisy", noisy), ("clean", clean), ("coarse", coarse))}
-
-    def filled(rows: np.ndarray, model: Gaussian) -> np.ndarray:
-        return np.where(hidden.reshape(-1), model.given(rows @ shown.T, shown), rows)
-
-    median = ndimage.median_filter(noisy.reshape(-1, *shape), (1, 3, 3)).reshape(len(clean), -1)
-    pca = {
-        "denoise": by_pca(train, flip, lambda m, rows: m.project(rows)).project(noisy),
-        "inpaint": filled(clean, by_pca(train, lambda rows: rows, lambda m, rows: filled(rows, m))),
-        "super-resolve": by_pca(train, lambda rows: rows @ pool.T, lambda m, rows: m.given(rows, pool)).given(coarse, pool),
+def detection(contest: Contest) -> None:
+    """Test rows beside the same turned, the same with noise, and images of another kind where there are some."""
+    clean, rng = contest.clean, np.random.default_rng(contest.seed)
+    odd = {
+        "turned by 90 degrees": np.rot90(images(clean, contest.run), axes=(1, 2)).reshape(clean.shape),
+        "salt and pepper, 20 %": np.where(rng.random(clean.shape) < 0.2, rng.random(clean.shape) < 0.5, clean),
     }
-    nearest = coarse.reshape(-1, height // 2, width // 2).repeat(2, 1).repeat(2, 2).reshape(len(clean), -1)
-    mean = np.where(hidden.reshape(-1), train.mean(0), clean)
-    cheap = {
-        "denoise": {"as given": noisy, "median filter, 3 x 3": median},
-        "inpaint": {"mean of the training images": mean},
-        "super-resolve": {"as given, in squares": nearest},
-    }
-    observe: dict[str, Callable[[slice], Observation]] = {
-        "denoise": lambda part: Flipped(likelihood, images["noisy"][part], RATE, 0.5),
-        "inpaint": lambda part: PartlyHidden(likelihood, images["clean"][part], mask.expand(len(images["clean"][part]), -1)),
-        "super-resolve": lambda part: Pooled(likelihood, images["coarse"][part], 2, shape),
-    }
-    for task, look in observe.items():
-        found = cheap[task] | {"PCA": pca[task]}
-        found["the model: proposals alone"] = restored(run, look, len(clean), 0)
-        found["the model: 100 steps"] = restored(run, look, len(clean), 100)
-        found["a model trained for it"] = mended(run, look, len(clean), DAMAGE[task])
-        for method, rows in found.items():
-            pictures = (rows.reshape(-1, *shape), clean.reshape(-1, *shape))
-            results.add(task, method, PSNR=psnr(*pictures), SSIM=ssim(*pictures))
+    if contest.fashion is not None:
+        fashion = qvae.load_config("mnist", ["data.name=fashion-mnist", f"data.root={contest.fashion}"]).data
+        data = load_data(fashion)
+        odd["fashion"] = data.values(data.test[: contest.count]).flatten(1).numpy() >= 0.5
+    told_apart(contest, contest.densities, contest.train, clean, odd)
 
 
-def detection(run: Run, seed: int, results: Results, count: int) -> None:
-    train, clean = bits_of(run, count)
-    rng, shape, density = np.random.default_rng(seed), run.model.shape, log_prior(run, Progress())
-    turned = np.rot90(clean.reshape(-1, *shape), axes=(1, 2)).reshape(len(clean), -1)
-    noisy = np.where(rng.random(clean.shape) < RATE, rng.random(clean.shape) < 0.5, clean)
-    gaussian = Gaussian(train, min(20, train.shape[1]))
+def held_back(contest: Contest) -> None:
+    """Models of all classes but one, that of the seed's number, and test rows of that class beside the others."""
+    data = contest.run.dataset
+    (x, y), (test, test_y) = ((bits(contest.run, rows), labels.numpy()) for rows, labels in _with_labels(data))
+    kept, odd = y != contest.seed % 10, test_y == contest.seed % 10
+    given = {"train": images(x[kept], contest.run), "test": images(test[~odd], contest.run), "binarize": "threshold"}
+    runs = {name: contest.trained(run.config, given) for name, (run, _) in contest.densities.items()}
+    models = {name: (run, log_prior(run, Progress())) for name, run in runs.items()}
+    rows = {"a class held back": test[odd][: contest.count]}
+    told_apart(contest, models, x[kept][: len(contest.train)], test[~odd][: contest.count], rows)
+
+
+def told_apart(
+    contest: Contest, models: dict[str, tuple[Run, LogPrior]], train: np.ndarray, usual: np.ndarray, odd: dict[str, np.ndarray]
+) -> None:
+    """AUROC of each score of each model, and of PCA's."""
+    gaussian = Gaussian(train, min(COMPONENTS, train.shape[1]))
 
     def scores(rows: np.ndarray) -> dict[str, np.ndarray]:
-        data = dataset_from_arrays(train, rows.reshape(-1, *shape).astype(np.float32), binarize="threshold", name="rows")
-        found = scored(run.model, data, density, 20, 0, Progress())
+        pictures = images(rows.astype(np.float32), contest.run)
+        data = dataset_from_arrays(pictures, pictures, binarize="threshold", name="rows")
+        found = {
+            f"{name}: {score}": values
+            for name, (run, density) in models.items()
+            for score, values in scored(run.model, data, density, DRAWS, 0, Progress()).items()
+        }
         found["PCA: what it can't reconstruct"] = ((gaussian.project(rows) - rows) ** 2).sum(1)
         found["PCA: minus the log-density"] = -gaussian.pca.score_samples(rows)
         return found
 
-    usual = scores(clean)
-    for odd, rows in {"turned by 90 degrees": turned, f"salt and pepper, {RATE:.0%}": noisy}.items():
+    normal = scores(usual)
+    for what, rows in odd.items():
         for name, values in scores(rows).items():
-            results.add(f"detect: {odd}", name, AUROC=auroc(usual[name], values)[0])
+            contest.add(f"detect: {what}", name, AUROC=auroc(normal[name], values)[0])
 
 
-def embedding(run: Run, seed: int, results: Results, count: int) -> None:
-    data = run.dataset
-    assert data.train_labels is not None
-    assert data.test_labels is not None
-    train, test = (data.values(rows).flatten(1) for rows in (data.train[:LABELLED], data.test))
-    y, test_y = data.train_labels[:LABELLED].numpy(), data.test_labels.numpy()
-    codes = [code_means(run.model, rows, seed) for rows in (train, test)]
-    pca = PCA(min(codes[0].shape[1], train.shape[1] - 1), random_state=0).fit(train.numpy())
-    sets: dict[str, list[Any]] = {
-        "the model's codes": codes,
-        f"PCA, {pca.n_components_} numbers": [pca.transform(rows.numpy()) for rows in (train, test)],
-        "raw pixels": [train.numpy(), test.numpy()],
+def embedding(contest: Contest) -> None:
+    """Accuracy of two classifiers on all test rows, of codes and of pixels, with 5,000 labels or two thirds of all."""
+    data, seed = contest.run.dataset, contest.seed
+    (train, y), (test, test_y) = ((data.values(rows).flatten(1), labels.numpy()) for rows, labels in _with_labels(data))
+    labelled = min(5000, 2 * len(train) // 3)
+    train, y = train[:labelled], y[:labelled]
+    sets = {
+        name: [code_means(run.model, rows, seed) for rows in (train, test)]
+        for name, run in {"the model's codes": contest.run, "Gaussian VAE": contest.gaussian_vae}.items()
     }
+    components = min(sets["Gaussian VAE"][0].shape[1], train.shape[1] - 1)
+    pca = Gaussian(train.numpy(), components).pca
+    sets[f"PCA, {components} numbers"] = [pca.transform(rows.numpy()) for rows in (train, test)]
+    sets["raw pixels"] = [train.numpy(), test.numpy()]
     for name, (a, b) in sets.items():
         linear = LogisticRegression(max_iter=500).fit(a, y).score(b, test_y)
-        results.add(f"embed: {LABELLED} labels", name, linear=linear, kNN=KNeighborsClassifier(5).fit(a, y).score(b, test_y))
+        nearest = KNeighborsClassifier(5).fit(a, y).score(b, test_y)
+        contest.add(f"embed: {labelled} labels", name, linear=linear, kNN=nearest)
 
 
-WORK: dict[str, Callable[[Run, int, Results, int], None]] = {
-    "restore": restoration,
+def _with_labels(data: Dataset) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    assert data.train_labels is not None
+    assert data.test_labels is not None
+    return [(data.train, data.train_labels), (data.test, data.test_labels)]
+
+
+WORK: dict[str, Callable[[Contest], None]] = {
+    "restore": lambda contest: restoration(contest, {"denoise": noise(contest), "inpaint": hole(contest)}, for_it=True),
+    "super-resolve": lambda contest: restoration(contest, {"to twice the side": coarse(contest, 2)}, for_it=True),
+    "super-resolve-4": lambda contest: restoration(contest, {"to four times the side": coarse(contest, 4)}, for_it=False),
+    "bounds": bounds,
     "detect": detection,
+    "held-back": held_back,
     "embed": embedding,
-    "augment": lambda run, seed, results, count: augmentation(run.config, run.dataset, seed, results.add),
-    "interpolate-style": lambda run, seed, results, count: interpolation_and_style(run, seed, results.add),
+    "augment": lambda contest: augmentation(contest.run.config, contest.run.dataset, contest.seed, contest.add),
+    "interpolate-style": lambda contest: interpolation_and_style(contest.run, contest.seed, contest.add),
 }
 
 
-def of_images(config: str, settings: list[str], count: int, tasks: list[str], seed: int, results: Results) -> None:
+def of_images(arguments: argparse.Namespace, seed: int, results: Results) -> None:
+    settings = [*QUICK, *arguments.settings]
     with tempfile.TemporaryDirectory() as folder:
-        run = qvae.train(qvae.load_config(config, [*QUICK, *settings]), Path(folder, "run"))
-        for task in tasks:
-            WORK[task](run, seed, results, count)
+        if arguments.run is None:
+            run = qvae.train(qvae.load_config(arguments.config, [*settings, f"training.seed={seed}"]), Path(folder, "run"))
+        else:
+            run = qvae.load_run(arguments.run, settings)
+        contest = Contest(run, seed, arguments.rows, results.add, Path(folder), arguments.fashion)
+        for task in arguments.tasks:
+            WORK[task](contest)
+            print(f"after {task}:")
+            results.print()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
+    parser.add_argument("--run", help="a trained run of this configuration, in place of a new one")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=200, help="test images that are restored and scored")
     parser.add_argument("--tasks", nargs="+", choices=WORK, default=list(WORK))
+    parser.add_argument("--fashion", type=Path, help="folder of Fashion-MNIST's idx files, which don't belong to mnist")
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     results = Results()
     for seed in range(arguments.seeds):
+        print(f"seed {seed}")
         if arguments.config == "strings":
             for method, found in strings.figures(seed, arguments.settings).items():
                 results.add("strings", method, **found)
+            results.print()
         else:
-            settings = [*arguments.settings, f"training.seed={seed}"]
-            of_images(arguments.config, settings, arguments.rows, arguments.tasks, seed, results)
-        print(f"after seed {seed}:", flush=True)
-        results.print()
+            of_images(arguments, seed, results)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 PNG, WebP and JPEG take all images as one mosaic, so that their headers don't count; PNG and WebP take single ones, too. PCA and
 the autoencoder, of hidden widths 512 and 512, are fitted to 10,000 training images. Their numbers are rounded to multiples of
-a step and cost their empirical entropy, each by itself: no real coder would be as short.
+a step and cost their empirical entropy, each by itself: no real coder would be as short. PNG loses nothing by itself: grey
+levels are rounded to fewer before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import io
+import itertools
 import math
 import tempfile
 from pathlib import Path
@@ -27,6 +29,9 @@ import qvae
 from qvae.applications.compress import compress
 from qvae.applications.decompress import decompress
 from qvae.runs.run import Run
+
+STEP = 0.7
+"""Of the codes of an autoencoder, whose variance is 1, to whole multiples of which they are rounded."""
 
 Curve = list[tuple[float, float]]  # bits an image, mean squared error
 
@@ -94,24 +99,28 @@ def entropy(numbers: np.ndarray) -> float:
     return total
 
 
-def autoencoder(train: np.ndarray, size: int, steps: int = 600) -> tuple[nn.Module, nn.Module]:
-    """An encoder and a decoder without any prior; noise of a step's size in between, as rounding will make it."""
+def autoencoder(train: np.ndarray, size: int, steps: int = 1000) -> tuple[nn.Module, nn.Module]:
+    """An encoder and a decoder without any prior: codes of unit variance, with noise in between as rounding will make it."""
     torch.manual_seed(0)
     pixels, rows = train.shape[1], torch.from_numpy(train)
 
-    def layers(inputs: int, outputs: int, last: nn.Module) -> nn.Module:
-        return nn.Sequential(nn.Linear(inputs, 512), nn.SiLU(), nn.Linear(512, 512), nn.SiLU(), nn.Linear(512, outputs), last)
+    def layers(inputs: int, outputs: int, last: nn.Module) -> nn.Sequential:
+        widths = itertools.pairwise((inputs, 512, 512))
+        hidden = [part for a, b in widths for part in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.SiLU())]
+        return nn.Sequential(*hidden, nn.Linear(512, outputs), last)
 
-    encoder, decoder = layers(pixels, size, nn.Tanh()), layers(size, pixels, nn.Sigmoid())
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 1e-3)
+    encoder, decoder = layers(pixels, size, nn.BatchNorm1d(size, affine=False)), layers(size, pixels, nn.Sigmoid())
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         batch = rows[torch.randint(len(rows), (256,))]
         codes = encoder(batch)
-        loss = (decoder(codes + 0.1 * (torch.rand_like(codes) - 0.5)) - batch).square().mean()
+        loss = (decoder(codes + STEP * (torch.rand_like(codes) - 0.5)) - batch).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return encoder, decoder
+        schedule.step()
+    return encoder.eval(), decoder.eval()
 
 
 def with_loss(run: Run, train: np.ndarray, grey: np.ndarray) -> dict[str, Curve]:
@@ -124,7 +133,7 @@ def with_loss(run: Run, train: np.ndarray, grey: np.ndarray) -> dict[str, Curve]
     for thrift in (0.0, 1.0, 3.0):
         bits, back, _ = by_the_run(run, grey, lossy=True, thrift=thrift)
         add("the model", bits, back)
-    for size in (4, 8, 16, 32, 64):
+    for size in (4, 8, 16, 32, 64, 128):
         if size < flat.shape[1]:
             pca = PCA(size, random_state=0).fit(train)
             numbers = np.rint(pca.transform(flat))
@@ -133,10 +142,14 @@ def with_loss(run: Run, train: np.ndarray, grey: np.ndarray) -> dict[str, Curve]
         encoder, decoder = autoencoder(train, size)
         with torch.no_grad():
             codes = encoder(torch.from_numpy(flat))
-            for step in (0.2, 0.5, 1.0):
+            for step in (STEP / 2, STEP, 2 * STEP):
                 numbers = (codes / step).round()
                 add(f"autoencoder, {size} numbers", entropy(numbers.numpy()), decoder(numbers * step).numpy())
     sheet = mosaic(grey)
+    for levels in (2, 3, 4, 6, 8, 16):
+        coarse = np.rint(grey * (levels - 1)) / (levels - 1)
+        content = saved(mosaic(coarse).quantize(levels), "PNG", optimize=True)
+        add("PNG, of fewer grey levels", 8 * len(content) / len(grey), coarse)
     for kind in ("JPEG", "WEBP"):
         for quality in (1, 5, 10, 20, 40):
             content = saved(sheet, kind, quality=quality)

@@ -84,7 +84,7 @@ def condition(
     completions: int,
     generator: torch.Generator,
     draws: int = 256,
-    rounds: int = 3,
+    rounds: int = 10,
     steps: int = 100,
     sampler: LatentSampler | None = None,
 ) -> Conditioned:
@@ -153,11 +153,12 @@ def taken_on_trust(target: Target, completions: int, generator: torch.Generator,
 def proposals(target: Target, draws: int, rounds: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Weighted draws of the encoder: latents (B, rounds K, n), log p(z, seen) - log q(z), float64, (B, rounds K).
 
-    The first round encodes what was seen, completed by the decoder's output at 0. Each further one resamples the draws so far,
+    The first round encodes what was seen, completed by a blurred average. Each further one resamples the draws so far,
     completes what was seen by the means of p(x|z) of each, and encodes these (population Monte Carlo, Cappé et al. 2004). Every
-    weight is right for the proposal that its draw came from, so all rounds count alike.
+    weight is right for the proposal that its draw came from, so all rounds count alike. Many rounds of few draws find more than
+    few of many: a hole's rim must be filled before its middle can be guessed.
     """
-    latents, log_weights = _proposed(target, _first_guess(target), draws, generator)
+    latents, log_weights = _proposed(target, _first_guess(target, generator), draws, generator)
     for _ in range(rounds - 1):
         chosen = resampled(latents, log_weights.softmax(1), draws, generator)
         more, their_weights = _proposed(target, target.means(chosen), 1, generator)
@@ -181,7 +182,7 @@ def sampled_proposals(
     if hamiltonian.is_quantum:
         raise CapabilityError("fields on a prior with a transverse field can't be weighed out again; leave the sampler out.")
     usual = _logits((1 + sampler.moments(hamiltonian, draws).spins) / 2)
-    codes = target.model.code_means(_first_guess(target).squeeze(1), generator)
+    codes = target.model.code_means(_first_guess(target, generator).squeeze(1), generator)
     fields = _PULL * (usual - _logits(codes)) / 2
     spins = torch.stack([
         sample_given(sampler, hamiltonian, draws, fields=own).equal_weights(generator).spins.to(fields) for own in fields
@@ -190,11 +191,10 @@ def sampled_proposals(
     return latents, target.seen(latents) + (spins @ fields.unsqueeze(2)).squeeze(2).double()
 
 
-def _first_guess(target: Target) -> Tensor:
-    """What was seen, completed by the decoder's output at 0, (B, 1, D)."""
-    model = target.model
-    outputs = model.likelihood.outputs * math.prod(model.shape)
-    return target.observation.completed(model.likelihood.mean(next(model.parameters()).new_zeros(1, 1, outputs).float()))
+def _first_guess(target: Target, generator: torch.Generator) -> Tensor:
+    """What was seen, completed by what the decoder makes of bits half-way, or of real latents at 0, (B, 1, D)."""
+    codes = target.model.code_means(target.observation.picture(), generator)
+    return target.means(torch.full_like(codes, 0.5 if target.model.latents_are_bits else 0.0).unsqueeze(1))
 
 
 def _logits(p: Tensor) -> Tensor:

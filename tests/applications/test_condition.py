@@ -58,7 +58,7 @@ def require_distribution(counts, p):
 @torch.no_grad()
 def test_weighted_proposals_have_the_exact_distribution(name):
     target = target_of(small_model(levels=2), name)
-    latents, log_weights = proposals(target, 4000, 3, torch.Generator().manual_seed(0))
+    latents, log_weights = proposals(target, 20_000, 3, torch.Generator().manual_seed(0))
     weights, states, p = log_weights.softmax(1), state_numbers(latents), exact(target)
     for row in range(2):
         found = torch.zeros(64, dtype=torch.float64).index_add_(0, states[row], weights[row])
