@@ -333,6 +333,25 @@ def test_an_unknown_solver_is_said(annealer, server):
         annealer(solver="Advantage9").describe()
 
 
+@pytest.mark.parametrize("named", [{}, {"solver": "mine", "region": "eu-central-1"}])
+def test_a_solver_that_is_named_may_be_of_any_kind_and_else_the_client_takes_an_annealer(named, monkeypatch):
+    from dwave.system import DWaveSampler
+    from qvae_backends.dwave_solver import LeapSolver
+
+    seen = []
+
+    def connect(self, **settings):
+        seen.append(settings)
+        raise RuntimeError
+
+    monkeypatch.setattr(DWaveSampler, "__init__", connect)
+    with pytest.raises(SamplerError):
+        LeapSolver(named, 7.0)
+    assert named.items() <= seen[0].items()
+    assert seen[0].get("client") == ("base" if named else None)
+    assert (seen[0]["polling_timeout"], seen[0]["cache_enabled"]) == (7.0, False)
+
+
 def test_a_submission_returns_at_once(annealer, server):
     server.latency = 0.5
     sampler = annealer()

@@ -40,6 +40,14 @@ def rows(count):
     return (np.random.default_rng(0).random((count, 16)) < 0.3).astype(np.int8)
 
 
+def test_rows_of_files_that_there_are_go_together_as_they_always_did():
+    """Other parts would be another version of the format."""
+    sizes = [part.stop - part.start for part in bits_back._parts(1000)]
+    start = [1] * 8 + [2, 2, 3, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 30, 37, 47, 58, 73, 91, 114]
+    assert sizes == [*start, 128, 128, 128, 45]
+    assert [(part.start, part.stop) for part in bits_back._parts(6)] == [(row, row + 1) for row in range(6)]
+
+
 @pytest.mark.parametrize(("levels", "kind"), [(1, "mlp"), (2, "mlp"), (1, "conv")])
 @pytest.mark.parametrize("count", [1, 2, 37, 300])
 def test_rows_come_back_in_batches_of_another_size_and_with_other_threads(levels, kind, count, monkeypatch):

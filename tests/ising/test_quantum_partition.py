@@ -10,6 +10,7 @@ from trotter_products import MIXED, SIGMAS, broken_symmetry, flattened, generato
 
 from qvae.ising import quantum_partition
 from qvae.ising.diagonal_elements import log_diagonal_element
+from qvae.ising.estimate import LogPartition
 from qvae.ising.exact import exact_distribution
 from qvae.ising.graphs import Graph, complete, rbm
 from qvae.ising.hamiltonian import IsingHamiltonian
@@ -25,6 +26,17 @@ def test_log_z(graph: Graph, gamma: object, random_hamiltonian) -> None:
     assert abs(found.value - exact_distribution(hamiltonian).log_z) < SIGMAS * found.stderr < 1.0
     assert found.stderr == pytest.approx(math.hypot(found.details["sampling_error"], found.details["trotter_error"]))
     assert found.method.startswith("path-integral AIS forward + reverse (BAR), 100 chains x 50 temperatures x ")
+
+
+def test_all_errors_are_part_of_the_error_bar(random_hamiltonian, monkeypatch) -> None:
+    annealed = LogPartition(10.0, 0.3, "AIS of two", {"overlap": 0.5})
+    monkeypatch.setattr(quantum_partition, "combine_annealings", lambda *arguments: annealed)
+    monkeypatch.setattr(quantum_partition, "_towards_infinitely_many", lambda *arguments: (0.25, 0.4, 1.2))
+    found = path_integral_log_partition(random_hamiltonian(rbm(1, 1), gamma=1.0), slices=4, chains=2, temperatures=2)
+    assert (found.value, found.stderr) == (10.25, pytest.approx(1.3))
+    assert found.details == {
+        "overlap": 0.5, "slices": 4, "trotter_correction": 0.25, "trotter_error": 1.2, "sampling_error": pytest.approx(0.5),
+    }  # fmt: skip
 
 
 def test_log_z_error_bars_are_neither_small_nor_large(random_hamiltonian) -> None:

@@ -1,6 +1,7 @@
 """Training measured: a process of its own, likelihood against time, results that are kept, and failures."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,23 @@ def test_a_training_that_fails_is_told(no_process, tmp_path):
     assert "Failed: gibbs (the process that trained ended with code -9)" in training_table(results).note
     assert "Failed: gibbs" in write_training_report(results, tmp_path).read_text()
     assert config.training.max_seconds is None  # the caller's is left alone
+
+
+def test_speed_is_that_after_the_first_epoch_and_parts_of_a_step_are_the_last_that_were_timed(monkeypatch):
+    config = load_config("digits", ["training.batch_size=20"])
+    parts = {"ms_forward": 1.0, "ms_negative_phase": 2.0, "ms_backward": 3.0, "ms_optimizer": 4.0}
+    rows = [
+        {"step": 10, "seconds": 2.0, "qpu_seconds": 0.5, "ms_forward": 9.0},
+        {"step": 30, "seconds": 4.0, "qpu_seconds": 1.0} | parts,
+        {"step": 50, "seconds": 7.0, "qpu_seconds": 1.5},
+    ]
+    monkeypatch.setattr(module, "_rows", lambda run: rows)
+    expected = {"forward": 1.0, "negative_phase": 2.0, "backward": 3.0, "optimizer": 4.0}
+    assert module._speed(Path("run"), config) == {
+        "steps": 50, "seconds": 7.0, "images_per_second": 20 * 40 / 5.0, "milliseconds": expected, "qpu_seconds": 1.5,
+    }  # fmt: skip
+    del rows[1:]
+    assert module._speed(Path("run"), config)["images_per_second"] == 20 * 10 / 2.0
 
 
 def test_the_clock_ends_a_training_and_snapshots_are_even():

@@ -9,6 +9,7 @@ import torch
 import qvae
 from qvae import workflow
 from qvae.applications.reconstruct import reconstruct
+from qvae.reporting import pictures
 
 SETTINGS = [
     "model.likelihood=gaussian", "model.variance=features", "model.latent.sizes=[3,3]", "model.network.hidden=[16]",
@@ -40,6 +41,13 @@ def test_a_table_has_pictures_that_suit_it(finished):
         assert text in html
     assert "nats per image" not in html
     assert "test images" not in html.split("Configuration</summary>")[0].replace("against", "")
+
+
+def test_its_pictures_name_its_columns(finished):
+    views = pictures.Views(finished)
+    assert [axes.get_title() for axes in pictures._marginals(views).axes][:4] == NAMES
+    ticks = [label.get_text() for axes in pictures._correlations(views).axes for label in axes.get_xticklabels()]
+    assert ticks[:4] == NAMES
 
 
 def test_its_evaluation_says_what_it_is_of(finished):
