@@ -297,12 +297,12 @@ def _fault(error: Exception) -> Fault:
         return Fault("the service didn't answer a request in time, or refused the connection", True)
     if isinstance(error, cloud.InvalidAPIResponseError):
         return Fault("the service's answer can't be read", True, has_run=True)
-    if isinstance(error, requests.RequestException):
-        return Fault("the connection to the service broke", True)
     if code is not None:
         return Fault(f"the service failed (error {code})", True)
     if isinstance(error, cloud.SolverFailureError):
         return Fault(f"the solver failed on the job ({text[:200]})", True)
+    if isinstance(error, requests.RequestException):  # as the two above are, too
+        return Fault("the connection to the service broke", True)
     return Fault(f"the client failed ({type(error).__name__})", True)
 
 

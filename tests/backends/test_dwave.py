@@ -307,6 +307,37 @@ def test_faults_that_pass_are_waited_for_and_others_said(annealer, server, kind,
     assert len(sampler.sample(hamiltonian, 10)) == 10
 
 
+def test_each_fault_says_whether_it_helps_to_repeat_and_whether_time_was_spent():
+    import requests
+    from dwave.cloud import exceptions as cloud
+    from qvae_backends.dwave_solver import _fault
+
+    def failed(code):
+        error = cloud.SolverError("of the server")
+        error.error_code = code
+        return error
+
+    for error, words, helps, spent in (
+        (cloud.SolverAuthenticationError("no"), "the token is not accepted", False, False),
+        (failed(403), "the token is not accepted", False, False),
+        (cloud.SolverOfflineError("no"), "the solver is offline", False, False),
+        (cloud.SolverNotFoundError("no"), "the solver is no longer there", False, False),
+        (cloud.SolverFailureError("over quota"), "access time is used up", False, False),
+        (failed(429), "too many requests", True, False),
+        (cloud.PollingTimeout("no"), "the job was not done in time", True, True),
+        (cloud.CanceledFutureError(), "the job was cancelled", True, False),
+        (ValueError("no such qubit"), "doesn't take the submission (no such qubit)", False, False),
+        (cloud.InvalidAPIResponseError("no"), "the service's answer can't be read", True, True),
+        (requests.ConnectionError("no"), "the connection to the service broke", True, False),
+        (failed(500), "the service failed (error 500)", True, False),
+        (cloud.SolverFailureError("burnt"), "the solver failed on the job (burnt)", True, False),
+        (RuntimeError("a secret"), "the client failed (RuntimeError)", True, False),
+    ):
+        fault = _fault(error)
+        assert words in str(fault)
+        assert (fault.helps_to_repeat, fault.has_run) == (helps, spent), words
+
+
 @pytest.mark.parametrize("kind", [kind for kind in FAULTS if "solvers" in FAULTS[kind]])
 def test_a_service_that_can_t_be_used_is_said_at_once(annealer, server, kind):
     server.fail_next(kind, times=None, stage="solvers")
