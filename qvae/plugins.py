@@ -258,7 +258,7 @@ def _import_reason(entry: EntryPoint, error: ImportError) -> str:
     elif extra:
         remedy = f"pip install '{package}[{extra}]'"
     elif missing:
-        remedy = f"pip install {missing.split('.')[0]}"
+        remedy = "install the package that has it"  # which may be called otherwise, or be anybody's
     else:
         remedy = f"pip install --upgrade {package}"
     return f"{what}: {remedy}"

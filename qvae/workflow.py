@@ -25,7 +25,8 @@ from qvae.reporting.page import Table
 from qvae.reporting.pictures import draw_pictures, picture_files
 from qvae.reporting.report import evaluated, write_report
 from qvae.reporting.twins import twins_beside, twins_table
-from qvae.runs.assemble import Parts, assemble, needed_words
+from qvae.runs.assemble import Parts, assemble
+from qvae.runs.backends import needed_words
 from qvae.runs.environment import environment
 from qvae.runs.folder import (
     CHECKPOINT,
@@ -102,6 +103,7 @@ def train(
         parts.trainer.observers = list(observers)
         if isinstance(parts.sampler, Metered):
             parts.sampler.begin()
+        progress.say(f"training on {config.data.name} with {config.trained_by}")
         for remark in (*parts.dataset.remarks, *remarks_on_size(parts.trainer)):
             progress.say(remark)
         if ranks.is_first():

@@ -158,7 +158,7 @@ def _imported(path: str) -> Any:
     except ImportError as error:
         missing = getattr(error, "name", None) or module
         ocean = missing.startswith(("dwave.system", "dwave.cloud"))
-        remedy = install_line("dwave") if ocean else f"pip install {missing.split('.')[0]}"
+        remedy = install_line("dwave") if ocean else "install the package that has it"
         raise SamplerError(f"{path} needs the module {missing}, which can't be imported: {remedy}.") from error
     except AttributeError as error:
         raise SamplerError(f"the module {module} has no {attribute}; give the import path of a dimod sampler class.") from error

@@ -11,10 +11,15 @@ from functools import partial
 from typing import Any
 
 import torch
+from measured import Readings, along, waves
+from qvae_backends.statevector import StatevectorExecutor
 from racing import Attempt, Method
 from torch import Tensor, nn
 
 from qvae.circuits.circuit import Circuit
+from qvae.circuits.executor import Executor, ExecutorCapabilities
+from qvae.circuits.gradients import SPSA as SPSAGradient
+from qvae.circuits.gradients import ParameterShift
 from qvae.circuits.gradients.metric import levels, num_overlaps
 from qvae.circuits.initialisation import IdentityBlocks, SmallAngles, Start, uniform
 from qvae.circuits.layer import CircuitLayer
@@ -23,7 +28,7 @@ from qvae.circuits.library import angle_encoding, compose, hardware_efficient
 from qvae.training.optimizers import QNSPSA, SPSA, QuantumNaturalGradient, Rotosolve
 
 QUBITS, LAYERS, ROWS, METRIC_ROWS = 8, 6, 16, 1
-STEPS, PERTURBED_STEPS, SWEEPS = 60, 300, 8
+STEPS, PERTURBED_STEPS, SWEEPS, JORDAN_STEPS, SHOTS = 60, 300, 8, 20, 50
 ADAM, DESCENT, NATURAL, PERTURBED = (0.03, 0.1, 0.3), (1.0, 3.0, 10.0), (0.03, 0.1, 0.3), (1.0, 3.0, 10.0)
 NATURAL_PERTURBED = (0.01, 0.03, 0.1)
 GLOBAL = [("Z" * QUBITS, 1.0)]
@@ -49,9 +54,10 @@ class Classifier(nn.Module):
         return (1 - self.y * self.layer(self.x)[:, 0]).mean() / 2
 
     def value(self) -> Tensor:
-        """The loss without gradients."""
+        """The loss, exact, without gradients."""
         with torch.no_grad():
-            return self()
+            found = StatevectorExecutor().expectations(self.layer.circuit, self.x, self.layer.observables, self.layer.weight)
+            return (1 - self.y * found[:, 0]).mean() / 2
 
 
 ANSATZ = hardware_efficient(QUBITS, LAYERS, ("ry",), "cz")
@@ -65,6 +71,26 @@ def plain(seed: int) -> Classifier:
     return Classifier(seed, ANSATZ)
 
 
+def by_spsa(seed: int) -> Classifier:
+    model = plain(seed)
+    model.layer.gradient = SPSAGradient(seed=seed)
+    return model
+
+
+class Measured(StatevectorExecutor):
+    """Bits drawn from exact probabilities."""
+
+    capabilities = ExecutorCapabilities()
+    shots = SHOTS
+    _weighted_expectations = Executor._weighted_expectations
+
+
+def on_shots(seed: int) -> Classifier:
+    model = plain(seed)
+    model.layer.executor, model.layer.gradient = Measured(seed=seed), ParameterShift()
+    return model
+
+
 def attempt(model: Classifier, step: Callable[[float], object], cost: float) -> Attempt:
     return Attempt(step, lambda: float(model.value()), cost)
 
@@ -76,6 +102,7 @@ def by_gradients(
     kind: Callable[[Classifier, float], torch.optim.Optimizer],
     metric: int = 0,
     layerwise: Layerwise | None = None,
+    cost: int = GRADIENT,
 ) -> Attempt:
     model = make(seed)
     optimizer = kind(model, rate)
@@ -89,7 +116,7 @@ def by_gradients(
         if layerwise is not None:
             layerwise.hold(model.layer.weight, progress)
 
-    return attempt(model, step, GRADIENT + metric)
+    return attempt(model, step, cost + metric)
 
 
 def by_losses(
@@ -98,6 +125,37 @@ def by_losses(
     model = plain(seed)
     optimizer = kind(model, rate, seed)
     return attempt(model, lambda progress: optimizer.step(model.value), cost)
+
+
+def by_jordan(seed: int, rate: float) -> Attempt:
+    """Two angles in each of 24 circuits, 12 qubits, and Adam; the loss is a wave in each, so that nine values tell it."""
+    model, readings = plain(seed).double(), Readings(seed, 6)
+    optimizer, layer = torch.optim.Adam(model.parameters(), rate), model.layer
+    everything = Circuit(QUBITS, layer.circuit.gates, layer.circuit.num_parameters, layer.circuit.num_parameters)
+    turns = 2 * torch.pi / 3 * torch.cartesian_prod(*2 * [torch.arange(3.0, dtype=torch.float64)])
+
+    def around(first: int) -> Tensor:
+        """The loss at nine pairs of two angles, (3, 3)."""
+        weights = layer.weight.detach().repeat(len(turns), 1)
+        weights[:, first : first + 2] += turns
+        values = torch.cat([model.x.double().repeat(len(turns), 1), weights.repeat_interleave(ROWS, 0)], 1)
+        found = layer.executor.expectations(everything, values, layer.observables)[:, 0].view(3, 3, ROWS)
+        return (1 - model.y * found).mean(2) / 2
+
+    def step(progress: float) -> None:
+        layer.weight.grad = torch.zeros_like(layer.weight)
+        for first in range(0, len(layer.weight), 2):
+            here, coefficients = layer.weight.detach()[first : first + 2], waves(around(first))
+
+            def loss(points: Tensor, here: Tensor = here, coefficients: Tensor = coefficients) -> Tensor:
+                return along(coefficients, points - here)
+
+            # A derivative of <O> is at most 1, and one of third order along a line in two angles at most sqrt(2)^3.
+            layer.weight.grad[first : first + 2] = readings.read(loss, here, 0.5, 2**0.5)
+        optimizer.step()
+
+    told = partial(readings.in_words, JORDAN_STEPS)
+    return Attempt(step, lambda: float(model.value()), lambda: ROWS * readings.phases, told)
 
 
 def plateau() -> list[Method]:
@@ -142,6 +200,9 @@ def plateau() -> list[Method]:
         Method("SPSA", spsa, PERTURBED, PERTURBED_STEPS),
         Method("QN-SPSA, blocking", qnspsa, NATURAL_PERTURBED, PERTURBED_STEPS),
         Method("Rotosolve", rotosolve, (0.0,), SWEEPS),
+        Method("Adam, SPSA's gradients", partial(by_gradients, make=by_spsa, kind=adam, cost=3 * ROWS), ADAM, STEPS),
+        Method(f"Adam, {SHOTS} shots a circuit", partial(by_gradients, make=on_shots, kind=adam), (0.1,), STEPS),
+        Method("Adam, Jordan's gradients", by_jordan, (0.1,), JORDAN_STEPS),
         method("Adam, small angles", adam, ADAM, lambda seed: Classifier(seed, ANSATZ, small)),
         method("Adam, identity blocks", adam, ADAM, lambda seed: Classifier(seed, BLOCKS.circuit, BLOCKS)),
         method("Adam, layerwise", adam, ADAM, layerwise=LAYERWISE),

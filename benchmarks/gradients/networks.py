@@ -10,14 +10,18 @@ from functools import partial
 from math import pi
 
 import torch
+from measured import Readings
 from racing import Attempt, Method
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 from torch.nn.functional import mse_loss
 
 import qvae
+from qvae.ising.pseudo_boolean import PseudoBoolean
 from qvae.models.networks import Skipped
-from qvae.qubo.minimise import minimise_by_sampling
+from qvae.qubo.minimise import Minimum, minimise_by_sampling
 from qvae.qubo.network import FewBitNetwork
+from qvae.qubo.qaoa import minimise_by_qaoa
 from qvae.training.jordan import jordan_backward
 from qvae.training.optimizers import SPSA
 
@@ -56,34 +60,32 @@ def perceptron(
     return nn.Sequential(*layers, nn.Linear(WIDTH, 1)).double()
 
 
-def few_bits(seed: int, rate: float) -> Attempt:
-    """Two-bit weights of twelve random sigmoid units, as in QBoost; its one step is an annealing, its rate their size."""
+def sigmoid_features(seed: int) -> Data:
+    """Twelve random sigmoid units of the points, as weak classifiers, and the targets."""
     x, y = moons(seed)
     hidden = nn.Sequential(nn.Linear(2, 12), nn.Sigmoid()).double().requires_grad_(False)
     nn.init.normal_(hidden[0].weight, std=4.0)
     nn.init.normal_(hidden[0].bias, std=2.0)
-    features = hidden(x)
-    network = FewBitNetwork((12, 1), bits=2, scale=rate).double()
-
-    def step(progress: float) -> None:
-        network.bits.copy_(minimise_by_sampling(network.loss(features, y), qvae.load_sampler("gibbs", seed=seed)).bits)
-
-    return Attempt(step, lambda: float(mse_loss(network(features), y)), 2000)  # 20 temperatures of 100 chains
+    return hidden(x), y
 
 
 def by_jordan(seed: int, rate: float) -> Attempt:
     x, y = moons(seed)
     model = perceptron()
     optimizer = torch.optim.SGD(model.parameters(), rate)
-    executor = qvae.load_executor("statevector", seed=seed)
+    executor, readings = qvae.load_executor("statevector", seed=seed), Readings(seed, 4)
 
     def step(progress: float) -> None:
         optimizer.zero_grad()
-        jordan_backward(model, lambda predict: mse_loss(predict(x), y), 4.0, 20.0, executor=executor, repetitions=1)
+        found = jordan_backward(model, lambda predict: mse_loss(predict(x), y), 4.0, 20.0, executor=executor, repetitions=1)
+        for estimate in found:
+            readings.count(estimate)
+            readings.evaluations += estimate.loss_evaluations
         optimizer.step()
 
-    circuits = -(-sum(weight.numel() for weight in model.parameters()) // 2)
-    return Attempt(step, lambda: float(mse_loss(model(x), y).detach()), circuits * 2**8)
+    return Attempt(
+        step, lambda: float(mse_loss(model(x), y).detach()), lambda: readings.evaluations, lambda: readings.in_words(8)
+    )
 
 
 # The recurrent network ------------------------------------------------------------------------------------------------
@@ -130,7 +132,68 @@ class Recurrent(nn.Module):
         return self.read(state)
 
 
+def chaotic_features(seed: int) -> Data:
+    """The states that the network ends in, untrained, and the targets."""
+    x, y = sequences(seed)
+    network = Recurrent()
+    network.read = nn.Identity()
+    with torch.no_grad():
+        return network(x), y
+
+
+def by_jordan_in_pairs(seed: int, rate: float, steps: int) -> Attempt:
+    """Two parameters at random in each step, by a clipped move: all 193 would take 97 circuits."""
+    x, y = sequences(seed)
+    model, readings = Recurrent(), Readings(seed, 4)
+    names, shapes = zip(*((name, weight.shape) for name, weight in model.named_parameters()), strict=True)
+    point = nn.utils.parameters_to_vector(model.parameters()).detach()
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss(vector: Tensor) -> Tensor:
+        parts = vector.split([shape.numel() for shape in shapes])
+        own = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
+        return mse_loss(functional_call(model, own, (x,)), y)
+
+    def step(progress: float) -> None:
+        chosen = torch.randperm(len(point), generator=generator)[:2]
+
+        def of_pair(values: Tensor) -> Tensor:
+            return vmap(loss)(point.expand(len(values), -1).index_copy(1, chosen, values))
+
+        gradient = readings.read(of_pair, point[chosen], 1.0, 20.0)
+        point[chosen] -= rate * gradient / max(1.0, float(gradient.norm()))
+
+    return Attempt(step, lambda: float(loss(point).detach()), lambda: readings.evaluations, lambda: readings.in_words(steps))
+
+
 # Methods --------------------------------------------------------------------------------------------------------------
+
+
+def few_bits(seed: int, rate: float, features: Callable[[int], Data], bits: int, by: str) -> Attempt:
+    """A layer of few-bit weights on fixed features, as in QBoost: its one step is all of the training, its rate their size."""
+    x, y = features(seed)
+    network = FewBitNetwork((12, 1), bits=bits, scale=rate).double()
+
+    def minimum(polynomial: PseudoBoolean) -> Minimum:
+        if by == "annealing":
+            return minimise_by_sampling(polynomial, qvae.load_sampler("gibbs", seed=seed))
+        return minimise_by_qaoa(polynomial, qvae.load_executor("statevector", seed=seed), steps=30, num_samples=100)
+
+    def step(progress: float) -> None:
+        network.bits.copy_(minimum(network.loss(x, y)).bits)
+
+    cost = 2000 if by == "annealing" else 190  # 20 temperatures of 100 chains; circuits of 30 gradients, and 100 shots
+    return Attempt(step, lambda: float(mse_loss(network(x), y)), cost)
+
+
+def few_bit_methods(features: Callable[[int], Data]) -> list[Method]:
+    """One and two bits a weight; QAOA takes a qubit for each."""
+    sizes = (0.3, 1.0, 2.0)
+    return [
+        Method("two bits, annealed as a QUBO", partial(few_bits, features=features, bits=2, by="annealing"), sizes, 1),
+        Method("one bit, annealed as a QUBO", partial(few_bits, features=features, bits=1, by="annealing"), sizes, 1),
+        Method("one bit, by QAOA", partial(few_bits, features=features, bits=1, by="QAOA"), sizes, 1),
+    ]
 
 Maker = Callable[..., torch.optim.Optimizer]
 
@@ -196,7 +259,7 @@ def vanishing() -> list[Method]:
     return [
         *contest(moons, perceptron, remedies, steps=300),
         Method("Jordan's gradients, SGD", by_jordan, (0.1,), 8),
-        Method("two bits, as a QUBO", few_bits, (0.5, 1.0, 2.0), 1),
+        *few_bit_methods(sigmoid_features),
     ]
 
 
@@ -208,4 +271,8 @@ def exploding() -> list[Method]:
         "orthogonal start": partial(Recurrent, "orthogonal"),
         "identity start, ReLU": partial(Recurrent, "identity", torch.relu),
     }
-    return contest(sequences, Recurrent, remedies, steps=150)
+    return [
+        *contest(sequences, Recurrent, remedies, steps=150),
+        Method("Jordan's gradients, two at a time", partial(by_jordan_in_pairs, steps=100), (0.1,), 100),
+        *few_bit_methods(chaotic_features),
+    ]

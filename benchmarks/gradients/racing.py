@@ -22,12 +22,14 @@ class Attempt(NamedTuple):
     Attributes:
         step: makes one, at a part of the training that is done.
         loss: of all data, exact.
-        cost: what a step takes, in the task's unit.
+        cost: what a step takes, in the task's unit, or what all so far have taken.
+        told: at the end, in words.
     """
 
     step: Callable[[float], object]
     loss: Callable[[], float]
-    cost: float
+    cost: float | Callable[[], float]
+    told: Callable[[], str] = str
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Curve(NamedTuple):
     costs: list[float]
     seconds: list[float]
     losses: list[float]
+    told: list[str]
 
 
 class Result(NamedTuple):
@@ -70,7 +73,8 @@ class Result(NamedTuple):
         first = self.curves[0]
         columns = zip(*(curve.losses for curve in self.curves), strict=True)
         seconds = zip(*(curve.seconds for curve in self.curves), strict=True)
-        return Curve(first.steps, first.costs, list(map(median, seconds)), list(map(median, columns)))
+        costs = zip(*(curve.costs for curve in self.curves), strict=True)
+        return Curve(first.steps, list(map(median, costs)), list(map(median, seconds)), list(map(median, columns)), first.told)
 
     def cost_to(self, loss: float) -> tuple[float, float] | None:
         """Cost and seconds at which the median is first as low, or None."""
@@ -84,19 +88,20 @@ def curve(method: Method, seed: int, rate: float) -> Curve:
     torch.manual_seed(seed)
     attempt = method.begin(seed, rate)
     marks = sorted({round(place * method.steps / MARKS) for place in range(MARKS + 1)})
-    found = Curve([], [], [], [])
+    found = Curve([], [], [], [], [])
     spent = 0.0
     for step in range(method.steps + 1):
         if step in marks:
             value = attempt.loss()
             found.steps.append(step)
-            found.costs.append(step * attempt.cost)
+            found.costs.append(attempt.cost() if callable(attempt.cost) else step * attempt.cost)
             found.seconds.append(spent)
             found.losses.append(value if math.isfinite(value) else math.inf)
         if step < method.steps:
             started = time.process_time()
             attempt.step(step / method.steps)
             spent += time.process_time() - started
+    found.told.extend(filter(None, [attempt.told()]))
     return found
 
 

@@ -54,6 +54,7 @@ def table(task: str, results: Sequence[Result]) -> str:
             verdict(result, adam),
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    lines += [f"\n{result.name}: {text}." for result in results for text in result.middle().told]
     return "\n".join(lines) + "\n"
 
 
@@ -67,7 +68,7 @@ def figure(results: dict[str, list[Result]], path: Path) -> None:
         for axes, (key, label) in zip(panels, (("steps", "steps"), ("costs", UNITS[task]), ("seconds", "CPU s")), strict=True):
             for number, result in enumerate(found):
                 middle = result.middle()
-                style = ("-", "--")[number // 10]
+                style = ("-", "--", ":")[number // 10]
                 first = 0 if key == "steps" else 1  # a logarithmic axis has no place for the start
                 axes.plot(getattr(middle, key)[first:], middle.losses[first:], style, color=colormaps["tab10"](number % 10),
                           label=result.name, linewidth=1.3, marker="." if len(middle.steps) < 12 else None)  # fmt: skip

@@ -12,7 +12,6 @@ import typer
 from qvae.applications import APPLICATIONS, TASKS
 from qvae.cli.options import RunFolder, Set, Trust
 from qvae.cli.progress import ConsoleProgress
-from qvae.cli.runs import backend_settings
 from qvae.cli.show import make_console, print_files
 
 
@@ -38,13 +37,7 @@ def _command(function: Callable[..., Any]) -> Callable[..., None]:
         console = make_console()
         if tells:
             options["progress"] = ConsoleProgress(console)
-        settings = list(overrides or [])
-        if options.get("executor") and any(text.startswith("executor.") for text in settings):
-            # Options set beside a name are of the executor that it names, as in training.
-            named = backend_settings("executor", options["executor"])
-            settings = [*named, *settings]
-            options["executor"] = named[0].partition("=")[2]
-        outcome = function(load_run(run, settings, trust=trust or []), **options)
+        outcome = function(load_run(run, overrides or [], trust=trust or []), **options)
         for sentence in outcome.sentences:
             console.print(sentence)
         print_files(console, outcome.files)

@@ -20,6 +20,7 @@ from qvae.cli.show import (
     print_evaluation,
     print_facts,
     print_files,
+    print_losses,
     print_table,
 )
 from qvae.errors import ConfigError, DataError, QvaeError, RunError
@@ -83,7 +84,6 @@ def train(
     else:
         chosen = load_config(config, settings, model, trust or [])
         with held_by_first(new_folder(out, chosen)) as folder:
-            progress.say(f"training on {chosen.data.name} with {chosen.trained_by}")
             finished = _resumable(progress, lambda: workflow.train(chosen, folder, progress), folder)
     if not ranks.is_first():
         return
@@ -139,14 +139,15 @@ def evaluate(
     from qvae.runs.run import load_run
 
     console = make_console()
-    sections = ("evaluation.", "data.")
+    sections = ("evaluation.", "data.", "executor.")
     settings = [text if text.startswith(sections) else f"evaluation.{text}" for text in overrides or []]
     opened = load_run(run, settings, trust=trust or [])
     if executor is None:
         workflow.evaluate(opened, progress=ConsoleProgress(console))
+        print_evaluation(console, opened)
     else:
-        workflow.measure(opened, executor, progress=ConsoleProgress(console))
-    print_evaluation(console, opened)
+        measured = workflow.measure(opened, executor, progress=ConsoleProgress(console))
+        print_losses(console, opened, measured.executor)
 
 
 def report(run: RunFolder, overrides: Set = None, trust: Trust = None) -> None:

@@ -157,3 +157,15 @@ def print_evaluation(console: Console, run: Run) -> None:
     warning = found["log_z_details"].get("warning")
     if warning:
         print_warning(console, warning)
+
+
+def print_losses(console: Console, run: Run, measured: str) -> None:
+    """What a circuit loses on the executor that was ``measured``, and on others before; no number of the evaluation itself."""
+    from qvae.reporting.report import evaluated, row_noun
+    from qvae.reporting.tables import executor_tables
+
+    found = evaluated(run)
+    for table in executor_tables(found, row_noun(run)):
+        print_table(console, table)
+    if len(found["executors"]) > 1:
+        console.print(f"measured now: {measured}; the other rows are from before", soft_wrap=True)

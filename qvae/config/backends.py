@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import PrivateAttr, model_validator
@@ -11,6 +13,30 @@ from qvae.config.section import Section
 
 MEMORY = "memory"
 """The name of data, or of a sampler, that were given from memory, and that nobody but their owner can load again."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What was set on top of a configuration when it was read.
+
+    That is no part of what the configuration says: two are equal whatever their overrides.
+
+    Attributes:
+        tree: nested keys.
+
+    >>> Overrides({"executor": {"options": {"shots": 9}}}).options_of("qiskit", "executor")
+    {'shots': 9}
+    """
+
+    tree: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def options_of(self, name: str, section: str) -> dict[str, Any]:
+        """Options that were set in a section, as ``generation.sampler``, unless for a backend of another name."""
+        found: Any = self.tree
+        for key in section.split("."):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        is_for_it = isinstance(found, Mapping) and found.get("name", name) == name
+        return dict(found.get("options") or {}) if is_for_it else {}
 
 
 class BackendSpec(Section):

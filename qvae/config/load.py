@@ -16,7 +16,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from qvae.config.backends import BackendSpec, ExecutorConfig, SamplerConfig
+from qvae.config.backends import BackendSpec, ExecutorConfig, Overrides, SamplerConfig
 from qvae.config.messages import in_our_words, is_of_another_branch, short
 from qvae.config.optimization import OptimizerConfig
 from qvae.config.schema import DATA_ENDINGS, Config, ModelConfig
@@ -63,6 +63,10 @@ def load_config(
             return next((a.origin for a in reversed(assignments) if a.touches(keys)), origin)
 
         raise ConfigError("\n".join(in_our_words(fault, origin_of) for fault in faults)) from None
+    said: dict[str, Any] = {}
+    for assignment in assignments:
+        assignment.apply_to(said)
+    config._overrides = Overrides(said)
     if _is_file(source):
         config._trust = Trust(frozenset(trust)).and_(text for a in assignments for text in texts(a.value))
     return config
@@ -221,6 +225,11 @@ def _of_strings(name: str, shipped: str = "strings") -> tuple[str, dict[str, Any
     """A shipped configuration for strings, on those in a file."""
     origin, tree = _read(shipped)
     return origin, tree | {"data": {"name": name}}
+
+
+def is_configuration(source: str | Path) -> bool:
+    """Whether a shipped configuration, a YAML file, or a file of strings has this name."""
+    return str(source) in shipped_configs() or _is_file(source)
 
 
 def _is_file(source: str | Path | Mapping[str, Any] | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from qvae.config.backends import MEMORY, ExecutorConfig, GenerationConfig, SamplerConfig
+from qvae.config.backends import MEMORY, ExecutorConfig, GenerationConfig, Overrides, SamplerConfig
 from qvae.config.circuit import CircuitConfig, DiscreteConfig, completed
 from qvae.config.evaluation import EvaluationConfig
 from qvae.config.gan import CriticConfig, GanConfig, completed_gan
@@ -267,6 +267,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     _trust: Trust = PrivateAttr(default=OWN)
+    _overrides: Overrides = PrivateAttr(default=Overrides())
 
     @property
     def trust(self) -> Trust:
@@ -278,6 +279,11 @@ class Config(Section):
         copy = self.model_copy()
         copy._trust = self._trust.and_(words)
         return copy
+
+    @property
+    def overrides(self) -> Overrides:
+        """What was set on top of it when it was read."""
+        return self._overrides
 
     @property
     def trained_by(self) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import qvae
-from qvae.config.load import dump_config, load_config
+from qvae.config.load import dump_config, is_configuration, load_config, shipped_configs
 from qvae.config.schema import Config
 from qvae.diagnosis.layers import judged
 from qvae.diagnosis.outcome import Diagnosis, Trial
 from qvae.diagnosis.plateau import look_for_plateau
 from qvae.diagnosis.report import write_report
-from qvae.errors import ConfigError, RunError
+from qvae.errors import ConfigError, RunError, nearest
 from qvae.files import atomic_write_text, from_user
 from qvae.progress import Progress, Report, Sturdy
 from qvae.runs.assemble import Parts, assemble
@@ -93,6 +93,9 @@ def _run(source: Config | str | Path | None, overrides: list[str], trust: list[s
 
 
 def _config(source: Config | str | Path | None, overrides: list[str], trust: list[str]) -> Config:
+    if isinstance(source, str | Path) and not is_configuration(source):
+        allowed = nearest(str(source), shipped_configs())
+        raise ConfigError(f"{source} is no run folder, YAML file or shipped configuration: {allowed}.")
     if not isinstance(source, Config):
         return load_config(source, overrides, trust=trust)
     if not overrides:

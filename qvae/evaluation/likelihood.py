@@ -23,6 +23,8 @@ from qvae.models.autoencoder import Autoencoder
 _GAP_DRAWS = 200  # at half a minute for 256 spins; their spread is then a few percent of the gap
 _FEW_BATCHES = 50  # of which two, for a measurement, would be a sizeable part
 _UNCERTAIN = 0.1  # nats in log p(z) of some latent, from which on a user is told
+DENSITY = "the prior is a normalised density"
+"""How log Z is found where latents are real numbers."""
 _ROWS = 4096  # latents decoded at once: their pixels stay in the cache of a small machine
 
 
@@ -199,7 +201,7 @@ def prior_log_partition(
 ) -> LogPartition:
     """log Z of a prior by the best method there is for it; a step of path integrals counts for four temperatures."""
     if hamiltonian is None:
-        return LogPartition(0.0, 0.0, "the prior is a normalised density")
+        return LogPartition(0.0, 0.0, DENSITY)
     if not hamiltonian.is_quantum:
         return log_partition(hamiltonian, chains=chains, temperatures=temperatures, seed=seed)
     if hamiltonian.num_spins > MAX_QUANTUM_SPINS:

@@ -8,7 +8,7 @@ from qvae.circuits.preparing import PreparesByCircuit
 from qvae.config.schema import MEMORY
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.reporting.circuit_figure import circuit_figure
-from qvae.runs.assemble import make_sampler
+from qvae.runs.backends import make_sampler
 from qvae.runs.run import Run
 from qvae.sampling.closing import close
 from qvae.sampling.registered import SAMPLERS

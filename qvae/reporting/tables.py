@@ -7,6 +7,7 @@ from typing import Any
 
 from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import TrainingConfig
+from qvae.evaluation.likelihood import DENSITY
 from qvae.reporting.page import Table
 from qvae.reporting.strings import string_tables
 
@@ -70,8 +71,9 @@ def likelihood_tables(found: Mapping[str, Any], noun: str = "image") -> list[Tab
         return [Table((f"nats per {noun}", "value", "how"), rows, note)]
     is_bound = found.get("log_likelihood_is_bound")
     bound = ", from a lower bound of log p(z): it may lie below the ELBO, which has log p(z) itself" if is_bound else ""
+    relaxed = "" if found["log_z_method"] == DENSITY else ", bits never relaxed"
     rows = [
-        ("ELBO", with_error(found["elbo"], found["elbo_stderr"]), "latents drawn from q(z|x), bits never relaxed"),
+        ("ELBO", with_error(found["elbo"], found["elbo_stderr"]), f"latents drawn from q(z|x){relaxed}"),
         (
             "log-likelihood, at least" if is_bound else "log-likelihood",
             with_error(found["log_likelihood"], found["log_likelihood_stderr"]),

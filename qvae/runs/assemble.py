@@ -11,17 +11,13 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from qvae.checkpoint import save_checkpoint
 from qvae.circuits.executor import Executor
 from qvae.circuits.gradients import load_gradient
-from qvae.circuits.registry import EXECUTORS
-from qvae.config.backends import BackendSpec
-from qvae.config.load import parse_backend
-from qvae.config.schema import MEMORY, Config, ExecutorConfig, ModelConfig, SamplerConfig
+from qvae.config.schema import MEMORY, Config, ModelConfig, SamplerConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import Dataset
 from qvae.data.fingerprint import fingerprint
@@ -38,14 +34,13 @@ from qvae.models.prior import BoltzmannPrior
 from qvae.models.vqgan import VQGAN
 from qvae.models.vqvae import VQVAE
 from qvae.progress import Progress
+from qvae.runs.backends import generation_sampler, make_executor, make_sampler, own_seed
 from qvae.runs.folder import CHECKPOINT, METRICS, MODEL, TENSORBOARD
 from qvae.runs.game import make_game
 from qvae.runs.models import Held, held_by, make_model
 from qvae.runs.sizes import require_sizes
-from qvae.sampling import registry
 from qvae.sampling.abilities import Metered, native_graph
 from qvae.sampling.closing import close
-from qvae.sampling.registered import SAMPLERS
 from qvae.sampling.sampler import LatentSampler
 from qvae.training import ranks
 from qvae.training.metrics import Metrics
@@ -60,7 +55,6 @@ from qvae.training.objectives.surrogate import surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
 from qvae.training.shared_norm import share_batch_norm
 from qvae.training.trainer import Trainer
-from qvae.trust import texts
 
 Backend = TypeVar("Backend", LatentSampler, Executor)
 
@@ -182,7 +176,7 @@ def _choose_gradient(model: Autoencoder, config: Config) -> None:
     """Have the circuit of a model take the gradients that are named."""
     chosen = config.training.circuit_gradient
     if chosen is not None and model.circuit is not None:
-        model.circuit.gradient = load_gradient(chosen.name, chosen.options, ranks.seed(_seed(config, 7)))
+        model.circuit.gradient = load_gradient(chosen.name, chosen.options, ranks.seed(own_seed(config, 7)))
 
 
 def _require_able(executor: Executor, config: ModelConfig) -> None:
@@ -278,88 +272,6 @@ def make_dataset(config: Config, data: Any = None) -> Dataset:
         takes = f"model.likelihood is {config.model.likelihood}, which takes {kind}"
         raise DataError(f"{data.name} holds {data.kind}, but {takes}; choose another likelihood.")
     return data
-
-
-def make_sampler(chosen: SamplerConfig, config: Config, folder: Path, purpose: int) -> LatentSampler:
-    """A sampler for a run; its seed is the run's unless given, apart from that of training and of other purposes.
-
-    Raises:
-        SamplerError: it can't be made, or needs a word that the user of the configuration hasn't said.
-    """
-    return registry.make_sampler(chosen, _own_seed(chosen, config, purpose), folder, config.trust)
-
-
-def make_executor(
-    config: Config, folder: Path, purpose: int, chosen: ExecutorConfig | None = None, seed: int | None = None
-) -> Executor:
-    """An executor for a run, that of its configuration unless another is ``chosen``; its seed as of :func:`make_sampler`.
-
-    Raises:
-        ExecutorError: it can't be made, or needs a word that the user of the configuration hasn't said.
-    """
-    spec = config.executor if chosen is None else chosen
-    its_seed = _own_seed(spec, config, purpose) if seed is None else seed
-    return EXECUTORS.make(spec, its_seed, config.trust, folder)
-
-
-def _own_seed(spec: BackendSpec, config: Config, purpose: int) -> int | None:
-    """The seed that a backend is given, or one that follows from the run's; of several processes each has another."""
-    common = spec.options.get("seed", _seed(config, purpose))
-    return ranks.seed(common) if isinstance(common, int) else common
-
-
-def _seed(config: Config, purpose: int) -> int:
-    return int(np.random.SeedSequence([config.training.seed, purpose]).generate_state(1)[0])
-
-
-def generation_sampler(config: Config, folder: Path, name: str | None = None, seed: int | None = None) -> LatentSampler:
-    """A fresh sampler for generation: the one named, ``generation.sampler``, or that of the negative phase.
-
-    Args:
-        config: of the run.
-        folder: of the run.
-        name: another sampler, ``NAME[:OPTION=VALUE,...]``.
-        seed: in place of the run's.
-    """
-    configured = config.generation.sampler or config.sampler
-    if name in (None, configured.name):
-        chosen = configured
-    else:
-        chosen = SamplerConfig.model_validate(parse_backend(name).model_dump())
-        config = config.trusting(_own_words(chosen))
-    if seed is None:
-        return make_sampler(chosen, config, folder, purpose=2)
-    return registry.make_sampler(chosen, seed, folder, config.trust)
-
-
-def generation_executor(config: Config, folder: Path, name: str | None = None, seed: int | None = None) -> Executor:
-    """A fresh executor for generation: the one named, ``NAME[:OPTION=VALUE,...]``, or that of the configuration."""
-    chosen = chosen_executor(config, name)
-    if chosen is not config.executor:
-        config = config.trusting(_own_words(chosen))
-    return make_executor(config, folder, 5, chosen, seed)
-
-
-def chosen_executor(config: Config, name: str | None) -> ExecutorConfig:
-    """The specification of the one named, ``NAME[:OPTION=VALUE,...]``; None, or the name alone, is the configuration's own."""
-    if name in (None, config.executor.name):
-        return config.executor
-    return ExecutorConfig.model_validate(parse_backend(name).model_dump())
-
-
-def _own_words(chosen: BackendSpec) -> list[str]:
-    """All texts of a specification that its user has given: these need no other word."""
-    return [chosen.name, *texts(chosen.options)]
-
-
-def needed_words(config: Config, folder: Path) -> set[str]:
-    """All that the backends of a run need the user's word for."""
-    words = {need.text for need in EXECUTORS.needs(config.executor, folder)} if config.model.has_circuit else set()
-    fallback = config.training.fallback
-    chosen = (config.sampler, config.generation.sampler, fallback and SamplerConfig(name=fallback))
-    if config.model.has_boltzmann_prior:
-        words |= {need.text for spec in chosen if spec and spec.name != MEMORY for need in SAMPLERS.needs(spec, folder)}
-    return words
 
 
 def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Trainer) -> None:

@@ -12,7 +12,7 @@ from qvae.errors import ExecutorError, RunError
 from qvae.evaluation.executor_loss import ExecutorLoss, executor_loss, quality
 from qvae.models.autoencoder import Autoencoder
 from qvae.progress import Progress
-from qvae.runs.assemble import chosen_executor
+from qvae.runs.backends import chosen_executor
 from qvae.runs.run import Run
 from qvae.sampling.closing import close
 

@@ -26,7 +26,8 @@ from qvae.models.autoencoder import Autoencoder
 from qvae.models.likelihoods import likelihood_class
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior
-from qvae.runs.assemble import generation_executor, generation_sampler, make_dataset
+from qvae.runs.assemble import make_dataset
+from qvae.runs.backends import generation_executor, generation_sampler
 from qvae.runs.folder import (
     CHECKPOINT,
     CONFIG,

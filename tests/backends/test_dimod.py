@@ -163,7 +163,7 @@ def test_wrong_reads_are_refused(module, body, message):
         ({"sampler": "dimod.BQM"}, "dimod.BQM is no class of dimod samplers"),
         ({"sampler": "collections.OrderedDict"}, "collections.OrderedDict is no class of dimod samplers"),
         ({"sampler": "dwave.samplers.SimulatedAnealing"}, "the module dwave.samplers has no SimulatedAnealing"),
-        ({"sampler": "absent_module.It"}, "needs the module absent_module, which can't be imported: pip install absent_module"),
+        ({"sampler": "absent_module.It"}, "needs the module absent_module, which can't be imported: install the package"),
         ({"sampler": "dwave.cloud.absent.Sampler"}, r"needs the module dwave\.cloud.*: pip install -e '\.\[dwave\]' in"),
         ({"sampler": "SimulatedAnnealingSampler"}, "sampler is 'SimulatedAnnealingSampler'; it must be an import path"),
         ({"sampler": 3}, "sampler is 3; it must be an import path"),

@@ -49,7 +49,7 @@ def test_messages_speak_of_executors(install):
         ("statevektor", "no installed executor is called 'statevektor': did you mean 'statevector'"),
         ("thing", "executor 'thing' is no executor: broken:Thing of package broken is not a subclass of"),
         ("half", "executor 'half' is unfinished: unfinished:Thing of package unfinished doesn't implement _sample"),
-        ("needy", "executor 'needy' needs the module absent_module, which isn't installed: pip install absent_module"),
+        ("needy", "executor 'needy' needs the module absent_module, which isn't installed: install the package that has it"),
     ):
         with pytest.raises(ExecutorError, match=message):
             load_executor(name)

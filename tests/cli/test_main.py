@@ -52,6 +52,16 @@ def test_a_sampler_is_named_with_its_options(command, small, tmp_path):
     sampler = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())["sampler"]
     assert sampler == {"name": "gibbs", "options": {"sweeps": 3, "burn_in": 5}}
     assert command("generate", "a", "--num", 5, "--sampler", "gibbs:sweeps=9")[0] == 0
+    # Options beside a name are of the sampler that it names, and none is dropped in silence.
+    for name, option in (("dimod", "num_sweep=5"), ("gibbs", "sweep=5")):
+        code, _, err = command("generate", "a", "--num", 5, "--sampler", name, "--set", f"sampler.options.{option}")
+        assert code == 2
+        assert f"sampler '{name}' has no option '{option[:-2]}'" in err
+    for number, named in enumerate((["dimod:num_sweeps=5"], ["dimod", "--set", "sampler.options.num_sweeps=5"], ["dimod"])):
+        assert command("generate", "a", "--num", 5, "--seed", 3, "--out", f"{number}.npz", "--sampler", *named)[0] == 0
+    inline, beside, default = (np.load(tmp_path / f"{number}.npz")["images"] for number in range(3))
+    assert np.array_equal(inline, beside)
+    assert not np.array_equal(beside, default)
     code, _, err = command("train", "--sampler", "gibbs:sweep=3", "--dry-run")
     assert code == 2
     assert "sampler 'gibbs' has no option 'sweep'" in err

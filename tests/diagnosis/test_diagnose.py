@@ -72,6 +72,11 @@ def test_a_run_is_diagnosed_from_its_weights_and_left_as_it_is(trained, tmp_path
 def test_what_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="needs 1 or more"):
         qvae.diagnose_gradients("digits", tmp_path, steps=0)
+    with pytest.raises(ConfigError, match="digit is no run folder, YAML file or shipped configuration: did you mean 'digits'"):
+        qvae.diagnose_gradients("digit", tmp_path)
+    for nothing in (tmp_path, tmp_path / "no-such-run"):
+        with pytest.raises(ConfigError, match="is no run folder, YAML file or shipped configuration"):
+            qvae.diagnose_gradients(nothing, tmp_path / "g")
     (tmp_path / "report.html").write_text("mine")
     with pytest.raises(RunError, match="not of a diagnosis"):
         qvae.diagnose_gradients("digits", tmp_path)

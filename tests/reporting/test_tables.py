@@ -31,6 +31,9 @@ def test_numbers_of_bits_say_how_they_became_bits():
 
 
 def test_a_density_is_told_per_feature_and_not_to_be_compared():
+    assert likelihood_tables(OLD)[0].rows[0][2] == "latents drawn from q(z|x), bits never relaxed"
+    real = likelihood_tables(OLD | {"log_z_method": "the prior is a normalised density"})[0]
+    assert real.rows[0][2] == "latents drawn from q(z|x)"
     (table,) = likelihood_tables(DENSITY, "row")
     assert table.header[0] == "nats per row"
     assert "Gaussian p(x|z); ±" in table.note

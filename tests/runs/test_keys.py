@@ -12,7 +12,8 @@ from qvae.config.load import load_config
 from qvae.config.schema import Config
 from qvae.evaluation import evaluate
 from qvae.models.gaussian import NormalPrior
-from qvae.runs.assemble import assemble, generation_executor, generation_sampler, make_executor, make_sampler, num_prior_samples
+from qvae.runs.assemble import assemble, num_prior_samples
+from qvae.runs.backends import generation_executor, generation_sampler, make_executor, make_sampler
 from qvae.runs.run import Run
 from qvae.training.objective import Clock
 from qvae.training.optimizers.natural_gradient import QuantumNaturalGradient

@@ -19,7 +19,7 @@ from qvae.applications.generate import generate
 from qvae.applications.reconstruct import reconstruct
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.errors import ConfigError, RunError
-from qvae.runs.assemble import make_sampler
+from qvae.runs.backends import make_sampler
 from qvae.training.trainer import Trainer
 
 SETTINGS = [

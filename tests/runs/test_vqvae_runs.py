@@ -149,6 +149,10 @@ def test_options_set_beside_an_executor_are_its_own(runs, command):
         code, _, error = command("generate", runs / "variational", *where, "--executor", *options)
         assert code == 0, error
     assert np.array_equal(np.load("set0.npz")["images"], np.load("set1.npz")["images"])
+    run = qvae.load_run(runs / "variational", ["executor.options.shots=50"])
+    assert run.executor("qiskit").shots == run.executor("qiskit:shots=7").shots == 50
+    other = qvae.load_run(runs / "variational", ["executor.name=aer", "executor.options.shots=50"])
+    assert (other.executor("aer").shots, other.executor("qiskit:shots=7").shots) == (50, 7)
 
 
 def test_what_an_executor_loses_is_a_row_of_the_run(runs, command, tmp_path):
@@ -157,6 +161,11 @@ def test_what_an_executor_loses_is_a_row_of_the_run(runs, command, tmp_path):
         code, out, error = command("evaluate", run, "--executor", executor, "--set", "num_generated=30")
         assert code == 0, error
         assert "the circuit run by" in out
+        assert "log-likelihood" not in out  # which was measured before, and not now
+        assert ("measured now: qiskit:shots=20; the other rows are from before" in out) == (executor != "statevector")
+    beside = ["--executor", "qiskit", "--set", "executor.options.shots=20"]
+    code, _, error = command("evaluate", run, *beside, "--set", "num_generated=30")
+    assert code == 0, error
     code, _, error = command("evaluate", run)  # which leaves them
     assert code == 0, error
     exact, measured = json.loads((run / "evaluation.json").read_text())["executors"]
@@ -266,9 +275,10 @@ def test_dry_run_names_the_circuit(command):
     ],
 )
 def test_what_does_not_go_together_is_refused_before_a_folder_is_made(arguments, problem, command, tmp_path):
-    code, _, error = command("train", *arguments, "--out", "run")
+    code, out, error = command("train", *arguments, "--out", "run")
     assert code == 2
     assert problem in error
+    assert "training on" not in out
     assert not (tmp_path / "run").exists()
 
 
