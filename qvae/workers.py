@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from typing import Any
 
 from qvae.errors import WorkersError
 
 _LOOK_SECONDS = 1.0  # between two looks whether those that don't answer are still there
+_TRIES = 5  # of work whose workers die
 _PATIENCE = 30.0  # seconds in which a process that is told to end must have done so
 
 
@@ -82,9 +84,42 @@ class Workers(ABC):
                     found[place] = error
         return dict(sorted(found.items()))
 
+    def map(self, function: Callable[..., Any], /, *columns: Iterable[Any]) -> list[Any]:
+        """As :func:`map`: calls of a module's function, one for each row of arguments, shared out between the places in turn.
+
+        A call whose worker dies is made again; so it must depend on its arguments alone.
+
+        Raises:
+            WorkersError: workers died again and again.
+            Exception: the first one that a call raised.
+        """
+        # Pickled here: torch would put tensors that go between processes into shared memory, which outlives those that die.
+        calls = [pickle.dumps((function, row)) for row in zip(*columns, strict=True)]
+        found, todo, losses = [None] * len(calls), list(range(len(calls))), 0
+        while todo:
+            now, todo = todo[: len(self)], todo[len(self) :]
+            pending = {self.submit(place, _called, calls[row]): place for place, row in enumerate(now)}
+            for place, outcome in self.outcomes(pending).items():
+                if isinstance(outcome, Lost):
+                    losses += 1
+                    if losses == _TRIES:
+                        raise WorkersError(f"workers died {_TRIES} times, one after the other; have they enough memory?")
+                    self.renew(place)
+                    todo.append(now[place])
+                elif isinstance(outcome, Exception):
+                    raise outcome
+                else:
+                    found[now[place]] = pickle.loads(outcome)
+        return found
+
     def describe(self, place: int) -> str:
         """A place in words."""
         return f"worker {place + 1} of {len(self)}"
+
+
+def _called(call: bytes) -> bytes:
+    function, row = pickle.loads(call)
+    return pickle.dumps(function(*row))
 
 
 class Processes(Workers):

@@ -64,3 +64,30 @@ def test_one_that_never_began_is_an_error():
     workers = Processes(1)
     with pytest.raises(WorkersError, match="ended before its first work"):
         workers.renew(0)
+
+
+def test_work_is_mapped_and_that_of_a_worker_that_dies_is_done_again(tmp_path):
+    workers = Processes(1, threads=1)
+    try:
+        assert workers.map(dies_once, [tmp_path / "a"] * 3, torch.arange(3)) == [0, 1, 2]
+        with pytest.raises(ValueError, match="invalid literal"):
+            workers.map(int, ["1", "two"])
+    finally:
+        workers.close(now=True)
+
+
+def test_work_at_which_all_workers_die_is_given_up(monkeypatch):
+    workers, renewed = Processes(2), []
+    monkeypatch.setattr(workers, "submit", lambda *call: Future())
+    monkeypatch.setattr(workers, "outcomes", lambda pending: {place: Lost("") for place in pending.values()})
+    monkeypatch.setattr(workers, "renew", renewed.append)
+    with pytest.raises(WorkersError, match="died 5 times, one after the other"):
+        workers.map(abs, [1, 2, 3])
+    assert renewed == [0, 1, 0, 1]
+
+
+def dies_once(file, value):
+    if not file.exists():
+        file.touch()
+        os._exit(1)
+    return value

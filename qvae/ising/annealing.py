@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +59,13 @@ def annealed_importance_sampling(
 
 
 def bidirectional_annealing(
-    hamiltonian: IsingHamiltonian, *, chains: int = 500, temperatures: int = 2000, seed: int = 0
+    hamiltonian: IsingHamiltonian,
+    *,
+    chains: int = 500,
+    temperatures: int = 2000,
+    seed: int = 0,
+    parts: int = 1,
+    spread: Callable[..., Iterable[Any]] = map,
 ) -> LogPartition:
     """log Z by annealing forward and back, combined by the acceptance ratio of Bennett (1976, J. Comput. Phys. 22).
 
@@ -69,18 +78,42 @@ def bidirectional_annealing(
     don't explain. If the directions are far apart, or the weights concentrate on a few chains, their whole distance and
     the larger of their own errors are added to it, and ``details["warning"]`` says so.
 
+    In several parts, each has its share of the chains, samples and a base of its own, and random numbers of its own. Weights
+    that count from the same Z are ratios of the same kind whatever base they come from, so that one acceptance ratio is taken
+    over all of them. Equal seeds and parts give equal numbers, wherever the parts are done.
+
+    Args:
+        hamiltonian: without transverse field, on any graph.
+        chains: of each direction, of all parts together.
+        temperatures: steps of each direction.
+        seed: of all random numbers.
+        parts: into which the chains are shared out, with 2 or more in each.
+        spread: does them: as :func:`map`, ``executor.map`` of :mod:`concurrent.futures`, or :meth:`qvae.workers.Workers.map`.
+
     Raises:
-        ValueError: there is a transverse field, or there are fewer than 2 chains or temperatures.
+        ValueError: there is a transverse field, or there are fewer than 2 chains in a part, or than 2 temperatures.
     """
     refuse_transverse_field(hamiltonian)
-    check_lengths(chains, temperatures)
+    check_lengths(chains // max(1, parts), temperatures)
+    shares = [len(share) for share in torch.arange(chains).tensor_split(parts)]
+    seeds = [seed] if parts == 1 else np.random.SeedSequence(seed).generate_state(parts).tolist()
+    found = spread(_both_ways, [hamiltonian.detach()] * parts, shares, [temperatures] * parts, seeds)
+    bases, *weights = zip(*found, strict=True)
+    forward, backward = (
+        torch.cat([works + (base - bases[0]) for base, works in zip(bases, way, strict=True)]) for way in weights
+    )
+    return combine_annealings(bases[0], forward, backward, f"{chains} chains x {temperatures} temperatures")
+
+
+def _both_ways(hamiltonian: IsingHamiltonian, chains: int, temperatures: int, seed: int) -> tuple[float, Tensor, Tensor]:
+    """log Z of a base, and log weights of chains that ran from there to the target, and back."""
     generator = torch.Generator(hamiltonian.h.device).manual_seed(seed)
     target, fields = _equilibrate(hamiltonian, chains, temperatures // 8, generator)
     path = AnnealingPath(hamiltonian, generator, fields)
     betas = path.ladder(temperatures)
     forward, _ = path.anneal(path.base_state(chains), betas)
     backward, _ = path.anneal(target, betas, reverse=True)
-    return combine_annealings(path.log_z0, forward, backward, f"{chains} chains x {temperatures} temperatures")
+    return path.log_z0, forward, backward
 
 
 def _equilibrate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -95,14 +96,16 @@ def test_one_way_error_bars_and_the_fitted_base(small) -> None:
     assert 40 < found.details["effective_samples"] <= 400
 
 
-def test_error_bars_over_thirty_seeds(random_hamiltonian) -> None:
+@pytest.mark.parametrize(("parts", "seeds"), [(1, 30), (3, 8)])
+def test_error_bars_over_seeds(random_hamiltonian, parts: int, seeds: int) -> None:
+    """In several parts, too, whose bases differ."""
     hamiltonian = random_hamiltonian(rbm(8, 8), coupling=0.4, seed=1)
     log_z = exact_distribution(hamiltonian).log_z
-    runs = [bidirectional_annealing(hamiltonian, chains=100, temperatures=20, seed=seed) for seed in range(30)]
+    runs = [bidirectional_annealing(hamiltonian, chains=100, temperatures=20, seed=seed, parts=parts) for seed in range(seeds)]
     z = torch.tensor([(run.value - log_z) / run.stderr for run in runs])
-    # Thirty standard normal numbers: their mean has sd 0.18, their root mean square sd 0.13.
-    assert abs(float(z.mean())) < 5 * 0.18
-    assert 1 - 5 * 0.13 < float(z.square().mean().sqrt()) < 1 + 5 * 0.13
+    # Standard normal numbers: of thirty the mean has sd 0.18, the root mean square sd 0.13.
+    assert abs(float(z.mean())) < 5 / math.sqrt(seeds)
+    assert 1 - 5 / math.sqrt(2 * seeds) < float(z.square().mean().sqrt()) < 1 + 5 / math.sqrt(2 * seeds)
     assert not any("warning" in run.details for run in runs)
 
 
@@ -179,6 +182,24 @@ def test_details_and_reproducibility(small) -> None:
     assert found.details["gap"] == found.details["reverse"] - found.details["forward"]
     assert found == bidirectional_annealing(hamiltonian, chains=100, temperatures=50, seed=3)
     assert found.value != bidirectional_annealing(hamiltonian, chains=100, temperatures=50, seed=4).value
+
+
+def test_parts_are_the_same_wherever_they_are_done(small) -> None:
+    hamiltonian, log_z = small
+    options = {"chains": 101, "temperatures": 50, "seed": 3, "parts": 4}
+    found = bidirectional_annealing(hamiltonian, **options)
+    with ThreadPoolExecutor(2) as executor:
+        assert bidirectional_annealing(hamiltonian, **options, spread=executor.map) == found
+    assert abs(found.value - log_z) < 5 * found.stderr < 1
+    seen = []
+
+    def spread(work, *columns):
+        seen.extend(zip(*columns[1:], strict=True))
+        return map(work, *columns)
+
+    assert bidirectional_annealing(hamiltonian, **options, spread=spread) == found
+    assert [chains for chains, _, _ in seen] == [26, 25, 25, 25]
+    assert len({seed for _, _, seed in seen}) == 4
 
 
 def test_a_transverse_field_is_refused(random_hamiltonian) -> None:

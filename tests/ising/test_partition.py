@@ -30,3 +30,5 @@ def test_bad_input(random_hamiltonian) -> None:
         log_partition(random_hamiltonian(rbm(2, 2)), chains=1)
     with pytest.raises(ValueError, match="temperatures is 1"):
         log_partition(random_hamiltonian(rbm(2, 2)), temperatures=1)
+    with pytest.raises(ValueError, match="chains is 1"):
+        log_partition(random_hamiltonian(rbm(2, 2)), chains=3, parts=2)
