@@ -91,6 +91,13 @@ def test_bits_are_prepared_by_binarizing():
     assert torch.equal(dataset.prepare(dataset.train, generator()), dataset.binarize(dataset.train, generator()))
 
 
+def with_one(value):
+    """Counts, one of which is this."""
+    changed = COUNTS.astype(np.int64)
+    changed[3, 2] = value
+    return changed
+
+
 @pytest.mark.parametrize(
     ("kind", "array", "problem"),
     [
@@ -115,7 +122,10 @@ def test_bits_are_prepared_by_binarizing():
         ("counts", GREY, "gaussian for real numbers, bernoulli for grey levels"),
         ("counts", COUNTS - 3, "below 0, the first .*=gaussian"),
         ("counts", COUNTS * 10_000_000, "above 16,777,216"),
+        ("counts", with_one(-1), "below 0, the first -1"),
+        ("counts", with_one(16_777_217), "above 16,777,216"),
         # under categorical
+        ("categories", with_one(-1), "below 0, the first -1"),
         ("categories", NORMAL, "aren't whole, .* set model.likelihood=gaussian"),
         ("categories", COUNTS - 3, "below 0"),
         ("categories", COUNTS * 1000, "above 1023, .* model.likelihood=poisson"),
