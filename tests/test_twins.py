@@ -3,6 +3,7 @@
 import pytest
 
 import qvae
+from qvae import twins
 from qvae.config.load import load_config
 from qvae.errors import ConfigError
 from qvae.reporting.twins import twins_beside, twins_table
@@ -47,6 +48,20 @@ def test_every_arm_has_a_row_with_its_spread(command, tmp_path):
     assert all(mean in (frozen / "report.html").read_text() for mean in means)
     with pytest.raises(ConfigError, match="another configuration"):
         train_twins(load_config("digits-vqvae", [*TINY, "training.epochs=2"]), 1, tmp_path / "twins")
+
+
+def test_every_arm_has_a_run_of_each_seed_from_the_training_s_on(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(twins, "make", lambda config, folder, progress: made.append((config, folder)) or folder)
+    monkeypatch.setattr(twins, "twins_table", lambda runs: None)
+    monkeypatch.setattr(twins, "write_page", lambda run, table: None)
+    runs = train_twins(load_config("digits-vqvae", [*TINY, "training.seed=5"]), 2, tmp_path)
+    arms = ("quantum", "unentangled", "frozen", "perceptron", "gaussian")
+    assert runs == {arm: [tmp_path / f"{arm}-5", tmp_path / f"{arm}-6"] for arm in arms}
+    assert [(config.model.circuit.arm, config.training.seed) for config, _ in made] == [
+        (arm, s) for s in (5, 6) for arm in arms
+    ]
+    assert [folder.name for _, folder in made] == [f"{arm}-{seed}" for seed in (5, 6) for arm in arms]
 
 
 def test_beside_a_run_are_those_alone_that_differ_by_arm_and_seed(tmp_path):

@@ -56,6 +56,14 @@ def test_states_and_expectations_are_qiskit_s(dtype, tolerance):
             assert (found[row] - means).abs().max() < 4 * tolerance
 
 
+def test_a_string_that_stands_twice_counts_twice():
+    circuit, values = random_circuit(num_qubits=3, num_gates=12), random_values(2)
+    twice = [[("ZIX", 0.5), ("XXI", 1.0), ("ZIX", 0.25)], [("IIZ", 1.0), ("IIZ", -1.0)]]
+    once = [[("ZIX", 0.75), ("XXI", 1.0)], [("IIZ", 0.0)]]
+    expected, found = (StatevectorExecutor().expectations(circuit, values, sums) for sums in (once, twice))
+    assert torch.allclose(found, expected, atol=1e-12)
+
+
 def test_gradients_are_finite_differences():
     circuit, values = random_circuit(num_qubits=4, num_gates=25), random_values(2).requires_grad_()
     observables = [[(label[1:], weight) for label, weight in terms] for terms in OBSERVABLES]

@@ -23,6 +23,7 @@ from qvae.reporting.compare import comparison_table
 from qvae.reporting.figures import loss_curves
 from qvae.reporting.report import evaluated, subtitle
 from qvae.reporting.tables import evaluation_tables, time_table
+from qvae.runs.folder import keep_metrics_until, read_metrics
 
 EVALUATION = {
     "elbo": -20.0,
@@ -177,6 +178,23 @@ def test_forged_checkpoints(skeleton, tmp_path):
     (tmp_path / "forged").write_bytes(save({"x": torch.zeros(1)} if text == "nan" else {}, about))
     with pytest.raises(RunError):
         load_checkpoint(tmp_path / "forged")
+
+
+def test_a_line_of_the_metrics_that_was_cut_off_is_left_out_and_a_damaged_one_named(small_run):
+    file = small_run / "metrics.jsonl"
+    first, second, third = lines = file.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for whole in ("", "\n"):
+        file.write_text("\n".join(lines) + whole)
+        assert read_metrics(small_run) == rows
+    file.write_text("\n".join([first, second, third[:20]]))
+    assert read_metrics(small_run) == rows[:2]
+    keep_metrics_until(small_run, rows[0]["step"])
+    assert file.read_text() == f"{first}\n"
+    for number, damaged in ((1, [first[:20], second]), (2, [first, "", third]), (3, [first, second, '{"epoch": "three"}'])):
+        file.write_text("\n".join(damaged))
+        with pytest.raises(RunError, match=f"line {number} of .*metrics.jsonl is damaged; remove it"):
+            read_metrics(small_run)
 
 
 def test_weights_that_are_no_numbers(small_run):
