@@ -25,7 +25,8 @@ def decompress(
 ) -> Outcome:
     """Get the rows of a compressed file back, exactly, or, of a lossy one, what the model makes of their codes.
 
-    The .npz holds ``ids`` (N,) and ``rows`` (N, *shape): bits as uint8; of a lossy file means of p(x|z), float32.
+    The .npz holds ``ids`` (N,) and ``rows`` (N, *shape): bits as uint8; of a lossy file means of p(x|z), float32. Rows that
+    came from files of images become PNGs of the same names, too.
 
     Raises:
         CapabilityError: constriction isn't installed.
@@ -36,7 +37,9 @@ def decompress(
 
     from qvae.applications.archive import archive
     from qvae.applications.files import new_files
+    from qvae.applications.restore import write_pictures
     from qvae.coding.container import identity, reading_compressed
+    from qvae.data.images import IMAGE_ENDINGS
     from qvae.files import from_user
     from qvae.progress import Sturdy
 
@@ -50,9 +53,13 @@ def decompress(
             )
         with new_files(run, "decompressed", out) as (file, _), archive(file) as growing:
             growing.append(ids=np.array(reader.names))
+            are_pictures, done = all(name.lower().endswith(IMAGE_ENDINGS) for name in reader.names), 0
             for rows in decoded(run, reader, input, Sturdy.around(progress)):
                 growing.append(rows=rows)
-    return Outcome([file])
+                if are_pictures:
+                    write_pictures(run, file.with_suffix(""), reader.names[done : done + len(rows)], rows)
+                done += len(rows)
+    return Outcome([file, *[file.with_suffix("")] * are_pictures])
 
 
 def decoded(run: Run, reader: Reader, path: Path, progress: Progress) -> Iterator[np.ndarray]:

@@ -31,7 +31,7 @@ def generate(
     seed: Annotated[int | None, "The same seed gives the same images; a fresh one is drawn and said."] = None,
     out: Annotated[Path | None, "An .npz, of strings a .txt, or a folder; generated.npz (-2, -3 ...) in the run's."] = None,
 ) -> Outcome:
-    """Sample the prior and decode: an .npz of images and a picture, or a text file of strings.
+    """Sample the prior and decode: an .npz of images and a picture, or a text file of strings, or WAV files of sound.
 
     The array ``images``, (num, *shape), holds the mean of p(x|z): of bits, the probabilities of pixels. Strings are draws of
     p(x|z), one a line.
@@ -72,6 +72,7 @@ def generate(
             said.append(_classified(run, images, label))
         by = ", ".join(f"{kind} {name}" for kind, name in (("executor", executor), ("sampler", sampler)) if name)
         files.append(save_figure(samples_figure(run, images, by or None), picture))
+        files += _sound(run, images, arrays, said)
         if not is_of_images(run) and reachable_data(run) is None:
             said.append("the run's data aren't within reach, so the picture shows no test rows beside what was generated")
     return Outcome(files, said)
@@ -148,6 +149,21 @@ def _strings(run: Run, rows: np.ndarray, file: Path, check: str | None, said: li
         known = set(data.alphabet.decode(data.train.tolist()))
         said.append(f"{sum(string not in known for string in found)} of {len(found)} are none of the training strings")
     return Outcome([file], said)
+
+
+def _sound(run: Run, spectrograms: np.ndarray, file: Path, said: list[str]) -> list[Path]:
+    """A folder of WAV files beside ``file`` for clips (N, F, T); none of other data."""
+    import torch
+
+    from qvae.data.sound import write_clips
+    from qvae.reporting.run_rows import reachable_data
+
+    data = reachable_data(run)
+    if data is None or data.rate is None:
+        return []
+    write_clips(file.with_suffix(""), torch.from_numpy(spectrograms), data.rate)
+    said.append("spectrograms hold no phases; those of the WAV files were found anew (Griffin and Lim)")
+    return [file.with_suffix("")]
 
 
 def class_fields(run: Run, label: int) -> Tensor:

@@ -59,7 +59,7 @@ def interpolate(
 
     The .npz holds ``landscape`` and ``straight`` (P, frames, *shape), means of p(x|z) along P paths, and ``landscape_energy``
     and ``straight_energy`` (P, S), -log p(z) up to a constant, after each flip, or at each frame of real latents; NaN beyond
-    the last flip.
+    the last flip. For files of images there are PNGs, too, in a folder for each path.
 
     Raises:
         CapabilityError: the model has no prior, or one without a density.
@@ -70,6 +70,7 @@ def interpolate(
     import numpy as np
 
     from qvae.applications.archive import archive
+    from qvae.applications.restore import write_pictures
     from qvae.progress import Sturdy
     from qvae.reporting.figures import save_figure
     from qvae.reporting.path_figure import paths_figure
@@ -90,10 +91,14 @@ def interpolate(
             for low, straight in ways(run.model, rows.dataset, frames, width, seed, display):
                 growing.append(landscape=low.images[None], straight=straight.images[None])
                 growing.append(landscape_energy=low.energies[None], straight_energy=straight.energies[None])
+                if rows.are_pictures:
+                    for name, images in (("landscape", low.images), ("straight", straight.images)):
+                        frame_names = [f"{len(barriers)}/{name}-{number}" for number in range(frames)]
+                        write_pictures(run, file.with_suffix(""), frame_names, images)
                 barriers.append((low.barrier, straight.barrier))
                 if len(shown) < _PICTURED:
                     shown.append((low, straight))
-        files = [file]
+        files = [file, *[file.with_suffix("")] * rows.are_pictures]
         if is_of_images(run):
             grey = [[Way(as_grey(run, way.images), way.energies) for way in pair] for pair in shown]
             files.append(save_figure(paths_figure([(low, straight) for low, straight in grey]), picture))

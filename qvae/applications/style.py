@@ -41,6 +41,7 @@ def style(
     sets' mean logits, or of their means of real latents; and ``grid`` (A, B, *shape): the content latents of A rows with all
     other latents of B rows of the style set. Content latents are those that know most of the class by the training rows; where
     these have no labels or aren't within reach, those that know least of which set a row is of. ``is_content`` (n,) says which.
+    Of files of images the rows that were moved are written as PNGs, too.
 
     Raises:
         CapabilityError: the model's latents are its data.
@@ -51,6 +52,7 @@ def style(
     import numpy as np
 
     from qvae.applications.archive import archive
+    from qvae.applications.restore import write_pictures
     from qvae.progress import Sturdy
     from qvae.reporting.figures import image_grid, save_figure
     from qvae.reporting.run_rows import as_grey, is_of_images
@@ -65,14 +67,19 @@ def style(
         sets = rows.dataset, others.dataset
         is_content, what = content_latents(run, *sets, units)
         step = strength * (mean_place(model, sets[1], seed) - mean_place(model, sets[0], seed))
+        done = 0
         with archive(file) as growing:
             growing.append(ids=np.array(rows.ids), is_content=is_content)
             for codes in places(model, sets[0], seed, display):
-                growing.append(transferred=decoded(model, codes + step).cpu().numpy())
+                moved = decoded(model, codes + step).cpu().numpy()
+                growing.append(transferred=moved)
+                if rows.are_pictures:
+                    write_pictures(run, file.with_suffix(""), rows.ids[done : done + len(moved)], moved)
+                done += len(moved)
             first, second = (next(places(model, data, seed))[:grid] for data in sets)
             mixed = in_style(model, first, second, is_content).cpu().numpy()
             growing.append(grid=mixed)
-        files = [file]
+        files = [file, *[file.with_suffix("")] * rows.are_pictures]
         if is_of_images(run):
             above, left = (as_grey(run, data.values(data.test[:grid]).numpy()) for data in reversed(sets))
             lines = [np.concatenate([np.ones_like(above[:1]), above])]

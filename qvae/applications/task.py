@@ -30,7 +30,7 @@ AT_ONCE = 256
 
 
 def task_input(
-    run: Run, path: Path, shapes: Sequence[tuple[int, ...]] | None = None, kind: Kind | None = None
+    run: Run, path: str | Path, shapes: Sequence[tuple[int, ...]] | None = None, kind: Kind | None = None
 ) -> AbstractContextManager[Given]:
     """Rows for the model of a run; ``shapes`` of one row and their ``kind``, if they aren't the model's own.
 
@@ -44,7 +44,7 @@ def task_input(
     from qvae.reporting.run_rows import reachable_data
 
     known = KnownColumns()
-    if path.suffix in TABLE_ENDINGS and (data := reachable_data(run)) is not None:
+    if Path(path).suffix in TABLE_ENDINGS and (data := reachable_data(run)) is not None:
         known = KnownColumns(data.feature_names, data.category_names)
     likelihood = run.model.likelihood
     cuts = shapes is None and run.config.data.binarization == "threshold"

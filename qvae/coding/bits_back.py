@@ -164,7 +164,8 @@ class RowCoder(Coder):
         super().__init__(model, temperatures)
         if model.likelihood.kind != "bits":
             raise CapabilityError(
-                f"{model.likelihood.kind} can't be kept without loss, as bits can; keep codes of them alone: --lossy."
+                f"{model.likelihood.kind} can't be kept without loss: of all likelihoods only bernoulli's bits can; keep "
+                "their codes alone: --lossy."
             )
 
     @property

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from qvae.config.backends import BackendSpec, ExecutorConfig, Overrides, SamplerConfig
 from qvae.config.messages import in_our_words, is_of_another_branch, short
 from qvae.config.optimization import OptimizerConfig
+from qvae.config.paths import holds_sound
 from qvae.config.schema import DATA_ENDINGS, Config, ModelConfig
 from qvae.errors import ConfigError, nearest
 from qvae.trust import Trust, texts
@@ -34,7 +35,8 @@ def load_config(
 
     Args:
         source: a YAML file, the name of a shipped configuration, or nested keys; None for the shipped `digits`; a .txt file of
-            strings is the shipped `strings` on these data. With ``model``, also other data: a file, or a folder of images.
+            strings is the shipped `strings` on these data, and a folder of .wav files `digits` on these, with a Gaussian
+            likelihood. With ``model``, also other data: a file, or a folder of images.
         overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
         model: a kind of model, at its own settings for the shipped ``source``, as in ``digits-<kind>.yaml``, where there are
             some, and else at its defaults, with the source's ``model`` section and backends left out; None is the source's own.
@@ -186,6 +188,8 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
     path = Path(os.path.expanduser(name))
     if _is_text(source):
         return _of_strings(name)
+    if holds_sound(path):
+        return f"of {name}", {"data": {"name": name}, "model": {"likelihood": "gaussian"}}
     if _is_data(source):
         raise ConfigError(f"{name} is no configuration; to train on it as data: qvae train --set data.name={name}.")
     if _is_file(source):

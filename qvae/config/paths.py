@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qvae.config.schema import MEMORY, Config, DataConfig
+from qvae.config.schema import MEMORY, SOUND_ENDING, Config, DataConfig
 from qvae.files import from_user
+
+
+def holds_sound(folder: Path) -> bool:
+    """Whether there are .wav files in a folder; subfolders aren't looked into."""
+    return folder.is_dir() and any(file.suffix.lower() == SOUND_ENDING for file in folder.iterdir())
 
 
 def settled(config: Config, data: Any = None) -> Config:

@@ -24,12 +24,13 @@ from qvae.trust import OWN, Trust
 
 DATA_SETS = ("digits", "mnist", "fashion-mnist")
 DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet", ".txt")
+SOUND_ENDING = ".wav"
 
 class DataConfig(Section):
     """Which data, where they are, and how they become bits."""
 
     name: str = "digits"
-    """digits | mnist | fashion-mnist | a path to .npy, .npz, .csv, .parquet or .txt | a folder of PNG or JPEG files"""
+    """digits | mnist | fashion-mnist | a path to .npy, .npz, .csv, .parquet or .txt | a folder of PNG, JPEG or WAV files"""
     root: str | None = None
     """folder of the idx files; None looks in ./data/<name> and in the user's cache"""
     download: bool = False

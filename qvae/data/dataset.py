@@ -45,6 +45,7 @@ class Dataset:
         category_names: of the columns that held text, in the order of their numbers, by the names of the columns.
         remarks: sentences on how the data were taken that its user should read.
         alphabet: of ``strings``, what their numbers stand for; a row is as long as the longest string.
+        rate: of sound, whose spectrograms the rows are, samples a second.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Dataset:
     remarks: tuple[str, ...] = ()
     category_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     alphabet: Alphabet | None = None
+    rate: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from qvae.config.paths import holds_sound
 from qvae.data.alphabet import Alphabet
 from qvae.data.dataset import Dataset, Kind
 from qvae.data.given_table import TABLE_ENDINGS, KnownColumns, table_rows
 from qvae.data.images import IMAGE_ENDINGS, image_files, pixels, upright_image
 from qvae.data.kinds import Numbers, in_place, require_whole, scale
 from qvae.data.opened import reading, require_file
+from qvae.data.sound import read_wav, spectrogram, wav_files
 from qvae.data.strings import cleaned, read_lines
 from qvae.errors import DataError
 from qvae.files import from_user
@@ -60,7 +62,7 @@ def given_rows(
     known: KnownColumns = _NOTHING_KNOWN,
     alphabet: Alphabet | None = None,
 ) -> Iterator[Given]:
-    """The rows of an .npy, .npz, .csv, .parquet or .txt file, or the images of a PNG or JPEG file or of a folder of them.
+    """The rows of an .npy, .npz, .csv, .parquet or .txt file, the images of a PNG or JPEG file or of a folder, or clips in one.
 
     Memory stays flat however many they are: what isn't mapped where it lies is unpacked into a temporary folder, which goes
     with the block. A .csv, .parquet or .txt file is read whole.
@@ -85,12 +87,16 @@ def given_rows(
         yield _given_strings(source, shapes[0][0], alphabet)
         return
     with tempfile.TemporaryDirectory(prefix="qvae-", ignore_cleanup_errors=True) as folder:
-        are_pictures = source.is_dir() or source.suffix.lower() in IMAGE_ENDINGS
+        are_clips = kind == "reals" and holds_sound(source)
+        are_pictures = (source.is_dir() and not are_clips) or source.suffix.lower() in IMAGE_ENDINGS
         if are_pictures:
             files = image_files(source) if source.is_dir() else [source]
             ids = [os.path.relpath(file, source if source.is_dir() else source.parent) for file in files]
             rows = _unpacked_images(files, shapes, Path(folder))
             extra: dict[str, np.ndarray] = {}
+        elif are_clips:
+            sounds = wav_files(source)
+            rows, ids, extra = _unpacked_clips(sounds, shapes[0], Path(folder)), [file.name for file in sounds], {}
         elif source.suffix in TABLE_ENDINGS:
             rows, names = table_rows(source, kind, known)
             rows, ids, extra = _shaped(rows, shapes, str(source)), names or _numbers(len(rows)), {}
@@ -187,6 +193,23 @@ def _unpacked_images(files: list[Path], shapes: Sequence[tuple[int, ...]], folde
             takes = " or ".join(f"{shape[-2]} x {shape[-1]}" for shape in shapes if len(shape) > 1) or "rows, no images"
             raise DataError(f"{file} is {height} x {width} pixels, but this model takes {takes}, all of one size.")
         target[row] = image
+    target.flush()
+    return target
+
+
+def _unpacked_clips(files: list[Path], shape: tuple[int, ...], folder: Path) -> np.ndarray:
+    """Spectrograms (N, *shape), float32, mapped."""
+    if len(shape) != 2:
+        raise DataError(f"{files[0].parent} holds sound, but this model takes rows of shape {shape}, no spectrograms.")
+    window = 2 * (shape[0] - 1)
+    target = np.lib.format.open_memmap(folder / "clips.npy", "w+", np.float32, (len(files), *shape))
+    for row, file in enumerate(files):
+        clip, _ = read_wav(file)
+        frames = 1 + 4 * len(clip) // window
+        if frames != shape[1] or len(clip) < window:
+            takes = f"{(shape[1] - 1) * window // 4:,} samples, as the clips that it was trained on"
+            raise DataError(f"{file} has {len(clip):,} samples, but this model takes {takes}.")
+        target[row] = spectrogram(torch.from_numpy(clip).unsqueeze(0), window)[0].numpy()
     target.flush()
     return target
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from qvae.config.paths import holds_sound
 from qvae.config.schema import DataConfig
 from qvae.data.arrays import dataset_from_arrays, load_array_file
 from qvae.data.dataset import Dataset, Kind, permutation
 from qvae.data.idx import IDX_SETS, load_idx_set
 from qvae.data.images import load_image_folder
 from qvae.data.kinds import make_dataset
+from qvae.data.sound import load_sound_folder
 from qvae.data.split import SPLIT_SEED, Split
 from qvae.data.strings import load_string_file
 from qvae.data.tables import read_table, to_labels
@@ -28,7 +30,8 @@ def load_data(config: DataConfig, kind: Kind = "bits") -> Dataset:
     .npz file are taken as :func:`~qvae.data.arrays.dataset_from_arrays` says; an .npz holds ``train`` (or ``x_train``)
     and perhaps ``test``, ``train_labels`` and ``test_labels`` (or ``x_test``, ``y_train``, ``y_test``), ``images`` and
     ``labels``, ``x`` and ``y``, ``data`` and ``target``, or one array of any name. Tables in a .csv or .parquet file
-    have named columns, a folder holds PNG or JPEG files, and a .txt file strings, one a line.
+    have named columns, a folder holds PNG or JPEG files, or short clips as WAV
+    files, and a .txt file strings, one a line.
 
     Raises:
         DataError: files are missing, damaged or not what they should be, or values aren't what the likelihood takes.
@@ -54,6 +57,8 @@ def load_data(config: DataConfig, kind: Kind = "bits") -> Dataset:
         return load_array_file(config, kind)
     if suffix in (".csv", ".parquet"):
         return _load_table(config, kind)
+    if holds_sound(Path(os.path.expanduser(config.name))):
+        return load_sound_folder(config.name, kind)
     return load_image_folder(config, kind)
 
 

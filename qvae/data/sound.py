@@ -1,22 +1,63 @@
-"""Short mono clips as spectrograms, which a Gaussian likelihood takes as images, and back to sound; 16-bit WAV files."""
+"""Short mono clips as spectrograms, which a Gaussian likelihood takes as images, and back to sound; folders of WAV files."""
 
 from __future__ import annotations
 
+import math
 import wave
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from qvae.config.schema import SOUND_ENDING
+from qvae.data.dataset import Dataset, Kind
+from qvae.data.kinds import make_dataset
 from qvae.data.opened import require_file
+from qvae.data.split import hold_out
 from qvae.errors import DataError
 from qvae.files import from_user
+from qvae.memory import require_memory
 
 _QUIET = 1e-3
 """Added to magnitudes before their logarithm is taken: what is quieter is all alike."""
 _FULL = 2**15  # the loudest sample of 16 bits
+_SECONDS = 0.032  # of a window: longer than the period of a low voice, shorter than a syllable
+_SMALLEST_WINDOW, _MOST_NUMBERS = 16, 2**17  # samples, and numbers of a spectrogram: four seconds at 16,000 a second
+
+
+def load_sound_folder(name: str, kind: Kind) -> Dataset:
+    """The spectrograms of the clips in a folder, a tenth of them held out, by the window that :func:`window_of` chooses.
+
+    Raises:
+        DataError: the likelihood is of other data than reals, files can't be taken (:func:`read_wavs`), or clips are too short
+            or too long.
+    """
+    if kind != "reals":
+        raise DataError(f"{name} holds sound, but the model's likelihood takes {kind}; set model.likelihood=gaussian.")
+    clips, rate = read_wavs(name)
+    window = window_of(rate)
+    seconds = f"the clips in {name} last {clips.shape[1] / rate:.3g} s, {clips.shape[1]:,} samples"
+    if clips.shape[1] < window:
+        raise DataError(f"{seconds}, which is less than one window of {window}; take longer ones.")
+    size = (window // 2 + 1) * (1 + 4 * clips.shape[1] // window)
+    if size > _MOST_NUMBERS:
+        most = f"that are spectrograms of {size:,} numbers, and {_MOST_NUMBERS:,} are the most"
+        raise DataError(f"{seconds}: {most}; cut them into shorter ones, or save them at a lower rate than {rate:,}.")
+    require_memory(4 * size * len(clips), f"{len(clips):,} spectrograms", "take fewer clips", DataError)
+    split = hold_out(spectrogram(clips, window).numpy(), None, name)
+    return replace(make_dataset(name, split, kind, "dynamic", levels=None), rate=rate)
+
+
+def window_of(rate: int) -> int:
+    """The power of two that is nearest to 32 ms, in samples.
+
+    >>> window_of(4000), window_of(16000), window_of(44100)
+    (128, 512, 1024)
+    """
+    return max(_SMALLEST_WINDOW, 2 ** round(math.log2(_SECONDS * rate)))
 
 
 def spectrogram(waves: Tensor, window: int = 256) -> Tensor:
@@ -65,10 +106,8 @@ def read_wavs(folder: str | Path) -> tuple[Tensor, int]:
     Raises:
         DataError: there are none, or one is no mono WAV of 16 bits, or of another rate or length than the first.
     """
-    files = sorted(file for file in from_user(folder).glob("*") if file.suffix.lower() == ".wav")
-    if not files:
-        raise DataError(f"{folder} holds no .wav files.")
-    clips, rates = zip(*map(_read_wav, files), strict=True)
+    files = wav_files(folder)
+    clips, rates = zip(*map(read_wav, files), strict=True)
     for file, clip, rate in zip(files, clips, rates, strict=True):
         if (rate, len(clip)) != (rates[0], len(clips[0])):
             first = f"{files[0].name} {len(clips[0]):,} at {rates[0]:,} a second"
@@ -76,7 +115,24 @@ def read_wavs(folder: str | Path) -> tuple[Tensor, int]:
     return torch.from_numpy(np.stack(clips)), rates[0]
 
 
-def _read_wav(file: Path) -> tuple[np.ndarray, int]:
+def wav_files(folder: str | Path) -> list[Path]:
+    """All .wav files in a folder, in order of their names.
+
+    Raises:
+        DataError: there are none.
+    """
+    files = sorted(file for file in from_user(folder).glob("*") if file.suffix.lower() == SOUND_ENDING)
+    if not files:
+        raise DataError(f"{folder} holds no .wav files.")
+    return files
+
+
+def read_wav(file: Path) -> tuple[np.ndarray, int]:
+    """A clip, (S,), from -1 to 1, and its samples a second.
+
+    Raises:
+        DataError: it is no mono WAV of 16 bits.
+    """
     require_file(file)
     try:
         with wave.open(str(file), "rb") as sound:
@@ -107,3 +163,12 @@ def write_wavs(folder: str | Path, waves: Tensor, rate: int) -> Sequence[Path]:
     except OSError as error:
         raise DataError(f"{folder} can't be written to: {error.strerror or error}; name another folder.") from error
     return files
+
+
+def write_clips(folder: str | Path, spectrograms: Tensor, rate: int) -> Sequence[Path]:
+    """Spectrograms (N, window / 2 + 1, T), made sound by :func:`waveform`, as :func:`write_wavs` writes them.
+
+    Raises:
+        DataError: the folder can't be written to.
+    """
+    return write_wavs(folder, waveform(spectrograms, window=2 * (spectrograms.shape[1] - 1)), rate)

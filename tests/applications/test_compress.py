@@ -51,8 +51,11 @@ def test_a_folder_of_pictures_comes_back_with_its_names(small_run, images, tmp_p
     run = qvae.load_run(small_run)
     (file,) = compress(run, tmp_path / "pictures").files
     assert file.name == "compressed.qvz"
-    found = np.load(decompress(run, file).files[0])
+    arrays, pictures = decompress(run, file).files
+    found = np.load(arrays)
     np.testing.assert_array_equal(found["rows"], images[:5])
+    for number in range(5):
+        np.testing.assert_array_equal(np.asarray(Image.open(pictures / f"{number}.png")), 255 * images[number])
     assert found["ids"].tolist() == [f"{number}.png" for number in range(5)]
 
 

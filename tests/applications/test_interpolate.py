@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import qvae
 from qvae.applications.interpolate import interpolate
@@ -38,6 +39,19 @@ def test_paths_of_bits_lead_from_code_to_code_over_known_energies(command, small
             assert len(known) == 1 + int((before != after).sum())
             np.testing.assert_allclose(known[[0, -1]], [first, last], atol=1e-5)
     assert (np.nanmax(found["landscape_energy"], 1) <= np.nanmax(found["straight_energy"], 1) + 1e-5).all()
+
+
+def test_paths_between_files_of_images_are_files_too(small_run, tmp_path):
+    (tmp_path / "given").mkdir()
+    for number, image in enumerate(images_of(small_run, 3)):
+        Image.fromarray(np.uint8(255 * image)).save(tmp_path / "given" / f"{number}.png")
+    arrays, folder, _ = interpolate(qvae.load_run(small_run), tmp_path / "given", frames=4, out=tmp_path / "out").files
+    for name in ("landscape", "straight"):
+        paths = np.load(arrays)[name]
+        for path in range(2):
+            for frame in range(4):
+                found = np.asarray(Image.open(folder / str(path) / f"{name}-{frame}.png"))
+                np.testing.assert_allclose(found / 255, paths[path, frame], atol=0.51 / 255)
 
 
 @pytest.fixture(scope="module")

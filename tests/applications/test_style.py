@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import qvae
 from qvae.applications.style import class_information, style
@@ -39,6 +40,19 @@ def test_content_stays_and_style_is_taken(command, small_run, sets):
             mixed = torch.where(keep, a[i], b[j])
             np.testing.assert_allclose(found["grid"][i, j], model.decode((mixed > 0).float()[None])[0], atol=1e-5)
     assert found["ids"].tolist() == [str(number) for number in range(20)]
+
+
+def test_files_of_images_come_back_as_such(small_run, sets, tmp_path):
+    (tmp_path / "given").mkdir()
+    for number, image in enumerate(sets[:3]):
+        Image.fromarray(np.uint8(255 * image)).save(tmp_path / "given" / f"{number}.png")
+    run = qvae.load_run(small_run)
+    arrays, folder, _ = style(run, tmp_path / "given", tmp_path / "b.npz", units=2, grid=2, out=tmp_path / "out").files
+    moved = np.load(arrays)["transferred"]
+    assert sorted(file.name for file in folder.iterdir()) == ["0.png", "1.png", "2.png"]
+    for number in range(3):
+        found = np.asarray(Image.open(folder / f"{number}.png"))
+        np.testing.assert_allclose(found / 255, moved[number], atol=0.51 / 255)
 
 
 def test_without_labels_the_sets_say_what_style_is(small_run, sets, tmp_path):

@@ -9,7 +9,10 @@ import torch
 
 import qvae
 from qvae.applications.generate import generated
-from qvae.data.sound import read_wavs, spectrogram, waveform, write_wavs
+from qvae.config.load import load_config
+from qvae.data.given import given_rows
+from qvae.data.load import load_data
+from qvae.data.sound import read_wavs, spectrogram, waveform, window_of, write_wavs
 from qvae.errors import DataError
 
 RATE, WINDOW = 4000, 64
@@ -84,6 +87,71 @@ def test_other_sounds_are_refused(tmp_path):
     (tmp_path / "0001.wav").write_bytes(b"no sound")
     with pytest.raises(DataError, match=r"0001.wav can't be read as a WAV file"):
         read_wavs(tmp_path)
+
+
+def folder_of(tmp_path, clips, rate=RATE):
+    write_wavs(tmp_path / "clips", clips, rate)
+    return load_config(tmp_path / "clips").data
+
+
+def test_a_folder_of_clips_is_data_of_a_gaussian_likelihood(tmp_path):
+    clips = plucked(20, seed=4)
+    config = folder_of(tmp_path, clips)
+    assert load_config(tmp_path / "clips").model.likelihood == "gaussian"
+    data = load_data(config, "reals")
+    assert (data.rate, window_of(RATE)) == (RATE, 128)
+    assert (len(data.train), len(data.test), data.shape) == (18, 2, (65, 17))
+    wanted = spectrogram(read_wavs(tmp_path / "clips")[0], 128)
+    every = torch.cat([data.train, data.test])
+    torch.testing.assert_close(every.sum((1, 2)).sort().values, wanted.sum((1, 2)).sort().values)
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [(100, "last 0.025 s, 100 samples, which is less than one window of 128; take longer ones"),
+     (65_600, r"last 16.4 s, 65,600 samples: .* 133,315 numbers, and 131,072 are the most; .* a lower rate than 4,000")],
+)  # fmt: skip
+def test_clips_too_short_or_too_long_are_refused(samples, words, tmp_path):
+    config = folder_of(tmp_path, torch.zeros(10, samples))
+    with pytest.raises(DataError, match=words):
+        load_data(config, "reals")
+
+
+def test_sound_needs_a_likelihood_of_reals(tmp_path):
+    config = folder_of(tmp_path, plucked(10, seed=5))
+    with pytest.raises(DataError, match="holds sound, but the model's likelihood takes bits; set model.likelihood=gaussian"):
+        load_data(config, "bits")
+
+
+def test_tasks_take_a_folder_of_clips_like_those_of_training(tmp_path):
+    clips = plucked(3, seed=6)
+    write_wavs(tmp_path / "clips", clips, RATE)
+    with given_rows(tmp_path / "clips", [(33, 33)], "reals") as rows:
+        assert rows.ids == ["0000.wav", "0001.wav", "0002.wav"]
+        wanted = spectrogram(read_wavs(tmp_path / "clips")[0], WINDOW)
+        torch.testing.assert_close(rows.dataset.values(rows.dataset.test), wanted)
+    with (
+        pytest.raises(DataError, match=r"0000.wav has 512 samples, but this model takes 1,024"),
+        given_rows(tmp_path / "clips", [(33, 65)], "reals"),
+    ):
+        pass
+    with pytest.raises(DataError, match=r"holds sound, but this model takes rows of shape \(5,\), no spectrograms"), given_rows(
+        tmp_path / "clips", [(5,)], "reals"
+    ):
+        pass
+
+
+def test_generated_sound_is_written_as_wav_files(command, small, tmp_path):
+    write_wavs(tmp_path / "clips", plucked(20, seed=7), RATE)
+    code, _, err = command("train", "clips", *small, "--out", "run")
+    assert (code, err) == (0, "")
+    code, out, _ = command("generate", "run", "--num", 3, "--seed", 0, "--out", "made.npz")
+    assert code == 0
+    assert "wrote made\n" in out
+    made, rate = read_wavs(tmp_path / "made")
+    assert (made.shape, rate) == ((3, 512), RATE)
+    wanted = waveform(torch.from_numpy(np.load(tmp_path / "made.npz")["images"]), 128).clamp(-1, 1)
+    assert (made - wanted).abs().max() < 1e-4
 
 
 def test_a_model_of_notes_plays_the_pitches_it_has_heard(tmp_path):
