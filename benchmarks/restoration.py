@@ -106,8 +106,10 @@ def restoration(contest: Contest, tasks: dict[str, Damage], for_it: bool) -> Non
                 found[f"{name}: {steps} steps"] = inferred(run.model, density, damage, seen, steps)
         if for_it:
             config = damaged(contest.run.config, damage.name, damage.amount)
-            for name, learner in {"the model": config, "plain autoencoder": twin(config, "deterministic")}.items():
-                found[f"{name}, trained for it"] = trusted(contest.trained(learner).model, damage, seen)
+            found["the model, trained for it"] = trusted(contest.trained(config).model, damage, seen)
+            plain = contest.trained(twin(config, "deterministic")).model
+            found["plain autoencoder, trained for it: its output"] = made_of(plain, damage, seen)
+            found["plain autoencoder, trained for it: with what was seen"] = trusted(plain, damage, seen)
         for method, rows in found.items():
             pictures = (images(rows, contest.run), images(clean, contest.run))
             contest.add(task, method, PSNR=psnr(*pictures), SSIM=ssim(*pictures))
@@ -130,8 +132,14 @@ def inferred(model: Autoencoder, density: LogPrior, damage: Damage, seen: Rows, 
     return torch.cat(parts).numpy()
 
 
+@torch.no_grad()
+def made_of(model: Autoencoder, damage: Damage, seen: Rows) -> Rows:
+    """What comes out where the damaged image goes in."""
+    return model.reconstruct(damage.observe(model, torch.from_numpy(seen)).picture()).flatten(1).numpy()
+
+
 def trusted(model: Autoencoder, damage: Damage, seen: Rows) -> Rows:
-    """By a model that was trained to see such damage."""
+    """By a model that was trained to see such damage, what it says joined with what was seen by Bayes' rule."""
     target = Target(model, damage.observe(model, torch.from_numpy(seen)), None)
     return taken_on_trust(target, COMPLETIONS, torch.Generator().manual_seed(0), DRAWS).mean.numpy()
 
