@@ -1,5 +1,7 @@
 """Spins gathered from chains of qubits, by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -48,3 +50,26 @@ def test_fields_and_couplings_are_shared_out_over_qubits_and_couplers():
         (11, 20): 0.4,
         (10, 11): -1.5,
     }
+
+
+@pytest.mark.parametrize(
+    ("chains", "fits"),
+    [
+        ([[10, 11], [20]], True),
+        ([[11, 10], [20]], True),
+        ([[10], [20]], True),
+        ([[10, 11], [11, 20]], False),  # a qubit in two chains
+        ([[10, 10], [20]], False),  # and twice in one
+        ([[10, 20], [11]], True),
+        ([[10, 30], [20]], False),  # a chain of two pieces
+        ([[30], [20]], False),  # no coupler
+        ([[10, 99], [20]], False),  # a qubit that is gone
+        ([[10, 11]], False),
+        ([[10], [11], [20]], False),
+    ],
+)
+def test_chains_on_a_solver_are_taken_as_far_as_they_hold(chains, fits):
+    """Whose qubits 30 and 31 are apart from the others."""
+    structure = SimpleNamespace(nodes={10, 11, 20, 30, 31}, edges={(10, 11), (10, 20), (11, 20), (30, 31)})
+    found = placement.Placement.on(structure, Graph(2, [(0, 1)]), chains)
+    assert (found is not None) == fits
