@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
-from qvae.diagnosis.layers import judged
+from qvae.diagnosis.layers import GROWTH, judged
 from qvae.training.gradient_norms import GradientNorms
 
 
@@ -46,6 +47,17 @@ def test_a_deep_network_of_bounded_units_and_large_weights_explodes_towards_its_
     assert found["0.bias"].verdict == "exploding"
     assert "nearest to the loss" in found["0.bias"].why
     assert found["22.bias"].verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("quarters", "explodes"),
+    [((1, 1, 1, 1.1 * GROWTH), True), ((1, 2 * GROWTH, 2 * GROWTH, 1), False), ((1, 1, 1, 0.9 * GROWTH), False)],
+)
+def test_a_layer_explodes_whose_last_quarter_has_outgrown_its_first(quarters, explodes):
+    series = torch.tensor([norm for norm in quarters for _ in range(2)])
+    norms = SimpleNamespace(series=lambda: {"a": series}, reached={"a"}, names=["a"], silent=[], steps=tuple(range(1, 9)))
+    (layer,) = judged(norms, {"a": 1})
+    assert (layer.verdict == "exploding") == explodes
 
 
 def test_a_training_that_runs_away_explodes_and_says_from_when_on():
