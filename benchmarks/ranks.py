@@ -57,13 +57,13 @@ def measured(config: qvae.Config, steps: int) -> dict[str, Any]:
     sizes: dict[str, list[int]] = {"summed": [], "gathered": []}
     reduce, gather = dist.all_reduce, dist.all_gather
 
-    def counting_reduce(tensor: torch.Tensor) -> object:
+    def counting_reduce(tensor: torch.Tensor, **how: Any) -> object:
         sizes["summed"].append(tensor.nbytes)
-        return reduce(tensor)
+        return reduce(tensor, **how)
 
-    def counting_gather(found: list[torch.Tensor], tensor: torch.Tensor) -> object:
+    def counting_gather(found: list[torch.Tensor], tensor: torch.Tensor, **how: Any) -> object:
         sizes["gathered"].append(tensor.nbytes)
-        return gather(found, tensor)
+        return gather(found, tensor, **how)
 
     dist.all_reduce, dist.all_gather = counting_reduce, counting_gather
     turns: list[tuple[float, float]] = []

@@ -12,7 +12,7 @@ from rank_jobs import SMALL
 
 from qvae.runs.run import load_run
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "train.slurm"
+SCRIPT = Path(__file__).parents[2] / "docs" / "scale" / "train.slurm"
 DYING = '''
 import os
 from qvae_backends.gibbs import GibbsSampler
