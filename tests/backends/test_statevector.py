@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from qvae_backends import statevector
 from qvae_backends.statevector import StatevectorExecutor
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
@@ -62,6 +63,17 @@ def test_a_string_that_stands_twice_counts_twice():
     once = [[("ZIX", 0.75), ("XXI", 1.0)], [("IIZ", 0.0)]]
     expected, found = (StatevectorExecutor().expectations(circuit, values, sums) for sums in (once, twice))
     assert torch.allclose(found, expected, atol=1e-12)
+
+
+def test_memory_is_asked_for_of_the_states_and_of_the_tables_of_a_circuit(monkeypatch):
+    asked = []
+    monkeypatch.setattr(statevector, "require_memory", lambda size, *words: asked.append(size))
+    circuit, values = random_circuit(), random_values(4)
+    StatevectorExecutor().expectations(circuit, values, OBSERVABLES)
+    tables = statevector._program(circuit, 3, values.dtype, values.device).table_bytes
+    states = 6 * 4 * 2**5 * 16
+    assert tables > 0
+    assert asked == [states, states + tables]
 
 
 def test_gradients_are_finite_differences():

@@ -9,7 +9,7 @@ from torch.distributions import Bernoulli, Normal
 from qvae.config.circuit import CircuitConfig
 from qvae.ising.exact import state_numbers
 from qvae.models.circuit_block import CircuitBlock, perceptron
-from qvae.models.gaussian import GaussianCode, GaussianPosterior, NormalPrior, PointPosterior
+from qvae.models.gaussian import GaussianCode, GaussianPosterior, IdentityPosterior, NormalPrior, PointPosterior
 from qvae.models.measured import MeasuredCode, MeasuredPosterior, gumbel
 from qvae.models.posterior import BernoulliCode, Posterior
 
@@ -126,3 +126,11 @@ def test_a_perceptron_has_as_many_parameters_as_the_circuit_weights():
         block = CircuitBlock.from_config(CircuitConfig(qubits=qubits, layers=layers))
         count = sum(weight.numel() for weight in perceptron(block).parameters())
         assert abs(count - block.circuit.num_weights) <= qubits + 1  # half of what a hidden unit has, rounded
+
+
+@pytest.mark.parametrize("posterior", [PointPosterior(4, 3), IdentityPosterior(4)])
+def test_draws_of_a_row_that_are_all_the_same_stand_side_by_side(posterior):
+    features = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    one, three = (posterior(features, relaxed=False, draws=draws).latents for draws in (1, 3))
+    assert torch.equal(three, one.repeat_interleave(3, 0))
+    assert len(one.unique(dim=0)) == 5
