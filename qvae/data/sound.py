@@ -139,7 +139,8 @@ def read_wav(file: Path) -> tuple[np.ndarray, int]:
             form = sound.getnchannels(), 8 * sound.getsampwidth()
             content, rate = sound.readframes(sound.getnframes()), sound.getframerate()
     except (wave.Error, EOFError, OSError) as error:
-        raise DataError(f"{file} can't be read as a WAV file ({error or 'it ends early'}); save it as 16-bit PCM.") from None
+        reason = str(error) or "it ends early"
+        raise DataError(f"{file} can't be read as a WAV file ({reason}); save it as 16-bit PCM.") from None
     if form != (1, 16):
         raise DataError(f"{file} has {form[0]} channel{'s' * (form[0] > 1)} of {form[1]} bits; save it as mono of 16 bits.")
     return np.frombuffer(content, "<i2").astype(np.float32) / _FULL, rate
