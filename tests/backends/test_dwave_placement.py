@@ -73,3 +73,9 @@ def test_chains_on_a_solver_are_taken_as_far_as_they_hold(chains, fits):
     structure = SimpleNamespace(nodes={10, 11, 20, 30, 31}, edges={(10, 11), (10, 20), (11, 20), (30, 31)})
     found = placement.Placement.on(structure, Graph(2, [(0, 1)]), chains)
     assert (found is not None) == fits
+
+
+def test_spins_without_a_coupling_have_qubits_of_their_own():
+    structure = SimpleNamespace(nodes={10, 11}, edges=set())
+    assert placement.Placement.on(structure, Graph(2, []), [[10], [11]]) is not None
+    assert placement.Placement.on(structure, Graph(2, []), [[10], [10]]) is None
