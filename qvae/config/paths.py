@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from qvae.files import from_user
 
 def holds_sound(folder: Path) -> bool:
     """Whether there are .wav files in a folder; subfolders aren't looked into."""
-    return folder.is_dir() and any(file.suffix.lower() == SOUND_ENDING for file in folder.iterdir())
+    # A name may be too long for Path.is_dir(), which then raises.
+    return os.path.isdir(folder) and any(file.suffix.lower() == SOUND_ENDING for file in folder.iterdir())
 
 
 def settled(config: Config, data: Any = None) -> Config:
