@@ -103,3 +103,9 @@ def test_a_model_without_a_circuit_has_no_twins(tmp_path):
         train_twins(load_config("digits"), 1, tmp_path)
     with pytest.raises(ConfigError, match="seeds is 0"):
         train_twins(load_config("digits-vqvae"), 0, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["digits-vqvae", "digits-vqgan", "mnist-vqvae", "mnist-vqgan"])
+@pytest.mark.parametrize("arm", ["unentangled", "frozen", "perceptron", "gaussian"])
+def test_every_arm_of_a_shipped_configuration_can_be_set(name, arm):
+    assert load_config(name, [f"model.circuit.arm={arm}"]).model.circuit.arm == arm

@@ -371,7 +371,8 @@ class Config(Section):
         model, default, foreign = self.model, TrainingConfig(), {}
         what = f"model.kind is {model.kind}" + (f", variant {model.variant}" if model.variant else "")
         if not model.has_circuit:
-            changed = self.training.circuit_learning_rate != default.circuit_learning_rate
+            # Of an arm without a circuit, a shipped configuration's rate of its circuit is no mistake.
+            changed = model.circuit is None and self.training.circuit_learning_rate != default.circuit_learning_rate
             is_set = {"executor": self.executor != ExecutorConfig(), "training.circuit_learning_rate": changed}
             is_set["training.circuit_gradient"] = self.training.circuit_gradient is not None
             is_set[f"training.optimizer {self.training.optimizer.name}"] = self.training.optimizer.is_of_circuits
