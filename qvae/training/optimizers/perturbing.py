@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qvae.circuits.gradients.spsa import random_signs
 from qvae.seeding import Seed, Seeded
@@ -37,7 +37,8 @@ class PerturbingOptimizer(torch.optim.Optimizer):
         return batch * (2 if self._blocking is None else 3)
 
     def _signs(self, parameter: Tensor) -> Tensor:
-        return random_signs(parameter.shape, parameter, self._random.generator(parameter.device))
+        """A random direction; 0 for a frozen parameter, which neither loss moves, nor the step."""
+        return random_signs(parameter.shape, parameter, self._random.generator(parameter.device)) * (not is_frozen(parameter))
 
     def _loss_at(
         self, closure: Callable[[], Tensor], parameters: list[Tensor], directions: list[Tensor], size: float
@@ -46,7 +47,7 @@ class PerturbingOptimizer(torch.optim.Optimizer):
         before = [parameter.clone() for parameter in parameters]
         torch._foreach_add_(parameters, directions, alpha=size)
         try:
-            return closure()
+            return one_number(closure())
         finally:
             torch._foreach_copy_(parameters, before)
 
@@ -57,7 +58,7 @@ class PerturbingOptimizer(torch.optim.Optimizer):
         is_kept = False
         try:
             yield
-            is_kept = self._blocking is None or bool(closure() <= loss + self._blocking)
+            is_kept = self._blocking is None or bool(one_number(closure()) <= loss + self._blocking)
         finally:
             if not is_kept:
                 torch._foreach_copy_(parameters, before)
@@ -71,3 +72,21 @@ class PerturbingOptimizer(torch.optim.Optimizer):
         state = dict(state_dict)
         self._random.load_state_dict(state.pop("random"))
         super().load_state_dict(state)
+
+
+def is_frozen(parameter: Tensor) -> bool:
+    """Whether it has been told to stay, by ``requires_grad_(False)``; a tensor that is no ``nn.Parameter`` was never asked."""
+    return isinstance(parameter, nn.Parameter) and not parameter.requires_grad
+
+
+def one_number(loss: Tensor | float) -> Tensor:
+    """The loss of a closure, without axes.
+
+    Raises:
+        ValueError: it is none, or several.
+    """
+    found = loss if isinstance(loss, Tensor) else torch.tensor(loss if isinstance(loss, float) else [], dtype=torch.float64)
+    if found.numel() != 1:
+        form = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{loss!r}"
+        raise ValueError(f"the closure returned {form}; it must return the loss, one number, as loss.mean() is")
+    return found.reshape(())

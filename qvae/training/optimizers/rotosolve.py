@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from qvae.options import checked_options
+from qvae.training.optimizers.perturbing import is_frozen, one_number
 
 
 class Rotosolve(torch.optim.Optimizer):
@@ -22,12 +23,12 @@ class Rotosolve(torch.optim.Optimizer):
     of its minima are believed.
 
     Args:
-        params: angles, or groups of them.
+        params: angles, or groups of them; frozen parameters stay.
         angles: how many a step visits, going on where the last one stopped; None is all of them.
         blocking: None, or how much a move may raise the loss before it is taken back, which costs one evaluation more a step.
 
     Raises:
-        ValueError: there is no angle among the parameters, or a number is out of its range.
+        ValueError: there is no angle among the parameters, or all are frozen, or a number is out of its range.
     """
 
     @checked_options
@@ -38,11 +39,21 @@ class Rotosolve(torch.optim.Optimizer):
         blocking: Annotated[float, Field(ge=0)] | None = None,
     ) -> None:
         super().__init__(params, {})
-        self._total = sum(parameter.numel() for group in self.param_groups for parameter in group["params"])
         if not self._total:
             raise ValueError("the parameters hold no angle; give Rotosolve those of a circuit that has weights")
-        self._num = self._total if angles is None else min(angles, self._total)
-        self._blocking, self.place = blocking, 0
+        self._most, self._blocking, self.place = angles, blocking, 0
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"] if not is_frozen(parameter)]
+
+    @property
+    def _total(self) -> int:
+        return sum(parameter.numel() for parameter in self._parameters)
+
+    @property
+    def _num(self) -> int:
+        return self._total if self._most is None else min(self._most, self._total)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
@@ -51,16 +62,16 @@ class Rotosolve(torch.optim.Optimizer):
         Returns:
             The loss that the last angle's sinusoid has at its minimum; with ``blocking`` the loss where the step ends.
         """
-        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        parameters = self._parameters
         angles = [angle for parameter in parameters for angle in parameter.view(-1).unbind()]
-        before, loss = [parameter.clone() for parameter in parameters], None
+        before, loss, num = [parameter.clone() for parameter in parameters], None, self._num
         try:
-            for visit in range(self._num):
-                loss = self._solve(angles[(self.place + visit) % self._total], closure, loss)
+            for visit in range(num):
+                loss = self._solve(angles[(self.place + visit) % len(angles)], closure, loss)
         except BaseException:
             torch._foreach_copy_(parameters, before)
             raise
-        self.place = (self.place + self._num) % self._total
+        self.place = (self.place + num) % len(angles)
         assert loss is not None
         return loss
 
@@ -71,7 +82,7 @@ class Rotosolve(torch.optim.Optimizer):
     def _solve(self, angle: Tensor, closure: Callable[[], Tensor], known: Tensor | None) -> Tensor:
         """Move one angle; ``known`` is the loss where it stands, of the angle before."""
         start = angle.clone()
-        here = closure() if known is None or self._blocking is None else known
+        here = one_number(closure()) if known is None or self._blocking is None else known
         up, down = (self._loss_at(angle, start + shift, closure) for shift in (pi / 2, -pi / 2))
         middle = (up + down) / 2
         move = -pi / 2 - torch.atan2(here - middle, (up - down) / 2)
@@ -88,7 +99,7 @@ class Rotosolve(torch.optim.Optimizer):
     @staticmethod
     def _loss_at(angle: Tensor, value: Tensor, closure: Callable[[], Tensor]) -> Tensor:
         angle.copy_(value)
-        return closure()
+        return one_number(closure())
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, and which angle is next."""
