@@ -209,7 +209,7 @@ class TrainingConfig(Section):
     circuit_learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     """of the angles that are a circuit's weights"""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """of all weights: adamw | adam | sgd; or of a circuit's, with adamw for the rest: qng | spsa | qn-spsa"""
+    """of all weights: adamw | adam | sgd; or of a circuit's, with adamw for the rest: qng | spsa | qn-spsa | rotosolve"""
     circuit_gradient: GradientConfig | None = None
     """parameter-shift | stochastic-shift | shot-budget | hadamard | spsa | shadows; None takes the executor's own, and
     parameter-shift where it has none"""

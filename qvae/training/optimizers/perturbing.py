@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qvae.circuits.gradients.spsa import random_signs
 from qvae.seeding import Seed, Seeded
@@ -37,8 +37,7 @@ class PerturbingOptimizer(torch.optim.Optimizer):
         return batch * (2 if self._blocking is None else 3)
 
     def _signs(self, parameter: Tensor) -> Tensor:
-        """A random direction; 0 for a frozen parameter, which neither loss moves, nor the step."""
-        return random_signs(parameter.shape, parameter, self._random.generator(parameter.device)) * (not is_frozen(parameter))
+        return random_signs(parameter.shape, parameter, self._random.generator(parameter.device))
 
     def _loss_at(
         self, closure: Callable[[], Tensor], parameters: list[Tensor], directions: list[Tensor], size: float
@@ -72,11 +71,6 @@ class PerturbingOptimizer(torch.optim.Optimizer):
         state = dict(state_dict)
         self._random.load_state_dict(state.pop("random"))
         super().load_state_dict(state)
-
-
-def is_frozen(parameter: Tensor) -> bool:
-    """Whether it has been told to stay, by ``requires_grad_(False)``; a tensor that is no ``nn.Parameter`` was never asked."""
-    return isinstance(parameter, nn.Parameter) and not parameter.requires_grad
 
 
 def one_number(loss: Tensor | float) -> Tensor:

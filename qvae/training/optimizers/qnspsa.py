@@ -29,7 +29,7 @@ class QNSPSA(PerturbingOptimizer):
     of SPSA.
 
     Args:
-        model: whose :class:`CircuitLayer` modules are found; frozen parameters stay.
+        model: whose :class:`CircuitLayer` modules are found.
         lr: of circuits, in units of the natural gradient.
         step: of the finite differences, radians.
         damping: added to the metric's diagonal.

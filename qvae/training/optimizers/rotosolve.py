@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from qvae.options import checked_options
-from qvae.training.optimizers.perturbing import is_frozen, one_number
+from qvae.training.optimizers.perturbing import one_number
 
 
 class Rotosolve(torch.optim.Optimizer):
@@ -23,12 +23,12 @@ class Rotosolve(torch.optim.Optimizer):
     of its minima are believed.
 
     Args:
-        params: angles, or groups of them; frozen parameters stay.
+        params: angles, or groups of them.
         angles: how many a step visits, going on where the last one stopped; None is all of them.
         blocking: None, or how much a move may raise the loss before it is taken back, which costs one evaluation more a step.
 
     Raises:
-        ValueError: there is no angle among the parameters, or all are frozen, or a number is out of its range.
+        ValueError: there is no angle among the parameters, or a number is out of its range.
     """
 
     @checked_options
@@ -39,21 +39,11 @@ class Rotosolve(torch.optim.Optimizer):
         blocking: Annotated[float, Field(ge=0)] | None = None,
     ) -> None:
         super().__init__(params, {})
+        self._total = sum(parameter.numel() for group in self.param_groups for parameter in group["params"])
         if not self._total:
             raise ValueError("the parameters hold no angle; give Rotosolve those of a circuit that has weights")
-        self._most, self._blocking, self.place = angles, blocking, 0
-
-    @property
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self.param_groups for parameter in group["params"] if not is_frozen(parameter)]
-
-    @property
-    def _total(self) -> int:
-        return sum(parameter.numel() for parameter in self._parameters)
-
-    @property
-    def _num(self) -> int:
-        return self._total if self._most is None else min(self._most, self._total)
+        self._num = self._total if angles is None else min(angles, self._total)
+        self._blocking, self.place = blocking, 0
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
@@ -62,16 +52,16 @@ class Rotosolve(torch.optim.Optimizer):
         Returns:
             The loss that the last angle's sinusoid has at its minimum; with ``blocking`` the loss where the step ends.
         """
-        parameters = self._parameters
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         angles = [angle for parameter in parameters for angle in parameter.view(-1).unbind()]
-        before, loss, num = [parameter.clone() for parameter in parameters], None, self._num
+        before, loss = [parameter.clone() for parameter in parameters], None
         try:
-            for visit in range(num):
-                loss = self._solve(angles[(self.place + visit) % len(angles)], closure, loss)
+            for visit in range(self._num):
+                loss = self._solve(angles[(self.place + visit) % self._total], closure, loss)
         except BaseException:
             torch._foreach_copy_(parameters, before)
             raise
-        self.place = (self.place + num) % len(angles)
+        self.place = (self.place + self._num) % self._total
         assert loss is not None
         return loss
 
