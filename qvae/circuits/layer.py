@@ -35,7 +35,7 @@ class CircuitLayer(nn.Module):
         watchers: told of this layer and its inputs (B, I) at each run that gives expectations or probabilities.
 
     Raises:
-        CircuitError: an observable isn't of this circuit, or no gradient has this name.
+        CircuitError: an observable isn't of this circuit, no gradient has this name, or it can't take such a circuit.
         ExecutorError: the executor takes fewer qubits.
 
     >>> from qvae.circuits.circuit import Affine, Circuit, Gate
@@ -64,6 +64,8 @@ class CircuitLayer(nn.Module):
         if gradient is None and not self.executor.capabilities.differentiable:
             gradient = "parameter-shift"
         self.gradient = None if gradient is None else gradient_estimator(gradient)
+        if self.gradient is not None:
+            self.gradient.check(circuit)
         self.weight = nn.Parameter(2 * torch.pi * torch.rand(circuit.num_weights))
         self.watchers: list[Callable[[CircuitLayer, Tensor], object]] = []
 

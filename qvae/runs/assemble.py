@@ -176,7 +176,9 @@ def _choose_gradient(model: Autoencoder, config: Config) -> None:
     """Have the circuit of a model take the gradients that are named."""
     chosen = config.training.circuit_gradient
     if chosen is not None and model.circuit is not None:
-        model.circuit.gradient = load_gradient(chosen.name, chosen.options, ranks.seed(own_seed(config, 7)))
+        gradient = load_gradient(chosen.name, chosen.options, ranks.seed(own_seed(config, 7)))
+        gradient.check(model.circuit.circuit)
+        model.circuit.gradient = gradient
 
 
 def _require_able(executor: Executor, config: ModelConfig) -> None:

@@ -40,6 +40,9 @@ class GradientEstimator(ABC):
             (B, len(wanted)), in the dtype of ``values``.
         """
 
+    def check(self, circuit: Circuit) -> None:  # noqa: B027
+        """Raise a CircuitError where this circuit is more than the estimator can take, before anything is run."""
+
     @abstractmethod
     def executions(self, circuit: Circuit, wanted: range) -> int:
         """How many circuits :meth:`gradients` runs for each row, in as many bases as the observables need."""

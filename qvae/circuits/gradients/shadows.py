@@ -51,6 +51,14 @@ class ClassicalShadows(Seeded, GradientEstimator):
         self.copies = copies
         self.spent = 0
 
+    def check(self, circuit: Circuit) -> None:
+        """See :meth:`GradientEstimator.check`."""
+        if circuit.num_qubits > _QUBITS:
+            raise CircuitError(
+                f"the circuit has {circuit.num_qubits} qubits; classical shadows take {_QUBITS} at most: choose another "
+                "gradient, as parameter-shift."
+            )
+
     def gradients(
         self,
         executor: Executor,
@@ -65,11 +73,7 @@ class ClassicalShadows(Seeded, GradientEstimator):
         Raises:
             CircuitError: the circuit has more than 8 qubits.
         """
-        if circuit.num_qubits > _QUBITS:
-            raise CircuitError(
-                f"the circuit has {circuit.num_qubits} qubits; classical shadows take {_QUBITS} at most: choose another "
-                "gradient, as parameter-shift."
-            )
+        self.check(circuit)
         if not len(values):
             return values.new_zeros(0, len(wanted))
         seen = self._shadow(executor, circuit, values)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from qvae_backends.statevector import StatevectorExecutor
 
+import qvae
 from qvae.circuits.circuit import Circuit, Gate
 from qvae.circuits.gradients import ClassicalShadows, ParameterShift
 from qvae.circuits.gradients.shadows import _snapshots, unitary
 from qvae.errors import CircuitError
+from qvae.runs.plan import plan
 from qvae.testing.circuit_problems import circuit_problems
 from qvae.testing.dense import dense_state
 
@@ -67,3 +69,7 @@ def test_large_circuits_are_refused():
         ClassicalShadows().gradients(
             StatevectorExecutor(), circuit, torch.zeros(1, 1), [[("Z" * 9, 1.0)]], torch.ones(1, 1), range(1)
         )
+    with pytest.raises(CircuitError, match="take 8 at most"):  # before anything is run
+        qvae.CircuitLayer(circuit, gradient="shadows")
+    with pytest.raises(CircuitError, match="take 8 at most"):
+        plan(qvae.load_config("digits-vqvae", ["training.circuit_gradient=shadows"]))
