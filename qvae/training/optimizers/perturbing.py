@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qvae.circuits.gradients.spsa import random_signs
 from qvae.seeding import Seed, Seeded
@@ -18,7 +18,7 @@ class PerturbingOptimizer(torch.optim.Optimizer):
     """Asks for values of the loss at random places near the parameters, and for no gradients.
 
     Args:
-        params: of any model, or groups of them.
+        params: of any model, or groups of them; those that are frozen now stay as they are.
         defaults: settings of a group.
         blocking: None, or how much a step may raise the loss before it is taken back, which costs one evaluation more.
         seed: of the directions; None draws one.
@@ -26,6 +26,7 @@ class PerturbingOptimizer(torch.optim.Optimizer):
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], blocking: float | None, seed: Seed) -> None:
         super().__init__(params, defaults)
+        leave_out_frozen(self)
         self._random, self._blocking = Seeded(seed), blocking
 
     @abstractmethod
@@ -71,6 +72,20 @@ class PerturbingOptimizer(torch.optim.Optimizer):
         state = dict(state_dict)
         self._random.load_state_dict(state.pop("random"))
         super().load_state_dict(state)
+
+
+def is_frozen(parameter: Tensor) -> bool:
+    """Whether it has been told to stay, by ``requires_grad_(False)``; a tensor that is no ``nn.Parameter`` was never asked."""
+    return isinstance(parameter, nn.Parameter) and not parameter.requires_grad
+
+
+def leave_out_frozen(optimizer: torch.optim.Optimizer) -> None:
+    """Take frozen parameters out of the groups of an optimizer that moves by losses, and so would move them, too.
+
+    It is done once, when the optimizer is made: a training doesn't ask for gradients of what moves by losses either.
+    """
+    for group in optimizer.param_groups:
+        group["params"] = [parameter for parameter in group["params"] if not is_frozen(parameter)]
 
 
 def one_number(loss: Tensor | float) -> Tensor:

@@ -14,7 +14,7 @@ from qvae.circuits.layer import CircuitLayer
 from qvae.options import checked_options
 from qvae.seeding import Seed
 from qvae.training.optimizers.natural_gradient import Positive, other_parameters, require_circuits
-from qvae.training.optimizers.perturbing import PerturbingOptimizer
+from qvae.training.optimizers.perturbing import PerturbingOptimizer, is_frozen
 from qvae.training.optimizers.solving import solved_by_magnitudes
 from qvae.training.optimizers.watch import InputWatch
 
@@ -29,7 +29,7 @@ class QNSPSA(PerturbingOptimizer):
     of SPSA.
 
     Args:
-        model: whose :class:`CircuitLayer` modules are found.
+        model: whose :class:`CircuitLayer` modules are found; parameters that are frozen now stay as they are.
         lr: of circuits, in units of the natural gradient.
         step: of the finite differences, radians.
         damping: added to the metric's diagonal.
@@ -56,7 +56,8 @@ class QNSPSA(PerturbingOptimizer):
     ) -> None:
         self._watch = InputWatch(model, rows)
         require_circuits(self._watch)
-        weights = [layers[0].weight for layers in self._watch.circuits]
+        self._learning = [layers for layers in self._watch.circuits if not is_frozen(layers[0].weight)]
+        weights = [layers[0].weight for layers in self._learning]
         groups: list[dict[str, Any]] = [{"params": [weight], "lr": lr, "damping": damping} for weight in weights]
         others = other_parameters(model, weights)
         if others:
@@ -77,7 +78,7 @@ class QNSPSA(PerturbingOptimizer):
             up = self._loss_at(closure, parameters, directions, size)
         down = self._loss_at(closure, parameters, directions, -size)
         slope, loss = (up - down) / (2 * size), (up + down) / 2
-        metrics = [self._updated_metric(layers) for layers in self._watch.circuits]
+        metrics = [self._updated_metric(layers) for layers in self._learning]
         moves = [group["lr"] * slope * directions.pop(0) for group in self.param_groups for _ in group["params"]]
         with self._taken_back_if_worse(closure, parameters, loss):
             for group, metric, place in zip(self.param_groups, metrics, range(len(metrics)), strict=False):
@@ -100,7 +101,7 @@ class QNSPSA(PerturbingOptimizer):
 
     def executions(self, batch: int) -> int:
         """See :meth:`PerturbingOptimizer.executions`; four overlaps at each row of the metric besides."""
-        layers = [layer for group in self._watch.circuits for layer in group]
+        layers = [layer for group in self._learning for layer in group]
         return super().executions(batch) + 4 * sum(self._watch.rows_of(layer, batch) for layer in layers)
 
     @torch.no_grad()

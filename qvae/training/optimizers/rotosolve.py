@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from qvae.options import checked_options
-from qvae.training.optimizers.perturbing import one_number
+from qvae.training.optimizers.perturbing import leave_out_frozen, one_number
 
 
 class Rotosolve(torch.optim.Optimizer):
@@ -23,12 +23,12 @@ class Rotosolve(torch.optim.Optimizer):
     of its minima are believed.
 
     Args:
-        params: angles, or groups of them.
+        params: angles, or groups of them; those that are frozen now stay as they are.
         angles: how many a step visits, going on where the last one stopped; None is all of them.
         blocking: None, or how much a move may raise the loss before it is taken back, which costs one evaluation more a step.
 
     Raises:
-        ValueError: there is no angle among the parameters, or a number is out of its range.
+        ValueError: there is no angle among the parameters that isn't frozen, or a number is out of its range.
     """
 
     @checked_options
@@ -39,9 +39,10 @@ class Rotosolve(torch.optim.Optimizer):
         blocking: Annotated[float, Field(ge=0)] | None = None,
     ) -> None:
         super().__init__(params, {})
+        leave_out_frozen(self)
         self._total = sum(parameter.numel() for group in self.param_groups for parameter in group["params"])
         if not self._total:
-            raise ValueError("the parameters hold no angle; give Rotosolve those of a circuit that has weights")
+            raise ValueError("the parameters hold no angle that may move; give Rotosolve those of a circuit that has weights")
         self._num = self._total if angles is None else min(angles, self._total)
         self._blocking, self.place = blocking, 0
 

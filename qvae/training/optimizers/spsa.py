@@ -22,7 +22,7 @@ class SPSA(PerturbingOptimizer):
     any executor will do, shots and noise included.
 
     Args:
-        params: of any model, or groups of them, as any optimizer takes them.
+        params: of any model, or groups of them; those that are frozen now stay as they are.
         lr: a.
         step: c, in the parameters' units; larger than the noise of the loss over its slope.
         stability: A, steps.

@@ -227,6 +227,26 @@ def test_a_loss_that_fails_leaves_the_parameters_as_they_were():
             assert torch.equal(layer.weight, before)
 
 
+def test_parameters_that_are_frozen_stay_and_the_others_learn():
+    def made():
+        circuit = qvae.CircuitLayer(Circuit(2, CIRCUIT.gates, num_parameters=4, num_inputs=1))
+        return nn.Sequential(nn.Linear(1, 1), circuit, nn.Linear(2, 1)).double()
+
+    makes = (lambda model: SPSA(model.parameters(), seed=0), QNSPSA, lambda model: Rotosolve(model.parameters()))
+    for make in makes:
+        for frozen in (0, 1):
+            model = made()
+            model[frozen].requires_grad_(False)
+            optimizer, before = make(model), copy.deepcopy(model)
+            for _ in range(2):
+                optimizer.step(lambda model=model: model(torch.ones(3, 1).double()).square().mean())
+            for part in range(3):
+                stays = [torch.equal(*pair) for pair in zip(before[part].parameters(), model[part].parameters(), strict=True)]
+                assert all(stays) if part == frozen else not any(stays)
+    with pytest.raises(ValueError, match="hold no angle that may move"):
+        Rotosolve(made().requires_grad_(False).parameters())
+
+
 @pytest.mark.parametrize("make", [lambda layer: SPSA([layer.weight]), QNSPSA, lambda layer: Rotosolve([layer.weight])])
 def test_a_closure_returns_one_number_whatever_its_type(make):
     layer = ansatz()
