@@ -17,7 +17,7 @@ from qvae.circuits.library import compose, hardware_efficient
 from qvae.circuits.library.costs import global_cost, local_cost
 from qvae.circuits.library.placed import placed_gates
 
-SIZES = (2, 4, 6, 8, 10, 12)
+SIZES = tuple(range(2, 13))
 
 
 def product_circuits() -> None:
@@ -38,7 +38,7 @@ def product_circuits() -> None:
 
 def deep_circuits() -> None:
     """The middle weight of 5 n layers beside random unitaries: one bit a qubit, McClean et al. 2018."""
-    sizes, found = SIZES[:4], []
+    sizes, found = (2, 4, 6, 8), []
     print("| qubits | variance | d^2 / (2 (d^2-1) (d+1)) | off by |\n|---|---|---|---|")
     for n in sizes:
         circuit, dim = hardware_efficient(n, 5 * n, entangler="cz"), 2**n
