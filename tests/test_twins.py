@@ -109,3 +109,9 @@ def test_a_model_without_a_circuit_has_no_twins(tmp_path):
 @pytest.mark.parametrize("arm", ["unentangled", "frozen", "perceptron", "gaussian"])
 def test_every_arm_of_a_shipped_configuration_can_be_set(name, arm):
     assert load_config(name, [f"model.circuit.arm={arm}"]).model.circuit.arm == arm
+
+
+def test_an_arm_without_a_circuit_says_so_where_an_executor_or_an_optimizer_of_circuits_is_set():
+    for setting in ("executor=aer", "training.optimizer=rotosolve"):
+        with pytest.raises(ConfigError, match=r"model\.circuit\.arm is perceptron, which has no circuit"):
+            load_config("digits-vqvae", ["model.circuit.arm=perceptron", setting])

@@ -370,6 +370,8 @@ class Config(Section):
     def _backends_have_work(self) -> Config:
         model, default, foreign = self.model, TrainingConfig(), {}
         what = f"model.kind is {model.kind}" + (f", variant {model.variant}" if model.variant else "")
+        if model.circuit is not None and not model.has_circuit:
+            what = f"model.circuit.arm is {model.circuit.arm}"
         if not model.has_circuit:
             # Of an arm without a circuit, a shipped configuration's rate of its circuit is no mistake.
             changed = model.circuit is None and self.training.circuit_learning_rate != default.circuit_learning_rate
