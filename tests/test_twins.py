@@ -1,5 +1,7 @@
 """A circuit model beside its twins: every arm is trained, none twice, and one table says how they fare."""
 
+import json
+
 import pytest
 
 import qvae
@@ -77,6 +79,11 @@ def test_beside_a_run_are_those_alone_that_differ_by_arm_and_seed(tmp_path):
     assert all(len(of_arm) == 1 for of_arm in found.values())
     (tmp_path / "perceptron-0" / "config.yaml").write_text("nonsense")
     assert "unentangled" not in twins_beside(runs["quantum"][0])
+    assert "epochs" not in twins_table(runs).note
+    metrics = tmp_path / "frozen-0" / "metrics.jsonl"
+    row = json.loads(metrics.read_text())
+    metrics.write_text("".join(json.dumps(row | {"epoch": epoch}) + "\n" for epoch in (1, 2)))
+    assert "The trainings had 1 to 2 epochs" in twins_table(runs).note
     alone = qvae.load_run((tmp_path / "quantum-0").rename(tmp_path / "alone"))
     assert twins_beside(alone) == {}
 

@@ -91,9 +91,21 @@ def twins_table(runs: dict[str, list[Run]]) -> Table:
     what = "Precision and recall are of samples on a classifier's features" if _is_game(some[0]) else "Nats"
     note = (
         f"{spread} {what}; Frechet distances of samples and of reconstructions by the same decoder, beside which they are to "
-        "be read; milliseconds with forward and backward."
+        f"be read; milliseconds with forward and backward.{_unlike_lengths(runs)}"
     )
     return Table(header, rows, note)
+
+
+def _unlike_lengths(runs: dict[str, list[Run]]) -> str:
+    """A sentence where not all trainings had as many epochs."""
+    metrics = (run.metrics for of_arm in runs.values() for run in of_arm)
+    epochs = [rows[-1]["epoch"] for rows in metrics if rows]
+    if len(set(epochs)) < 2:
+        return ""
+    return (
+        f" The trainings had {min(epochs)} to {max(epochs)} epochs, so that arms can't be compared as they stand: "
+        "training.max_seconds or early_stopping cut some short."
+    )
 
 
 def _figures(runs: Sequence[Run]) -> tuple[str, ...]:
