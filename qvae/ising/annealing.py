@@ -98,10 +98,10 @@ def bidirectional_annealing(
     shares = [len(share) for share in torch.arange(chains).tensor_split(parts)]
     seeds = [seed] if parts == 1 else np.random.SeedSequence(seed).generate_state(parts).tolist()
     found = spread(_both_ways, [hamiltonian.detach()] * parts, shares, [temperatures] * parts, seeds)
-    bases, *weights = zip(*found, strict=True)
-    forward, backward = (
-        torch.cat([works + (base - bases[0]) for base, works in zip(bases, way, strict=True)]) for way in weights
-    )
+    bases, up, down = zip(*found, strict=True)
+    # Those of chains that ran back are ratios the other way round: of the base to the target.
+    forward = torch.cat([works + (base - bases[0]) for base, works in zip(bases, up, strict=True)])
+    backward = torch.cat([works - (base - bases[0]) for base, works in zip(bases, down, strict=True)])
     return combine_annealings(bases[0], forward, backward, f"{chains} chains x {temperatures} temperatures")
 
 

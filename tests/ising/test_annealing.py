@@ -202,6 +202,19 @@ def test_parts_are_the_same_wherever_they_are_done(small) -> None:
     assert len({seed for _, _, seed in seen}) == 4
 
 
+def test_parts_from_bases_far_apart_count_from_one_z(small) -> None:
+    """Works without any spread are log Z less that of the base, whichever that is, and the negative of that on the way back."""
+    log_z = 7.0
+
+    def spread(work, hamiltonians, chains, *_):
+        for base, number in zip((1.0, 4.0), chains, strict=True):
+            works = torch.full((number,), log_z - base, dtype=torch.float64)
+            yield base, works, -works
+
+    found = bidirectional_annealing(small[0], chains=100, temperatures=5, parts=2, spread=spread)
+    assert [found.value, found.details["forward"], found.details["reverse"]] == pytest.approx([log_z] * 3, abs=1e-6)
+
+
 def test_a_transverse_field_is_refused(random_hamiltonian) -> None:
     with pytest.raises(ValueError, match=r"use exact_distribution\(hamiltonian\).log_z, for at most 14 spins"):
         bidirectional_annealing(random_hamiltonian(rbm(2, 2), gamma=1.0))
