@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from qvae.config.grid import Trial, short_keys
 from qvae.config.load import dump_value
 from qvae.files import atomic_write_text
 from qvae.progress import clock
 from qvae.reporting.page import Picture, Section, Table, render_page
-from qvae.reporting.tables import with_error
+from qvae.reporting.tables import mean_and_spread, with_error
 from qvae.runs.folder import FIGURES, REPORT
 
 _MOST_PICTURES = 12
@@ -57,7 +55,7 @@ def settings_table(runs: Sequence[SweptRun]) -> Table:
         done = [run for run in group if run.status == "finished"]
         settings = [dump_value(group[0].trial.settings[key]) for key in keys]
         counted = str(len(done)) if len(done) == len(group) else f"{len(done)} of {len(group)}"
-        means = [_mean_and_spread([run.figures[name] for run in done if name in run.figures]) for name in figures]
+        means = [mean_and_spread([run.figures[name] for run in done if name in run.figures]) for name in figures]
         rows.append((*settings, *means, counted))
     note = "± is the standard deviation over seeds, for one run." if any(len(group) > 1 for group in groups.values()) else ""
     return Table((*(short[key] for key in keys), *figures, "seeds"), rows, note)
@@ -98,9 +96,3 @@ def _figures(runs: Sequence[SweptRun]) -> list[str]:
 
 def _figure(run: SweptRun, name: str) -> str:
     return with_error(run.figures[name], None) if name in run.figures else "-"
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    return with_error(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)

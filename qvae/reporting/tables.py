@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from qvae.circuits.layer import CircuitLayer
 from qvae.config.schema import TrainingConfig
 from qvae.evaluation.likelihood import DENSITY
@@ -36,6 +38,15 @@ def with_error(value: float | None, error: float | None, digits: int = 2) -> str
     if value is None:
         return "-"
     return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation of a figure over runs, the latter of two and more; a dash of none.
+
+    >>> mean_and_spread([1.0, 2.0]), mean_and_spread([1.0]), mean_and_spread([])
+    ('1.50 ± 0.71', '1.00', '-')
+    """
+    return with_error(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None) if values else "-"
 
 
 def likelihood_name(found: Mapping[str, Any]) -> str:

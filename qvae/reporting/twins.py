@@ -7,14 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qvae.config.paths import settled
 from qvae.config.schema import Config
 from qvae.errors import QvaeError
 from qvae.models.vqgan import VQGAN
 from qvae.reporting.page import Table
-from qvae.reporting.tables import with_error
+from qvae.reporting.tables import mean_and_spread
 from qvae.runs.folder import EVALUATION, existing_run, run_config
 from qvae.runs.run import Run, load_run
 
@@ -123,18 +121,17 @@ def _figures(runs: Sequence[Run]) -> tuple[str, ...]:
         [each.get("reconstructions", {}).get("value") for each in distances],
         [_step_milliseconds(run) for run in runs],
     ]
-    return (*(_mean_and_spread(values) for values in columns), str(_replaced_weights(runs[0])))
+    return (*(_of_all(values) for values in columns), str(_replaced_weights(runs[0])))
 
 
 def _is_game(run: Run) -> bool:
     return run.config.model.kind == "vqgan"
 
 
-def _mean_and_spread(values: Sequence[float | None]) -> str:
+def _of_all(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation where every run has the figure."""
     known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return "-"
-    return with_error(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
+    return mean_and_spread(known if len(known) == len(values) else [])
 
 
 def _step_milliseconds(run: Run) -> float | None:
