@@ -81,7 +81,6 @@ def quality(
     model: Autoencoder,
     dataset: Dataset,
     settings: EvaluationConfig,
-    draw: Callable[[int], Tensor],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Quality:
     """What the model makes of the first test rows and of samples, with its circuit run by whatever runs it now.
@@ -90,27 +89,25 @@ def quality(
         model: in evaluation mode.
         dataset: that it was trained on.
         settings: number of rows and samples, up to ``MOST`` each, and the seed of latents.
-        draw: gives samples of the prior, as the decoder takes them.
         progress: called with the rows and samples done, and their total.
     """
     rows = evaluation_rows(dataset, settings, min(settings.num_test or MOST, MOST)).to(device_of(model))
-    generates = isinstance(model.prior, LatentGenerator)  # from which rows' own codes don't come
-    # Of measured bits the circuit is the encoder, which samples of the prior don't pass.
-    through_circuit = (generates or isinstance(model.prior, NormalPrior)) and settings.num_generated > 1
-    codes = draw(min(settings.num_generated, MOST)) if through_circuit else rows[:0]
-    rows = rows[:0] if generates else rows
+    prior, sizes = model.prior, list[int]()
+    if isinstance(prior, LatentGenerator | NormalPrior) and settings.num_generated > 1:
+        sizes = _in_parts(min(settings.num_generated, MOST))  # none of measured bits: their samples don't pass the circuit
+    rows = rows[:0] if isinstance(prior, LatentGenerator) else rows  # from which a generator's latents don't come
     generator = torch.Generator(rows.device).manual_seed(settings.seed)
-    total = len(rows) + len(codes)
+    total = len(rows) + sum(sizes)
     found: list[Tensor] = []
     for batch in rows.split(_AT_ONCE) if len(rows) else ():
         latents = model.posterior_sample(batch, relaxed=False, generator=generator).latents
         found.append(model.log_likelihood(batch, latents).double())
         progress(sum(map(len, found)), total)
     decoded: list[Tensor] = []
-    for batch in codes.split(_AT_ONCE) if through_circuit else ():
-        decoded.append(model.decode_codes(batch))
+    for size in sizes:
+        decoded.append(model.decode_codes(prior.draw(size, generator=generator)))
         progress(len(rows) + sum(map(len, decoded)), total)
-    return Quality(torch.cat(found) if len(rows) else None, torch.cat(decoded) if through_circuit else None)
+    return Quality(torch.cat(found) if len(rows) else None, torch.cat(decoded) if decoded else None)
 
 
 def executor_loss(
@@ -157,6 +154,15 @@ def _distances(exact: Quality, measured: Quality, dataset: Dataset, device: torc
     scale = GreyScale.of(dataset)
     sets = {"exact": scale(exact.samples), "measured": scale(measured.samples)}
     return frechet_table(classifier, map(scale, values_in_batches(dataset, dataset.test)), sets)
+
+
+def _in_parts(count: int) -> list[int]:
+    """Sizes of the parts of a count.
+
+    >>> _in_parts(120)
+    [50, 50, 20]
+    """
+    return [min(_AT_ONCE, count - done) for done in range(0, count, _AT_ONCE)]
 
 
 def _mean_and_error(values: Tensor | None) -> tuple[float | None, float | None]:

@@ -95,7 +95,7 @@ def measured_loss(run: Run, executor: str | None, settings: EvaluationConfig, pr
                 announced = True
             report(done / total, "")
 
-        measured = quality(model, run.dataset, settings, run.prior_codes, advance)
+        measured = quality(model, run.dataset, settings, advance)
         seconds = round(time.perf_counter() - started, 2)
-    exact = quality(run.model, run.dataset, settings, run.prior_codes)
+    exact = quality(run.model, run.dataset, settings)
     return executor_loss(label, exact, measured, seconds, run.dataset, run.device)

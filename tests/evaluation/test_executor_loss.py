@@ -12,6 +12,7 @@ from qvae.config.schema import EvaluationConfig, ModelConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.evaluation.executor_loss import Quality, executor_loss, quality
 from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.vqgan import VQGAN
 from qvae.models.vqvae import VQVAE
 from qvae.runs.on_executor import measures_here
 
@@ -23,8 +24,10 @@ class Shots(SeededExecutor):
     """Measures bits of exact amplitudes."""
 
     shots = SHOTS
+    rows = 0
 
     def _sample(self, circuit, values, shots):
+        self.rows += len(values)
         return load_executor("statevector", seed=self.fresh_seed()).sample(circuit, values, shots)
 
 
@@ -38,37 +41,48 @@ def model_and_data(variant, rows, **network):
     return VQVAE.from_config(config, Statistics.blank((6,))).eval(), dataset
 
 
-def draw_of(model):
-    return lambda count: model.prior.draw(count, generator=torch.Generator().manual_seed(1))
-
-
 @pytest.mark.parametrize("variant", ["variational", "deterministic", "discrete"])
 def test_nothing_is_lost_on_exact_amplitudes(variant):
     model, dataset = model_and_data(variant, rows=70, hidden=[8])
     settings = EvaluationConfig(num_generated=30)
     steps = []
-    first = quality(model, dataset, settings, draw_of(model), lambda done, total: steps.append((done, total)))
+    first = quality(model, dataset, settings, lambda done, total: steps.append((done, total)))
     model.circuit.executor = load_executor("statevector", seed=5)
-    second = quality(model, dataset, settings, draw_of(model))
+    second = quality(model, dataset, settings)
     assert torch.equal(first.reconstruction, second.reconstruction)
     assert first.reconstruction.shape == (70,)
     total = 100 if variant == "variational" else 70
     assert steps == [(50, total), (70, total), *([(100, 100)] if variant == "variational" else [])]
+    assert first.samples is None or torch.equal(first.samples, second.samples)
     found = executor_loss("statevector", first, second, 0.0, dataset, CPU)
     assert (found.loss, found.loss_stderr, found.samples) == (0, 0, None)  # a table has no classifier
+
+
+def test_a_generator_says_how_far_its_circuit_is():
+    """Each part of the samples is drawn when its turn comes: of a generator, that is where the circuit works."""
+    config = ModelConfig(kind="vqgan", circuit={"qubits": 3}, gan={"latents": 2}, network={"hidden": [8]})
+    model = VQGAN.from_config(config, Statistics.blank((6,))).eval()
+    rows = torch.rand(4, 6, generator=torch.Generator().manual_seed(0)).numpy()
+    dataset = dataset_from_arrays(rows, rows, kind="reals")
+    steps = []
+    model.circuit.executor = Shots(seed=0)
+    settings = EvaluationConfig(num_generated=120)
+    measured = quality(model, dataset, settings, lambda *step: steps.append((*step, model.circuit.executor.rows)))
+    assert measured.reconstruction is None
+    assert steps == [(50, 120, 50), (100, 120, 100), (120, 120, 120)]
 
 
 def test_shots_cost_what_their_variance_says():
     """With a linear decoder W, unit variance and independent qubits: loss = sum_k |W_k|^2 (1 - <Z_k>^2) / (2 shots)."""
     model, dataset = model_and_data("deterministic", rows=1000, hidden=[], batch_norm=False)
     settings = EvaluationConfig(num_generated=0)
-    exact = quality(model, dataset, settings, draw_of)
+    exact = quality(model, dataset, settings)
     with torch.no_grad():
         z = model.decoder[0](model.posterior_sample(dataset.test, relaxed=False).latents)
         squares = model.decoder[1].layers[-1].weight.square().sum(0)
         expected = float(((1 - z.square()) @ squares / (2 * SHOTS)).mean())
     model.circuit.executor = Shots(seed=0)
-    found = executor_loss("shots", exact, quality(model, dataset, settings, draw_of), 1.5, dataset, CPU)
+    found = executor_loss("shots", exact, quality(model, dataset, settings), 1.5, dataset, CPU)
     assert found.num_rows == 1000
     assert found.loss > 5 * found.loss_stderr
     assert abs(found.loss - expected) < 4 * found.loss_stderr
@@ -103,7 +117,7 @@ def test_no_more_are_measured_than_are_worth_it(monkeypatch):
     monkeypatch.setattr("qvae.evaluation.executor_loss.MOST", 20)
     model, dataset = model_and_data("variational", rows=30, hidden=[8])
     for asked, measured in ((None, 20), (25, 20), (15, 15)):
-        found = quality(model, dataset, EvaluationConfig(num_test=asked, num_generated=asked or 40), draw_of(model))
+        found = quality(model, dataset, EvaluationConfig(num_test=asked, num_generated=asked or 40))
         assert (len(found.reconstruction), len(found.samples)) == (measured, measured)
 
 
