@@ -1,11 +1,11 @@
-"""Many runs, of a grid of settings and several seeds, made on workers: what is finished stays, what fails is a row."""
+"""Many runs, of a grid or a search and several seeds, made on workers: what is finished stays, what fails is a row."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import qvae
-from qvae.config.grid import trials
+from qvae.config.grid import Trial, Values, trials
 from qvae.config.load import load_config
 from qvae.config.schema import Config
 from qvae.errors import ConfigError, QvaeError, RunError, WorkersError, in_a_line
-from qvae.files import atomic_write_text
+from qvae.files import atomic_write_text, from_here
 from qvae.progress import Progress, Sturdy, clock
 from qvae.reporting.compare import merits
 from qvae.reporting.sweep import SweptRun
 from qvae.reporting.tables import with_error
 from qvae.runs.folder import EVALUATION, read_metrics
 from qvae.runs.output import has_keys, output_folder
-from qvae.runs.records import Evaluated, read_record
+from qvae.runs.records import Evaluated, Record, read_record
+from qvae.search import Proposals, Search
 from qvae.study import is_finished, make
 from qvae.workers import Lost, Processes, Workers, processors
 
@@ -38,11 +39,12 @@ _TRIES = 2  # of a run whose worker dies
 
 def sweep(
     config: str | Path | Mapping[str, Any] | None,
-    grid: Mapping[str, Sequence[Any]],
+    grid: Mapping[str, Values],
     out: str | Path,
     *,
     seeds: int = 1,
     number: int | None = None,
+    search: Search | None = None,
     jobs: int | None = None,
     cluster: str | None = None,
     overrides: Iterable[str] = (),
@@ -57,41 +59,51 @@ def sweep(
 
     Args:
         config: as in :func:`~qvae.config.load.load_config`, and so are ``overrides``, ``model`` and ``trust``.
-        grid: values by key; empty for seeds alone.
+        grid: values by key, or ranges for a search; empty for seeds alone.
         out: the folder; on a cluster, one that all workers see under the same name.
         seeds: how many, from that of the configuration on.
         number: of combinations, drawn at random from all of them; None takes all.
+        search: has a sampler of Optuna propose combinations instead, one after the other; a later call may ask for more.
         jobs: runs at once; None is one for each processor here, which share them out, or one for each worker of the cluster.
         cluster: address of the scheduler of a dask cluster, in place of processes of this machine.
         progress: told what is going on.
 
     Raises:
-        ConfigError: every combination is refused, or ``out`` holds runs of another configuration.
+        ConfigError: every combination is refused, or an end of a search's ranges, or what it aims at isn't among the figures of
+            a run; Optuna can't be imported; or ``out`` holds runs of another configuration or search.
         RunError: ``out`` can't be written, or is being written by somebody else.
         WorkersError: there are no workers, or they don't see ``out``.
         KeyboardInterrupt: at Ctrl-C; runs at work here have saved their state.
     """
     if seeds < 1 or (number is not None and number < 1) or (jobs is not None and jobs < 1):
         raise ConfigError("seeds, random and jobs are numbers of 1 or more.")
+    if search is not None and number is not None:
+        raise ConfigError("random combinations and a search exclude each other; drop one, or search by the sampler random.")
     progress, overrides, trust = Sturdy.around(progress), list(overrides), list(trust)
     first = load_config(config, overrides, model, trust).training.seed
-    chosen = trials(grid, range(first, first + seeds), number)
+    numbers = range(first, first + seeds)
+
+    def config_of(trial: Trial) -> Config:
+        return load_config(config, [*overrides, *trial.overrides], model, trust)
+
+    proposals = None if search is None else Proposals(search, grid, numbers)
+    for corner in proposals.corners if proposals else []:
+        config_of(Trial("", corner, first))
+    chosen = [] if proposals else trials(grid, numbers, number)
     with _held(out) as folder:
-        runs, configs = [SweptRun(trial) for trial in chosen], {}
-        for run in runs:
-            try:
-                configs[run.trial.name] = load_config(config, [*overrides, *run.trial.overrides], model, trust)
-            except ConfigError as error:
-                run.status, run.reason = "failed", " ".join(str(error).split())
-        if not configs:
-            raise ConfigError(runs[0].reason)
-        made = _Sweep(folder, runs, configs, progress)
-        waiting = made.waiting()
-        if waiting:
-            with _workers(folder, jobs, len(waiting), cluster) as workers:
-                made.run(waiting, workers)
+        _recall(folder / RESULTS, proposals)
+        made = _Sweep(folder, config_of, progress, proposals)
+        todo = made.enter(proposals.trials if proposals else chosen)
+        if made.has_next(todo):
+            made.write()
+            with _workers(folder, jobs, made.size - made.num_settled, cluster) as workers:
+                made.run(todo, workers)
+        if not made.configs:
+            raise ConfigError(made.runs[0].reason)
         made.write()
-    return runs
+    if proposals:
+        progress.say(proposals.in_words(made.runs))
+    return made.runs
 
 
 @contextmanager
@@ -131,38 +143,102 @@ def _workers(folder: Path, jobs: int | None, runs: int, cluster: str | None) -> 
         workers.close(now=True)
 
 
-class _Sweep:
-    """The runs of a sweep, as they stand and are made."""
+class _RecordedRun(Record):
+    """A run in the results."""
 
-    def __init__(self, folder: Path, runs: Sequence[SweptRun], configs: Mapping[str, Config], progress: Progress) -> None:
-        self.folder, self.runs, self.configs, self.progress = folder, runs, configs, progress
+    settings: dict[str, Any]
+
+
+class _Recorded(Record):
+    """The results, as far as a search goes on with them."""
+
+    runs: list[_RecordedRun]
+    search: dict[str, Any] | None = None
+
+
+def _recall(results: Path, proposals: Proposals | None) -> None:
+    """Have a search go on with what its folder tells, if it tells of one.
+
+    Raises:
+        ConfigError: it tells of another one.
+        RunError: the file is damaged.
+    """
+    if not results.exists():
+        return
+    found = read_record(results, _Recorded)
+    if found.get("search") != (proposals.record if proposals else None):
+        raise ConfigError(f"{from_here(results.parent)} is of another sweep or search; choose another --out.")
+    if proposals:
+        try:
+            proposals.recall([run["settings"] for run in found["runs"]])
+        except ValueError as error:
+            raise RunError(f"{results} is damaged: {error}; remove it, or restore it from a copy.") from None
+
+
+class _Sweep:
+    """The runs of a sweep, as they stand and are made.
+
+    Attributes:
+        folder: of the sweep.
+        runs: those that there are so far; a search adds to them.
+        configs: by their names, of those that have one.
+    """
+
+    def __init__(
+        self, folder: Path, config_of: Callable[[Trial], Config], progress: Progress, proposals: Proposals | None
+    ) -> None:
+        self.folder, self.progress = folder, progress
+        self.runs: list[SweptRun] = []
+        self.configs: dict[str, Config] = {}
+        self._config_of, self._proposals = config_of, proposals
         self._losses: dict[str, int] = {}
 
-    def waiting(self) -> list[SweptRun]:
-        """The runs that aren't finished, now written down as such."""
-        for run in self.runs:
+    @property
+    def size(self) -> int:
+        """How many runs there will be."""
+        return self._proposals.size if self._proposals else len(self.runs)
+
+    def enter(self, chosen: Iterable[Trial]) -> deque[SweptRun]:
+        """Add runs; given back are those that are to be made, as they are neither refused nor finished."""
+        added = [SweptRun(trial) for trial in chosen]
+        for run in added:
             name = run.trial.name
-            if name in self.configs and is_finished(self.configs[name], self.folder / name):
+            try:
+                self.configs[name] = self._config_of(run.trial)
+            except ConfigError as error:
+                run.status, run.reason = "failed", " ".join(str(error).split())
+                continue
+            if is_finished(self.configs[name], self.folder / name):
                 self._finish(run)
-        self.write()
-        left = [run for run in self.runs if run.status == "waiting"]
-        if left and len(left) < len(self.configs):
-            self.progress.say(f"{len(self.configs) - len(left)} of {len(self.runs)} runs are finished already")
-        return left
+        self.runs += added
+        finished = sum(run.status == "finished" for run in added)
+        if finished and not all(run.status == "finished" for run in added):
+            self.progress.say(f"{finished} of {self.size} runs are finished already")
+        return deque(run for run in added if run.status == "waiting")
+
+    def has_next(self, todo: deque[SweptRun]) -> bool:
+        """Whether a run is to be made; where none is left, more are proposed."""
+        while not todo and self._proposals and (more := self._proposals.more(self.runs)):
+            todo += self.enter(more)
+            self.write()
+        return bool(todo)
 
     def write(self) -> None:
         """All runs into the results."""
-        found = {"schema": _SCHEMA, "qvae": qvae.__version__, "runs": [run.to_dict() for run in self.runs]}
+        found: dict[str, Any] = {"schema": _SCHEMA, "qvae": qvae.__version__}
+        if self._proposals:
+            found["search"] = self._proposals.record
+        found["runs"] = [run.to_dict() for run in self.runs]
         atomic_write_text(self.folder / RESULTS, json.dumps(found, indent=1) + "\n")
 
-    def run(self, waiting: Iterable[SweptRun], workers: Workers) -> None:
+    def run(self, todo: deque[SweptRun], workers: Workers) -> None:
         """Have the runs made, one at each place at a time."""
-        todo, free = deque(waiting), list(range(len(workers)))
+        free = list(range(len(workers)))
         at_work: dict[int, SweptRun] = {}
         pending: dict[Future[Any], int] = {}
         with self.progress.work("sweep") as report:
-            while todo or pending:
-                while todo and free:
+            while pending or self.has_next(todo):
+                while free and self.has_next(todo):
                     place, run = free.pop(0), todo.popleft()
                     at_work[place] = run
                     name = run.trial.name
@@ -197,7 +273,7 @@ class _Sweep:
         else:
             self._finish(run)
         self.write()
-        self.progress.say(f"{self._num_settled} of {len(self.runs)}: {name}: {_in_words(run)}")
+        self.progress.say(f"{self.num_settled} of {self.size}: {name}: {_in_words(run)}")
         return True
 
     def _finish(self, run: SweptRun) -> None:
@@ -207,12 +283,13 @@ class _Sweep:
         run.seconds = epochs[-1]["seconds"] if epochs else None
 
     @property
-    def _num_settled(self) -> int:
+    def num_settled(self) -> int:
+        """How many runs are finished or have failed."""
         return sum(run.status != "waiting" for run in self.runs)
 
     def _share(self, at_work: Iterable[SweptRun]) -> float:
         """Part of all that is done, what is at work included."""
-        return (self._num_settled + sum(map(self._part, at_work))) / len(self.runs)
+        return (self.num_settled + sum(map(self._part, at_work))) / self.size
 
     def _part(self, run: SweptRun) -> float:
         config, epochs = self.configs[run.trial.name].training, []

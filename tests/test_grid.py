@@ -3,6 +3,7 @@
 import pytest
 
 from qvae.config.grid import parse_grid, trials
+from qvae.config.ranges import Range
 from qvae.errors import ConfigError
 
 GRID = {"model.latent.sizes": [[4, 4], [8, 8]], "sampler.name": ["gibbs", "dimod"]}
@@ -36,9 +37,11 @@ def test_names_are_of_files_and_tell_trials_apart():
     assert [trial.name for trial in trials({"a.x.y": [1], "b.x.y": [2]}, [0])] == ["a.x.y-1_b.x.y-2_seed-0"]
 
 
-@pytest.mark.parametrize("text", ["sampler.name", "sampler.name=gibbs", "sampler.name=[]", "=[1]", "a={b: 1}"])
+@pytest.mark.parametrize(
+    "text", ["sampler.name", "sampler.name=gibbs", "sampler.name=[]", "=[1]", "a={b: 1}", "=1..2", "a=1..b"]
+)
 def test_what_is_no_list_of_values(text):
-    with pytest.raises(ConfigError, match=r"isn't of the form KEY=\[VALUE, \.\.\.\]"):
+    with pytest.raises(ConfigError, match=r"isn't of the form KEY=\[VALUE, \.\.\.\] or KEY=LOW\.\.HIGH"):
         parse_grid([text])
 
 
@@ -47,3 +50,24 @@ def test_a_key_that_stands_there_twice_and_a_grid_without_end():
         parse_grid(["training.epochs=[1]", "training.epochs=[2]"])
     with pytest.raises(ConfigError, match=r"has 1,000,000 runs, more than 100,000"):
         trials({"a.b": range(1000), "a.c": range(1000)}, [0])
+
+
+def test_ranges_are_of_whole_numbers_where_both_ends_are():
+    grid = parse_grid(["a.b=16..256", "a.c=log:1e-4..1", "a.d=-1.5..2"])
+    assert grid == {"a.b": Range(16, 256), "a.c": Range(1e-4, 1, is_log=True), "a.d": Range(-1.5, 2)}
+    assert [part.is_whole for part in grid.values()] == [True, False, False]
+    assert [grid["a.b"].holds(value) for value in (16, 256, 15, 20.0, True, "20")] == [True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a=2..1", "a number to a larger one"),
+        ("a=1..1", "a number to a larger one"),
+        ("a=1..inf", "a number to a larger one"),
+        ("a=log:0..1", "must begin above zero"),
+    ],
+)
+def test_what_is_no_range(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_grid([text])

@@ -17,10 +17,22 @@ from qvae.progress import Sturdy
 def sweep(
     config: ConfigName = None,
     grid: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=[VALUE,...]", help="A key's values; with several keys, every combination.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="A key's values, [A, B, ...]; with several keys, every combination. For a search also a range, LOW..HIGH or "
+            "log:LOW..HIGH, of whole numbers if both ends are.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination, each with another seed.")] = 1,
     random: Annotated[int | None, typer.Option(min=1, help="So many combinations, drawn from all of them.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SAMPLER",
+            help="Optuna's tpe, gp or random proposes combinations, as in tpe:trials=40,aim=frechet; else every one is made.",
+        ),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once; one for each processor, or worker.")] = None,
     cluster: Cluster = None,
     model: Annotated[str | None, typer.Option(metavar="KIND", help="Kind of model, at its defaults for these data.")] = None,
@@ -31,6 +43,7 @@ def sweep(
     """Train many models over a grid of settings and seeds: run folders, one table with errors, and report.html."""
     from qvae.config.grid import parse_grid
     from qvae.reporting.sweep import failures_table, settings_table, write_sweep_report
+    from qvae.search import parse_search
     from qvae.sweep import RESULTS
     from qvae.sweep import sweep as make_all
 
@@ -42,6 +55,7 @@ def sweep(
             out,
             seeds=seeds,
             number=random,
+            search=None if search is None else parse_search(search),
             jobs=jobs,
             cluster=cluster,
             overrides=overrides or [],

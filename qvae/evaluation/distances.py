@@ -30,7 +30,7 @@ from qvae.evaluation.samples import SampleQuality, SamplesAmongCodes, sample_qua
 from qvae.models.autoencoder import Autoencoder
 from qvae.progress import Progress, counter
 
-_SAMPLES = "samples of the prior"
+SAMPLES = "samples of the prior"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def frechet_distances(
             found.samples_warning = draw(settings.num_generated).warning
     except SamplerError as error:
         found.samples_reason = str(error)
-        del sets[_SAMPLES]
+        del sets[SAMPLES]
     if found.samples_warning is not None:
         progress.warn(f"of the samples: {found.samples_warning}")
     # All of them, whatever num_test: the distance needs many.
@@ -120,12 +120,12 @@ def frechet_distances(
             images = {name: batches() for name, (_, batches) in sets.items()}
             found.distances = frechet_table(classifier, reference, images, counter(report, total))
         found.classifier = classifier
-        if _SAMPLES in sets:
-            found.quality = sample_quality(classifier, sets[_SAMPLES][1](), reference, dataset)
+        if SAMPLES in sets:
+            found.quality = sample_quality(classifier, sets[SAMPLES][1](), reference, dataset)
             _warn_of_rare(found.quality, progress)
     except DataError as error:
         found.reason = str(error)
-        if _SAMPLES in sets and not model.has_likelihood:
+        if SAMPLES in sets and not model.has_likelihood:
             rows = evaluation_rows(dataset, settings)
             found.among_codes = samples_among_codes(model, dataset, rows, draw(settings.num_generated).codes, seed)
     if settings.inception_weights is not None:
@@ -170,7 +170,7 @@ def _image_sets(
     sets = {
         "training images (the floor)": (len(places), lambda: map(scale, values_in_batches(dataset, dataset.train[places]))),
         "reconstructions": (len(test), decoded(lambda g: (model.encode(batch.to(device), g) for batch in test.split(AT_ONCE)))),
-        _SAMPLES: (count, decoded(samples)),
+        SAMPLES: (count, decoded(samples)),
     }
     if not model.compresses:
         del sets["reconstructions"]

@@ -14,6 +14,8 @@ import qvae.workflow  # noqa: F401 - imported while a stand-in is in place, it w
 from qvae.applications import APPLICATIONS, TASKS
 from qvae.cli.main import make_app
 from qvae.config.load import load_config
+from qvae.config.ranges import Range
+from qvae.search import Search
 from qvae.testing.results import CheckResult
 
 TINY = ["training.epochs=7", "training.seed=3"]
@@ -148,6 +150,11 @@ CALLS = {  # the command; what it calls; what is expected of its arguments
             "config": "digits", "grid": {"training.chains": [3, 4]}, "seeds": 4, "number": 5, "jobs": 6, "cluster": "tcp://far:1",
             "model": "vqvae", "overrides": TINY, "trust": ["a_module:Thing"], "out": lambda got, here: got == here / "s",
         },
+    ),
+    "search": (
+        ("sweep", "digits", "--grid", "training.chains=3..9", "--search", "gp:trials=7,aim=elbo"),
+        "qvae.sweep:sweep",
+        {"grid": {"training.chains": Range(3, 9)}, "number": None, "search": Search("gp", 7, "elbo")},
     ),
     "benchmark training": (
         ("benchmark", "training", "mine.yaml", "--sampler", "exact", "--sampler", "gibbs:sweeps=2", "--seconds", 5, "--out",
