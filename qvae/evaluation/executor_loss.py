@@ -105,6 +105,7 @@ def quality(
         progress(sum(map(len, found)), total)
     decoded: list[Tensor] = []
     for size in sizes:
+        assert isinstance(prior, LatentGenerator | NormalPrior)
         decoded.append(model.decode_codes(prior.draw(size, generator=generator)))
         progress(len(rows) + sum(map(len, decoded)), total)
     return Quality(torch.cat(found) if len(rows) else None, torch.cat(decoded) if decoded else None)
