@@ -9,20 +9,20 @@ bit: weights, metrics and evaluation. An annealer's answers are new in each run,
 is played, and must end in the same weights. Work goes on in forks of one process, which has imported everything.
 
 Of a training in two processes (``ranks``) one is killed, whichever it is: the other must end within a minute, by itself or by
-the SIGTERM that torchrun sends it, and both go on from the last checkpoint.
+the SIGTERM that torchrun sends it, and both go on from the last checkpoint. Of a training that draws from a pool of two workers
+(``pool``), and of a sweep of trainings by two (``runs``), it or one of the workers is killed, whichever it is: without a worker
+it must come to its end, and no worker may be there a minute after it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import math
-import os
 import random
 import shutil
-import signal
-import socket
 import sys
 import tempfile
 import time
@@ -32,10 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import dwave.system  # noqa: F401 (what would be imported by each fork)
-import matplotlib.pyplot  # noqa: F401
-import sklearn.manifold  # noqa: F401
-from annealer import server
+from killing import in_a_family, in_a_fork, in_forks
 
 import qvae
 from qvae.checkpoint import load_checkpoint
@@ -45,15 +42,18 @@ from qvae.measuring.problems import make_problem
 from qvae.measuring.specs import parse_sampler
 from qvae.runs.folder import CHECKPOINT, EVALUATION, METRICS, MODEL
 from qvae.runs.run import load_run
+from qvae.sweep import sweep
 from qvae.workflow import evaluate, report, resume, train
 
-_TOLD_AFTER = 5.0  # seconds after a process's end, which torchrun sees much sooner, until the others are sent SIGTERM
 _LATEST = 1.1  # of the time of the undisturbed work, the latest moment of a kill
 SETTINGS = [
     "model.latent.sizes=[8,8]", "model.network.hidden=[32]", "training.epochs=10", "training.checkpoint_seconds=0.05",
     "evaluation.num_test=100", "evaluation.importance_samples=10", "evaluation.log_z_chains=50",
     "evaluation.log_z_temperatures=50", "evaluation.num_generated=100", "evaluation.probes=false", "evaluation.tsne_every=0",
 ]  # fmt: skip
+POOL = [*SETTINGS, "sampler.name=pool", "sampler.options.of=gibbs", "sampler.options.workers=2"]
+_IMPORTED = ("dwave.system", "matplotlib.pyplot", "sklearn.manifold", "qvae_backends.gibbs", "qvae_backends.pool")
+"""What each fork would import; not by this file, which each worker imports."""
 ANNEALER = [
     *SETTINGS, "sampler.name=dwave", "sampler.options.timeout=20.0", "sampler.options.max_qpu_seconds=2.0",
     "model.latent.graph=native", "model.latent.sizes=[12]", "training.epochs=4", "training.chains=32",
@@ -71,6 +71,7 @@ class Kind:
         begin: makes a fresh folder, of the undisturbed one.
         weight: its share of the kills.
         processes: that do it together, of which one is killed.
+        has_workers: whether one of them may be killed in its place.
     """
 
     work: Callable[[Path], Any]
@@ -79,6 +80,7 @@ class Kind:
     begin: Callable[[Path, Path], Any] = lambda whole, folder: None
     weight: int = 1
     processes: int = 1
+    has_workers: bool = False
 
 
 @dataclass
@@ -110,8 +112,22 @@ def _replayed(folder: Path) -> Any:
     """The weights of a recording that is played."""
     played = folder.with_name(f"{folder.name}-played")
     shutil.rmtree(played, ignore_errors=True)
-    _in_a_fork(lambda: train(qvae.load_config("digits", [*ANNEALER, f"sampler.options.replay={folder}.jsonl"]), played))
+    in_a_fork(lambda: train(qvae.load_config("digits", [*ANNEALER, f"sampler.options.replay={folder}.jsonl"]), played))
     return _weights(played)
+
+
+def _runs(folder: Path) -> None:
+    """A sweep of trainings; those that failed are tried again."""
+    while any(run.status != "finished" for run in sweep("digits", {}, folder, seeds=2, jobs=2, overrides=SETTINGS)):
+        pass
+
+
+def _all_steps(folder: Path) -> int:
+    return sum(_steps(run) for run in folder.glob("seed-*"))
+
+
+def _all_numbers(folder: Path) -> Any:
+    return [_numbers(folder / f"seed-{seed}") for seed in range(2)]
 
 
 def _sweep(folder: Path) -> None:
@@ -170,95 +186,20 @@ KINDS = {
     "sweep": Kind(_sweep, _pieces, lambda folder: _pieces(folder)),
     "annealer": Kind(_train_on_annealer, _steps, _weights),
     "ranks": Kind(_train, _steps, _numbers, weight=2, processes=2),
+    "pool": Kind(lambda folder: _train(folder, POOL), _steps, _steps, has_workers=True),
+    "runs": Kind(_runs, _all_steps, _all_numbers, has_workers=True),
 }
 
 
 # Killing --------------------------------------------------------------------------------------------------------------
 
 
-def _in_a_fork(work: Callable[[], Any], kill_after: float | None = None) -> bool:
-    """Do it in a process of its own; whether it came to its end before it was killed.
-
-    Raises:
-        RuntimeError: it failed by itself.
-    """
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    deadline = None if kill_after is None else time.monotonic() + kill_after
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            break
-        if deadline is not None and time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            deadline = None
-        time.sleep(0.001)
-    if os.WIFSIGNALED(status):
-        return False
-    if status:
-        raise RuntimeError("the work failed, see above")
-    return True
-
-
-def _in_forks(work: Callable[[], Any], processes: int, kill_after: float | None, choose: random.Random) -> bool:
-    """As :func:`_in_a_fork`, in processes that train together, of which one is killed.
-
-    Raises:
-        RuntimeError: it failed by itself, or a process was there a minute after another one's end.
-    """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
-    alive = []
-    for number in range(processes):
-        child = os.fork()
-        if not child:
-            os.environ.update(place, RANK=str(number), LOCAL_RANK=str(number))
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            try:
-                work()
-            except BaseException:
-                os._exit(1)
-            os._exit(0)
-        alive.append(child)
-    deadline = math.inf if kill_after is None else time.monotonic() + kill_after
-    failed_at, is_killed, is_told = math.inf, False, False
-    while alive:
-        for child in list(alive):
-            pid, status = os.waitpid(child, os.WNOHANG)
-            if pid:
-                alive.remove(child)
-                failed_at = min(failed_at, time.monotonic()) if status else failed_at
-        now = time.monotonic()
-        if alive and now > deadline:
-            os.kill(choose.choice(alive), signal.SIGKILL)
-            is_killed, deadline = True, math.inf
-        if not is_told and now > failed_at + _TOLD_AFTER:
-            is_told = True
-            for child in alive:
-                os.kill(child, signal.SIGTERM)
-        if alive and now > failed_at + 60:
-            for child in alive:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-            raise RuntimeError("a process was there a minute after another one's end")
-        time.sleep(0.001)
-    if failed_at < math.inf and not is_killed:
-        raise RuntimeError("the work failed")
-    return not is_killed
-
-
 def _killed_to_the_end(kind: Kind, folder: Path, seconds: float, score: Score, choose: random.Random) -> None:
     """Begin, kill and go on until the work is done."""
-    before = kind.look(folder) if folder.exists() else 0
-    while not _done(kind, folder, choose, choose.uniform(0, _LATEST * seconds)):
-        score.kills += 1
+    before, is_at_its_end = kind.look(folder) if folder.exists() else 0, False
+    while not is_at_its_end:
+        is_at_its_end, is_killed = _done(kind, folder, seconds, choose, choose.uniform(0, _LATEST * seconds))
+        score.kills += is_killed
         now = kind.look(folder) if folder.exists() else 0
         if now < before:
             score.lost.append(f"{now} after {before}")
@@ -266,25 +207,31 @@ def _killed_to_the_end(kind: Kind, folder: Path, seconds: float, score: Score, c
     score.ends += 1
 
 
-def _done(kind: Kind, folder: Path, choose: random.Random, kill_after: float | None = None) -> bool:
-    """Whether the work came to its end before a kill."""
-    if kind.processes == 1:
-        return _in_a_fork(lambda: kind.work(folder), kill_after)
-    return _in_forks(lambda: kind.work(folder), kind.processes, kill_after, choose)
+def _done(
+    kind: Kind, folder: Path, seconds: float, choose: random.Random, kill_after: float | None = None
+) -> tuple[bool, bool]:
+    """Whether the work, which takes so many seconds, came to its end, and whether there was a kill."""
+    if kind.has_workers:
+        return in_a_family(lambda: kind.work(folder), seconds, kill_after, choose)
+    if kind.processes > 1:
+        is_at_its_end = in_forks(lambda: kind.work(folder), kind.processes, kill_after, choose)
+    else:
+        is_at_its_end = in_a_fork(lambda: kind.work(folder), kill_after)
+    return is_at_its_end, not is_at_its_end
 
 
 def attack(name: str, kind: Kind, count: int, place: Path, choose: random.Random) -> Score:
     """As many kills of a kind, and what became of them."""
     score, whole = Score(), place / "whole"
     if name in ("evaluation", "report"):
-        _in_a_fork(lambda: _train(whole))
+        in_a_fork(lambda: _train(whole))
     seconds = math.inf
     for _ in range(3):  # the quickest of three, on a machine with other work
-        if name in ("training", "annealer", "sweep", "ranks"):
+        if name not in ("evaluation", "report"):
             shutil.rmtree(whole, ignore_errors=True)
             whole.with_name("whole.jsonl").unlink(missing_ok=True)
         started = time.monotonic()
-        _done(kind, whole, choose)
+        _done(kind, whole, math.inf, choose)
         seconds = min(seconds, time.monotonic() - started)
     expected = kind.end(whole)
     while score.kills < count:
@@ -308,6 +255,8 @@ def _service(name: str) -> Iterator[None]:
     if name != "annealer":
         yield
         return
+    from annealer import server
+
     with server(topology="zephyr", size=2):
         yield
 
@@ -319,6 +268,8 @@ def main() -> None:
     parser.add_argument("--kind", choices=sorted(KINDS), action="append", help="these kinds alone")
     options = parser.parse_args()
     kinds = {name: KINDS[name] for name in options.kind or KINDS}
+    for module in _IMPORTED:
+        importlib.import_module(module)
     each = options.count / sum(kind.weight for kind in kinds.values())
     print("| work | kills | ends | lost | other than undisturbed | files left behind |", "|---|---|---|---|---|---|", sep="\n")
     bad = 0

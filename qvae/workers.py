@@ -136,6 +136,7 @@ class Processes(Workers):
         self.threads = threads or max(1, processors() // number)
         self._executors: list[ProcessPoolExecutor | None] = [None] * number
         self._pids: dict[int, int] = {}
+        self._unborn: set[int] = set()  # places whose last process ended before its first work
 
     def __len__(self) -> int:
         return len(self._executors)
@@ -163,17 +164,21 @@ class Processes(Workers):
         """A fresh process, from the next call on.
 
         Raises:
-            WorkersError: the one before never came to its work, and another wouldn't either.
+            WorkersError: the last two never came to their work, and another wouldn't either.
         """
         executor = self._executors[place]
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
         self._executors[place] = None
-        if self._pids.pop(place, None) is None:
+        if self._pids.pop(place, None) is not None:
+            self._unborn.discard(place)
+        elif place in self._unborn:
             raise WorkersError(
-                "a worker process ended before its first work; in a script of your own, put what it runs under "
+                "two worker processes ended before their first work; in a script of your own, put what it runs under "
                 "`if __name__ == '__main__':`, since each worker imports the script."
             )
+        else:
+            self._unborn.add(place)
 
     def close(self, now: bool = False) -> None:
         """End them all: with ``now`` by SIGTERM, at which a training saves its state first, and later by SIGKILL."""

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -60,9 +60,29 @@ def test_a_call_that_was_called_off_is_lost():
     assert isinstance(Processes(1).outcomes({future: 0})[0], Lost)
 
 
-def test_one_that_never_began_is_an_error():
+def test_one_that_is_killed_while_it_starts_is_replaced_and_two_in_a_row_are_an_error(monkeypatch):
+    executors = []
+
+    class Stillborn(Executor):
+        def submit(self, function, *arguments):
+            future = Future()
+            future.set_exception(BrokenExecutor("it ended"))
+            return future
+
+    def born(*arguments):
+        executors.append(Stillborn() if len(executors) in (0, 2, 3) else ThreadPoolExecutor(1))
+        return executors[-1]
+
+    monkeypatch.setattr("qvae.workers.ProcessPoolExecutor", born)
     workers = Processes(1)
-    with pytest.raises(WorkersError, match="ended before its first work"):
+    assert isinstance(outcome(workers, 0, int, "1"), Lost)
+    workers.renew(0)
+    assert outcome(workers, 0, int, "1") == 1
+    workers.renew(0)
+    assert isinstance(outcome(workers, 0, int, "1"), Lost)
+    workers.renew(0)
+    assert isinstance(outcome(workers, 0, int, "1"), Lost)
+    with pytest.raises(WorkersError, match="two worker processes ended before their first work"):
         workers.renew(0)
 
 
