@@ -1,4 +1,4 @@
-"""The command that a user types: torchrun, started by the script for Slurm on this machine; one process dies, once."""
+"""The commands that a user types: torchrun, started by the script for Slurm on this machine, and on two machines by hand."""
 
 import json
 import os
@@ -61,6 +61,29 @@ def test_the_script_for_slurm_trains_and_goes_on_where_a_process_dies(tmp_path):
     assert run.evaluation is not None
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
+
+
+def test_two_machines_train_together_and_the_first_one_writes(tmp_path):
+    """Both are this one, each with a torchrun and a folder of its own."""
+    started = []
+    settings = environment(tmp_path)
+    short = [part for text in [*SMALL, "training.epochs=1"] for part in ("--set", text)]
+    for machine in ("first", "second"):
+        (tmp_path / machine).mkdir()
+        where = ["--nnodes=2", f"--node-rank={len(started)}", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+        where += [f"--master-port={settings['PORT']}", "-m", "qvae", "train", "digits", "--out", "run", *short]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([tmp_path / "torchrun", *where], cwd=tmp_path / machine, env=settings, **pipes))
+    try:
+        said = [process.communicate(timeout=200) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], said
+    assert "2 processes train together" in said[0][0]
+    assert said[1][0] == ""
+    assert list((tmp_path / "second").iterdir()) == []
+    assert load_run(tmp_path / "first" / "run").evaluation is not None
 
 
 @pytest.mark.parametrize(
