@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ def annealed_importance_sampling(
     temperatures: int,
     generator: torch.Generator,
     base_fields: Tensor | None = None,
+    parts: int = 1,
+    spread: Callable[..., Iterable[Any]] = map,
 ) -> LogPartition:
     """log Z by annealed importance sampling from independent spins; it is unbiased in Z, and low in log Z on average.
 
@@ -40,22 +42,40 @@ def annealed_importance_sampling(
         temperatures: number of betas from 0 to 1, both included, so spaced that each step costs the same variance.
         generator: on the Hamiltonian's device.
         base_fields: h0, (n,); the default makes independent spins with the means of a short tempered run.
+        parts: into which the chains are shared out, with 2 or more in each and random numbers of its own; the base is one.
+        spread: does several parts, as of :func:`bidirectional_annealing`.
 
     Raises:
-        ValueError: there is a transverse field, or there are fewer than 2 chains or temperatures.
+        ValueError: there is a transverse field, or there are fewer than 2 chains in a part, or than 2 temperatures.
     """
     refuse_transverse_field(hamiltonian)
-    check_lengths(chains, temperatures)
+    check_lengths(chains // max(1, parts), temperatures)
     if base_fields is None:
         _, fields = _equilibrate(hamiltonian, PILOT_CHAINS, _MIN_SWEEPS, generator)
     else:
         fields = torch.as_tensor(base_fields)
         if fields.shape != hamiltonian.h.shape:
             raise ValueError(f"base_fields has shape {tuple(fields.shape)}; one field for each spin is needed")
+    if parts == 1:
+        log_z0, works = _forward(hamiltonian, fields, chains, temperatures, generator)
+    else:
+        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+        shares, seeds = share_out(chains, parts, seed)
+        found = spread(_forward, [hamiltonian.detach()] * parts, [fields] * parts, shares, [temperatures] * parts, seeds)
+        bases, runs = zip(*found, strict=True)
+        log_z0, works = bases[0], torch.cat(runs)
+    return _one_way(log_z0, works, 1, f"AIS forward, {chains} chains x {temperatures} temperatures")
+
+
+def _forward(
+    hamiltonian: IsingHamiltonian, fields: Tensor, chains: int, temperatures: int, randomness: torch.Generator | int
+) -> tuple[float, Tensor]:
+    """log Z of the base, and log weights of chains that ran from there; ``randomness`` is a generator or a seed."""
+    generator = torch.Generator(hamiltonian.h.device).manual_seed(randomness) if isinstance(randomness, int) else randomness
     # A pilot finer than the ladder itself would be most of the cost.
     path = AnnealingPath(hamiltonian, generator, fields, min(PILOT_STEPS, temperatures))
     works, _ = path.anneal(path.base_state(chains), path.ladder(temperatures))
-    return _one_way(path.log_z0, works, 1, f"AIS forward, {chains} chains x {temperatures} temperatures")
+    return path.log_z0, works
 
 
 def bidirectional_annealing(
@@ -95,14 +115,24 @@ def bidirectional_annealing(
     """
     refuse_transverse_field(hamiltonian)
     check_lengths(chains // max(1, parts), temperatures)
-    shares = [len(share) for share in torch.arange(chains).tensor_split(parts)]
-    seeds = [seed] if parts == 1 else np.random.SeedSequence(seed).generate_state(parts).tolist()
+    shares, seeds = share_out(chains, parts, seed)
     found = spread(_both_ways, [hamiltonian.detach()] * parts, shares, [temperatures] * parts, seeds)
-    bases, up, down = zip(*found, strict=True)
-    # Those of chains that ran back are ratios the other way round: of the base to the target.
+    log_z0, forward, backward = from_one_base(*zip(*found, strict=True))
+    return combine_annealings(log_z0, forward, backward, f"{chains} chains x {temperatures} temperatures")
+
+
+def share_out(chains: int, parts: int, seed: int) -> tuple[list[int], list[int]]:
+    """How many chains each part has, and its seed; that of one part is ``seed`` itself."""
+    shares = [len(share) for share in torch.arange(chains).tensor_split(parts)]
+    return shares, [seed] if parts == 1 else np.random.SeedSequence(seed).generate_state(parts).tolist()
+
+
+def from_one_base(bases: Sequence[float], up: Sequence[Tensor], down: Sequence[Tensor]) -> tuple[float, Tensor, Tensor]:
+    """log Z of the first part's base, and all parts' log weights forward and back, as if they all began there."""
     forward = torch.cat([works + (base - bases[0]) for base, works in zip(bases, up, strict=True)])
+    # Those of chains that ran back are ratios the other way round: of the base to the target.
     backward = torch.cat([works - (base - bases[0]) for base, works in zip(bases, down, strict=True)])
-    return combine_annealings(bases[0], forward, backward, f"{chains} chains x {temperatures} temperatures")
+    return bases[0], forward, backward
 
 
 def _both_ways(hamiltonian: IsingHamiltonian, chains: int, temperatures: int, seed: int) -> tuple[float, Tensor, Tensor]:

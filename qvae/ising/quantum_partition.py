@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from qvae.ising.annealing import check_lengths, combine_annealings
+from qvae.ising.annealing import check_lengths, combine_annealings, from_one_base, share_out
 from qvae.ising.annealing_path import AnnealingPath
 from qvae.ising.estimate import LogPartition
 from qvae.ising.free_spin import FreeSpin, fields_of_means, free_lines
@@ -26,6 +28,8 @@ def path_integral_log_partition(
     chains: int = 500,
     temperatures: int = 500,
     seed: int = 0,
+    parts: int = 1,
+    spread: Callable[..., Iterable[Any]] = map,
 ) -> LogPartition:
     """log Tr exp(-H) by annealing world lines forward and back, with the Trotter error taken off.
 
@@ -39,9 +43,11 @@ def path_integral_log_partition(
         hamiltonian: on any graph; without a transverse field, there is one slice.
         slices: even, 2 or more, and half the transverse field or more; None for those of
             :func:`~qvae.ising.trotter.slices_to_extrapolate`.
-        chains: of each direction, 2 or more.
+        chains: of each direction, of all parts together.
         temperatures: steps of each direction, 2 or more.
         seed: of all random numbers.
+        parts: into which the chains are shared out, with 2 or more in each, and ``spread``, which does them: as of
+            :func:`~qvae.ising.annealing.bidirectional_annealing`.
 
     Returns:
         LogPartition: ``details`` as of :func:`~qvae.ising.annealing.bidirectional_annealing` (of P slices), and ``slices``,
@@ -49,26 +55,66 @@ def path_integral_log_partition(
         ``sampling_error`` (the error bar without that).
 
     Raises:
-        ValueError: ``slices`` isn't such a number, or if None, 1024 aren't enough; or there are fewer than 2 chains or
-            temperatures.
+        ValueError: ``slices`` isn't such a number, or if None, 1024 aren't enough; or there are fewer than 2 chains in a part,
+            or than 2 temperatures.
     """
-    check_lengths(chains, temperatures)
+    check_lengths(chains // max(1, parts), temperatures)
     hamiltonian = hamiltonian.detach()
+    number = slices_to_extrapolate(hamiltonian, slices)
+    shares, seeds = share_out(chains, parts, seed)
+    found = list(spread(_both_ways, [hamiltonian] * parts, [number] * parts, shares, [temperatures] * parts, seeds))
+    bases = [part.base.log_z(number) for part in found]
+    log_z0, forward, backward = from_one_base(bases, [part.forward for part in found], [part.backward for part in found])
+    annealed = combine_annealings(log_z0, forward, backward, f"{chains} chains x {temperatures} temperatures x {number} slices")
+    # Samples of the target are the same from any base, and the errors of any are known.
+    energies = torch.cat([part.energies for part in found], 1)
+    correction, sampling, rest = _towards_infinitely_many(energies, found[0].base.log_z)
+    sampling = math.hypot(annealed.stderr, sampling)
+    details = {"slices": number, "trotter_correction": correction, "trotter_error": rest, "sampling_error": sampling}
+    method = annealed.method.replace("AIS", "path-integral AIS", 1)
+    return LogPartition(annealed.value + correction, math.hypot(sampling, rest), method, annealed.details | details)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """Independent spins in the transverse field; both fields are (n, 1), float64, in one order."""
+
+    fields: Tensor
+    gamma: Tensor
+
+    def log_z(self, slices: int | None) -> float:
+        """log Z of so many slices, or infinitely many."""
+        return float(FreeSpin(self.fields, self.gamma, slices).log_trace().sum())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a part of the chains finds.
+
+    Attributes:
+        base: where its path begins.
+        forward: log weights of chains that ran from there to the target.
+        backward: of those that ran back.
+        energies: E(s^k)/P of the target's samples, (P, chains).
+    """
+
+    base: _Base
+    forward: Tensor
+    backward: Tensor
+    energies: Tensor
+
+
+def _both_ways(hamiltonian: IsingHamiltonian, slices: int, chains: int, temperatures: int, seed: int) -> _Part:
+    """Chains from a base of their own to the target, and back from samples of it."""
     generator = torch.Generator(hamiltonian.h.device).manual_seed(seed)
-    lines = WorldLines(hamiltonian, slices_to_extrapolate(hamiltonian, slices))
+    lines = WorldLines(hamiltonian, slices)
     target, fields = _equilibrate(lines, hamiltonian, chains, max(_FEWEST_SWEEPS, temperatures // 4), generator)
     path = _LinePath(lines, hamiltonian, fields, generator)
     energies = lines.energies(target.view(hamiltonian.num_spins, lines.slices, chains))
     betas = path.ladder(temperatures)
     forward, _ = path.anneal(path.base_state(chains), betas)
     backward, _ = path.anneal(target, betas, reverse=True)
-    size = f"{chains} chains x {temperatures} temperatures x {lines.slices} slices"
-    found = combine_annealings(path.log_z0, forward, backward, size)
-    correction, sampling, rest = _towards_infinitely_many(energies, path.log_base)
-    sampling = math.hypot(found.stderr, sampling)
-    details = {"slices": lines.slices, "trotter_correction": correction, "trotter_error": rest, "sampling_error": sampling}
-    method = found.method.replace("AIS", "path-integral AIS", 1)
-    return LogPartition(found.value + correction, math.hypot(sampling, rest), method, found.details | details)
+    return _Part(path.free, forward, backward, energies)
 
 
 class _LinePath(AnnealingPath):
@@ -82,21 +128,16 @@ class _LinePath(AnnealingPath):
     ) -> None:
         order = lines.gibbs.order
         self.lines, self.generator = lines, generator
-        self.fields = base_fields.double()[order].unsqueeze(1)
-        self.gamma = hamiltonian.gamma.double()[order].unsqueeze(1)
-        self.base = (-2 / lines.slices * self.fields).float()
-        self.log_z0 = self.log_base(lines.slices)
+        self.free = _Base(base_fields.double()[order].unsqueeze(1), hamiltonian.gamma.double()[order].unsqueeze(1))
+        self.base = (-2 / lines.slices * self.free.fields).float()
+        self.log_z0 = self.free.log_z(lines.slices)
         blocks = list(range(lines.gibbs.num_blocks))
         self._orders = (blocks, blocks[::-1])
         self._spreads = self._survey(_PILOT_STEPS)
 
-    def log_base(self, slices: int | None) -> float:
-        """log Z at beta = 0 of so many slices, or infinitely many."""
-        return float(FreeSpin(self.fields, self.gamma, slices).log_trace().sum())
-
     def base_state(self, chains: int) -> Tensor:
         """Independent samples at beta = 0, (n P, chains)."""
-        return free_lines(self.fields, self.gamma, self.lines.slices, chains, self.generator).flatten(0, 1)
+        return free_lines(self.free.fields, self.free.gamma, self.lines.slices, chains, self.generator).flatten(0, 1)
 
     def log_ratio(self, state: Tensor, beta: float | Tensor, new: float | Tensor) -> Tensor:
         """log of the ratio of weights at ``new`` and ``beta``, (chains,), float64."""
@@ -113,7 +154,7 @@ class _LinePath(AnnealingPath):
 
     def settle(self, state: Tensor, sweeps: int) -> Tensor:
         """Sweeps of the target itself, in place, and the spins' means over them in row order, (n,)."""
-        sums = torch.zeros_like(self.fields[:, 0])
+        sums = torch.zeros_like(self.free.fields[:, 0])
         for _ in range(sweeps):
             self.sweep(state, 1.0)
             sums += self._lines(state).sum((1, 2))
@@ -131,7 +172,7 @@ def _equilibrate(
     means = path.settle(state, sweeps // 2)
     path.settle(state, sweeps // 2)
     fields = torch.empty_like(means)
-    fields[lines.gibbs.order] = fields_of_means(means * chains / (chains + 2), path.gamma.squeeze(1))
+    fields[lines.gibbs.order] = fields_of_means(means * chains / (chains + 2), path.free.gamma.squeeze(1))
     return state, fields
 
 

@@ -138,6 +138,23 @@ def test_other_graphs(graph: Graph, sparse: bool, monkeypatch: pytest.MonkeyPatc
     assert abs(found.details["reverse"] - exact) < 5 * found.details["reverse_stderr"]
 
 
+def test_one_way_in_parts_is_as_good_and_the_same_wherever_they_are_done(small) -> None:
+    hamiltonian, log_z = small
+    options = {"chains": 101, "temperatures": 30, "parts": 4}
+    with ThreadPoolExecutor(2) as executor:
+        elsewhere = annealed_importance_sampling(hamiltonian, **options, generator=generator(1), spread=executor.map)
+    runs = [annealed_importance_sampling(hamiltonian, **options, generator=generator(seed)) for seed in range(8)]
+    assert elsewhere == runs[1]
+    assert runs[0].method == "AIS forward, 101 chains x 30 temperatures"
+    assert len({run.value for run in runs}) == 8
+    z = torch.tensor([(run.value - log_z) / run.stderr for run in runs])
+    assert float(z.square().mean().sqrt()) < 1 + 5 / math.sqrt(2 * len(runs))
+    single = annealed_importance_sampling(hamiltonian, chains=26, temperatures=30, generator=generator())
+    assert runs[0].stderr < 0.8 * single.stderr  # chains of all parts are counted
+    with pytest.raises(ValueError, match="chains is 1 "):
+        annealed_importance_sampling(hamiltonian, chains=7, temperatures=5, generator=generator(), parts=4)
+
+
 def test_spins_without_couplings_anneal_without_error() -> None:
     hamiltonian = IsingHamiltonian([0.3, -2.0], [], [])
     found = annealed_importance_sampling(hamiltonian, chains=10, temperatures=5, generator=generator())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -57,6 +59,22 @@ def test_log_z_error_bars_are_neither_small_nor_large(random_hamiltonian) -> Non
     assert left < 0.2 * abs(true)
     assert float(values.mean()) == pytest.approx(log_z, abs=SIGMAS * noise + left)
     assert abs(true) > 3 * noise + left
+
+
+def test_log_z_in_parts(random_hamiltonian) -> None:
+    """Bases of parts differ; their weights and samples count as those of one."""
+    hamiltonian = random_hamiltonian(rbm(3, 3), coupling=0.8, field=0.8, gamma=1.0)
+    log_z, options = exact_distribution(hamiltonian).log_z, {"chains": 91, "temperatures": 20, "parts": 3}
+    runs = [path_integral_log_partition(hamiltonian, **options, seed=seed) for seed in range(8)]
+    scores = torch.tensor([(run.value - log_z) / run.stderr for run in runs])
+    assert float(scores.square().mean().sqrt()) < 1 + 5 / math.sqrt(2 * len(runs))
+    assert all(run.stderr < 0.1 and "warning" not in run.details for run in runs)
+    with ThreadPoolExecutor(2) as executor:
+        assert path_integral_log_partition(hamiltonian, **options, seed=1, spread=executor.map) == runs[1]
+    parts = [quantum_partition._both_ways(hamiltonian, 8, 30, 20, seed) for seed in (1, 2)]
+    bases = [part.base.log_z(8) for part in parts]
+    assert abs(bases[0] - bases[1]) > 0.1  # so that mixing them up would be seen
+    assert pickle.loads(pickle.dumps(parts[0])).base.log_z(8) == bases[0]
 
 
 def test_log_z_without_couplings_is_that_of_single_spins() -> None:
