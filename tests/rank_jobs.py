@@ -115,12 +115,12 @@ def trained(models):
     return found
 
 
-def interrupted_and_resumed(settings, stop_at):
+def interrupted_and_resumed(settings, stop_at, base="digits"):
     """Where a training is that one process interrupts, and the ends of it, resumed, and of a whole one.
 
     The state at the interrupt is left in the file ``checkpoint``.
     """
-    whole, first, second = (parts_of(settings).trainer for _ in range(3))
+    whole, first, second = (parts_of(settings, base).trainer for _ in range(3))
     whole.fit()
     states = []
     first.save = lambda trainer: states.append(trainer.state_dict())

@@ -60,11 +60,7 @@ def test_all_objectives_keep_the_same_weights_by_different_random_numbers(tmp_pa
 
 def test_an_interrupt_of_one_stops_all_and_what_was_saved_goes_on_with_the_same_bits(tmp_path):
     found = together(tmp_path, 2, jobs.interrupted_and_resumed, [], 6)
-    for stopped_at, ((weights, numbers, row), (its_weights, its_numbers, its_row)) in found:
-        assert stopped_at == 6
-        np.testing.assert_array_equal(its_weights, weights)
-        assert its_numbers == numbers
-        assert drop_times(its_row) == drop_times(row)
+    require_the_same_ends(found, 6)
     state = load_checkpoint(tmp_path / "checkpoint")
     assert len(state["ranks"]) == 1
     assert state["sampler"]["chains"].shape[1] == state["ranks"][0]["sampler"]["chains"].shape[1] == 128  # of 256
@@ -74,6 +70,22 @@ def test_an_interrupt_of_one_stops_all_and_what_was_saved_goes_on_with_the_same_
         assert len({str(numbers) for _, _, numbers in found}) == count
         for _, weights, _ in found:
             np.testing.assert_array_equal(weights, found[0][1])
+
+
+def test_the_place_of_a_circuit_s_optimizer_goes_on(tmp_path):
+    """The next angles' turn is the same in all processes, and in the checkpoint."""
+    settings = ["model.circuit.qubits=2", "training.optimizer={name: rotosolve, options: {angles: 3}}"]
+    found = together(tmp_path, 2, jobs.interrupted_and_resumed, settings, 5, "digits-vqvae")
+    require_the_same_ends(found, 5)
+    np.testing.assert_array_equal(found[0][1][0][0], found[1][1][0][0])
+
+
+def require_the_same_ends(found, stop_at):
+    for stopped_at, ((weights, numbers, row), (its_weights, its_numbers, its_row)) in found:
+        assert stopped_at == stop_at
+        np.testing.assert_array_equal(its_weights, weights)
+        assert its_numbers == numbers
+        assert drop_times(its_row) == drop_times(row)
 
 
 def drop_times(row):
