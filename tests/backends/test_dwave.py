@@ -12,8 +12,9 @@ import torch
 import qvae
 from qvae.errors import BudgetExhausted, CapabilityError, SamplerError
 from qvae.ising import graphs
-from qvae.ising.exact import exact_distribution
+from qvae.ising.exact import exact_distribution, spin_states
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling.conditional import sample_given
 from qvae.sampling.diagnostics import effective_beta, expected_total_variation, total_variation
 from qvae.sampling.sampler import Moments
 from qvae.workflow import resume
@@ -60,6 +61,24 @@ def test_native_samples_belong_to_beta_1_at_any_temperature_of_the_annealer(anne
     assert deviation(samples, hamiltonian) < 5 + 0.03 * np.sqrt(10_000)
     assert is_gibbs(samples, hamiltonian)
     assert samples.info["clipped"] == 0.0
+
+
+def test_held_spins_condition_the_others(annealer, server):
+    """They leave fields behind on their neighbours, which the annealer is sent in their place."""
+    server.beta = 1.0
+    sampler = annealer()
+    hamiltonian = problem(sampler.native_graph(10), 0.6)
+    held, values = [7, 2], torch.tensor([1, -1])
+    for _ in range(5):  # the temperature is then known to a percent or two
+        sample_given(sampler, hamiltonian, 2000, held, values.tolist())
+    samples = sample_given(sampler, hamiltonian, 10_000, held, values.tolist())
+    assert (samples.spins[:, held] == values).all()
+    states, p = spin_states(10), exact_distribution(hamiltonian).log_probabilities.exp()
+    p = torch.where((states[:, held] == values).all(1), p, 0.0)
+    means = (p / p.sum()) @ states.double()
+    error = ((1 - means**2).clamp_min(1e-6) / 10_000).sqrt()
+    found = samples.spins.double().mean(0)
+    assert ((found - means).abs() / error).max() < 5 + 0.03 * np.sqrt(10_000)
 
 
 def test_without_the_correction_the_samples_are_of_another_temperature(annealer, server):

@@ -1,4 +1,6 @@
-"""Conditional samples of every local sampler against the exact conditional distribution."""
+"""Conditional samples of every sampler but the annealer's against the exact conditional distribution."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -44,6 +46,30 @@ def test_held_spins_condition_the_others(name, gamma):
     observed = torch.bincount(number, minlength=64).double() / num
     error = (p * (1 - p) / num).sqrt()
     assert ((observed - p).abs() <= 5 * error + 1e-3 * (p > 0)).all()  # and the exact methods' own errors
+
+
+def total_variation_given(sampler, hamiltonian, num):
+    """Between draws and the exact conditional distribution, and what its estimate from as many exact draws may add to it."""
+    found = sample_given(sampler, hamiltonian, num, HELD, VALUES)
+    assert (found.spins[:, HELD] == torch.tensor(VALUES)).all()
+    p = exact_conditional(hamiltonian)
+    number = (((1 + found.spins.long()) // 2) * 2 ** torch.arange(6)).sum(1)
+    observed = torch.bincount(number, minlength=64).double() / num
+    return float((observed - p).abs().sum()) / 2, float((p * (1 - p) / num).sqrt().sum()), found.info
+
+
+def test_held_spins_condition_the_chains_of_a_pool():
+    with ThreadPoolExecutor(2) as threads:
+        sampler = load_sampler("pool", of="gibbs", executor=threads, workers=2, seed=0)
+        distance, noise, _ = total_variation_given(sampler, system(), 4000)
+    assert distance < noise
+
+
+def test_held_spins_condition_a_gibbs_state_up_to_its_fidelity():
+    pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
+    distance, noise, info = total_variation_given(load_sampler("aer", seed=0), system(), 4000)
+    assert info["fidelity"] > 0.95
+    assert distance < (1 - info["fidelity"]) ** 0.5 + noise  # Fuchs and van de Graaf 1999
 
 
 def test_all_or_none_may_be_held():
