@@ -235,7 +235,7 @@ class Proposals:
         import optuna
 
         verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines on each study and trial would be among ours
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # its lines on each study would be among ours
         try:
             sampler = getattr(optuna.samplers, _SAMPLERS[self._search.sampler])(seed=seed)
             study = optuna.create_study(sampler=sampler, direction=AIMS[self._search.aim].direction)

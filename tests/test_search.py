@@ -46,12 +46,12 @@ def reached(sampler, trials, best):
 def test_the_best_of_many_proposals_is_better_than_the_best_at_random():
     """For hills with their tops at seven places; of one place alone, luck may say otherwise."""
     tops = [10**exponent for exponent in (-4.5, -4, -3.5, -3, -2.5, -2, -1.5)]
-    informed, blind = (sum(reached(sampler, 40, top) for top in tops) / len(tops) for sampler in ("tpe", "random"))
+    informed, blind = (sum(reached(sampler, 20, top) for top in tops) / len(tops) for sampler in ("tpe", "random"))
     assert informed > blind / 2  # both are negative
 
 
 def test_a_gaussian_process_finds_a_top():
-    assert reached("gp", 16, 1e-3) > -0.1
+    assert reached("gp", 13, 1e-3) > -0.3 > reached("random", 13, 1e-3)
 
 
 def test_what_is_less_is_better_where_that_is_the_aim():
@@ -170,19 +170,19 @@ GRID = {RATE: SPACE[RATE], CHAINS: SPACE[CHAINS]}
 
 def test_an_interrupted_search_goes_on_to_the_same_end_and_failures_are_rows(hill, tmp_path):
     hill()
-    whole = sweep("digits", GRID, tmp_path / "whole", seeds=2, search=Search(trials=15), jobs=1)
+    whole = sweep("digits", GRID, tmp_path / "whole", seeds=2, search=Search(trials=12), jobs=1)
     assert {run.status for run in whole} == {"finished", "failed"}
     assert all(run.reason == "out of luck" for run in whole if run.status == "failed")
-    for ends in (1, 2, 20):
+    for ends in (2, 21):
         hill(ends)
         with pytest.raises(KeyboardInterrupt):
-            sweep("digits", GRID, tmp_path / f"cut-{ends}", seeds=2, search=Search(trials=15), jobs=1)
+            sweep("digits", GRID, tmp_path / f"cut-{ends}", seeds=2, search=Search(trials=12), jobs=1)
         workers = hill()
-        found = sweep("digits", GRID, tmp_path / f"cut-{ends}", seeds=2, search=Search(trials=15), jobs=1)
+        found = sweep("digits", GRID, tmp_path / f"cut-{ends}", seeds=2, search=Search(trials=12), jobs=1)
         assert found == whole
-        assert len(workers.calls) < 30 - ends + 2 + sum(run.status == "failed" for run in whole)
+        assert len(workers.calls) < 24 - ends + 2 + sum(run.status == "failed" for run in whole)
     recorded = json.loads((tmp_path / "whole" / "sweep.json").read_text())
-    assert len(recorded["runs"]) == 30
+    assert len(recorded["runs"]) == 24
     assert recorded["search"]["space"] == {RATE: "log:1e-05..0.1", CHAINS: "10..200"}
 
 
