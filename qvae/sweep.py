@@ -212,7 +212,7 @@ class _Sweep:
                 self._finish(run)
         self.runs += added
         finished = sum(run.status == "finished" for run in added)
-        if finished and not all(run.status == "finished" for run in added):
+        if 0 < finished < self.size:
             self.progress.say(f"{finished} of {self.size} runs are finished already")
         return deque(run for run in added if run.status == "waiting")
 

@@ -11,6 +11,7 @@ import pytest
 from qvae.config.load import dump_value
 from qvae.config.ranges import Range
 from qvae.errors import ConfigError, RunError
+from qvae.progress import Progress
 from qvae.reporting.sweep import SweptRun
 from qvae.search import Proposals, Search, parse_search
 from qvae.sweep import Outcome, sweep
@@ -147,6 +148,14 @@ class Hill(Workers):
         pass
 
 
+class Kept(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
 @pytest.fixture
 def hill(monkeypatch):
     """Runs of sweeps are of a hill: their log-likelihood is the height of their settings."""
@@ -189,7 +198,9 @@ def test_an_interrupted_search_goes_on_to_the_same_end_and_failures_are_rows(hil
 def test_more_trials_may_be_asked_for_but_not_another_search(hill, tmp_path):
     hill()
     few = sweep("digits", GRID, tmp_path / "out", search=Search(trials=3))
-    more = sweep("digits", GRID, tmp_path / "out", search=Search(trials=5))
+    kept = Kept()
+    more = sweep("digits", GRID, tmp_path / "out", search=Search(trials=5), progress=kept)
+    assert kept.lines[0] == f"{sum(run.status == 'finished' for run in few)} of 5 runs are finished already"
     assert [run.trial for run in more[:3]] == [run.trial for run in few]
     assert len(more) == 5
     for grid, search in (({RATE: GRID[RATE]}, Search()), (GRID, Search("random")), (GRID, Search(aim="elbo"))):
