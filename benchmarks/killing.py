@@ -1,4 +1,4 @@
-"""Work done in forks of this process, which are killed at some moment, or one of their workers is."""
+"""Work done in forks of this process, which are killed at some moment, or their workers at several."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+
+from qvae.runs.folder import METRICS
 
 _TOLD_AFTER = 5.0  # seconds after a process's end, which torchrun sees much sooner, until the others are sent SIGTERM
 _MINUTE = 60.0  # in which whatever is left of a disturbed work must have ended, or gone on
@@ -87,37 +89,61 @@ def in_forks(work: Callable[[], Any], processes: int, kill_after: float | None, 
     return not is_killed
 
 
-def in_a_family(work: Callable[[], Any], seconds: float, kill_after: float | None, choose: random.Random) -> tuple[bool, bool]:
-    """As :func:`in_a_fork`, where the work, of so many seconds, has workers, and it or one of them is killed.
+def in_a_family(
+    work: Callable[[], Any], folder: Path, seconds: float, kill_after: float | None, choose: random.Random
+) -> tuple[bool, int]:
+    """As :func:`in_a_fork`, where the work has workers: now one of them is killed, now the process that they work for.
+
+    Another kill follows as soon as trainings in the folder have gone on, and a random while later.
+
+    Args:
+        work: with workers that :mod:`multiprocessing` spawns.
+        folder: of the work.
+        seconds: that it takes.
+        kill_after: seconds until the first kill; None is never.
+        choose: of everything random.
 
     Returns:
-        tuple: whether it came to its end, and whether there was a kill.
+        tuple: whether it came to its end, and the number of kills.
 
     Raises:
-        RuntimeError: it failed by itself, was there for a minute and three times its seconds, or its workers a minute longer.
+        RuntimeError: it failed by itself, didn't go on for a minute and three times its seconds, or left a worker for a minute.
     """
     child = os.fork()
     if not child:
         _do(work)
-    started, family, is_killed, ended = time.monotonic(), set[int](), False, (0, 0)
+    family, kills, ended, written = set[int](), 0, (0, 0), _written(folder)
+    alive = time.monotonic()  # its last sign of life
+    kill_at, goes_on = (math.inf if kill_after is None else alive + kill_after), True
     while not ended[0]:
-        after, workers = time.monotonic() - started, _workers(child)
+        now, workers = time.monotonic(), _workers(child)
         family |= workers
-        if kill_after is not None and not is_killed and after > kill_after:
-            os.kill(choose.choice([child, *sorted(workers)]), signal.SIGKILL)
-            is_killed = True
-        if after > 3 * seconds + _MINUTE:
+        if _written(folder) != written:
+            written, alive = _written(folder), now
+            if not goes_on:
+                kill_at, goes_on = now + choose.uniform(0, seconds / 5), True
+        if now > kill_at:
+            os.kill(choose.choice([child, *2 * sorted(workers)]), signal.SIGKILL)
+            kills, alive, kill_at, goes_on = kills + 1, now, math.inf, False
+        if now > alive + 3 * seconds + _MINUTE:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            raise RuntimeError(f"the work was there after {after:.0f} seconds, and takes {seconds:.0f}")
+            raise RuntimeError(f"nothing has happened for {now - alive:.0f} seconds")
         time.sleep(0.02)
         ended = os.waitpid(child, os.WNOHANG)
-    orphaned = time.monotonic()
+    alive = time.monotonic()
     while any(map(_is_worker, family)):
-        if time.monotonic() > orphaned + _MINUTE:
+        if time.monotonic() > alive + _MINUTE:
             raise RuntimeError("a worker was there a minute after the work's end")
         time.sleep(0.02)
-    return _came_to_its_end(ended[1]), is_killed
+    return _came_to_its_end(ended[1]), kills
+
+
+def _written(folder: Path) -> int:
+    """When trainings in a folder last wrote a line, in nanoseconds."""
+    with contextlib.suppress(OSError):
+        return max((file.stat().st_mtime_ns for file in folder.rglob(METRICS)), default=0)
+    return 0
 
 
 def _do(work: Callable[[], Any]) -> NoReturn:
