@@ -121,7 +121,7 @@ def in_a_family(
         if _written(folder) != written:
             written, alive = _written(folder), now
             if not goes_on:
-                kill_at, goes_on = now + choose.uniform(0, seconds / 5), True
+                kill_at, goes_on = now + choose.uniform(0, seconds / 10), True
         if now > kill_at:
             os.kill(choose.choice([child, *2 * sorted(workers)]), signal.SIGKILL)
             kills, alive, kill_at, goes_on = kills + 1, now, math.inf, False

@@ -51,8 +51,8 @@ SETTINGS = [
     "evaluation.num_test=100", "evaluation.importance_samples=10", "evaluation.log_z_chains=50",
     "evaluation.log_z_temperatures=50", "evaluation.num_generated=100", "evaluation.probes=false", "evaluation.tsne_every=0",
 ]  # fmt: skip
-POOL = [*SETTINGS, "training.epochs=200", "sampler.name=pool", "sampler.options.of=gibbs", "sampler.options.workers=2"]
-RUNS = [*SETTINGS, "training.epochs=200"]
+POOL = [*SETTINGS, "training.epochs=60", "sampler.name=pool", "sampler.options.of=gibbs", "sampler.options.workers=2"]
+RUNS = [*SETTINGS, "training.epochs=60"]
 _IMPORTED = ("dwave.system", "matplotlib.pyplot", "sklearn.manifold", "qvae_backends.gibbs", "qvae_backends.pool")
 """What each fork would import; not by this file, which each worker imports."""
 ANNEALER = [
