@@ -1,4 +1,4 @@
-"""An image in patches, each drawn by a circuit of its own whose ancillas are measured and selected: Huang et al. 2021."""
+"""An image in patches, each drawn by a circuit of its own whose ancillas are measured and selected, after Huang et al. 2021."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from qvae.config.circuit import CircuitConfig
 from qvae.ising.exact import state_numbers
 from qvae.models.circuit_block import CircuitBlock
 
-_TINY = 1e-12  # a probability that no ancilla has to be 0
+_BLACK, _WHITE = 0.15, 1.5  # probabilities, in those of a uniform superposition
 
 
 class Patches(nn.Module):
-    """Inputs (B, n) to pixels (B, D) from 0 to 1: probabilities, over that of the brightest pixel of a patch.
+    """Inputs (B, n) to pixels (B, D) from 0 to 1, by the probabilities of basis states.
 
-    A circuit of q qubits, a of them ancillas, draws 2**(q-a) pixels: those of the basis states of the other qubits, given that
-    the ancillas, the last ones, are found at 0. So what is drawn is no linear function of the state, which noise that enters
-    before every layer prepares (arXiv:2010.06201).
+    A circuit of q qubits, a of them ancillas, draws 2**(q-a) pixels: those of the basis states of the other qubits where the
+    ancillas, the last ones, are found at 0. What is measured with another at 1 is thrown away. A pixel is black up to 0.15
+    times the probability of a state in a uniform superposition, 2**-q, and white from 1.5 times on.
+
+    Huang et al. (arXiv:2010.06201) divide by the brightest pixel of a patch, so that each has one that is white, and hardly
+    any that is black. Here a patch is the darker the more is thrown away, and paper and ink are as even as in data.
 
     Args:
         blocks: circuits of one size, one for each patch, in the order of the pixels.
@@ -58,18 +61,19 @@ class Patches(nn.Module):
         assert isinstance(first, CircuitBlock)
         executor = block.layer.executor = first.layer.executor  # where it is exchanged for generation, it is in the first one
         if executor.capabilities.exact:
-            selected = block.probabilities(inputs)[:, : self.size]  # little-endian: the last qubits are 0 in the first states
+            found = block.probabilities(inputs)
         else:
-            selected = _frequencies(block.sample(inputs, executor.shots))[:, : self.size]
-        return selected / selected.amax(1, keepdim=True).clamp(min=_TINY)
+            found = _frequencies(block.sample(inputs, executor.shots))
+        selected = found[:, : self.size]  # little-endian: the last qubits are 0 in the first states
+        return ((selected * found.shape[1] - _BLACK) / (_WHITE - _BLACK)).clamp(0, 1)
 
 
 def _frequencies(bits: Tensor) -> Tensor:
-    """How often each basis state was found, (B, 2**q), in measured bits (B, shots, q).
+    """The part of shots that found each basis state, (B, 2**q), in measured bits (B, shots, q).
 
     >>> _frequencies(torch.tensor([[[1, 0], [1, 0], [0, 1], [1, 1]]])).tolist()
-    [[0.0, 2.0, 1.0, 1.0]]
+    [[0.0, 0.5, 0.25, 0.25]]
     """
     states = state_numbers(bits)
     counts = torch.zeros(len(bits), 2 ** bits.shape[2], device=bits.device)
-    return counts.scatter_add_(1, states, torch.ones_like(states, dtype=counts.dtype))
+    return counts.scatter_add_(1, states, torch.ones_like(states, dtype=counts.dtype)) / bits.shape[1]
