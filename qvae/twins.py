@@ -7,7 +7,7 @@ from pathlib import Path
 from qvae.config.schema import Config
 from qvae.errors import ConfigError
 from qvae.progress import Progress
-from qvae.reporting.twins import ARMS, folder_of, twin_of, twins_table
+from qvae.reporting.twins import ARMS, described, folder_of, twin_of, twins_table
 from qvae.runs.run import Run
 from qvae.study import make
 from qvae.workflow import write_page
@@ -37,7 +37,7 @@ def train_twins(config: Config, seeds: int, out: Path, progress: Progress | None
     runs: dict[str, list[Run]] = {arm: [] for arm in arms}
     for seed in range(config.training.seed, config.training.seed + seeds):
         for arm in arms:  # seed by seed: what was cut short compares all arms all the same
-            progress.say(f"{ARMS[arm]}, seed {seed}")
+            progress.say(f"{described(arm, config)}, seed {seed}")
             runs[arm].append(make(twin_of(config, arm, seed), out / folder_of(arm, seed), progress))
     table = twins_table(runs)
     for run in (run for of_arm in runs.values() for run in of_arm):

@@ -345,3 +345,10 @@ def test_latents_without_a_circuit_may_be_more_than_a_circuit_has_qubits():
         assert qubits(f"qubits={most}", *settings) == most
         with pytest.raises(ConfigError, match=f"model.circuit.qubits is {most + 1}; it must be {most} or less"):
             qubits(f"qubits={most + 1}", *settings)
+
+
+@pytest.mark.parametrize(("penalty", "weight"), [("r1", 3.0), ("gradient", 1.0)])
+def test_a_penalty_of_a_shipped_game_has_the_weight_that_goes_with_it(penalty, weight):
+    for name in ("digits-vqgan", "mnist-vqgan"):
+        config = load_config(name, [f"model.critic.penalty={penalty}"])
+        assert config.model.critic.penalty_weight == weight

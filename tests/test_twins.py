@@ -94,6 +94,7 @@ def test_generators_have_twins_of_as_many_weights(tmp_path):
     table = twins_table(runs)
     assert table.header[1:3] == ("precision", "recall")
     assert table.rows[0][1:3] == ("-", "-")  # no image is generated
+    assert table.rows[-1][0] == "noise straight to the latents, by a linear map"
     weights = {arm: int(row[-1]) for arm, row in zip(runs, table.rows, strict=True)}
     style = 21 * 2  # noise, classes and 1 to the angles of two qubits
     assert weights == {"quantum": style + 6, "unentangled": style + 6, "frozen": style, "perceptron": 51, "gaussian": 0}

@@ -144,6 +144,9 @@ class ModelConfig(Section):
             "generator": self.generator is not None and not is_vqgan,
             "gan": self.gan is not None and not is_vqgan,
             "critic": self.critic is not None and (self.kind == "qvae" or self.discrete is not None),
+            "critic.steps": is_vqvae and self.critic is not None and self.critic.steps != CriticConfig().steps,
+            "critic.weight": is_vqgan and self.critic is not None and self.critic.weight != CriticConfig().weight,
+            "gan.ancillas": self.generator == "latent" and self.gan is not None and self.gan.ancillas != GanConfig().ancillas,
             "circuit.reuploading": is_vqgan and self.circuit is not None and self.circuit.reuploading,
             "circuit.layerwise": is_vqgan and self.circuit is not None and self.circuit.layerwise > 0,
             "circuit.angles": is_vqgan and self.circuit is not None and self.circuit.angles != CircuitConfig().angles,
@@ -151,6 +154,7 @@ class ModelConfig(Section):
         if self.generator == "patch" and self.gan is not None and self.circuit is not None:
             foreign["likelihood"] = self.likelihood != "gaussian"
             foreign["gan.autoencoder"] = self.gan.autoencoder is not None
+            foreign["gan.latents"] = self.gan.latents != GanConfig().latents
             foreign["circuit.measured"] = self.circuit.measured != "z"
             foreign["circuit.arm: gaussian"] = self.circuit.arm == "gaussian"
         wrong = next((key for key, is_foreign in foreign.items() if is_foreign), None)
@@ -359,9 +363,10 @@ class Config(Section):
                 f"training.circuit_learning_rate is {rate:g}, but rotosolve, the training.optimizer, has no rate: it goes to "
                 "the minimum of a fit; leave it out"
             )
-        if training.circuit_gradient is not None and self.model.discrete is not None:
+        if training.circuit_gradient is not None and (self.model.discrete is not None or self.model.generator == "patch"):
+            what = "patches are" if self.model.discrete is None else "a discrete vqvae is"
             raise ValueError(
-                f"training.circuit_gradient is {training.circuit_gradient.name}, but a discrete vqvae is trained on exact "
+                f"training.circuit_gradient is {training.circuit_gradient.name}, but {what} trained on exact "
                 "probabilities, which have their own; leave it out"
             )
         return self

@@ -26,6 +26,12 @@ ARMS = {
 """What stands in the circuit's place, by ``model.circuit.arm``. Bowles et al. 2024 (arXiv:2403.07059) show why."""
 
 
+def described(arm: str, config: Config) -> str:
+    """What stands in the circuit's place in a twin of a configuration: a generator has noise where others have latents."""
+    is_linear = arm == "gaussian" and config.model.kind == "vqgan"
+    return "noise straight to the latents, by a linear map" if is_linear else ARMS[arm]
+
+
 def twin_of(config: Config, arm: str, seed: int) -> Config:
     """The configuration of a run with a circuit, with another arm in its place, and another seed."""
     tree = config.model_dump()
@@ -81,7 +87,7 @@ def twins_table(runs: dict[str, list[Run]]) -> Table:
 
     Of a game, which has no likelihood, precision and recall stand in its place.
     """
-    rows = [(ARMS[arm], *_figures(of_arm)) for arm, of_arm in runs.items()]
+    rows = [(described(arm, of_arm[0].config), *_figures(of_arm)) for arm, of_arm in runs.items()]
     some = next(iter(runs.values()))
     seeds, merits = len(some), ("precision", "recall") if _is_game(some[0]) else ("log-likelihood", "ELBO")
     header = ("in the circuit's place", *merits, "samples", "reconstructions", "ms a step", "weights there")

@@ -24,7 +24,7 @@ from qvae.models.vqgan import VQGAN
 from qvae.models.vqvae import VQVAE
 from qvae.runs.folder import MODEL, existing_run, run_config
 from qvae.runs.old_checkpoints import upgraded
-from qvae.runs.states import shape_of
+from qvae.runs.states import is_edges, shape_of
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Held:
     def to_state(self) -> dict[str, Any]:
         """What there is, as a run's files keep it."""
         config = None if self.autoencoder is None else self.autoencoder.model_dump(mode="json")
-        found = {"classes": list(self.classes), "autoencoder": config, "autoencoder_edges": self.edges}
-        return {key: value for key, value in found.items() if value}
+        found = {"classes": list(self.classes) or None, "autoencoder": config, "autoencoder_edges": self.edges}
+        return {key: value for key, value in found.items() if value is not None}
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any], file: Path) -> Held:
@@ -60,6 +60,7 @@ class Held:
         except ValidationError:
             autoencoder = ModelConfig(kind="vqgan")
         is_fine = autoencoder is None or autoencoder.kind != "vqgan"  # which could hold another one, without end
+        is_fine = is_fine and (edges is None or is_edges(edges))
         if not is_fine or not isinstance(classes, list) or not all(type(label) is int for label in classes):
             raise RunError(f"{file} doesn't say what its generator and autoencoder are; restore it from a copy, or train anew.")
         return cls(tuple(classes), autoencoder, edges)

@@ -23,7 +23,7 @@ def shape_of(state: Mapping[str, Any], file: Path) -> tuple[tuple[int, ...], int
     """
     shape, levels, edges = state.get("image_shape"), state.get("levels"), state.get("edges")
     is_shape = isinstance(shape, list | tuple) and 1 <= len(shape) <= 3 and all(map(_is_count, shape))
-    if not is_shape or not (levels is None or _is_count(levels)) or not (edges is None or _is_edges(edges)):
+    if not is_shape or not (levels is None or _is_count(levels)) or not (edges is None or is_edges(edges)):
         raise RunError(f"{file} doesn't say what data its model is of; restore it from a copy, or train anew.")
     assert shape is not None
     return tuple(shape), levels, edges
@@ -85,12 +85,13 @@ def is_samples(saved: Mapping[str, Any], coefficients: Mapping[str, Tensor]) -> 
     return all(isinstance(saved.get(name), Tensor) for name in coefficients)
 
 
+def is_edges(value: Any) -> bool:
+    """Whether this may be the edges of a graph, int64, (m, 2)."""
+    return isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 2 and value.dtype == torch.int64
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
-
-
-def _is_edges(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 2 and value.dtype == torch.int64
 
 
 def _is_number(value: Any) -> bool:

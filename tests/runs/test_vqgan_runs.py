@@ -203,7 +203,17 @@ def test_bad_input_gets_one_sentence(tmp_path, command):
         (["model.circuit.angles=linear"], "isn't of a model of kind vqgan"),
         (["model.circuit.layerwise=0.5"], "circuit.layerwise is set, but isn't of a model of kind vqgan"),
         (["model.generator=patch", "model.likelihood=bernoulli"], "isn't of a model of kind vqgan, patch"),
-        (["model.generator=patch", "model.gan.ancillas=3"], "gan.ancillas is 3, but a circuit has 3 qubits"),
+        (["model.gan.ancillas=2"], "gan.ancillas is set, but isn't of a model of kind vqgan, latent"),
+        (["model.critic.weight=3"], "critic.weight is set, but isn't of a model of kind vqgan"),
+        (["model.generator=patch"], "gan.latents is set, but isn't of a model of kind vqgan, patch"),
+        (
+            ["model.generator=patch", "model.gan.latents=16", "training.circuit_gradient=spsa"],
+            "training.circuit_gradient is spsa, but patches are trained on exact probabilities",
+        ),
+        (
+            ["model.generator=patch", "model.gan.latents=16", "model.gan.ancillas=3"],
+            "gan.ancillas is 3, but a circuit has 3 qubits",
+        ),
     ):
         sets = [part for setting in settings for part in ("--set", setting)]
         code, _, error = command("train", "digits-vqgan", *SETTINGS, *sets, "--out", "run")

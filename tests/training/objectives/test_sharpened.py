@@ -56,6 +56,26 @@ def test_the_gradient_is_that_of_the_bound_and_of_the_critic_s_verdict(tmp_path)
     assert torch.allclose(three - none, 3 * (one - none), atol=1e-5)
 
 
+def test_reconstructions_are_moved_to_where_the_critic_scores_them_higher(tmp_path):
+    """Of a critic that likes bright pixels, the verdict's gradient is -weight times that of the brightness of a row."""
+
+    class Brightness(torch.nn.Module):
+        def forward(self, rows):
+            return rows.sum(1)
+
+    def gradient(weight):
+        objective = parts(tmp_path, f"model.critic.weight={weight}", "model.network.batch_norm=false").objective
+        objective.model.critic = Brightness()
+        objective._turn_of_critic = lambda real, fake: None
+        bits = objective.prepare(parts(tmp_path).trainer.rows[:50], objective.generator)
+        objective._backward(bits, 1.0)
+        return objective.model.decoder[-1].bias.grad.clone()
+
+    verdict = gradient(2) - gradient(0)
+    assert (verdict < -2 * 0.1).all()  # d sigmoid is 1/4 where a pixel is grey, as at the start
+    assert (verdict >= -2 * 0.25 - 1e-6).all()
+
+
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path):
     whole, first, second = (parts(tmp_path).trainer for _ in range(3))
     whole.fit()
@@ -78,6 +98,7 @@ def test_what_has_no_use_for_a_critic_refuses_it(tmp_path):
     for overrides, problem in (
         (["training.optimizer.name=spsa"], "training.optimizer is spsa, which knows of no critic"),
         (["model.variant=discrete"], "model.critic is set, but isn't of a model of kind vqvae, discrete"),
+        (["model.critic.steps=2"], "model.critic.steps is set, but isn't of a model of kind vqvae"),
     ):
         with pytest.raises(ConfigError, match=problem):
             parts(tmp_path, *overrides)
