@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/kernels.py
     OMP_NUM_THREADS=1 python benchmarks/kernels.py --scaling --figure scaling.png
+    python benchmarks/kernels.py --speed-up --threads 2 --rounds 30
     python benchmarks/kernels.py --device cuda
 
 The floor is the sum of what a sweep can't do without, each measured alone in the same run. With numba's kernels: a product of
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -37,7 +39,7 @@ from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Moments, Samples
 
 CHAINS = (256, 1000)
-SWEEPS = 20
+SWEEPS, LINE_SWEEPS = 20, 5
 PEER_SWEEPS = 100
 REFERENCE_CALLS, REFERENCE_CHAINS = 40, 2000
 
@@ -219,6 +221,36 @@ def peers(clock: Clock, rounds: int) -> None:
                 )
 
 
+# Threads --------------------------------------------------------------------------------------------------------------
+
+
+def calls() -> Iterator[tuple[str, int, Work]]:
+    """A call's sweeps for several numbers of chains, fewer of path integrals, with compiled kernels."""
+    for name, graph, numbers in (("RBM 128 + 128", rbm(128, 128), (256, 1000, 2000)), ("Zephyr Z6", zephyr(6), CHAINS)):
+        for chains in numbers:
+            yield name, chains, gibbs_case(name, graph, chains, "cpu").sweeps
+    for chains in CHAINS:
+        lines, generator = WorldLines(problem(rbm(128, 128), "cpu", 0.05, GAMMA), SLICES), torch.Generator().manual_seed(0)
+        bits = lines.random_state(chains, generator)
+        yield "path integral", chains, functools.partial(lines.sweep, bits, LINE_SWEEPS, generator)
+
+
+def speed_up(threads: int, rounds: int) -> None:
+    """Milliseconds on the clock of calls on one thread and on several, in turns."""
+    print(f"| path | chains | one thread | {threads} | ratio, best | median |")
+    print("|---|---|---|---|---|---|")
+    for name, chains, call in calls():
+        times = torch.empty(rounds, 2)
+        for number in range(-1, rounds):
+            for column, count in enumerate((1, threads)):
+                torch.set_num_threads(count)
+                began = time.perf_counter()
+                call()
+                times[number, column] = 1e3 * (time.perf_counter() - began)  # the first round's is overwritten by the last
+        (one, several), ratio = times.amin(0).tolist(), times[:, 0].median() / times[:, 1].median()
+        print(f"| {name} | {chains} | {one:.1f} | {several:.1f} | {one / several:.2f} | {ratio:.2f} |", flush=True)
+
+
 # Growth ---------------------------------------------------------------------------------------------------------------
 
 
@@ -284,11 +316,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--speed-up", action="store_true", help="measure --threads threads against one")
     parser.add_argument("--scaling", action="store_true", help="measure the growth with spins, couplings and chains")
     parser.add_argument("--figure", default="scaling.png", help="where --scaling draws it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clock = Clock(options.device, options.threads)
+    if options.speed_up:
+        speed_up(options.threads, options.rounds)
+        return
     if options.scaling:
         scaling(clock, options.device, options.figure)
         return

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from qvae.models.qvae import QVAE
 from qvae.training.devices import use_bfloat16
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.trainer import Trainer
+
+T = TypeVar("T", bound=Trainer)
 
 TURN = 10  # steps
 _LOOKS = 5  # that are timed
@@ -69,12 +72,12 @@ class Turns(Trainer):
         return len(self.seconds_of_turns) >= self.num_turns
 
 
-def trainer_of(config: qvae.Config) -> Turns:
+def trainer_of(config: qvae.Config, kind: type[T]) -> T:
     """The trainer of a configuration, with the Gibbs sampler."""
     dataset = load_data(config.data)
     model = QVAE.from_config(config.model, Statistics.of(dataset))
     sampler = qvae.load_sampler("gibbs", seed=1, **config.sampler.options)
-    return Turns(BoltzmannObjective(model, dataset.prepare, config.training, sampler), dataset, config.training)
+    return kind(BoltzmannObjective(model, dataset.prepare, config.training, sampler), dataset, config.training)
 
 
 def handwritten_step(config: qvae.Config) -> Callable[[], None]:
@@ -144,7 +147,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     arguments = parser.parse_args()
     config = qvae.load_config(arguments.config, [*arguments.settings, "training.max_seconds=null"])
-    trainer = trainer_of(config)
+    trainer = trainer_of(config, Turns)
     trainer.by_hand = handwritten_step(config)
     turns = max(1, arguments.steps // TURN)
     trainer.timed(turns)  # until memory and caches are warm

@@ -47,7 +47,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
 
     capabilities = Capabilities(transverse_field=True, persistent=True)
     _copy_name = "slices"
-    _kernel_module = "fused_lines"
+    _kernel_module = "ising.fused_lines"
 
     @checked_options
     def __init__(

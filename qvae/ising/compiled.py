@@ -17,7 +17,7 @@ SWITCH = "QVAE_KERNELS"
 """The environment variable that is read at every call: ``torch`` switches numba's kernels off."""
 
 
-def kernels(device: torch.device, name: str = "fused") -> ModuleType | None:
+def kernels(device: torch.device, name: str = "ising.fused") -> ModuleType | None:
     """:mod:`qvae.ising.fused`, or that of another ``name``, or None where torch's kernels serve.
 
     They serve on other devices, where numba is missing or doesn't fit this Python or numpy, and where ``QVAE_KERNELS=torch``.
@@ -52,18 +52,19 @@ def _load(name: str) -> ModuleType | None:
         return None
     began = time.perf_counter()
     try:
-        found = importlib.import_module(f"qvae.ising.{name}")
+        found = importlib.import_module(f"qvae.{name}")
+        new = importlib.import_module("qvae.ising.compiling").new_kernels
     except Exception as error:
         _log.warning("numba can't compile the kernels (%s); torch's, which are slower, serve", type(error).__name__)
         return None
-    if found.new_kernels:
-        found.new_kernels.clear()
+    if new:
+        new.clear()
         seconds = time.perf_counter() - began
         _log.warning("numba compiled kernels in %.1f s, and won't again where it could keep them on disk", seconds)
     return found
 
 
-def random_words(generator: torch.Generator) -> tuple[int, int]:
+def random_words(generator: torch.Generator | None) -> tuple[int, int]:
     """Two random words of 64 bits, from which the streams of a call's chains start: there is no other random state to keep."""
     first, second = torch.empty(2, dtype=torch.int64).random_(-(2**63), None, generator=generator).tolist()
     return first % 2**64, second % 2**64

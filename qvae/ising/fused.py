@@ -8,36 +8,17 @@ are a column of ``streams``. What it draws doesn't depend on the chains beside i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from qvae.ising.compiling import OPTIONS, compiled, exp_minus
+
 _f32, _i8, _i32, _u32, _u64 = np.float32, np.int8, np.int32, np.uint32, np.uint64
 
-# Products and sums may be contracted to one instruction, but keep their order, on which rounding by _TO_WHOLE rests.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-new_kernels: list[str] = []
-"""Names of those that weren't found on disk."""
-
 WORDS, COLUMNS = types.Array(types.uint32, 2, "C"), types.Array(types.float32, 1, "C")
-
-
-def compiled(*signatures: Any) -> Callable[[Any], Any]:
-    """Compile for these types now; the code is kept on disk, where numba finds a place that can be written to."""
-
-    def compile_(function: Any) -> Any:
-        try:
-            kernel = njit(list(signatures), cache=True, **OPTIONS)(function)
-        except Exception:  # no such place, a full disk, or a damaged file
-            kernel = njit(list(signatures), **OPTIONS)(function)
-        if kernel.stats.cache_misses:
-            new_kernels.append(function.__name__)
-        return kernel
-
-    return compile_
 
 
 # Random bits ----------------------------------------------------------------------------------------------------------
@@ -83,23 +64,7 @@ def next_word(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
     return drawn, s0, s1, _u32(s2 ^ shifted), _rotated(s3, 11)
 
 
-# exp(-a) = 2^t with t = -a log2(e): a polynomial of relative error 1e-7 for its fraction, its whole part into the exponent.
-_LOG2_E, _LARGEST = _f32(1.4426950408889634), _f32(80.0)
-_P0, _P1, _P2, _P3, _P4, _P5 = (
-    _f32(c) for c in (1.00000007165, 0.693146967065, 0.240221197237, 0.0555071327186, 0.00967554134312, 0.0013276472632)
-)
-_TO_WHOLE = _f32(1.5 * 2.0**23)  # added to a small number, it rounds it, and leaves it in the last bits of the sum
 _STEP, _HALF_STEP = _f32(2.0**-31), _f32(2.0**-32)
-
-
-@njit(inline="always")
-def _exp_minus(a: Any) -> Any:
-    """exp(-a) for a >= 0, and never less than exp(-80)."""
-    t = min(a, _LARGEST) * -_LOG2_E
-    rounded = t + _TO_WHOLE
-    f = t - (rounded - _TO_WHOLE)
-    power = ((((_P5 * f + _P4) * f + _P3) * f + _P2) * f + _P1) * f + _P0
-    return _i32(_f32(power).view(_i32) + _i32(_f32(rounded).view(_i32) << _i32(23))).view(_f32)
 
 
 @njit(inline="always")
@@ -109,7 +74,7 @@ def is_up(logit: Any, drawn: Any) -> Any:
     The less likely value comes with probability e / (1 + e), e = exp(-|logit|), to a relative 1e-6, for the smallest ones, too,
     and never beyond |logit| = 23: u + u e < e, where u is a multiple of 2^-31 and a half of it.
     """
-    e = _exp_minus(abs(logit))
+    e = exp_minus(abs(logit))
     u = _f32(_i32(drawn >> _u32(1))) * _STEP + _HALF_STEP
     return (logit > _f32(0)) != (u * e + u < e)
 

@@ -7,24 +7,22 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
+from qvae.ising.compiling import OPTIONS, compiled
 from qvae.ising.fused import (
     COLUMNS,
     MATRIX,
     NUMBERS,
-    OPTIONS,
     PRODUCT,
     WORDS,
-    compiled,
     copy_row,
     is_up,
-    new_kernels,
     next_word,
     read_row,
     seed,
     sum_neighbours,
 )
 
-__all__ = ["new_kernels", "seed", "sweep_lines", "turn"]
+__all__ = ["seed", "sweep_lines", "turn"]
 
 _f32, _i8, _u32 = np.float32, np.int8, np.uint32
 _STEP, _HALF_STEP = _f32(2.0**-31), _f32(2.0**-32)

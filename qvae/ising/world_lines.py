@@ -61,7 +61,7 @@ class WorldLines:
     @property
     def _fused(self) -> FusedLines | None:
         """Sweeps by compiled passes where these serve, for the values that were read last."""
-        fused, sweeps = kernels(self._cut.device, "fused_lines"), self.gibbs.fused
+        fused, sweeps = kernels(self._cut.device, "ising.fused_lines"), self.gibbs.fused
         if fused is None or sweeps is None:
             return None
         if self._swept is None:

@@ -96,7 +96,8 @@ def find_truth(
         progress: called with the part that is done.
         clock: of these seconds: that of the processor, on which others' work doesn't count, or of the wall.
     """
-    kernels(hamiltonian.h.device, "fused_lines" if hamiltonian.is_quantum else "fused")  # loading them isn't the run's time
+    # Loading them isn't the run's time.
+    kernels(hamiltonian.h.device, "ising.fused_lines" if hamiltonian.is_quantum else "ising.fused")
     started, started_cpu = clock(), time.process_time()
     hamiltonian = hamiltonian.detach()
     if can_be_exact(hamiltonian):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.config.network import NetworkConfig
+from qvae.models.passes import normalised_silu
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -103,6 +104,21 @@ def at_least_single(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+class Layers(nn.Sequential):
+    """One after the other; batch norm and the SiLU behind it in one pass, where there is one for them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rest = [*self]
+        while rest:
+            layer, *rest = rest
+            both = normalised_silu(x, layer, rest[0]) if rest else None
+            if both is None:
+                x = layer(x)
+            else:
+                x, rest = both, rest[1:]
+        return x
+
+
 class Skipped(nn.Module):
     """x + f(x): He et al. 2016 (arXiv:1512.03385)."""
 
@@ -121,8 +137,8 @@ def _mlp(widths: list[int], config: NetworkConfig) -> nn.Sequential:
         layer += [nn.BatchNorm1d(outputs)] if config.batch_norm else []
         layer += [ACTIVATIONS[config.activation]()]
         is_between_hidden = place > 0 and inputs == outputs
-        layers += [Skipped(nn.Sequential(*layer))] if config.residual and is_between_hidden else layer
-    return nn.Sequential(*layers)
+        layers += [Skipped(Layers(*layer))] if config.residual and is_between_hidden else layer
+    return Layers(*layers)
 
 
 def _convolutions(plane: tuple[int, ...]) -> tuple[type[nn.Module], type[nn.Module], type[nn.Module]]:

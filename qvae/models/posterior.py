@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvae.models.networks import at_least_single
+from qvae.models.passes import bernoulli_entropy
 from qvae.models.relaxation import Relaxation
 
 
@@ -94,11 +95,6 @@ class Posterior(nn.Module):
 def _joined(parts: list[Tensor]) -> Tensor:
     """Side by side; a part that is alone isn't copied, there and back in every step."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-
-
-def bernoulli_entropy(logits: Tensor) -> Tensor:
-    """Entropy of independent bits with these ``logits`` (B, n), in nats, (B,)."""
-    return (F.softplus(logits) - logits * torch.sigmoid(logits)).sum(-1)
 
 
 def draw_bits(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from qvae.errors import CapabilityError
 from qvae.ising import graphs
 from qvae.ising.graphs import Graph, edge_order
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.models.posterior import bernoulli_entropy
+from qvae.models.passes import bernoulli_entropy, spin_means
 from qvae.sampling.conditional import sample_given
 from qvae.sampling.sampler import LatentSampler, Moments
 
@@ -149,7 +149,7 @@ class BoltzmannPrior(nn.Module):
         True
         """
         hamiltonian = self.hamiltonian()
-        energy = hamiltonian.energy(torch.tanh(logits / 2))
+        energy = hamiltonian.energy(spin_means(logits))
         divergence = energy - bernoulli_entropy(logits)
         if not torch.is_grad_enabled():
             return divergence

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qvae.config.schema import RelaxationConfig
+from qvae.models.passes import binary_concrete
 
 _CERTAIN = 16.0  # a logit of which sigmoid is 0 or 1 to a ten-millionth
 
@@ -64,8 +65,7 @@ class Gumbel(Relaxation):
         self.temperature = temperature
 
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.logit(_uniform(logits, generator))
-        return torch.sigmoid((logits + noise) / self.temperature)
+        return binary_concrete(logits, self.temperature, generator)
 
     def bit_mean(self, logits: Tensor, zeta: Tensor) -> Tensor:
         """zeta itself: the relaxation treats it as the bit."""

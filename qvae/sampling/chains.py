@@ -119,7 +119,7 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
     """
 
     _copy_name: ClassVar[str]  # the plural
-    _kernel_module: ClassVar[str] = "fused"  # of compiled kernels
+    _kernel_module: ClassVar[str] = "ising.fused"  # of compiled kernels
     _copies: int | None = None  # how many of them a chain must have; None for any number
 
     @checked_options

@@ -85,7 +85,8 @@ def by_hand(trainer):
     return named, average, orders
 
 
-def test_a_training_is_the_loop_written_by_hand():
+def test_a_training_is_the_loop_written_by_hand(monkeypatch):
+    monkeypatch.setenv("QVAE_KERNELS", "torch")  # whose noise the loop draws
     trainer = trainer_of()
     weights, average, orders = by_hand(trainer)
     trainer.fit()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qvae.models.likelihoods.likelihood import Likelihood
+from qvae.models.passes import bernoulli_log_prob
 
 
 class Bernoulli(Likelihood):
@@ -26,8 +27,7 @@ class Bernoulli(Likelihood):
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """sum_d x_d log p_d + (1 - x_d) log(1 - p_d)."""
-        output, x = torch.broadcast_tensors(output, x)
-        return -F.binary_cross_entropy_with_logits(output, x, reduction="none").sum(-1)
+        return bernoulli_log_prob(output, x)
 
     def log_prob_draws(self, output: Tensor, x: Tensor) -> Tensor:
         """sum_d x_d l_d - softplus(l_d): the first term as a product, so that x needn't be repeated."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from qvae.ising.density import expected_log_probability, log_probabilities
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.autoencoder import Autoencoder
+from qvae.models.passes import spin_means
 from qvae.models.posterior import BernoulliCode
 from qvae.models.qvae import QVAE
 
@@ -92,7 +93,7 @@ def expected_energy(model: QVAE, hamiltonian: IsingHamiltonian, code: BernoulliC
     A factorial posterior makes it exact, since the energy is multilinear: E(m), m = tanh(logit/2). Between two levels
     the earlier spin is 2 nu - 1, nu = E[z|zeta], because the later level's mean depends on that zeta (Vahdat et al. 2018).
     """
-    means = torch.tanh(code.logits / 2)
+    means = spin_means(code.logits)
     sizes = model.posterior.level_sizes
     if len(sizes) == 1:
         return hamiltonian.energy(means)

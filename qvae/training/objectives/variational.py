@@ -15,6 +15,7 @@ from qvae.config.schema import TrainingConfig
 from qvae.data.corruption import Corruption
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.circuit_block import CircuitBlock
+from qvae.models.passes import load_passes
 from qvae.sampling.closing import close
 from qvae.training import ranks
 from qvae.training.averaging import retake_batch_norm
@@ -83,6 +84,7 @@ class VariationalObjective(Objective):
         positive: PositivePhase,
     ) -> None:
         super().__init__(model, choose_device(config.device))
+        load_passes(self.device)  # before the clock runs
         self.prepare, self.config, self.positive = prepare, config, positive
         self.bf16 = use_bfloat16(config.precision, self.device)
         self.generator = torch.Generator(self.device).manual_seed(ranks.seed(config.seed))

@@ -1,0 +1,211 @@
+"""What a training step does besides products: by compiled passes that know their derivatives, where these serve.
+
+All compute what torch's own functions do, to the rounding of float32. Those serve everywhere else: on other devices, in
+float64, where no gradients are wanted, inside of functional transforms, on many threads, and where there are no compiled
+kernels (:mod:`qvae.ising.compiled`). They also give gradients that are to be differentiated again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qvae.ising.compiled import kernels, random_words
+
+_MOST_THREADS = 2  # a pass takes one; torch shares its own out, and on more is as quick
+
+
+def load_passes(device: torch.device) -> ModuleType | None:
+    """:mod:`qvae.models.fused`, whose first import takes time, or None where torch's functions serve."""
+    return kernels(device, "models.fused")
+
+
+def _passes(x: Tensor, *others: Tensor, halves: bool = False) -> ModuleType | None:
+    """The compiled passes, if they take these: rows x (B, C) in float32 or, with ``halves``, in bfloat16; others in float32."""
+    if torch.get_num_threads() > _MOST_THREADS or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    if x.ndim != 2 or not _is_plain(x, torch.bfloat16 if halves and x.dtype == torch.bfloat16 else torch.float32):
+        return None
+    for other in others:
+        if not _is_plain(other, torch.float32):
+            return None
+    return load_passes(x.device)
+
+
+def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
+    return x.dtype == dtype and x.is_contiguous() and type(x) in (Tensor, nn.Parameter)
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """The numbers of a tensor, in its memory; of bfloat16 their words."""
+    if x.requires_grad:
+        x = x.detach()
+    return x.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else x.numpy()
+
+
+def _again(function: Callable[..., Tensor], gradient: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients that can be differentiated themselves, by torch's own ``function`` of the inputs."""
+    wanted = [x for x in inputs if x.requires_grad]
+    with torch.enable_grad():
+        found = iter(torch.autograd.grad(function(*inputs), wanted, gradient, create_graph=True))
+    return tuple(next(found) if x.requires_grad else None for x in inputs)
+
+
+# Batch norm and SiLU --------------------------------------------------------------------------------------------------
+
+
+def normalised_silu(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor | None:
+    """SiLU of batch norm of rows x (B, C), in training; None where these modules are to be called one after the other."""
+    if type(norm) is not nn.BatchNorm1d or type(activation) is not nn.SiLU or _is_watched(norm) or _is_watched(activation):
+        return None
+    mean, variance, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    if mean is None or variance is None or batches is None:
+        return None
+    if not (norm.training and norm.affine and x.requires_grad) or len(x) < 2:
+        return None
+    passes = _passes(x, norm.weight, norm.bias, mean, variance, halves=True)
+    if passes is None:
+        return None
+    batches.add_(1)
+    momentum = 1 / float(batches) if norm.momentum is None else norm.momentum
+    return _NormalisedSiLU.apply(x, norm.weight, norm.bias, mean, variance, momentum, norm.eps, passes)
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether someone wants to know when it is called."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+
+
+class _NormalisedSiLU(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: float,
+        eps: float,
+        passes: ModuleType,
+    ) -> Tensor:
+        out, mean, rate = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        read, written = map(_array, (x, weight, bias)), map(_array, (running_mean, running_var, out, mean, rate))
+        passes.normalise_and_activate(*read, eps, momentum, *written)
+        ctx.save_for_backward(x, weight, bias, mean, rate)
+        ctx.passes, ctx.eps = passes, eps
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, rate = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            by_torch = functools.partial(_silu_by_torch, eps=ctx.eps)
+            in_inputs = _again(by_torch, gradient, x, weight, bias)
+        else:
+            in_inputs = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+            arrays = map(_array, (x, gradient.contiguous(), weight, bias, mean, rate, *in_inputs))
+            ctx.passes.normalise_and_activate_back(*arrays)
+        return *in_inputs, *5 * (None,)
+
+
+def _silu_by_torch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return F.silu(F.batch_norm(x, None, None, weight, bias, training=True, eps=eps))
+
+
+# Functions of logits --------------------------------------------------------------------------------------------------
+
+
+def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+    """sum_d x_d l_d - softplus(l_d) of logits l and numbers x from 0 to 1, (B, D) both or broadcast to it, (B,)."""
+    logits, x = torch.broadcast_tensors(logits, x)
+    passes = _passes(logits, x) if logits.requires_grad and not x.requires_grad else None
+    if passes is None:
+        return _log_prob_by_torch(logits, x)
+    return _RowSums.apply(passes.bernoulli, _log_prob_by_torch, logits, x)
+
+
+def _log_prob_by_torch(logits: Tensor, x: Tensor) -> Tensor:
+    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+
+
+def bernoulli_entropy(logits: Tensor) -> Tensor:
+    """Entropy of independent bits with these ``logits`` (B, n), in nats, (B,)."""
+    passes = _passes(logits) if logits.requires_grad else None
+    if passes is None:
+        return _entropy_by_torch(logits)
+    return _RowSums.apply(passes.entropy, _entropy_by_torch, logits)
+
+
+def _entropy_by_torch(logits: Tensor) -> Tensor:
+    return (F.softplus(logits) - logits * torch.sigmoid(logits)).sum(-1)
+
+
+class _RowSums(torch.autograd.Function):
+    """Sums over rows of a function of each number, (B,); the slope at each number, (B, D), comes from the same pass."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Any, by_torch: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
+        total, slope = x.new_empty(len(x)), torch.empty_like(x)
+        run(*map(_array, (x, *others, total, slope)))
+        ctx.save_for_backward(slope, x, *others)
+        ctx.by_torch = by_torch
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        slope, *inputs = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return None, None, *_again(ctx.by_torch, gradient, *inputs)
+        return None, None, gradient.unsqueeze(1) * slope, *(None for _ in inputs[1:])
+
+
+def spin_means(logits: Tensor) -> Tensor:
+    """E[s] = tanh(l / 2) of spins s = 2 z - 1 whose bits z have logits l (B, n)."""
+    passes = _passes(logits) if logits.requires_grad else None
+    if passes is None:
+        return torch.tanh(logits / 2)
+    return _Squashed.apply(logits, passes.tanh_of_half, torch.ops.aten.tanh_backward, 0.5)
+
+
+def binary_concrete(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """sigmoid((l + log u - log(1 - u)) / temperature) of logits l (B, n), u uniform: Maddison et al. 2017, arXiv:1611.00712.
+
+    The compiled pass, which serves without gradients, too, takes two random words from the generator, from which a stream for
+    each column starts.
+    """
+    passes = _passes(logits)
+    if passes is None:
+        tiny = torch.finfo(torch.float32).eps / 2  # neither logarithm is infinite
+        uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp_(tiny, 1 - tiny)
+        return torch.sigmoid((logits + torch.logit(uniform)) / temperature)
+    words, factor = random_words(generator), 1 / temperature
+
+    def run(read: np.ndarray, written: np.ndarray) -> None:
+        passes.binary_concrete(read, factor, *words, written)
+
+    return _Squashed.apply(logits, run, torch.ops.aten.sigmoid_backward, factor)
+
+
+class _Squashed(torch.autograd.Function):
+    """Sigmoids or tangents, whose ``derivative`` follows from their value, of numbers times a ``factor``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, run: Any, derivative: Callable[[Tensor, Tensor], Tensor], factor: float) -> Tensor:
+        out = torch.empty_like(x)
+        run(_array(x), _array(out))
+        ctx.save_for_backward(out)
+        ctx.derivative, ctx.factor = derivative, factor
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (out,) = ctx.saved_tensors
+        return ctx.derivative(gradient, out) * ctx.factor, None, None, None
