@@ -54,10 +54,8 @@ class CircuitBlock(nn.Module):
         """
         encoding, ansatz = _parts(config)
         if config.encoding == "rz" and not (config.reuploading and config.layers > 1):
-            raise CircuitError(
-                "model.circuit.encoding rz does nothing to |0>, so that no latent would be seen; take h_rz, or set "
-                "model.circuit.reuploading with 2 layers or more."
-            )
+            raise _blind("latent", "model.circuit.reuploading with 2 layers or more")
+
         def of_layers(number: int) -> Circuit:
             if config.reuploading:
                 return joined(_layers_behind(encoding, ansatz, config)[:number], shares_inputs=True)
@@ -84,6 +82,8 @@ class CircuitBlock(nn.Module):
             CircuitError, ExecutorError: as :meth:`from_config`.
         """
         encoding, ansatz = _parts(config)
+        if config.encoding == "rz" and config.layers == 1:
+            raise _blind("noise", "model.circuit.layers to 2 or more")
         circuit = joined(_layers_behind(encoding, ansatz, config), shares_inputs=False)
         layer = _layer(circuit, config, executor)
         angles = nn.Linear(num_inputs, circuit.num_inputs)
@@ -109,6 +109,13 @@ class CircuitBlock(nn.Module):
     def sample(self, latents: Tensor, shots: int) -> Tensor:
         """Measured bits, (B, shots, q), int8."""
         return self.layer.sample(self.angles(latents.float()), shots)
+
+
+def _blind(inputs: str, remedy: str) -> CircuitError:
+    """What is wrong with a circuit that begins with rotations about z, and has no others of its inputs."""
+    return CircuitError(
+        f"model.circuit.encoding rz does nothing to |0>, so that no {inputs} would be seen; take h_rz, or set {remedy}."
+    )
 
 
 def _parts(config: CircuitConfig) -> tuple[Circuit, Callable[..., Circuit]]:

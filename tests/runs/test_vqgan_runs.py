@@ -203,6 +203,7 @@ def test_bad_input_gets_one_sentence(tmp_path, command):
         (["model.circuit.angles=linear"], "isn't of a model of kind vqgan"),
         (["model.circuit.layerwise=0.5"], "circuit.layerwise is set, but isn't of a model of kind vqgan"),
         (["model.generator=patch", "model.likelihood=bernoulli"], "isn't of a model of kind vqgan, patch"),
+        (["model.circuit.encoding=rz"], "rz does nothing to |0>, so that no noise would be seen; take h_rz"),
         (["model.gan.ancillas=2"], "gan.ancillas is set, but isn't of a model of kind vqgan, latent"),
         (["model.critic.weight=3"], "critic.weight is set, but isn't of a model of kind vqgan"),
         (["model.generator=patch"], "gan.latents is set, but isn't of a model of kind vqgan, patch"),

@@ -107,6 +107,25 @@ def test_the_critic_moves_in_every_step_and_the_generator_when_it_is_due(tmp_pat
         assert are_equal(generator, game.model.prior) == (step % 2 == 1)
 
 
+def test_generator_and_critic_are_told_the_classes_of_the_rows(tmp_path):
+    game = in_the_game(parts(tmp_path))
+    rows, told = game.reference[:40], []
+    for module in (game.model.prior.body, game.model.critic):
+        module.register_forward_hook(lambda module, inputs, output: told.append(inputs[0][:, -3:].detach()))
+    game.step(rows, Clock(100, 1, 0.1))
+    expected = torch.nn.functional.one_hot(rows[:, -1].long(), 3).float()
+    assert len(told) == 5  # samples are made, and scored by each player; so are data, and rows where the slope is looked at
+    assert all(torch.equal(each, expected) for each in told)
+
+
+def test_weights_that_are_averaged_are_the_generator_s_alone(tmp_path):
+    trainer = parts(tmp_path).trainer
+    trainer.fit()
+    averaged = dict(trainer.averaged_model().named_parameters())
+    differ = {name for name, weight in trainer.model.named_parameters() if not torch.equal(weight, averaged[name])}
+    assert differ == {f"prior.{name}" for name, _ in trainer.model.prior.named_parameters()}
+
+
 def test_a_step_whose_executor_fails_leaves_everything_as_it_was(tmp_path):
     game = in_the_game(parts(tmp_path))
     layer = game.model.circuit
