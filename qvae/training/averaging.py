@@ -23,10 +23,11 @@ class WeightAverage:
         self.values = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after ``step`` steps."""
-        # Early weights are far from good ones.
-        torch._foreach_lerp_(self.values, self._parameters, 1 - min(self._decay, step / (step + 10)))
+    def update(self, step: int, moved: int | None = None) -> None:
+        """Take in the weights after ``step`` steps, of which the last ``moved`` have moved them; None is all."""
+        moved = step if moved is None else moved
+        # Early weights are far from good ones; where they begin to move late, a plain mean at first soon forgets the first.
+        torch._foreach_lerp_(self.values, self._parameters, 1 - min(self._decay, step / (step + 10), moved / (moved + 1)))
 
     @torch.no_grad()
     def averaged(self, model: nn.Module, values: list[Tensor] | None = None) -> nn.Module:

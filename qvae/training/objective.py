@@ -38,6 +38,7 @@ class Objective(ABC):
         shown: label and format of the figures that a display shows, in its order.
         headline: the figures of which the first known one stands for the training in a title.
         live: figures to show before the epoch ends, such as what was spent.
+        began: the step with which the weights that are averaged begin to move.
         diverged: what is said, with the remedy, where a figure or a weight is no longer a finite number.
         takes_classes: rows that it is given have one number more, the place of the row's label among those of the training
             data.
@@ -46,6 +47,7 @@ class Objective(ABC):
     figures: ClassVar[tuple[str, ...]]
     shown: ClassVar[Mapping[str, tuple[str, str]]] = {}
     headline: ClassVar[tuple[str, ...]] = ()
+    began: int = 0
     diverged: ClassVar[str] = (
         "the surrogate is no longer a finite number; lower training.learning_rate or training.prior_learning_rate."
     )

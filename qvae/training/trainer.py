@@ -180,7 +180,7 @@ class Trainer:
     def _train_step(self, rows: Tensor) -> None:
         figures = self.objective.step(rows, self.clock)
         self.step += 1
-        self.average.update(self.step)
+        self.average.update(self.step, self.step - self.objective.began)
         self.metrics.record(figures)
 
     def _judge(self, is_interrupted: bool) -> _Verdict:

@@ -55,6 +55,7 @@ class LatentGame(Objective):
         if self.model.is_frozen:
             found = self.game.step(rows, self._game_clock(clock))
             return torch.cat([found.new_ones(1), found.new_zeros(len(self.first.figures)), found])
+        self.began = clock.step + 1
         found = self.first.step(rows[:, :-1] if self.takes_classes else rows, self._first_clock(clock))
         return torch.cat([found.new_zeros(1), found, found.new_zeros(len(self.game.figures))])
 
@@ -112,11 +113,12 @@ class LatentGame(Objective):
         """That of the game, and of the autoencoder's training while it lasts."""
         first = {} if self.model.is_frozen else self.first.state_dict()
         first.pop("model", None)  # its modules are the model's
-        return {**self.game.state_dict(), "plays": self.model.is_frozen, "first": first}
+        return {**self.game.state_dict(), "plays": self.model.is_frozen, "began": self.began, "first": first}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.game.load_state_dict(state)
+        self.began = state.get("began", 0)  # of an older run, whose averages go on as they were
         if state["plays"]:
             self.model.freeze_autoencoder()
         else:

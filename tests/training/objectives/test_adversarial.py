@@ -118,6 +118,25 @@ def test_generator_and_critic_are_told_the_classes_of_the_rows(tmp_path):
     assert all(torch.equal(each, expected) for each in told)
 
 
+def test_averages_of_a_game_forget_where_its_generator_began(tmp_path):
+    """It moves from step 15 of 30 on; counted from step 0, 0.62 of where it began would stay in the first average, not 0.5."""
+    made = parts(tmp_path)
+    trainer, weight = made.trainer, made.trainer.model.prior.head.bias
+    seen = [weight.detach().clone()]
+    while trainer.step < 30:
+        for rows in trainer._batches():
+            trainer._train_step(rows)
+            if trainer.model.is_frozen:
+                seen.append(weight.detach().clone())
+    assert made.objective.began == 15
+    expected = seen[0]
+    for moved, value in enumerate(seen[1:], 1):
+        step = 15 + moved
+        expected = torch.lerp(expected, value, 1 - min(step / (step + 10), moved / (moved + 1)))
+    averaged = trainer.average.averaged(trainer.model).prior.head.bias
+    assert torch.allclose(averaged, expected, atol=1e-6)
+
+
 def test_weights_that_are_averaged_are_the_generator_s_alone(tmp_path):
     trainer = parts(tmp_path).trainer
     trainer.fit()
