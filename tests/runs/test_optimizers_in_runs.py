@@ -89,6 +89,7 @@ def test_rotosolve_lowers_the_loss_of_each_batch(layerwise, tmp_path):
     step = objective.circuit_optimizer.step
     before, after = [], []
 
+    @torch.no_grad()  # as the optimizer asks for losses: those with gradients are rounded otherwise
     def watched(loss):
         before.append(float(loss()))
         step(loss)
