@@ -1,8 +1,10 @@
 """Processes that train together on this machine, started as torchrun would: for tests."""
 
+import contextlib
 import multiprocessing
 import os
 import pickle
+import random
 import socket
 import time
 import traceback
@@ -15,6 +17,15 @@ _IMPORTED = [  # once, by the process from which the others are forked
 _SECONDS = 200  # until processes that don't come back are ended
 
 
+def free_port():
+    """A port to listen at, below those that the system gives to connections, which may take one before it is listened at."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 30_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("localhost", port))
+            return port
+
+
 def together(tmp_path, count, job, *arguments, env=None):
     """What ``job(*arguments)``, a function of a module, gives in each of ``count`` processes: its value, or what it raised.
 
@@ -22,9 +33,7 @@ def together(tmp_path, count, job, *arguments, env=None):
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
     common |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"} | (env or {})
     files = [tmp_path / f"given-by-{number}" for number in range(count)]
     processes = []

@@ -2,12 +2,12 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import free_port
 from rank_jobs import SMALL
 
 from qvae.runs.run import load_run
@@ -37,9 +37,7 @@ def environment(tmp_path, **more):
     for name, script in COMMANDS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     slurm = {"SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2"}
     ours = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GLOO_SOCKET_IFNAME": "lo", "PROCESSES": "2", "PORT": port}
     return os.environ | slurm | ours | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)} | more
