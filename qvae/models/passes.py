@@ -183,15 +183,19 @@ def binary_concrete(logits: Tensor, temperature: float, generator: torch.Generat
     """
     passes = _passes(logits)
     if passes is None:
-        tiny = torch.finfo(torch.float32).eps / 2  # neither logarithm is infinite
-        uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp_(tiny, 1 - tiny)
-        return torch.sigmoid((logits + torch.logit(uniform)) / temperature)
+        return torch.sigmoid((logits + torch.logit(open_uniform(logits, generator))) / temperature)
     words, factor = random_words(generator), 1 / temperature
 
     def run(read: np.ndarray, written: np.ndarray) -> None:
         passes.binary_concrete(read, factor, *words, written)
 
     return _Squashed.apply(logits, run, torch.ops.aten.sigmoid_backward, factor)
+
+
+def open_uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Uniform on the open interval (0, 1): neither logarithm of it is infinite."""
+    tiny = torch.finfo(torch.float32).eps / 2
+    return torch.rand(like.shape, generator=generator, device=like.device).clamp_(tiny, 1 - tiny)
 
 
 class _Squashed(torch.autograd.Function):

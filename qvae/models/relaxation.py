@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qvae.config.schema import RelaxationConfig
-from qvae.models.passes import binary_concrete
+from qvae.models.passes import binary_concrete, open_uniform
 
 _CERTAIN = 16.0  # a logit of which sigmoid is 0 or 1 to a ten-millionth
 
@@ -44,12 +44,6 @@ def make_relaxation(config: RelaxationConfig) -> Relaxation:
     if config.kind == "overlapping":
         return OverlappingExponentials(config.beta)
     return SpikeAndExponential(config.beta)
-
-
-def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform on the open interval (0, 1): neither logarithm of it is infinite."""
-    tiny = torch.finfo(torch.float32).eps / 2
-    return torch.rand(like.shape, generator=generator, device=like.device).clamp_(tiny, 1 - tiny)
 
 
 class Gumbel(Relaxation):
@@ -88,8 +82,8 @@ class OverlappingExponentials(Relaxation):
         b, scale = self.beta, -math.expm1(-self.beta)
         q = torch.sigmoid(logits)
         with torch.no_grad():
-            near_zero = -torch.log1p(-scale * _uniform(q, generator)) / b
-            zeta = torch.where(_uniform(q, generator) < q, 1 - near_zero, near_zero)
+            near_zero = -torch.log1p(-scale * open_uniform(q, generator)) / b
+            zeta = torch.where(open_uniform(q, generator) < q, 1 - near_zero, near_zero)
             r0, r1 = b / scale * torch.exp(-b * zeta), b / scale * torch.exp(-b * (1 - zeta))
             below0 = -torch.expm1(-b * zeta) / scale
             below1 = (torch.exp(-b * (1 - zeta)) - math.exp(-b)) / scale
@@ -115,7 +109,7 @@ class SpikeAndExponential(Relaxation):
     def sample(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
         # q -> 0 would divide by zero in a branch whose gradient is then multiplied by zero: keep it finite.
         q = torch.sigmoid(logits).clamp_min(1e-6)
-        rho = _uniform(logits, generator)
+        rho = open_uniform(logits, generator)
         above = F.relu(rho + q - 1) / q
         return torch.log1p(above * math.expm1(self.beta)) / self.beta
 

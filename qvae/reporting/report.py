@@ -115,9 +115,7 @@ def _quantum_parts(run: Run, found: Mapping[str, Any], pictures: Callable[..., l
     return sections
 
 
-def _sections(
-    run: Run, found: Mapping[str, Any], files: Mapping[str, Path], twins: Table | None = None
-) -> list[Section]:
+def _sections(run: Run, found: Mapping[str, Any], files: Mapping[str, Path], twins: Table | None = None) -> list[Section]:
     explained, noun = drawings(run), row_noun(run)
 
     def pictures(*names: str) -> list[Picture]:
