@@ -6,6 +6,7 @@ The system would rather kill the process than refuse.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import sys
 from functools import cache
@@ -13,9 +14,11 @@ from pathlib import Path
 
 from qvae.errors import QvaeError, RunError
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of the parameters in glibc's malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # numbers of the parameters in glibc's malloc.h
+_USUAL_PAD = 2**17  # of the second
 _KEPT = 2**30  # bytes at the end of the heap: more than the tensors of a step that is short enough to gain from it
 _LARGE = 2**26  # bytes of a block that still goes back to the system when it is freed, wherever it lies
+_HUGE = 2**21  # bytes of a huge page
 _LEARNT = 2**25 - 2**16  # bytes of the largest block whose freeing glibc's allocator learns from, and its own
 _OF_USERS = ("MALLOC_", "GLIBC_TUNABLES")  # beginnings of variables by which a user sets the allocator
 
@@ -55,14 +58,33 @@ def keep_freed_memory() -> None:
     """Have glibc's allocator keep the memory that a step frees, for the next step; elsewhere, nothing.
 
     By default it returns blocks of some megabytes at once, and the system clears every page anew: a step of a 10-qubit
-    circuit at batch 256 takes 30 ms so, and 24 ms otherwise. It is a setting of the whole process, for programs to make and
-    not for libraries; one that the user has made, by a variable as MALLOC_TRIM_THRESHOLD_, stays.
+    circuit at batch 256 takes 30 ms so, and 24 ms otherwise. What is kept lies in huge pages, where the system has them. It is
+    a setting of the whole process, for programs to make and not for libraries; one that the user has made, by a variable as
+    MALLOC_TRIM_THRESHOLD_, stays.
     """
     if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}) or any(name.startswith(_OF_USERS) for name in os.environ):
         return
-    mallopt = ctypes.CDLL(None).mallopt
+    libc = ctypes.CDLL(None)
     for parameter, value in ((_TRIM_THRESHOLD, _KEPT), (_MMAP_THRESHOLD, _LARGE)):
-        mallopt(parameter, value)
+        libc.mallopt(parameter, value)
+    _ask_for_huge_pages(libc)
+
+
+def _ask_for_huge_pages(libc: ctypes.CDLL) -> None:
+    """Let the heap grow by half of what it keeps, untouched, and ask for huge pages there: addresses are found in fewer.
+
+    A training step of mnist takes 2 to 3 % less time so. A mapping that grew bit by bit would have them in its first bit alone.
+    """
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    began = -(-libc.sbrk(0) // _HUGE) * _HUGE
+    libc.mallopt(_TOP_PAD, _KEPT // 2)  # as large as what is kept it would go back at once
+    libc.free(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(_LARGE // 2))))
+    libc.mallopt(_TOP_PAD, _USUAL_PAD)
+    grown = libc.sbrk(0) - began
+    if grown > 0:
+        libc.madvise(ctypes.c_void_p(began), ctypes.c_size_t(grown), mmap.MADV_HUGEPAGE)  # refused, all is as it was
 
 
 def expect_large_blocks() -> None:

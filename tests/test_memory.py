@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,11 @@ for _ in range(6):
     [bytearray(b"x") * {size} for _ in range(48 * 2**20 // {size})]
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+
+
+def _environment() -> dict[str, str]:
+    """Without what a user may have set for the allocator."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
 
 
 @pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}), reason="the allocator isn't glibc's")
@@ -35,8 +41,26 @@ for _ in range(6):
 def test_freed_memory_is_kept_unless_the_user_says_otherwise(
     line: str, size: int, variables: dict[str, str], is_kept: bool
 ) -> None:
-    others = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     command = [sys.executable, "-c", FAULTS.format(line=line, size=size)]
-    ran = subprocess.run(command, env=others | variables, capture_output=True, text=True, check=True)
+    ran = subprocess.run(command, env=_environment() | variables, capture_output=True, text=True, check=True)
     first, *later = map(int, ran.stdout.split())
     assert sum(later) < first / 2 if is_kept else min(later) > first / 2  # pages that went back are faulted in again
+
+
+HEAP = """
+import re
+from qvae.memory import keep_freed_memory
+{line}
+held = bytearray(b"x") * 2**25
+mappings = re.split(r"\\n(?=[0-9a-f]+-[0-9a-f]+ )", open("/proc/self/smaps").read())
+heap = [text for text in mappings if "[heap]" in text]
+print(sum(int(re.search(r"Size: +(\\d+)", text)[1]) for text in heap if re.search("VmFlags:.* hg( |$)", text)))
+"""
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no huge pages")
+@pytest.mark.parametrize(("line", "kilobytes"), [("keep_freed_memory()", 2**19), ("", 0)])
+def test_what_is_kept_lies_in_huge_pages(line: str, kilobytes: int) -> None:
+    command = [sys.executable, "-c", HEAP.format(line=line)]
+    ran = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=True)
+    assert 0.95 * kilobytes <= int(ran.stdout) <= 1.1 * kilobytes

@@ -91,23 +91,35 @@ def _moments(x: Any, mean: Any, variance: Any) -> None:
 
 
 @njit(forceinline=True, **OPTIONS)
-def _activate(x: Any, mean: Any, factor: Any, bias: Any, out: Any) -> None:
+def _activate(x: Any, mean: Any, factor: Any, bias: Any, out: Any, slope: Any) -> None:
     for c in range(x.size):
         y = (read(x[c]) - mean[c]) * factor[c] + bias[c]
-        out[c] = rounded(y / _one_and_exp_minus(y), out[c])
+        s = _f32(1) / _one_and_exp_minus(y)
+        out[c] = rounded(y * s, out[c])
+        slope[c] = s + y * (s - s * s)
 
 
 def _forward_types(x: Any) -> Any:
-    return types.void(x, _COLUMNS, _COLUMNS, types.float32, types.float32, _COLUMNS, _COLUMNS, x, _COLUMNS, _COLUMNS)
+    return types.void(x, _COLUMNS, _COLUMNS, types.float32, types.float32, _COLUMNS, _COLUMNS, x, _SINGLE, _COLUMNS, _COLUMNS)
 
 
 @compiled(_forward_types(_SINGLE), _forward_types(_HALF))
 def normalise_and_activate(
-    x: Any, weight: Any, bias: Any, eps: Any, momentum: Any, running_mean: Any, running_var: Any, out: Any, mean: Any, rate: Any
+    x: Any,
+    weight: Any,
+    bias: Any,
+    eps: Any,
+    momentum: Any,
+    running_mean: Any,
+    running_var: Any,
+    out: Any,
+    slope: Any,
+    mean: Any,
+    rate: Any,
 ) -> None:
-    """Write SiLU(weight (x - mean) rate + bias) of rows x (B, C), and the means and rates = 1/sqrt(variance + eps) of columns.
+    """Write SiLU(y) and its slope at y = weight (x - mean) rate + bias of rows x (B, C), and the means and rates of columns.
 
-    Running statistics go so far towards those of the batch, the variance without its bias.
+    A rate is 1/sqrt(variance + eps). Running statistics go so far towards those of the batch, the variance without its bias.
     """
     rows, columns = x.shape
     factor = np.empty(columns, np.float32)
@@ -118,47 +130,45 @@ def normalise_and_activate(
         rate[c] = _f32(1) / np.sqrt(rate[c] + eps)
         factor[c] = weight[c] * rate[c]
     for r in range(rows):
-        _activate(x[r], mean, factor, bias, out[r])
+        _activate(x[r], mean, factor, bias, out[r], slope[r])
 
 
 @njit(forceinline=True, **OPTIONS)
-def _pull_back(x: Any, g: Any, mean: Any, rate: Any, weight: Any, bias: Any, out: Any, in_weight: Any, in_bias: Any) -> None:
+def _add_gradients(x: Any, g: Any, slope: Any, mean: Any, total: Any, along: Any) -> None:
     for c in range(x.size):
-        normal = (read(x[c]) - mean[c]) * rate[c]
-        y = weight[c] * normal + bias[c]
-        s = _f32(1) / _one_and_exp_minus(y)
-        out[c] = read(g[c]) * (s + y * (s - s * s))
-        in_bias[c] += out[c]
-        in_weight[c] += out[c] * normal
+        pulled = read(g[c]) * slope[c]
+        total[c] += pulled
+        along[c] += pulled * (read(x[c]) - mean[c])
 
 
 @njit(forceinline=True, **OPTIONS)
-def _take_off(x: Any, g: Any, mean: Any, factor: Any, by_mean: Any, by_slope: Any, out: Any) -> None:
+def _pull_back(x: Any, g: Any, slope: Any, mean: Any, factor: Any, by_mean: Any, by_slope: Any, out: Any) -> None:
     for c in range(x.size):
-        out[c] = rounded(factor[c] * g[c] - by_mean[c] - (read(x[c]) - mean[c]) * by_slope[c], out[c])
+        pulled = factor[c] * (read(g[c]) * slope[c])
+        out[c] = rounded(pulled - by_mean[c] - (read(x[c]) - mean[c]) * by_slope[c], out[c])
 
 
 def _backward_types(x: Any) -> Any:
-    return types.void(x, x, *4 * (_COLUMNS,), x, _COLUMNS, _COLUMNS)
+    return types.void(x, x, _SINGLE, *3 * (_COLUMNS,), x, _COLUMNS, _COLUMNS)
 
 
 @compiled(_backward_types(_SINGLE), _backward_types(_HALF))
 def normalise_and_activate_back(
-    x: Any, g: Any, weight: Any, bias: Any, mean: Any, rate: Any, in_x: Any, in_weight: Any, in_bias: Any
+    x: Any, g: Any, slope: Any, weight: Any, mean: Any, rate: Any, in_x: Any, in_weight: Any, in_bias: Any
 ) -> None:
     """Write what :func:`normalise_and_activate` makes of a gradient g (B, C): that in x, (B, C), in weight and in bias."""
     rows, columns = x.shape
-    between = np.empty((rows, columns), np.float32)
     factor, by_mean, by_slope = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(columns, np.float32)
     for c in range(columns):
         in_weight[c] = in_bias[c] = _f32(0)
     for r in range(rows):
-        _pull_back(x[r], g[r], mean, rate, weight, bias, between[r], in_weight, in_bias)
+        _add_gradients(x[r], g[r], slope[r], mean, in_bias, in_weight)
     for c in range(columns):
+        in_weight[c] *= rate[c]
         factor[c] = weight[c] * rate[c]
         by_mean[c], by_slope[c] = factor[c] * in_bias[c] / _f32(rows), factor[c] * in_weight[c] * rate[c] / _f32(rows)
-    for r in range(rows):
-        _take_off(x[r], between[r], mean, factor, by_mean, by_slope, in_x[r])
+    for r in range(rows):  # g slope again: to keep it would need more memory than is near
+        _pull_back(x[r], g[r], slope[r], mean, factor, by_mean, by_slope, in_x[r])
 
 
 # Functions of logits, and their sums over a row -----------------------------------------------------------------------

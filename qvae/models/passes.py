@@ -96,22 +96,23 @@ class _NormalisedSiLU(torch.autograd.Function):
         eps: float,
         passes: ModuleType,
     ) -> Tensor:
-        out, mean, rate = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-        read, written = map(_array, (x, weight, bias)), map(_array, (running_mean, running_var, out, mean, rate))
+        out, mean, rate = map(torch.empty_like, (x, weight, weight))
+        slope = torch.empty_like(x, dtype=torch.float32)
+        read, written = map(_array, (x, weight, bias)), map(_array, (running_mean, running_var, out, slope, mean, rate))
         passes.normalise_and_activate(*read, eps, momentum, *written)
-        ctx.save_for_backward(x, weight, bias, mean, rate)
+        ctx.save_for_backward(x, weight, bias, slope, mean, rate)
         ctx.passes, ctx.eps = passes, eps
         return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, rate = ctx.saved_tensors
+        x, weight, bias, slope, mean, rate = ctx.saved_tensors
         if torch.is_grad_enabled():
             by_torch = functools.partial(_silu_by_torch, eps=ctx.eps)
             in_inputs = _again(by_torch, gradient, x, weight, bias)
         else:
             in_inputs = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-            arrays = map(_array, (x, gradient.contiguous(), weight, bias, mean, rate, *in_inputs))
+            arrays = map(_array, (x, gradient.contiguous(), slope, weight, mean, rate, *in_inputs))
             ctx.passes.normalise_and_activate_back(*arrays)
         return *in_inputs, *5 * (None,)
 
