@@ -1,6 +1,7 @@
 """Decay of a circuit's gradients against closed forms, and the circuits of a configuration at other sizes."""
 
 import pytest
+import torch
 
 from qvae.circuits.gradients.variance import gradient_variance
 from qvae.circuits.initialisation import uniform
@@ -48,6 +49,10 @@ def test_the_circuit_of_a_configuration_is_itself_at_its_own_size(name):
     assert circuit.num_qubits == config.circuit.qubits
     assert len(inputs) == circuit.num_inputs
     assert circuit_family(config)(2, 1)[0].num_qubits == 2
+    # The latent that is encoded is drawn by the seed, whatever else was drawn before.
+    torch.manual_seed(0)
+    assert torch.equal(circuit_family(config, 7)(2, 1)[1], circuit_family(config, 7)(2, 1)[1])
+    assert not torch.equal(circuit_family(config, 7)(2, 1)[1], circuit_family(config, 8)(2, 1)[1])
 
 
 @pytest.mark.parametrize("key", ["ansatz=tree", "reuploading=true", "arm=unentangled"])

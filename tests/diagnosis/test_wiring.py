@@ -1,6 +1,8 @@
 """What a diagnosis hands on: the seed, starts and inputs to every part, numbers of layers to names, and verdicts to lines."""
 
+import json
 import re
+from math import sqrt
 
 import numpy as np
 import pytest
@@ -8,13 +10,15 @@ import torch
 
 import qvae
 from qvae.circuits.gradients.variance import GradientVariance
-from qvae.circuits.initialisation import uniform
+from qvae.circuits.initialisation import FirstLayers, SmallAngles, uniform
+from qvae.circuits.layerwise import Layerwise
 from qvae.config.load import load_config
 from qvae.diagnosis import diagnose, plateau, remedies
 from qvae.diagnosis.figures import norm_curves
 from qvae.diagnosis.layers import Layer
 from qvae.diagnosis.outcome import Trial
 from qvae.diagnosis.plateau import Plateau, circuit_family, curves, look_for_plateau
+from qvae.errors import RunError
 
 CIRCUIT = ["model.circuit.qubits=2", "model.circuit.layers=4", "training.seed=7"]
 
@@ -82,3 +86,78 @@ def test_lines_show_the_norms_and_tell_the_verdicts_apart():
         assert list(line.get_xdata()) == [1, 5, 9]
         assert np.array_equal(line.get_ydata(), [layer.norms[0], np.nan, 2.0], equal_nan=True)
     assert len({line.get_color() for line in lines}) == 3
+
+
+@pytest.mark.parametrize("initial", [0.0, 0.3])
+def test_starts_are_what_they_are_called(initial):
+    config = load_config("digits-vqvae", [*CIRCUIT, f"model.circuit.initial_weights={initial}"]).model
+    family = circuit_family(config)
+    tried = {each.name: (each.start, each.layerwise) for each in remedies._starts(config, 2, family)}
+    ends = tuple(family(2, layers)[0].num_weights for layers in (1, 2, 3, 4))
+    expected = {
+        "uniform angles": (uniform, None),
+        "small angles, 0.3, as configured": (SmallAngles(0.3), None),
+        "small angles, 0.20 (Zhang et al. 2022)": (SmallAngles(1 / (2 * sqrt(4 + 2))), None),
+        "layerwise, 4 layers": (FirstLayers(ends[0]), Layerwise(ends, 0.5)),
+    }
+    if not initial:
+        del expected["small angles, 0.3, as configured"]
+    blocks, _ = tried.pop("identity blocks, 4 layers behind one encoding")
+    assert blocks.blocks == 1
+    assert tried == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "tried"),
+    [
+        (["training.clip_norm=0.5", "model.network.activation=relu"], "batch_norm=false clip_norm=null activation=silu"),
+        (["training.clip_norm=1.0", "model.network.batch_norm=false"], "batch_norm=true clip_norm=null activation=relu"),
+        (["training.clip_norm=2.0", "model.network.residual=true"], "batch_norm=false clip_norm=1.0 activation=relu"),
+        (["training.clip_norm=null"], "batch_norm=false clip_norm=1.0 activation=relu"),
+    ],
+)
+def test_each_setting_is_tried_the_other_way(given, tried, monkeypatch):
+    calls, told = recorded(monkeypatch, diagnose, "_trial", "a trial"), []
+    config = load_config("digits", ["model.network.hidden=[8,8]", *given])
+    assert list(diagnose._tried(config, 9, lambda share, text: told.append((share, text)))) == ["a trial"] * 4
+    settings = [setting for _, setting in told]
+    assert [re.sub(r"^(model\.network|training)\.", "", setting) for setting in settings[:3]] == tried.split()
+    assert settings[3] == f"model.network.residual={'false' if config.model.network.residual else 'true'}"
+    assert [share for share, _ in told] == [0, 1 / 4, 2 / 4, 3 / 4]
+    for ((changed, run, setting, steps, _), _), expected in zip(calls, settings, strict=True):
+        assert (run, setting, steps) == (None, expected, 9)
+        assert changed == load_config(config.model_dump(mode="json"), [expected])
+
+
+def test_of_a_run_its_settings_and_overrides_count_and_are_kept(trained, tmp_path, monkeypatch):
+    whole, seen = diagnose._parts, []
+    monkeypatch.setattr(diagnose, "_parts", lambda folder, config, run: seen.append(config) or whole(folder, config, run))
+    found = qvae.diagnose_gradients(trained, tmp_path / "g", steps=2, overrides=["training.learning_rate=0.002"])
+    assert (seen[0].training.learning_rate, seen[0].training.tensorboard) == (0.002, False)
+    kept = json.loads((found.path / diagnose.RESULTS).read_text())
+    assert "\n  learning_rate: 0.002\n" in kept["config"]
+    assert {key: kept[key] for key in ("schema", "qvae", "source", "others", "plateau")} == {
+        "schema": diagnose.SCHEMA, "qvae": qvae.__version__, "source": "the run small", "others": [], "plateau": None,
+    }  # fmt: skip
+    assert kept["trial"]["steps"] == [1, 2]
+
+
+@pytest.mark.parametrize("is_of_run", [True, False])
+def test_layers_of_a_run_s_circuit_have_all_begun(is_of_run, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(folder, config, run):
+        raise Stop(config.model.circuit.layerwise)
+
+    monkeypatch.setattr(diagnose, "_parts", stop)
+    config = load_config("digits-vqvae", ["model.circuit.layerwise=0.5"])
+    with pytest.raises(Stop, match="^0.0$" if is_of_run else "^0.5$"):
+        diagnose._trial(config, "a run" if is_of_run else None, "", 1, print)
+    assert config.model.circuit.layerwise == 0.5
+
+
+def test_a_run_without_a_checkpoint_is_refused(small_run, tmp_path):
+    (small_run / "checkpoint.safetensors").unlink()
+    with pytest.raises(RunError, match="holds no checkpoint to go on from; diagnose its config.yaml instead"):
+        qvae.diagnose_gradients(small_run, tmp_path / "g", steps=1)
