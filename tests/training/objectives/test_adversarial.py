@@ -1,5 +1,6 @@
 """A game through the common trainer: who moves when, what is told of it, how it ends, and that it resumes bit by bit."""
 
+import copy
 import math
 from functools import partial
 
@@ -105,6 +106,58 @@ def test_the_critic_moves_in_every_step_and_the_generator_when_it_is_due(tmp_pat
         game.step(rows, Clock(step, 1, 0.1))
         assert not are_equal(critic, game.model.critic)
         assert are_equal(generator, game.model.prior) == (step % 2 == 1)
+
+@pytest.mark.parametrize(("loss", "penalty"), [("wasserstein", "gradient"), ("nonsaturating", "r1")])
+def test_turns_of_a_game_are_those_written_by_hand(tmp_path, loss, penalty):
+    """Figures, gradients, clipping, rates and Adam's moments: the generator moves in the first and third of three steps."""
+    rates = {"prior_learning_rate": 0.01, "circuit_learning_rate": 0.03, "critic_learning_rate": 0.02, "warmup_steps": 9}
+    critic = {"hidden": [8], "steps": 2, "loss": loss, "penalty": penalty, "penalty_weight": 3.0}
+    game = in_the_game(parts(tmp_path, {"critic": critic}, clip_norm=0.05, **rates))
+    prior, critic, rows = game.model.prior, game.model.critic, game.reference[:40]
+    angles = prior.circuits[0].weight
+    networks = [weight for weight in prior.parameters() if weight is not angles]
+    players = [networks, [angles], list(critic.parameters())]
+    moments = game.optimizer.state | game.critic_optimizer.state  # of the game's first steps
+    generator = torch.Generator().set_state(game.generator.get_state())
+    classes = torch.nn.functional.one_hot(rows[:, -1].long(), 3).float()
+
+    def score(x):
+        return critic(torch.cat([x, classes], 1))
+
+    for step in (2, 3, 4):
+        real = (game.model.reality(game.prepare(rows[:, :-1], generator), generator) - prior.mean) / prior.std
+        fake = prior(torch.randn(40, 3, generator=generator), classes)
+        share = torch.rand(40, 1, generator=generator) if penalty == "gradient" else 0.0
+        between = (real + share * (fake - real)).detach().requires_grad_()
+        slopes = torch.autograd.grad(score(between).sum(), between, create_graph=True)[0].norm(dim=1)
+        if loss == "wasserstein":
+            of_generator, of_critic = -score(fake), score(fake.detach()) - score(real)
+        else:
+            of_generator = (1 + (-score(fake)).exp()).log()
+            of_critic = (1 + score(fake.detach()).exp()).log() + (1 + (-score(real)).exp()).log()
+        paid = 3 * ((slopes - 1) ** 2 if penalty == "gradient" else slopes**2 / 2)
+        gap, spread = score(real).mean() - score(fake).mean(), fake.var(0).mean() / real.var(0).mean()
+        losses = (of_generator.mean(), of_generator.mean(), (of_critic + paid).mean())
+        gradients = [
+            torch.autograd.grad(loss, player, retain_graph=True) for loss, player in zip(losses, players, strict=True)
+        ]
+        before = {weight: (weight.detach().clone(), copy.deepcopy(moments[weight])) for player in players for weight in player}
+        found = game.step(rows, Clock(step, 1, 0.5))
+        expected = torch.stack([gap, slopes.mean(), of_generator.mean(), spread]).detach()
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        for player, expected, rate in zip(players, gradients, (0.01, 0.03, 0.02), strict=True):
+            if step == 3 and player is not players[2]:
+                assert all(torch.equal(weight, before[weight][0]) for weight in player)
+                continue
+            norm = torch.stack([each.norm() for each in expected]).norm()
+            scale = 1.0 if player is players[1] else 0.05 / norm  # angles of circuits are never clipped
+            assert norm > 0.05 or player is players[1]
+            for weight, gradient in zip(player, expected, strict=True):
+                torch.testing.assert_close(weight.grad, scale * gradient, atol=1e-5, rtol=1e-3)
+                start, seen = before[weight]
+                square = (0.9 * seen["exp_avg_sq"] + 0.1 * weight.grad**2) / (1 - 0.9 ** (float(seen["step"]) + 1))
+                moved = (step + 1) / 10 * rate * weight.grad / (square.sqrt() + 1e-8)
+                torch.testing.assert_close(weight.detach(), start - moved, atol=1e-6, rtol=1e-4)
 
 
 def test_generator_and_critic_are_told_the_classes_of_the_rows(tmp_path):
