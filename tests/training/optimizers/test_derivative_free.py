@@ -298,3 +298,102 @@ def test_overlaps_are_measured_as_they_are():
 def test_numbers_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="must be a number above 0"):
         make()
+
+
+def test_qnspsa_s_steps_are_those_written_by_hand(monkeypatch):
+    """The running mean of the metric's estimates begins with the identity, and goes by magnitudes of its eigenvalues."""
+    torch.manual_seed(2)
+    circuit = Circuit(2, CIRCUIT.gates, num_parameters=4, num_inputs=1)
+    model = nn.Sequential(nn.Linear(3, 1), qvae.CircuitLayer(circuit)).double()
+    angles, classical = model[1].weight, list(model[0].parameters())
+    optimizer = QNSPSA(model, lr=0.3, step=0.1, damping=0.2, classical_lr=0.05, rows=4, seed=1)
+    parameters = [angles, *classical]
+    estimates = torch.randn(3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    estimates, asked, drawn = list(estimates + estimates.mT), [], []
+    monkeypatch.setattr(optimizer, "estimated_metric", lambda layer, rows: asked.append(rows) or estimates[len(asked) - 1])
+    signs = optimizer._signs
+    monkeypatch.setattr(optimizer, "_signs", lambda parameter: drawn.append(signs(parameter)) or drawn[-1])
+    x, total = torch.rand(6, 3, dtype=torch.float64), torch.eye(3).double()
+
+    @torch.no_grad()
+    def loss(shift=0.0):
+        values = [each + shift * sign for each, sign in zip(parameters, drawn[-3:], strict=True)] if shift else parameters
+        found = torch.nn.functional.linear(x, *values[1:])
+        return (torch.func.functional_call(model[1], {"weight": values[0]}, (found,)).sum(1) - 3).square().mean()
+
+    for number, estimate in enumerate(estimates, 2):
+        before = [each.detach().clone() for each in parameters]
+        found = optimizer.step(lambda: loss())
+        after = [each.detach().clone() for each in parameters]
+        with torch.no_grad():
+            for each, value in zip(parameters, before, strict=True):
+                each.copy_(value)
+        up, down = loss(0.1), loss(-0.1)
+        assert float(found) == pytest.approx(float(up + down) / 2, rel=1e-9)
+        total = total + estimate
+        values, vectors = torch.linalg.eigh(total / number)
+        slope, signs_now = (up - down) / 0.2, drawn[-3:]
+        move = vectors @ ((vectors.T @ signs_now[0]) / (values.abs() + 0.2))
+        expected = [before[0] - 0.3 * slope * move, *(b - 0.05 * slope * s for b, s in zip(before[1:], signs_now[1:], strict=True))]
+        for each, end, value in zip(parameters, after, expected, strict=True):
+            torch.testing.assert_close(end, value, atol=1e-10, rtol=1e-8)
+            with torch.no_grad():
+                each.copy_(end)
+    assert [rows.shape for rows in asked] == [(4, 1)] * 3
+
+
+def test_spsa_s_steps_shrink_as_spall_says():
+    """The slope of a cube at 0 is the square of the step."""
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer, moves = SPSA([weight], lr=0.3, step=0.2, seed=1), []
+    for _ in range(3):
+        optimizer.step(lambda: weight.pow(3).sum())
+        moves.append(-float(weight.detach()))
+        with torch.no_grad():
+            weight.zero_()
+    assert moves == pytest.approx([0.3 / (k + 1) ** 0.602 * (0.2 / (k + 1) ** 0.101) ** 2 for k in range(3)])
+
+
+class Counting(StatevectorExecutor):
+    """Has no amplitudes, and counts the circuits that it is asked to run."""
+
+    capabilities = ExecutorCapabilities()
+    _weighted_expectations = Executor._weighted_expectations
+    circuits = 0
+
+    def _sample(self, circuit, values, shots):
+        self.circuits += len(values)
+        return super()._sample(circuit, values, shots)
+
+
+@pytest.mark.parametrize("num_inputs", [0, 1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda layer: SPSA([layer.weight]),
+        lambda layer: SPSA([layer.weight], blocking=1.0),
+        lambda layer: QNSPSA(layer, rows=3),
+        lambda layer: QNSPSA(layer, rows=9, blocking=1.0),
+        lambda layer: Rotosolve([layer.weight], angles=2),
+        lambda layer: QuantumNaturalGradient(layer, rows=3),
+        lambda layer: QuantumNaturalGradient(layer, rows=9, metric="diagonal"),
+        lambda layer: QuantumNaturalGradient(layer, metric="block-diagonal", source="amplitudes"),
+    ],
+)
+def test_as_many_circuits_are_run_as_is_said(make, num_inputs):
+    executor = Counting(seed=0)
+    executor.shots = 10
+    layer = qvae.CircuitLayer(Circuit(2, CIRCUIT.gates, num_parameters=4, num_inputs=num_inputs), executor=executor).double()
+    optimizer, x = make(layer), torch.rand(5, num_inputs, dtype=torch.float64)
+    if isinstance(optimizer, QuantumNaturalGradient):
+        layer(x)
+        layer.weight.grad = torch.ones_like(layer.weight)
+        if optimizer._source == "amplitudes":
+            assert optimizer.executions(5) == 0
+            return
+        executor.circuits = 0
+        optimizer.step()
+    else:
+        with torch.no_grad():
+            optimizer.step(lambda: layer(x).sum())
+    assert executor.circuits == optimizer.executions(5)
