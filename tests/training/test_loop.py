@@ -105,7 +105,9 @@ def test_a_checkpoint_is_due_after_its_seconds_and_not_at_them(now):
     assert saved == [5, 10, 12]
 
 
-@pytest.mark.parametrize(("looks", "between", "epochs"), [(3, 99, [2, 3, 4]), (3, 2, [1, 2, 3, 4]), (2, 99, [2, 4]), (1, 99, [4])])
+@pytest.mark.parametrize(
+    ("looks", "between", "epochs"), [(3, 99, [2, 3, 4]), (3, 2, [1, 2, 3, 4]), (2, 99, [2, 4]), (1, 99, [4])]
+)
 def test_looks_are_a_few_a_training_and_one_at_its_end(now, monkeypatch, looks, between, epochs):
     monkeypatch.setattr(module, "_LOOKS", looks)
     monkeypatch.setattr(module, "_STEPS_BETWEEN_LOOKS", between)

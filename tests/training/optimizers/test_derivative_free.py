@@ -332,11 +332,10 @@ def test_qnspsa_s_steps_are_those_written_by_hand(monkeypatch):
         assert float(found) == pytest.approx(float(up + down) / 2, rel=1e-9)
         total = total + estimate
         values, vectors = torch.linalg.eigh(total / number)
-        slope, signs_now = (up - down) / 0.2, drawn[-3:]
-        move = vectors @ ((vectors.T @ signs_now[0]) / (values.abs() + 0.2))
-        expected = [before[0] - 0.3 * slope * move, *(b - 0.05 * slope * s for b, s in zip(before[1:], signs_now[1:], strict=True))]
-        for each, end, value in zip(parameters, after, expected, strict=True):
-            torch.testing.assert_close(end, value, atol=1e-10, rtol=1e-8)
+        natural = vectors @ ((vectors.T @ drawn[-3]) / (values.abs() + 0.2))
+        moves = [0.3 * natural, 0.05 * drawn[-2], 0.05 * drawn[-1]]
+        for each, start, end, move in zip(parameters, before, after, moves, strict=True):
+            torch.testing.assert_close(end, start - (up - down) / 0.2 * move, atol=1e-10, rtol=1e-8)
             with torch.no_grad():
                 each.copy_(end)
     assert [rows.shape for rows in asked] == [(4, 1)] * 3
