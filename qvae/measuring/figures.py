@@ -43,9 +43,10 @@ def error_curves(
         for name, curve in curves.items():
             x = np.array([point[f"{clocks[name]}_seconds"] for point in curve])
             y, floor, error = (
-                np.array([point.get(f"{key}{part}") or np.nan for point in curve], dtype=float)
+                np.array([point.get(f"{key}{part}") for point in curve], dtype=float)  # NaN of None
                 for part in ("", "_floor", "_stderr")
             )
+            floor[floor == 0] = np.nan
             y = np.maximum(y, _SHOWN * np.nanmin(floor)) if np.isfinite(floor).any() else y
             # Bars stay above zero, which a logarithmic axis has not.
             bars = np.stack([np.minimum(np.nan_to_num(error), 0.7 * y), np.nan_to_num(error)])

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qvae.errors import SamplerError
 from qvae.ising.exact import state_numbers
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.truth import Truth
@@ -139,12 +138,3 @@ def _fresh_calls(run: Repetition, share: float) -> Iterator[None]:
         seconds = run.draw(affordable)
         if affordable < wanted:
             return
-
-
-def _check(samples: Samples, count: int, hamiltonian: IsingHamiltonian) -> None:
-    spins = samples.spins
-    if tuple(spins.shape) != (count, hamiltonian.num_spins):
-        wanted = f"({count}, {hamiltonian.num_spins})"
-        raise SamplerError(f"it returned spins of shape {tuple(spins.shape)} where {wanted} were asked for.")
-    if not bool((spins.abs() == 1).all()):
-        raise SamplerError("it returned spins that are neither -1 nor +1.")

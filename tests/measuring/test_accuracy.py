@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qvae.measuring.accuracy import bias_of, biases, rates, summarize, time_to_goal
+from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.measuring.accuracy import bias_of, biases, energy_r_hat, rates, summarize, temperature, time_to_goal
 from qvae.measuring.repetition import Point
-from qvae.measuring.truth import Truth
-from qvae.sampling.sampler import Moments
+from qvae.measuring.truth import Truth, find_truth
+from qvae.sampling.diagnostics import effective_beta, expected_total_variation, r_hat
+from qvae.sampling.sampler import Moments, Samples
 
 
 def test_bias_of_noise_is_rarely_certain():
@@ -24,6 +26,19 @@ def test_bias_of_noise_is_rarely_certain():
     assert size == pytest.approx(1, rel=0.3)
     assert not bias_of(noise[0] + 1, reference_error=1.0)[1]  # it may as well be the reference's
     assert math.isnan(bias_of(noise[0][:1])[0])
+
+
+def test_bias_by_hand():
+    """Its square is the mean product of two repetitions' errors, less that of the reference's own error."""
+    one = torch.ones(8, 1, dtype=torch.float64)
+    assert bias_of(torch.tensor([[1.0], [3.0]]).double()) == (pytest.approx(math.sqrt(3)), False)
+    assert bias_of(torch.tensor([[1.0, 2.0], [3.0, -1.0], [5.0, 1.0]]).double())[0] == pytest.approx(math.sqrt(22 / 6))
+    assert bias_of(torch.tensor([[1.0], [-3.0]]).double()) == (0.0, False)
+    assert bias_of(2 * one, 1.0) == (pytest.approx(math.sqrt(3)), True)
+    assert bias_of(2 * one, 1.5) == (pytest.approx(math.sqrt(1.75)), False)  # no larger than the reference's error
+    assert bias_of(one[:7]) == (pytest.approx(1.0), False)  # 64 choices of signs are too few
+    assert not bias_of(torch.cat([one[:7], -0.1 * one[:1]]))[1]  # longer with one sign turned
+    assert not bias_of(torch.cat([one[:7], 0 * one[:1]]))[1]  # as long with one sign turned
 
 
 def truth_of(spins, pairs, errors=(0.0, 0.0), energy=(0.0, 0.0, 2.0)):
@@ -54,6 +69,25 @@ def test_errors_are_root_mean_squares_beside_those_of_perfect_samples():
     assert found["total_variation"] is None
 
 
+def test_an_error_bar_near_nothing_is_the_root_of_that_of_the_square():
+    """Errors of 0 and 0.2: squares of 0.02 on average, 0.02 being their own error; the truth's takes half of it off."""
+    points = [point_of([0.0], []), point_of([0.2], [])]
+    found = summarize(points, truth_of([0.0], [], errors=(0.1, 0.0)))
+    assert found["means"] == pytest.approx(0.1)
+    assert found["means_stderr"] == pytest.approx(math.sqrt(0.02))
+    assert (found["correlations"], found["correlations_stderr"], found["correlations_floor"]) == (0.0, 0.0, 0.0)
+    assert summarize(points[:1], truth_of([0.0], []))["means_stderr"] is None  # of one nothing is known
+
+
+def test_the_total_variation_stands_beside_that_of_perfect_samples():
+    truth = find_truth(IsingHamiltonian([0.3, 0.0], [(0, 1)], [-0.5]), 1.0)
+    points = [point_of([0.0, 0.0], [0.0], samples=count) for count in (10, 31)]
+    points[0].total_variation, points[1].total_variation = 0.25, 0.5
+    found = summarize(points, truth)
+    assert found["total_variation"] == 0.375
+    assert found["total_variation_floor"] == expected_total_variation(truth.distribution, 20)  # 20.5, to the even
+
+
 def test_rates_count_perfect_samples_with_the_scatter_of_repetitions():
     """Means of -0.5, 0 and 0.5 scatter as those of four perfect samples of a fair spin: three repetitions are worth twelve."""
     truth, points = truth_of([0.0], []), [point_of([mean], []) for mean in (-0.5, 0.0, 0.5)]
@@ -63,6 +97,10 @@ def test_rates_count_perfect_samples_with_the_scatter_of_repetitions():
     assert found["effective_samples_per_second"] == pytest.approx(4 * 3 / 6)
     assert (found["samples"], found["cpu_seconds"], found["wall_seconds"], found["identical_repeats"]) == (150, 6.0, 9.0, False)
     assert rates(points, [point_of([0.0], [1])] * 3, runs, truth)["effective_samples_per_second"] is None
+    assert rates(points[:2], points[:2], runs, truth)["effective_samples_per_second"] is None  # two have no scatter to speak of
+    # Correlations that scatter twice as far are worth a quarter as much, and the smaller number counts.
+    wide, truth = [point_of([mean], [2 * mean]) for mean in (-0.5, 0.0, 0.5)], truth_of([0.0], [0.0])
+    assert rates(wide, wide, runs, truth)["effective_samples_per_second"] == pytest.approx(1 * 3 / 6)
 
 
 def test_the_time_to_the_goal_lies_on_a_straight_line_in_logarithms():
@@ -74,9 +112,38 @@ def test_the_time_to_the_goal_lies_on_a_straight_line_in_logarithms():
     assert time_to_goal(curve, truth, "wall") == pytest.approx(12.0)
     assert time_to_goal(curve[:1], truth, "cpu") is None
     assert time_to_goal(curve[1:], truth, "cpu") == 4.0
+    # From four times of it at 1 s to half of it at 8 s, two thirds of the way: 4 s. Where all spins are fixed, none are asked.
+    curve = [{"cpu": 1.0, "means": 4 * goal, "correlations": 0.0}, {"cpu": 8.0, "means": goal / 2, "correlations": 0.0}]
+    assert time_to_goal(curve, truth, "cpu") == pytest.approx(4.0)
+    assert time_to_goal([row | {"correlations": 0.1} for row in curve], truth_of([0.0], [1.0]), "cpu") == pytest.approx(4.0)
+    assert time_to_goal([curve[0], curve[1] | {"means": goal}], truth, "cpu") == pytest.approx(8.0)
+    assert time_to_goal([curve[0], curve[1] | {"means": 0.0}], truth, "cpu") == 8.0  # no logarithm
 
 
 def test_biases_stand_under_the_names_of_their_moments():
     truth = truth_of([0.0], [0.0], energy=(1.0, 0.0, 2.0))
     found = biases([point_of([0.1], [-0.2], energy=1.6)] * 8, truth)
     assert {key: row["size"] for key, row in found.items()} == pytest.approx({"means": 0.1, "correlations": 0.2, "energy": 0.3})
+
+
+def test_the_temperature_is_that_of_the_last_samples_of_all_repetitions():
+    hamiltonian, generator = IsingHamiltonian([0.5, -0.2], [(0, 1)], [-0.4]), torch.Generator().manual_seed(0)
+    draws = [(2 * torch.randint(2, (300, 2), generator=generator) - 1).to(torch.int8) for _ in range(2)]
+    runs = [SimpleNamespace(last=Samples(spins)) for spins in draws]
+    expected = effective_beta(torch.cat([spins[:256] for spins in draws]), hamiltonian)
+    found = temperature([*runs, SimpleNamespace(last=None)], hamiltonian)
+    assert found == {"effective_beta": expected.value, "effective_beta_stderr": expected.stderr}
+    alone = temperature([SimpleNamespace(last=Samples(torch.tensor([[-1, -1]], dtype=torch.int8)))], hamiltonian)
+    assert alone["effective_beta"] is None  # no spin stands against its field: infinite, which JSON has not
+
+
+def test_chains_are_compared_where_the_first_repetition_has_enough_of_their_energies():
+    energies = list(torch.randn(5, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+
+    def found(rows):
+        return energy_r_hat([SimpleNamespace(energies=rows), SimpleNamespace(energies=[])])
+
+    assert found(energies) == r_hat(torch.stack(energies))
+    assert found(energies[:4]) is not None
+    assert found(energies[:3]) is None
+    assert found([*energies, energies[0][:5]]) is None

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from qvae.errors import SamplerError
+from qvae.measuring import benchmark as module
 from qvae.measuring.benchmark import run_benchmark
 from qvae.measuring.problems import make_problem
 from qvae.measuring.report import overview_table, sampler_table, write_sampler_report
@@ -60,6 +61,62 @@ def test_results_and_report(known, made, small_problem, tmp_path):
     page = write_sampler_report(results, tmp_path).read_text()
     assert page.count("<img src=\"data:image/png;base64,") == 2
     assert "RBM with Gaussian couplings" in page
+
+
+def test_progress_counts_truths_and_samplers_which_get_what_was_asked_for(known, made, small_problem, tmp_path, monkeypatch):
+    told, asked = [], []
+
+    def measured(make, hamiltonian, truth, budget, seed, progress):
+        asked.append((make.args[0].label, hamiltonian.num_spins, truth.method, budget, seed))
+        progress(0.5)
+        return {"qpu_seconds": 7200.0}
+
+    def found_truth(hamiltonian, fingerprint, folder, seconds, seed, progress):
+        asked.append((fingerprint, folder.name, seconds, seed))
+        progress(0.5)
+        return module.Truth(fingerprint, *[None] * 3, 0.0, 0.0, 0.0, None, 0.0)
+
+    monkeypatch.setattr(module, "measure_sampler", measured)
+    monkeypatch.setattr(module, "cached_truth", found_truth)
+    monkeypatch.setattr(module, "_describe", lambda problem, truth: {"spec": problem.spec, "samplers": []})
+    problems = [small_problem, make_problem("glass:n=5")]
+    specs = [made(known(), name) for name in ("a", "b", "c")]
+    found = run_benchmark(
+        problems, specs, tmp_path, 4.0, seed=3, qpu_price=90.0, report=lambda share, text: told.append((share, text))
+    )
+    steps = [f"{problem.spec}: {what}" for problem in problems for what in ("truth", "a", "b", "c")]
+    shares = [(place / 2 / len(steps), steps[place // 2]) for place in range(2 * len(steps))]
+    assert told == [*shares, (1.0, "done")]
+    assert asked == [
+        row
+        for problem in problems
+        for row in (
+            (problem.fingerprint, "truth", 20.0, 3),  # five times the budget
+            *((name, problem.hamiltonian.num_spins, problem.fingerprint, 4.0, 3) for name in ("a", "b", "c")),
+        )
+    ]
+    settings = {"budget": 4.0, "reference_seconds": 20.0, "seed": 3, "device": "cpu", "qpu_price": 90.0}
+    assert found["settings"] == settings
+    assert found["problems"][1]["samplers"][2]["qpu_cost"] == 180.0  # two hours
+    asked.clear()
+    again = run_benchmark(problems[:1], specs[:1], tmp_path, 4.0, 20.0, seed=3)
+    assert (len(asked), again["problems"][0]["samplers"][0]["qpu_seconds"]) == (1, 7200.0)  # what is kept has no price
+    assert "qpu_cost" not in again["problems"][0]["samplers"][0]
+    for other in ({"budget": 5.0}, {"reference_seconds": 21.0}, {"seed": 4}):
+        asked.clear()
+        run_benchmark(problems[:1], specs[:1], tmp_path, **({"budget": 4.0, "reference_seconds": 20.0, "seed": 3} | other))
+        assert len(asked) == 2, other
+
+
+def test_what_is_said_of_a_problem_and_its_truth(small_problem, small_truth):
+    found = module._describe(small_problem, small_truth)
+    assert (found["spins"], found["couplings"], found["transverse_field"]) == (8, 16, False)
+    assert (found["spec"], found["fingerprint"]) == (small_problem.spec, small_problem.fingerprint)
+    assert found["truth"] == {
+        "method": "enumeration of 2^8 states", "is_exact": True, "means_error": 0.0, "correlations_error": 0.0,
+        "energy_error": 0.0, "energy": small_truth.energy, "energy_sd": small_truth.energy_sd, "r_hat": None,
+        "cpu_seconds": small_truth.cpu_seconds,
+    }  # fmt: skip
 
 
 def test_an_interrupted_benchmark_goes_on(known, made, small_problem, tmp_path):

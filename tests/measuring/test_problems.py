@@ -33,6 +33,36 @@ def test_critical_couplings():
     assert float(make_problem("glass:n=8,graph=regular").hamiltonian.J.tanh().square()[0]) == pytest.approx(0.5)
 
 
+def test_random_problems_by_hand():
+    """Fields of a tenth, as many signs up as down, and strengths in units of the transition on a tree of the mean degree."""
+    rbm = make_problem("rbm-weak:100x100").hamiltonian
+    assert float(rbm.h.std()) == pytest.approx(0.1, rel=5 / 400**0.5)
+    assert float(rbm.J.std()) == pytest.approx(0.5 / 10, rel=5 / (2 * 100**2) ** 0.5)
+    glass = make_problem("glass:n=20,strength=0.5").hamiltonian  # 19 neighbours each
+    assert not glass.h.any()
+    assert np.allclose(glass.J.abs(), 0.5 * np.arctanh(18**-0.5))
+    assert 60 < int((glass.J > 0).sum()) < 130  # of 190, with a standard deviation of 7
+    native = make_problem("zephyr:2").hamiltonian
+    degree = 2 * native.graph.num_edges / 160
+    assert float(native.J.std()) == pytest.approx(0.7 * np.arctanh((degree - 1) ** -0.5), rel=5 / (2 * len(native.J)) ** 0.5)
+    assert float(native.h.std()) == pytest.approx(0.1, rel=5 / 320**0.5)
+    assert make_problem("glass:n=3").hamiltonian.J.abs().tolist() == [1.0] * 3  # a triangle never freezes
+
+
+def test_problems_are_known_by_their_distributions():
+    """Whatever they are called; a field or another size of the couplings makes them others."""
+    same = [make_problem(text).fingerprint for text in ("rbm-weak:3x4", "rbm-weak:n1=3,n2=4,beta=1.0,gamma=0")]
+    others = [make_problem(f"rbm-weak:3x4,{text}").fingerprint for text in ("beta=0.9", "gamma=0.1", "seed=2")]
+    assert same[0] == same[1]
+    assert len({*same, *others}) == 4
+    assert make_problem("rbm-weak:3x4").size == "7 spins, 12 couplings"
+    assert make_problem("rbm-weak:3x4,gamma=1").size == "7 spins, 12 couplings, transverse field"
+    default = make_problem("rbm-critical").hamiltonian
+    assert default.graph.bipartite_sizes == (64, 64)
+    cold, hot = make_problem("trained-pegasus:beta=1").hamiltonian, make_problem("trained-pegasus").hamiltonian
+    assert torch.allclose(hot.h, 0.2 * cold.h)
+
+
 def test_beta_and_seed():
     one, half, other = (make_problem(f"rbm-weak:4x4{rest}").hamiltonian for rest in ("", ",beta=0.5", ",seed=1"))
     assert torch.equal(half.J, 0.5 * one.J)
@@ -57,6 +87,9 @@ def test_a_run_and_a_file(trained, tmp_path):
     np.savez(file, h=np.array([0.5]))
     with pytest.raises(DataError, match="holds no array 'edges'; a problem has h"):
         make_problem(str(file))
+    np.savez(file, h=np.array([0.5]), edges=np.zeros((0, 2), int), J=np.array(["a"]))
+    with pytest.raises(DataError, match="holds no problem: J is <U1, which are no numbers; a problem has h"):
+        make_problem(str(file))
     file.write_text("nothing")
     with pytest.raises(DataError, match="no array of plain numbers"):
         make_problem(str(file))
@@ -76,6 +109,8 @@ def test_a_run_and_a_file(trained, tmp_path):
         ("pegasus:1", ConfigError, "problem 'pegasus:1': pegasus has m = 1, which leaves no spins"),
         ("glass:gamma=-1", ConfigError, "gamma is negative"),
         ("trained-mnist:64x64", ConfigError, "has no option 'n1'"),
+        ("glass:seed=-1", ConfigError, "seed is -1; it must be a whole number, 0 or more"),
+        ("glass:beta=true", ConfigError, "beta is True; it must be a number"),
         ("nowhere/at/all", RunError, "there is no folder nowhere/at/all"),
         ("nowhere.npz", DataError, "there is no file .*nowhere.npz"),
     ],

@@ -6,13 +6,14 @@ from support import model_of
 
 from qvae.config.backends import BackendSpec
 from qvae.config.schema import ModelConfig
-from qvae.errors import ConfigError
+from qvae.errors import ConfigError, SamplerError
 from qvae.measuring import recommend as module
 from qvae.measuring.advice import recommendation_table, recommendation_text
 from qvae.measuring.candidates import Candidate
 from qvae.measuring.problems import make_problem
 from qvae.measuring.recommend import Recommendation, recommend
 from qvae.measuring.truth import find_truth
+from qvae.sampling.sampler import Capabilities
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,85 @@ def test_a_circuit_s_bits_with_a_boltzmann_prior_are_served_and_no_other_latents
     for other in (settings, ["model.variant=variational"]):
         with pytest.raises(ConfigError, match="recommended for Boltzmann priors: of model.kind qvae, or of a vqvae with"):
             recommend("digits-vqvae", 5.0, other)
+
+
+def test_candidates_share_what_is_left_of_the_time_and_the_best_stand_first(trained, truth, monkeypatch):
+    """A clock on which the truth takes 4 s and each candidate 3: of 16 s three candidates get 4, 4.5 and 6."""
+    now, given, told = [100.0], [], []
+    results = {"exact": (8.0, 0.1, True), "gibbs": (2.0, 9.0, False), "dimod": (5.0, 0.5, True)}
+
+    def find_truth_for(hamiltonian, seconds, seed, progress, clock):
+        given.append((seconds, seed))
+        now[0] += 4.0
+        progress(1.0)
+        return found_truth
+
+    def judged(spec, hamiltonian, truth, allowed, chains, step, share):
+        given.append((spec.name, truth is found_truth, chains, step, share))
+        now[0] += 3.0
+        return Candidate(spec, chains, *results[spec.name][:2], 0.0, results[spec.name][2], 8)
+
+    found_truth = find_truth(make_problem(str(trained)).hamiltonian, 1.0)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(module, "find_truth", find_truth_for)
+    monkeypatch.setattr(module, "settings_to_try", lambda configured, prior: [BackendSpec(name=name) for name in results])
+    monkeypatch.setattr(module, "judge", judged)
+    settings = ["training.chains=77", "training.prior_learning_rate=0.02", "training.batch_size=50"]
+    found = recommend(str(trained), 16.0, settings, lambda share, text: told.append((share, text)))
+    assert given[0] == (4.0, 0)  # a quarter
+    rows = [("exact", True, 77, pytest.approx(0.002), 4.0), ("gibbs", True, 77, pytest.approx(0.002), 4.5)]
+    assert given[1:] == [*rows, ("dimod", True, 77, pytest.approx(0.002), 6.0)]
+    assert [candidate.spec.name for candidate in found.candidates] == ["dimod", "exact", "gibbs"]
+    assert found.best.spec.name == "dimod"
+    assert told[-5:] == [
+        (4 / 16, "the truth"), (4 / 16, "exact"), (7 / 16, "gibbs"), (10 / 16, "dimod"), (13 / 16, "done"),
+    ]  # fmt: skip
+    assert (found.config, found.warnings, found.overrides) == (f"{trained}/config.yaml", [], settings)
+    assert found.prior == f"the trained prior of {trained}"
+    allowed, _ = module._allowed_variance(*(lambda run: (run.model, run.dataset))(module.load_run(trained)), 50, found_truth)
+    assert found.allowed.startswith(f"a standard deviation of {(allowed / 24) ** 0.5:.2g} for each of 24 parameters, as noisy")
+    for share, is_told in ((0.24, False), (0.26, True)):
+        monkeypatch.setattr(module, "squared_error", lambda truth, share=share: share * allowed)
+        warnings = recommend(str(trained), 16.0, settings).warnings
+        assert any("hardly better than the gradient must be" in warning for warning in warnings) == is_told
+
+
+def test_without_its_images_a_run_is_judged_by_the_prior_s_own_spread(small_run, monkeypatch):
+    file = small_run / "config.yaml"
+    file.write_text(file.read_text().replace("name: digits", "name: gone.npz"))
+    monkeypatch.setattr(module, "settings_to_try", lambda configured, prior: [])
+    found = recommend(str(small_run), 1.0)
+    assert "as noisy as 256 samples of the prior" in found.allowed
+    assert found.warnings[0].startswith("the images can't be read (")
+    assert found.warnings[0].endswith("so the prior's own spread stands for theirs")
+    assert recommendation_text(found) == ["Nothing could be measured in the time; give more --seconds."]
+
+
+def test_a_prior_of_a_remote_sampler_is_trained_by_a_local_one_that_can(trained, monkeypatch):
+    """The first that goes on with its chains and takes so many spins; hardware isn't asked for a trial."""
+    able = {"far": {"remote": True}, "fresh": {}, "small": {"persistent": True, "max_spins": 7}, "right": {"persistent": True}}
+    made, closed = [], []
+
+    class Stub:
+        def __init__(self, name, seed):
+            self.name, self.capabilities = name, Capabilities(**able[name])
+            made.append((name, seed))
+
+        def close(self):
+            closed.append(self.name)
+
+    run = module.load_run(trained)
+    monkeypatch.setattr(module, "make_seeded", lambda spec, seed: Stub(spec.name, seed))
+    monkeypatch.setattr(module, "local_samplers", lambda: ([BackendSpec(name=name) for name in list(able)[1:]], {}))
+    config = run.config.model_copy(deep=True)
+    config.sampler.name, config.training.seed = "far", 5
+    assert module._training_sampler(config, run.model).name == "right"
+    assert (made, closed) == ([(name, 5) for name in able], ["far"])
+    del able["right"]
+    with pytest.raises(SamplerError, match="no local sampler can train this prior"):
+        module._training_sampler(config, run.model)
+    config.sampler.name = "fresh"
+    assert module._training_sampler(config, run.model).name == "fresh"
 
 
 def test_six_spins_and_a_run(command, trained, tmp_path):

@@ -4,14 +4,17 @@ import math
 from functools import partial
 
 import pytest
+import torch
 
 from qvae.config.backends import BackendSpec
 from qvae.errors import SamplerError
+from qvae.measuring import samplers as module
 from qvae.measuring.problems import make_problem
-from qvae.measuring.repetition import CHAINS
+from qvae.measuring.repetition import CHAINS, Repetition
 from qvae.measuring.samplers import REPEATS, measure_sampler
 from qvae.measuring.specs import make_seeded
 from qvae.measuring.truth import find_truth
+from qvae.sampling.sampler import Capabilities, Samples
 
 SIGMAS = 5.0
 
@@ -37,6 +40,58 @@ def test_a_perfect_sampler_stays_at_the_floor(known, small_problem, small_truth)
     assert 0.5 < found["seconds_to_goal"] < 2
     assert abs(found["effective_beta"] - 1) < SIGMAS * found["effective_beta_stderr"]
     assert found["qpu_seconds"] is found["r_hat"] is None
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_repetitions_share_the_budget_and_have_seeds_of_their_own(remote, known, small_problem, small_truth, monkeypatch):
+    """The first sampler is asked what it can; one that is remote serves all repetitions, as it is to connect once."""
+    seeds, shares, function = [], [], known(call=0.0, each=0.01)
+
+    def make(seed):
+        seeds.append(seed)
+        sampler = function(seed)
+        sampler.capabilities = Capabilities(remote=remote)
+        return sampler
+
+    monkeypatch.setattr(module, "time_to_goal", lambda curve, truth, clock: clock)
+    found = measure_sampler(make, small_problem.hamiltonian, small_truth, 40.0, seed=2, progress=shares.append)
+    assert found["seconds_to_goal"] == ("wall_seconds" if remote else "cpu_seconds")
+    assert seeds == ([20] if remote else [20, 0, *range(21, 30)])  # one is made to load what is loaded once
+    assert shares == pytest.approx([number / 10 for number in range(1, 11)], abs=2e-3)  # to a sample
+    assert (found["clock"], found["repeats"]) == ("wall" if remote else "cpu", 10)
+    assert found["samples"] == pytest.approx(4000, abs=10)
+
+
+def test_averages_of_a_repetition_are_those_of_all_its_samples(known, small_problem, small_truth):
+    """Two calls of weighted samples, of different sizes, by hand."""
+    hamiltonian, draws = small_problem.hamiltonian, []
+    run = Repetition(known()(0), hamiltonian, small_truth)
+    for count, weights in ((3, [0.5, 0.25, 0.25]), (1, None)):
+        spins = 2 * torch.randint(2, (count, 8), generator=torch.Generator().manual_seed(count)).to(torch.int8) - 1
+        run._add(Samples(spins, None if weights is None else torch.tensor(weights)))
+        draws += [(spin.double(), weight * count / 4) for spin, weight in zip(spins, weights or [1.0], strict=True)]
+    point = run.point()
+    edges = hamiltonian.edges
+    assert point.samples == 4
+    assert point.means.tolist() == pytest.approx(sum(spins * weight for spins, weight in draws).tolist())
+    products = sum(spins[edges[:, 0]] * spins[edges[:, 1]] * weight for spins, weight in draws)
+    assert point.pairs.tolist() == pytest.approx(products.tolist())
+    energies = [float(spins @ hamiltonian.h.double() + (spins[edges[:, 0]] * spins[edges[:, 1]]) @ hamiltonian.J.double())
+                for spins, _ in draws]  # fmt: skip
+    assert point.energy == pytest.approx(sum(energy * weight for energy, (_, weight) in zip(energies, draws, strict=True)))
+    states = small_truth.distribution.spins().tolist()
+    drawn = [sum(weight for spins, weight in draws if spins.tolist() == state) for state in states]
+    exact = small_truth.distribution.probabilities.tolist()
+    assert point.total_variation == pytest.approx(sum(abs(p - q) for p, q in zip(drawn, exact, strict=True)) / 2)
+
+
+def test_the_clock_of_samplers_that_work_elsewhere_is_that_of_the_wall(known, small_problem, small_truth):
+    for options, clock in (({}, "cpu"), ({"remote": True}, "wall"), ({"computes_here": False}, "wall")):
+        sampler = known()(0)
+        sampler.capabilities = Capabilities(**options)
+        run = Repetition(sampler, small_problem.hamiltonian, small_truth)
+        run.cpu_seconds, run.wall_seconds = 1.0, 2.0
+        assert (run.clock, run.seconds) == (clock, {"cpu": 1.0, "wall": 2.0}[clock])
 
 
 def test_calls_with_a_price_of_their_own_are_not_shrunk(known, small_problem, small_truth):

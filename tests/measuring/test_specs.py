@@ -5,7 +5,7 @@ import pytest
 from qvae.config.backends import BackendSpec
 from qvae.errors import ConfigError, SamplerError
 from qvae.measuring import specs
-from qvae.measuring.specs import local_samplers, parse_sampler
+from qvae.measuring.specs import local_samplers, make_seeded, parse_sampler
 from qvae.plugins import PluginInfo
 from qvae.sampling.sampler import Capabilities
 
@@ -29,9 +29,23 @@ def test_only_local_samplers_take_part_unnamed(monkeypatch):
         PluginInfo("here", "p", "1", Capabilities()),
         PluginInfo("far", "p", "1", Capabilities(remote=True)),
         PluginInfo("broken", "p", "1", None, "needs the module x"),
+        PluginInfo("around", "p", "1", Capabilities(), is_composite=True),
     ]
     monkeypatch.setattr(specs, "sampler_infos", lambda: infos)
     chosen, left_out = local_samplers()
     assert [spec.name for spec in chosen] == ["here"]
     assert left_out["broken"] == "needs the module x"
     assert "may cost money" in left_out["far"]
+    assert "it works through another one" in left_out["around"]
+
+
+def test_seeds_are_counted_from_a_specification_s_own_and_workers_draw_in_a_pool(monkeypatch):
+    made = []
+    monkeypatch.setattr(specs, "make_sampler", lambda spec, seed: made.append((spec.name, spec.options, seed)))
+    spec, workers = BackendSpec(name="gibbs", options={"sweeps": 5, "seed": 100}), object()
+    make_seeded(spec, 3)
+    make_seeded(BackendSpec(name="gibbs"), 3)
+    make_seeded(spec, 3, workers)
+    of = {"name": "gibbs", "options": {"sweeps": 5}}
+    assert made[:2] == [("gibbs", {"sweeps": 5, "seed": 100}, 103), ("gibbs", {}, 3)]
+    assert made[2] == ("pool", {"of": of, "executor": workers}, 103)

@@ -80,3 +80,65 @@ def test_reference_runs_are_kept(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(pytest.fail.Exception, match="measured again"):
         cached_truth(problem.hamiltonian, problem.fingerprint, tmp_path, 0.1)
+
+
+def test_sweeps_between_measurements_take_as_long_as_a_measurement(monkeypatch):
+    """On a clock on which a sweep takes a hundredth of a second, and a measurement 0.255: 26 sweeps."""
+    now, swept = [0.0], []
+    sweep, measure = module.BlockGibbs.sweep, module._measure
+
+    def slow_sweep(self, state, sweeps, generator):
+        swept.append(sweeps)
+        now[0] += 0.01 * sweeps
+        return sweep(self, state, sweeps, generator)
+
+    def slow_measure(*arguments):
+        now[0] += 0.255
+        return measure(*arguments)
+
+    monkeypatch.setattr(module.BlockGibbs, "sweep", slow_sweep)
+    monkeypatch.setattr(module, "_measure", slow_measure)
+    monkeypatch.setattr(module, "can_be_exact", lambda hamiltonian: False)
+    found = find_truth(make_problem("rbm-weak:3x3").hamiltonian, 8.0, 0, clock=lambda: now[0])
+    assert swept[:2] == [200, 200]  # the pilot's
+    assert set(swept[2:]) == {26}
+    # Two pilots of 2 s and the trial measurement leave 3.745 s, of 0.515 s each; all are past the fifth that is thrown away.
+    assert len(swept) - 2 == 8
+    assert found.method == "block Gibbs, 256 chains, 16 independent groups, 8 measurements"
+
+
+def test_the_first_fifth_of_a_reference_run_is_thrown_away_and_four_measurements_are_made_at_least(monkeypatch):
+    """Measurements of made-up numbers, one a second: of 10 s those of seconds 2 to 10 count, and of 1 s four."""
+    monkeypatch.setattr(module, "can_be_exact", lambda hamiltonian: False)
+
+    def run(seconds):
+        now = [0.0]
+
+        def chains(hamiltonian, generator, clock):
+            yield "made up"
+            while True:
+                now[0] += 1.0
+                value = torch.tensor([0.0, 1.0, 2.0, 3.0]).double().unsqueeze(1)  # of four groups
+                yield value + now[0], -value, torch.stack([value[:, 0] + now[0], value[:, 0] + now[0] + 2], 1)
+
+        monkeypatch.setattr(module, "_classical_chains", chains)
+        return find_truth(IsingHamiltonian([0.0], [], []), seconds, clock=lambda: now[0])
+
+    found = run(10.0)
+    assert "9 measurements" in found.method
+    assert found.moments.spins.tolist() == [1.5 + 6]
+    assert found.moments.pairs.tolist() == [-1.5]
+    deviation = math.sqrt(5 / 3 / 4)  # of the mean of 0, 1, 2 and 3
+    assert (found.spins_error.tolist(), found.pairs_error.tolist()) == ([pytest.approx(deviation)], [pytest.approx(deviation)])
+    assert (found.energy, found.energy_error) == (1.5 + 6 + 1, pytest.approx(deviation))
+    # Variances of 0 to 3, of 2 to 10 and of 0 and 2.
+    assert found.energy_sd == pytest.approx(math.sqrt(5 / 4 + 60 / 9 + 1))
+    short = run(1.0)
+    assert "4 measurements" in short.method
+    assert short.moments.spins.tolist() == [1.5 + 2.5]
+
+
+@pytest.mark.parametrize(("gamma", "most"), [(0.0, 20), (1.0, 12)])
+def test_what_is_small_is_solved(gamma, most):
+    assert module.can_be_exact(IsingHamiltonian(torch.zeros(most), [], [], gamma))
+    assert not module.can_be_exact(IsingHamiltonian(torch.zeros(most + 1), [], [], gamma))

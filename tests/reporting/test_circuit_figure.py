@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from qvae.circuits.circuit import Circuit, Gate
+from qvae.circuits.drawing import column_widths
 from qvae.circuits.library import angle_encoding, compose, strongly_entangling
 from qvae.reporting.circuit_figure import circuit_figure
 
@@ -35,3 +36,30 @@ def test_a_picture_has_every_label_inside(circuit):
         assert box.x1 <= width
         assert box.y0 >= 0
         assert box.y1 <= height
+
+
+def test_symbols_stand_on_the_wires_of_their_qubits_column_after_column():
+    gates = [Gate("h", (2,)), Gate("cx", (2, 0)), Gate("swap", (0, 1)), Gate("y", (0,))]
+    circuit = Circuit(3, gates)
+    widths = column_widths(circuit.columns())
+    assert len(widths) == 4
+    middles = [5 + sum(widths[:place]) + width / 2 for place, width in enumerate(widths)]
+
+    def marks(axes, kind):
+        return sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == kind)
+
+    (axes,) = circuit_figure(circuit, num_gates=100).axes
+    texts = {(text.get_text(), *text.get_position()) for text in axes.texts}
+    assert texts == {("q0", 0.5, 0), ("q1", 0.5, 1), ("q2", 0.5, 2), ("H", middles[0], 2), ("Y", middles[3], 0)}
+    assert marks(axes, "+") == [(middles[1], 0)]
+    assert sorted(marks(axes, "o")) == [(middles[1], 0), (middles[1], 2)]  # the ring of the target, and the control
+    assert marks(axes, "x") == [(middles[2], 0), (middles[2], 1)]
+    wires = [line.get_ydata() for line in axes.lines if line.get_xdata()[0] == 4]
+    assert [list(wire) for wire in wires] == [[0, 0], [1, 1], [2, 2]]
+    across = {line.get_xdata()[0]: list(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) > 1}
+    assert across[middles[1]] == [0, 2]
+    (first,) = circuit_figure(circuit, num_gates=1).axes
+    assert [text.get_text() for text in first.texts] == ["q0", "q1", "q2", "H"]
+    (narrow,) = circuit_figure(circuit, num_gates=100, width=max(widths)).axes  # a row of wires for each column
+    assert [text.get_position()[1] for text in narrow.texts if text.get_text() == "q1"] == pytest.approx([1, 4.6, 8.2, 11.8])
+    assert next(text.get_position() for text in narrow.texts if text.get_text() == "Y") == (5 + widths[3] / 2, 3 * 3.6)

@@ -1,9 +1,15 @@
 """Every picture shows the arrays that it was given, where its labels say that they are."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from qvae.reporting import figures, table_figures
+from qvae.reporting.game_figure import game_curves
+from qvae.reporting.path_figure import paths_figure
+from qvae.reporting.score_figure import score_histograms
+from qvae.reporting.strings import strings_figure
 
 ROWS = [
     {"epoch": e, "surrogate": 50.0 - e, "minus_elbo": 40.0 - e, "held_out": 60.0 + e, "reconstruction": 30.0 - e, "kl": 5.0 + e,
@@ -65,6 +71,24 @@ def test_curves():
     assert list(bars(figures.loss_curves(device).axes[2]).values()) == [([3.0] * 3, [0.25] * 3)]
 
 
+def test_the_axis_of_losses_is_that_of_epochs_after_the_first_twentieth():
+    rows = [{"epoch": e, "surrogate": 1000.0 if e < 3 else -20.0 if e == 3 else 30.0} for e in range(1, 41)]
+    (losses,) = figures.loss_curves([row | {"kl": 40.0} for row in rows]).axes
+    assert losses.get_ylim() == pytest.approx((-22.0, 44.0))
+    assert figures.loss_curves(rows, elbo=-60.0).axes[0].get_ylim() == pytest.approx((-22.0, 66.0))
+    assert figures.loss_curves(rows[:39]).axes[0].get_ylim()[1] == pytest.approx(1100.0)  # of 39 a twentieth is one
+    _, temperature, memory = figures.loss_curves([row | {"energy": 0.0} for row in ROWS]).axes
+    assert temperature.get_ylim()[0] == 0.8
+    assert temperature.get_ylim()[1] > 2.3 + 0.06
+    assert temperature.lines[-1].get_ydata() == [1, 1]
+    assert memory.get_ylim() == (-0.1, 1.05)
+
+
+def test_a_grid_is_about_as_high_as_it_is_wide():
+    for count, columns in ((64, 8), (12, 3), (13, 4), (1, 1)):
+        assert picture(figures.image_grid(grey(count))).shape[1] == 4 * columns
+
+
 def test_a_grid_goes_from_left_to_right():
     images = grey(5)
     shown = picture(figures.image_grid(images, columns=2))
@@ -80,6 +104,7 @@ def test_under_each_original_stands_its_reconstruction():
         row, column = divmod(place, 16)
         assert tile(shown, 2 * row, column).mean() == pytest.approx(originals[place].mean())
         assert tile(shown, 2 * row + 1, column).mean() == pytest.approx(originals[place].mean() / 2)
+    assert picture(figures.reconstruction_pairs(grey(3), grey(3))).shape[:2] == (2 * 5, 3 * 4)  # as wide as three
 
 
 def test_right_of_each_framed_sample_stand_its_neighbours():
@@ -115,6 +140,10 @@ def test_units_are_sorted_and_counted():
     outline = axes.collections[0].get_paths()[0].vertices
     assert [outline[outline[:, 0] == x, 1].max() for x in (1.0, 2.0, 3.0)] == [0.5, 0.2, 0.005]  # steps end there
     assert axes.lines[0].get_ydata()[0] == pytest.approx(np.log(2))
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 4), (0, 0.75))
+    reals = figures.unit_use(np.array([2.0, 5.0]), 2.0, are_bits=False).axes[0]
+    assert (reals.get_ylim()[1], list(reals.lines)) == (pytest.approx(5.5), [])  # which may hold more than a bit
+    assert reals.get_title() == "1 of 2 units carry more than 2 nats"
 
 
 def test_couplings_stand_at_their_spins():
@@ -128,8 +157,13 @@ def test_couplings_stand_at_their_spins():
     shown = np.ma.filled(np.ma.masked_invalid(layered.get_images()[0].get_array()), 0.0)
     assert np.array_equal(shown, expected[:2, 2:])
     assert (layered.get_ylabel(), layered.get_xlabel()) == ("spin of the first layer", "spin of the second layer")
+    assert whole.get_images()[0].get_clim() == pytest.approx((-0.4975, 0.4975))  # between 0.25 and 0.5, 0.99 of the way
     counts = figures.couplings(h, edges, J).axes[1].patches
     assert sum(patch.get_height() for patch in counts) == 5
+    wide = figures.couplings(np.zeros(1025), edges, J).axes[0]  # whose matrix has more entries than the picture pixels
+    assert not wide.get_images()
+    assert sum(patch.get_height() for patch in wide.patches) == 3
+    assert figures.couplings(np.zeros(1024), edges, J).axes[0].get_images()
 
 
 def test_energies_of_the_prior_and_of_rows_are_told_apart():
@@ -159,3 +193,66 @@ def test_columns_of_a_table_are_drawn_under_their_names():
     assert np.allclose(matrices["data"], np.corrcoef(data + np.eye(4, 3), rowvar=False))
     assert np.allclose(matrices["samples"], np.corrcoef(-data + np.eye(4, 3), rowvar=False))
     assert [text.get_text() for text in shown.axes[0].get_xticklabels()] == ["a", "b", "c"]
+
+
+def test_a_game_has_its_figures_under_their_names_after_the_autoencoder_s_epochs():
+    scores = {"gap": 1.0, "slope": 0.25, "generator": -3.0}
+    shares = {"precision": 0.1, "recall": 0.2, "density": 0.3, "coverage": 0.4, "spread": 0.5}
+    before = [{"epoch": 1, "reconstruction": 9.0}, {"epoch": 2, "reconstruction": 8.0}]
+    game = [{"epoch": 3} | scores | shares, {"epoch": 4} | {key: 2 * value for key, value in scores.items()}]
+    autoencoder, critic, samples = game_curves([*before, *game]).axes
+    assert [line.tolist() for line in autoencoder.lines[0].get_data()] == [[1, 2], [9.0, 8.0]]
+    shown = {label: (list(x), list(y)) for label, (x, y) in lines(critic).items() if label[0] != "_"}
+    assert shown == {
+        "gap between data and samples": ([3, 4], [1.0, 2.0]),
+        "slope where it is penalised": ([3, 4], [0.25, 0.5]),
+        "the generator's loss": ([3, 4], [-3.0, -6.0]),
+    }
+    shown = {label: (list(x), list(y)) for label, (x, y) in lines(samples).items() if label[0] != "_"}
+    assert shown == {
+        "precision": ([3], [0.1]), "recall": ([3], [0.2]), "density": ([3], [0.3]), "coverage": ([3], [0.4]),
+        "variance, that of data is 1": ([3], [0.5]),
+    }  # fmt: skip
+    assert len(game_curves(game).axes) == 2  # of a generator alone
+
+
+def test_a_path_stands_above_the_straight_one_and_its_energies_end_where_it_does():
+    low, straight = (
+        SimpleNamespace(images=images, energies=np.array(energies))
+        for images, energies in ((grey(3), [1.0, 2.0, 0.5, np.nan]), (grey(3) / 2, [1.0, 5.0, 4.0, 0.5]))
+    )
+    strips, curves, *_ = paths_figure([(low, straight), (straight, low)]).axes
+    shown = np.asarray(strips.get_images()[0].get_array())
+    assert [tile(shown, 0, column).mean() for column in range(3)] == pytest.approx(grey(3)[:, 0, 0].tolist())
+    assert [tile(shown, 1, column).mean() for column in range(3)] == pytest.approx((grey(3) / 2)[:, 0, 0].tolist())
+    found = {label: (x.tolist(), y.tolist()) for label, (x, y) in lines(curves).items()}
+    assert found["through the landscape"] == ([0.0, 0.5, 1.0], [1.0, 2.0, 0.5])
+    assert found["straight"] == (pytest.approx([0.0, 1 / 3, 2 / 3, 1.0]), [1.0, 5.0, 4.0, 0.5])
+
+
+def test_scores_of_normal_and_of_given_rows_are_told_apart():
+    normal = {"likelihood": np.array([0.0, 0.0, 1.0]), "kl_part": np.array([5.0])}
+    axes = score_histograms(normal, {"likelihood": np.array([10.0]), "kl_part": np.array([6.0])}).axes
+    assert [panel.get_title() for panel in axes] == ["likelihood", "kl part"]
+    for panel, ends in zip(axes, ((0.0, 10.0), (5.0, 6.0)), strict=True):
+        places = {bars[0].get_label(): [bar.get_x() for bar in bars if bar.get_height()] for bars in panel.containers}
+        assert places["normal"][0] == pytest.approx(ends[0])
+        assert places["given"] == [pytest.approx(ends[1], abs=0.25)]
+
+
+def test_strings_are_counted_by_their_lengths_and_characters():
+    """Of "ab", "b" and " b" three fifths of the characters are b; "bb" and "" have no other."""
+    lengths, characters = strings_figure({"data": ["ab", "b", " b"], "samples": ["bb", ""]}).axes
+    outlines = {patch.get_label(): patch.get_xy() for patch in lengths.patches}
+    heights = {label: {x: y for x, y in outline if y} for label, outline in outlines.items()}
+    assert heights["data"] == pytest.approx({0.5: 1 / 3, 1.5: 2 / 3, 2.5: 2 / 3})
+    assert heights["samples"] == pytest.approx({-0.5: 0.5, 0.5: 0.5, 1.5: 0.5, 2.5: 0.5})
+    assert [text.get_text() for text in characters.get_xticklabels()] == ["␣", "a", "b"]
+    bars = {group.get_label(): [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in group]
+            for group in characters.containers}  # fmt: skip
+    assert bars["data"] == [(pytest.approx(place - 0.2), pytest.approx(part)) for place, part in enumerate((0.2, 0.2, 0.6))]
+    assert bars["samples"] == [(pytest.approx(place + 0.2), part) for place, part in enumerate((0, 0, 1))]
+    assert characters.get_title() == "part of all characters"
+    many = [chr(65 + place) for place in range(41)]
+    title = strings_figure({"data": many}).axes[1].get_title()
+    assert title == "part of all characters (the 40 most frequent)"

@@ -88,6 +88,7 @@ def test_a_gif_has_every_frame():
     with Image.open(io.BytesIO(figures.gif(film, dpi=40))) as animation:
         frames = [np.asarray(frame.convert("RGB"), dtype=int) for frame in ImageSequence.Iterator(animation)]
         assert animation.info["loop"] == 0
+        assert [frame.info["duration"] for frame in ImageSequence.Iterator(animation)] == [350, 350, 350, 2000]
     assert len(frames) == 4
     assert all(np.abs(a - b).max() > 50 for a, b in itertools.pairwise(frames))
 
@@ -96,3 +97,19 @@ def test_the_elbo_stands_at_its_loss_at_the_last_epoch():
     axes = figures.loss_curves(ROWS, -11.0).axes[0]
     (star,) = [line for line in axes.lines if "ELBO at the end" in str(line.get_label())]
     assert (star.get_xdata().tolist(), star.get_ydata().tolist()) == ([8], [11.0])
+
+
+def test_dollars_in_a_name_are_drawn_as_dollars(tmp_path):
+    figure = figures.image_grid(images(1, 5, 4), title="$a_b and $c")
+    file = figures.save_figure(figure, tmp_path / "new" / "a.png", dpi=40)
+    assert not figure.axes[0].title.get_parse_math()
+    assert Image.open(file).width == round(40 * figure.get_figwidth())
+
+
+def test_classes_up_to_twenty_have_a_legend_and_all_their_own_colour():
+    for classes, has_legend in ((10, True), (11, True), (20, True), (21, False)):
+        figure = figures.code_map(images(42, 2), np.arange(42) % classes)
+        colours = {tuple(points.get_facecolor()[0]) for points in figure.axes[0].collections}
+        assert (len(colours), bool(figure.legends)) == (classes, has_legend)
+    sizes = [figures.code_map(np.zeros((count, 2))).axes[0].collections[0].get_sizes()[0] for count in (10, 400, 4000)]
+    assert sizes == [20, 10, 3]
