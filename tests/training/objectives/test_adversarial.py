@@ -90,6 +90,33 @@ def test_latents_of_the_data_have_mean_0_and_variance_1_in_the_game(tmp_path):
     assert float((made.std(0) - 1).abs().max()) < 5 / math.sqrt(2 * 240)
 
 
+def test_the_autoencoder_s_statistics_are_those_of_all_rows(tmp_path, monkeypatch):
+    """Batch norms hold the mean over batches, as latents are drawn; then, with those, latents get theirs over all rows."""
+    monkeypatch.setenv("QVAE_KERNELS", "torch")
+    made = parts(tmp_path, seed=5)
+    game, rows = in_the_game(made), made.objective.rows
+    norms = [name for name, module in game.model.named_modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    seen = {name: [] for name in norms}
+    model, generator = copy.deepcopy(game.model), torch.Generator().manual_seed(5)
+    for name in norms:  # which a frozen model's own train() leaves as they are
+        model.get_submodule(name).train().register_forward_pre_hook(
+            lambda module, given, name=name: seen[name].append(torch.stack([given[0].mean(0), given[0].var(0)]))
+        )
+    with torch.no_grad():
+        for batch in rows.split(40):
+            model.decoder(model.posterior_sample(game.prepare(batch, generator), False, generator).latents)
+    assert {name.split(".")[0] for name in norms} == {"encoder", "decoder"}
+    for name in norms:
+        norm, (mean, variance) = game.model.get_submodule(name), torch.stack(seen[name]).mean(0)
+        assert len(seen[name]) == 6
+        torch.testing.assert_close(norm.running_mean, mean, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(norm.running_var, variance, atol=1e-5, rtol=1e-4)
+    generator = torch.Generator().manual_seed(5)
+    latents = [game.model.reality(game.prepare(batch, generator), generator) for batch in rows.split(40)]
+    deviation, mean = torch.std_mean(torch.cat(latents), 0)
+    torch.testing.assert_close(game.model.prior.mean, mean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(game.model.prior.std, deviation, atol=1e-5, rtol=1e-4)
+
 def test_a_latent_that_never_varies_keeps_its_unit(tmp_path):
     prior = parts(tmp_path).trainer.model.prior
     latents = torch.stack([torch.arange(5.0), torch.full((5,), 7.0), -2 * torch.arange(5.0)], 1)
