@@ -217,3 +217,88 @@ def test_a_uniform_prior_asks_no_sampler():
     one.step(torch.full((8, PIXELS), 0.5), Clock(0, 0, 0.0))
     assert torch.equal(one.prior.h, before)
     assert list(itertools.chain(one.prior.J)) == []
+
+
+def test_figures_of_an_epoch_are_sums_of_those_of_its_steps():
+    settings = {"learning_rate": 1e-3, "kl_start": 0.5, "kl_warmup": 0.5}
+    means, found = {"log_likelihood": -3.0, "energy": 2.0, "entropy": 0.5}, {"ms_forward": 1.25, "held_out": 4.0}
+    clock = Clock(200, 3, 0.25)
+    expected = {"reconstruction": 3.0, "learning_rate": 1e-3, "kl_weight": 0.75, **found}
+    one = objective(schedule="constant", **settings)
+    one._set_learning_rates(clock)
+    assert one.epoch_figures(means, found | {"log_z": 0.0}, clock) == expected | {"kl": 1.5, "minus_elbo": 4.5}
+    one = objective("discrete", schedule="constant", **settings)
+    one._set_learning_rates(clock)
+    of_parts = expected | {"energy": 2.0, "entropy": 0.5}
+    assert one.epoch_figures(means, found, clock) == of_parts
+    whole = one.epoch_figures(means, found | {"log_z": 0.75}, clock)
+    assert whole == of_parts | {"log_z": 0.75, "kl": 2.25, "surrogate": 5.25}
+
+
+@pytest.mark.parametrize("name", ["qng", "spsa", "qn-spsa", "rotosolve"])
+def test_a_circuit_s_optimizer_goes_on_with_the_same_bits(name):
+    rows = torch.full((8, PIXELS), 0.5)
+    one, two = (objective(qubits=2, optimizer={"name": name}) for _ in range(2))
+    for step in range(2):
+        one.step(rows, Clock(step, 0, 0.2))
+    two.load_state_dict(copy.deepcopy(one.state_dict()))
+    for each in (one, two):
+        for step in range(2, 5):
+            each.step(rows, Clock(step, 0, 0.5))
+    for key, value in one.model.state_dict().items():
+        assert torch.equal(value, two.model.state_dict()[key]), key
+    assert one.circuit_executions == one.circuit_optimizer.executions(one.config.batch_size)
+
+
+def test_what_moves_by_losses_asks_for_no_gradient_and_rotosolve_is_warned_of():
+    heard = []
+    for name, learns in (("adamw", True), ("qng", True), ("spsa", False), ("rotosolve", False)):
+        one = objective(qubits=2, optimizer={"name": name})
+        assert one.model.circuit.weight.requires_grad is learns
+        one.listen(lambda kind, text: heard.append(kind))
+    assert heard == ["rotosolve"]
+    assert objective().circuit_executions == 0
+
+
+@pytest.mark.parametrize("name", ["adamw", "spsa", "rotosolve"])
+def test_layers_of_a_circuit_begin_when_their_part_of_the_training_does(name):
+    """Of four layers over half of the training one begins at each eighth; until then they are 0, wherever losses are asked."""
+    torch.manual_seed(2)
+    circuit = {"qubits": 2, "layers": 4, "layerwise": 0.5, "ansatz": "hardware_efficient"}
+    config = ModelConfig(kind="vqvae", circuit=circuit, network={"hidden": [], "batch_norm": False})
+    model, seen = model_of(config, torch.full((PIXELS,), 0.4)), []
+    training = TrainingConfig(warmup_steps=0, optimizer={"name": name})
+    one = VariationalObjective(model, lambda rows, generator: rows, training, gaussian_surrogate)
+    weight = one.model.circuit.weight
+    terms = one._terms
+
+    def begun():
+        return -(-int(weight.detach().ne(0).nonzero().max() + 1) * 4 // len(weight))
+
+    one._terms = lambda x, generator: seen.append(begun()) or terms(x, generator)
+    assert begun() == 1
+    for progress, layers in ((0.0, 1), (0.124, 1), (0.126, 2), (0.26, 3), (0.376, 4), (0.9, 4)):
+        seen.clear()
+        one.step(torch.ones(8, PIXELS), Clock(5, 1, progress))
+        assert begun() == layers
+        assert seen[0] <= layers
+        assert set(seen[1:]) <= {layers - 1, layers}
+
+
+def test_an_autoencoder_s_latents_settle_on_what_the_encoder_sees():
+    config = ModelConfig(kind="vqvae", circuit={"qubits": 2, "layers": 1}, network={"hidden": [4]})
+    model = model_of(config, torch.full((PIXELS,), 0.4))
+    training = TrainingConfig(corruption="hidden", corruption_amount=0.5)
+    one = VariationalObjective(model, lambda rows, generator: rows, training, gaussian_surrogate)
+    rows, seen = torch.rand(12, PIXELS, generator=torch.Generator().manual_seed(1)), []
+    sample = model.posterior_sample
+
+    def noted(x, relaxed, generator):
+        seen.append((x, relaxed))
+        return sample(x, relaxed=relaxed, generator=generator)
+
+    model.posterior_sample = noted
+    one.settle(model, rows, 4)
+    assert [relaxed for _, relaxed in seen] == [False] * 3
+    assert torch.equal(seen[0][0], one.corruption(rows[:4], torch.Generator().manual_seed(0)))
+    assert not torch.equal(seen[0][0], rows[:4])
