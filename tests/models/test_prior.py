@@ -9,8 +9,9 @@ from torch import nn
 
 import qvae
 from qvae.checkpoint import load_checkpoint, save_checkpoint
+from qvae.config.latent import LatentConfig
 from qvae.ising import graphs
-from qvae.models.prior import BoltzmannPrior
+from qvae.models.prior import BoltzmannPrior, make_graph
 from qvae.sampling.sampler import LatentSampler
 
 
@@ -164,3 +165,46 @@ def test_it_trains_in_a_lightning_module():
     )  # fmt: skip
     trainer.fit(module, loader)
     assert np.mean(module.losses[-10:]) < np.mean(module.losses[:10]) - 2
+
+
+@pytest.mark.parametrize(
+    ("latent", "expected"),
+    [
+        ({"graph": "rbm", "sizes": [2, 3]}, graphs.rbm(2, 3)),
+        ({"graph": "complete", "sizes": [4]}, graphs.complete(4)),
+        ({"graph": "chimera", "sizes": [1, 2, 3]}, graphs.chimera(1, 2, 3)),
+        ({"graph": "pegasus", "sizes": [2]}, graphs.pegasus(2)),
+        ({"graph": "zephyr", "sizes": [1, 2]}, graphs.zephyr(1, 2)),
+        ({"graph": "edges", "sizes": [4], "edges": [[0, 3], [1, 2]]}, graphs.edge_list([(0, 3), (1, 2)], 4)),
+    ],
+)
+def test_graphs_are_those_named(latent, expected):
+    config = LatentConfig(**latent)
+    found = make_graph(config)
+    assert torch.equal(found.edges, expected.edges)
+    assert found.num_spins == expected.num_spins == config.num_spins
+
+
+def test_a_prior_begins_without_fields_and_with_small_couplings():
+    """So that its distribution is nearly uniform; a field that is trained begins at the one that is given."""
+    torch.manual_seed(0)
+    prior = BoltzmannPrior(graphs.complete(60), gamma=0.7, train_gamma=True)
+    assert not prior.h.any()
+    assert float(prior.J.detach().std()) == pytest.approx(0.01, rel=5 / (2 * len(prior.J)) ** 0.5)
+    assert prior.frozen().gamma.tolist() == pytest.approx([0.7] * 60)
+    assert {name for name, _ in prior.named_parameters()} == {"h", "J", "log_gamma"}
+    assert {name for name, _ in BoltzmannPrior(graphs.complete(3), gamma=0.7).named_parameters()} == {"h", "J"}
+    assert {name for name, _ in BoltzmannPrior(graphs.complete(3)).named_parameters()} == {"h", "J"}
+
+
+@pytest.mark.parametrize("held", [(), (4, 1)])
+def test_what_is_drawn_has_the_prior_s_means_with_fields_and_held_bits(held):
+    prior, bias, draws = small_prior(), torch.tensor([0.9, 0.0, -0.6, 0.3, 0.0]), 4000
+    states = torch.tensor(list(itertools.product([0.0, 1.0], repeat=5)))
+    fits = (states[:, list(held)] == torch.tensor([1.0, 0.0])[: len(held)]).all(1)
+    weights = torch.softmax(-prior.frozen().energy(2 * states - 1) - (2 * states - 1) @ bias, 0) * fits
+    means = (weights / weights.sum()) @ states
+    found = prior.draw(draws, qvae.load_sampler("exact", seed=0), None, bias, held, (1, 0)[: len(held)])
+    assert set(found.unique().tolist()) == {0.0, 1.0}
+    error = (means * (1 - means) / draws).sqrt()
+    assert ((found.mean(0) - means).abs() <= 5 * error + 1e-6).all()

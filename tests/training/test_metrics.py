@@ -104,6 +104,47 @@ def test_an_open_epoch_goes_on_after_a_resume(tmp_path):
 def test_warnings_from_before_anybody_listened_are_heard():
     objective, heard = Two(), []
     objective.warn("early", "it began badly")
+    objective.warn("soon", "it became worse")
     objective.listen(lambda kind, text: heard.append((kind, text)))
     objective.warn("late", "it went on so")
-    assert heard == [("early", "it began badly"), ("late", "it went on so")]
+    assert heard == [("early", "it began badly"), ("soon", "it became worse"), ("late", "it went on so")]
+
+
+def test_tensorboard_gets_every_figure_that_is_known_at_its_step(tmp_path, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, folder):
+            written.append(folder)
+
+        def add_scalar(self, *scalar):
+            written.append(scalar)
+
+        def flush(self):
+            written.append("flushed")
+
+    monkeypatch.setattr("qvae.training.metrics._tensorboard_writer", lambda: Writer)
+    metrics = Metrics(tensorboard=tmp_path)
+    metrics.flush()
+    assert written == []
+    for value in (8.0, 4.0):
+        metrics.record(torch.tensor([value, 1.0]))
+        end(metrics, 3, {"looked": float("nan")})
+    metrics.flush()
+    known = {"epoch": 3, "step": 6, "seconds": 0.75, "loss": 8.0, "size": 1.0}
+    first = [(f"training/{key}", value, 6) for key, value in known.items()]
+    second = [(f"training/{key}", value, 6) for key, value in (known | {"loss": 4.0}).items()]
+    assert written == [tmp_path, *first, *second, "flushed"]
+
+
+def test_the_first_known_figure_of_a_headline_stands_for_the_training():
+    class Three(Two):
+        headline = ("looked", "loss")
+
+    metrics = Metrics()
+    for found, expected in (({}, "loss 5.0"), ({"looked": 2.25}, "looked 2.2"), ({}, "looked 2.2")):
+        metrics.record(torch.tensor([5.0, 1.0]))
+        assert metrics.end_epoch(Three(), Clock(2, 1, 0.1), 0.0, found) == expected
+    objective = Three()
+    objective.live = {"spent": 41.0}
+    assert metrics.summary(objective) == "epoch 1  loss 5.0  looked 2.25  spent 41"

@@ -53,7 +53,8 @@ def test_samples_of_all_processes_stand_one_after_another_and_weigh_as_much(thre
     if weights is None:
         assert found.weights is None
     else:
-        torch.testing.assert_close(found.weights, torch.cat([weights.flip(0), weights, weights]).double() / 3, check_dtype=False)
+        expected = torch.cat([weights.flip(0), weights, weights]) / 3
+        torch.testing.assert_close(found.weights, expected, check_dtype=False)
         assert float(found.weights.sum()) == pytest.approx(1)
 
 

@@ -358,6 +358,16 @@ def test_figures_of_a_mixed_epoch_are_means_over_the_steps_of_each_part(tmp_path
     assert (row["reconstruction"], row["kl"], row["gap"], row["spread"]) == (4.0, 2.0, 8.0, 1.0)
 
 
+def test_each_part_has_a_clock_of_its_own(tmp_path):
+    """The autoencoder has the first 0.4 of the training, and the game the rest."""
+    objective = parts(tmp_path).objective
+    for whole, first, game in ((0.0, 0.0, 0.0), (0.1, 0.25, 0.0), (0.4, 1.0, 0.0), (0.7, 1.0, 0.5), (1.0, 1.0, 1.0)):
+        of_first, of_game = objective._first_clock(Clock(7, 3, whole)), objective._game_clock(Clock(7, 3, whole))
+        assert (of_first.step, of_first.epoch, of_first.progress) == (7, 3, pytest.approx(first))
+        assert (of_game.step, of_game.epoch, of_game.progress) == (7, 3, pytest.approx(game))
+    assert objective.phases == (0.0, 0.4)
+
+
 def test_learning_rates_of_the_autoencoder_fall_and_those_of_the_game_stay(tmp_path):
     """Half-way through the autoencoder's part, its cosine is at a half."""
     rates = {"learning_rate": 0.01, "prior_learning_rate": 0.02, "circuit_learning_rate": 0.03, "critic_learning_rate": 0.04}
