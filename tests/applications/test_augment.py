@@ -1,11 +1,16 @@
 """Labelled samples on the way a user takes: as many of each class as were asked for, and told of the class they are of."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import qvae
-from qvae.applications.augment import augment
+from qvae.applications import augment as module
+from qvae.applications.augment import augment, labels_of, samples_of
 from qvae.errors import CapabilityError, DataError
 
 
@@ -42,7 +47,8 @@ def test_samples_are_of_the_given_classes_and_as_often(command, labelled):
     np.testing.assert_array_equal(np.load("again/augmented.npz")["images"], found["images"])
 
 
-def test_folders_of_pictures_come_back_as_such(labelled, tmp_path):
+def test_folders_of_pictures_come_back_as_such(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_AT_ONCE", 2)  # of each class two, and then the third
     for label, image in zip((5, 6), rows_of(labelled, (5, 6)), strict=True):
         (tmp_path / "in" / str(label)).mkdir(parents=True)
         Image.fromarray((255 * image).astype(np.uint8)).save(tmp_path / "in" / str(label) / "a.png")
@@ -72,3 +78,74 @@ def test_labels_that_are_none_are_refused(arrays, reason, labelled, tmp_path):
 def test_a_model_that_is_told_no_classes_is_refused(small_run, tmp_path):
     with pytest.raises(CapabilityError, match=r"isn't told classes.*train a qvae with model.latent.label_units=one-hot"):
         augment(qvae.load_run(small_run), tmp_path / "few.npz")
+
+
+class Labelled:
+    """Four rows that are given with an array beside them."""
+
+    are_pictures = False
+
+    def __init__(self, **extra):
+        self.extra = extra
+
+    def __len__(self):
+        return 4
+
+
+@pytest.mark.parametrize("name", ["labels", "y", "target", "label", "train_labels", "y_train", "test_labels", "y_test"])
+def test_labels_have_any_usual_name(name):
+    rows = Labelled(**{name: np.array([3, 0, 3, -1])}, other=np.zeros(4))
+    assert labels_of(rows, (-1, 0, 3), Path("few.npz")).tolist() == [3, 0, 3, -1]
+
+
+def test_samples_are_drawn_a_few_at_a_time_by_one_sampler_which_is_closed(monkeypatch):
+    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    asked, shares = [], []
+
+    def made(size, sampler, generator, label):
+        asked.append((size, sampler, generator.initial_seed(), label))
+        return torch.full((size, 2), float(label))
+
+    sampler = SimpleNamespace(close=lambda: asked.append("closed"))
+    config = SimpleNamespace(model=SimpleNamespace(has_boltzmann_prior=True))
+    run = SimpleNamespace(
+        config=config, device=torch.device("cpu"), model=SimpleNamespace(generate=made),
+        sampler=lambda name, seed: asked.append((name, seed)) or sampler,
+    )  # fmt: skip
+
+    class Shares(qvae.Progress):
+        def work(self, what, interval=None):
+            from contextlib import nullcontext
+
+            return nullcontext(lambda share, text="": shares.append(share))
+
+    found = [(label, images.tolist()) for label, images in samples_of(run, {5: 4, 2: 3}, "gibbs", 9, Shares())]
+    assert found == [(5, [[5.0, 5.0]] * 3), (5, [[5.0, 5.0]]), (2, [[2.0, 2.0]] * 3)]
+    assert asked == [("gibbs", 9), (3, sampler, 9, 5), (1, sampler, 9, 5), (3, sampler, 9, 2), "closed"]
+    assert shares == pytest.approx([3 / 7, 4 / 7, 1.0])
+
+
+def test_the_judgement_is_over_all_samples_however_many_of_each_class(monkeypatch):
+    shares = {1: 0.5, 2: 0.75}
+    monkeypatch.setattr("qvae.applications.generate.class_share", lambda run, images, label: shares[label])
+    found = module._judgement(None, {1: np.zeros((30, 2)), 2: np.zeros((10, 2))})
+    assert found == "the classifier takes 56% of them for what they are labelled"  # 15 and 7.5 of 40
+    assert module._filled(np.ones((2, 3)), 4).tolist() == [[1.0] * 3] * 2 + [[0.5] * 3] * 2
+
+
+def test_the_picture_has_given_rows_of_each_class_before_its_samples(labelled, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("qvae.reporting.figures.image_grid", lambda images, columns, title: shown.append((images, columns)))
+    monkeypatch.setattr("qvae.reporting.figures.save_figure", lambda figure, file: file)
+    labels = np.array([3, 0, 3])
+    rows = rows_of(labelled, labels)
+    np.savez(tmp_path / "few.npz", images=rows, labels=labels)
+    augment(qvae.load_run(labelled), tmp_path / "few.npz", factor=6, out=tmp_path / "out")
+    made = np.load(tmp_path / "out" / "augmented.npz")
+    ((images, columns),) = shown
+    grey = np.full((8, 8), 0.5)
+    assert (len(images), columns) == (24, 12)
+    assert np.allclose(images[:2], [rows[1], grey], atol=0.01)  # of class 0 there is one, and six samples
+    assert np.allclose(images[2:12], [*made["images"][made["labels"] == 0], *[grey] * 4], atol=1e-5)
+    assert np.allclose(images[12:14], [rows[0], rows[2]], atol=0.01)
+    assert np.allclose(images[14:], made["images"][made["labels"] == 3][:10], atol=1e-5)

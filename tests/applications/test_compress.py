@@ -15,6 +15,7 @@ from qvae.applications.compress import compress
 from qvae.applications.decompress import decompress
 from qvae.coding.container import identity
 from qvae.errors import CapabilityError, ConfigError, DataError, RunError
+from qvae.ising.exact import exact_distribution, state_numbers
 
 pytest.importorskip("constriction", reason="needs the extra: pip install -e '.[compress]'")
 
@@ -78,6 +79,19 @@ def test_codes_alone_take_fewer_bits_the_more_thrift(small_run, images, tmp_path
         compress(run, tmp_path / "rows.npy", thrift=1.0)
     with pytest.raises(ConfigError, match="thrift is -1"):
         compress(run, tmp_path / "rows.npy", lossy=True, thrift=-1.0)
+
+
+def test_what_codes_cost_is_their_probability_under_the_prior(small_run, images, tmp_path):
+    """Against the sum over all 256 states of eight spins."""
+    np.save(tmp_path / "rows.npy", images.astype(np.float32))
+    run = qvae.load_run(small_run)
+    outcome = compress(run, tmp_path / "rows.npy", lossy=True, out=tmp_path / "codes.qvz")
+    with torch.no_grad():
+        features = run.model.encoder(torch.from_numpy(images).flatten(1).float())
+        spins = torch.where(run.model.posterior.level_logits(0, features, []) > 0, 1.0, -1.0)
+        exact = exact_distribution(run.model.prior.frozen())
+    bits = -exact.probabilities[state_numbers(spins > 0)].log2().mean()
+    assert f"their codes' -log2 p(z) is {float(bits):.2f}" in outcome.sentences[0]
 
 
 def test_grey_levels_are_not_cut_unasked(small_run, images, tmp_path):

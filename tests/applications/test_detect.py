@@ -1,6 +1,7 @@
 """Scores of oddity against sums over all latents, and the command with its words."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from enumerated import all_bits, exact_log_prior, small_model
 
 import qvae
+from qvae.applications import detect as module
 from qvae.applications.detect import anomaly_scores, detect, verdict
 from qvae.errors import ConfigError, DataError
 from qvae.evaluation import log_terms
@@ -109,3 +111,30 @@ def test_a_bound_in_place_of_log_p_is_said(small_run, tmp_path, monkeypatch, mos
     detect(run, tmp_path / "rows.npy", samples=2, progress=told)
     assert [text for text in told.warnings if "is taken to be its bound" in text] == told.warnings
     assert len(told.warnings) == (most < 8)
+
+
+def test_bits_of_grey_rows_are_drawn_by_the_seed_and_scored_a_few_at_a_time_in_their_order(trained, monkeypatch):
+    """Five rows, in parts of two; the score of each is the sum of its bits."""
+    run, original, told, calls = qvae.load_run(trained), module.batches, [], []
+    dataset = SimpleNamespace(name="mine", test=run.dataset.test[:5], prepare=run.dataset.prepare)
+    monkeypatch.setattr(module, "batches", lambda rows: original(rows, 2))
+
+    def scores(model, rows, density, samples, generator):
+        calls.append((model, density, samples, generator.initial_seed()))
+        return {"sum": rows.double().sum(1), "square": rows.double().square().sum(1)}
+
+    monkeypatch.setattr(module, "anomaly_scores", scores)
+
+    class Shares(qvae.Progress):
+        def work(self, what, interval=None):
+            from contextlib import nullcontext
+
+            return nullcontext(lambda share, text="": told.append(share))
+
+    found = module.scored(run.model, dataset, "density", 6, 9, Shares())
+    bits = torch.Generator().manual_seed(9)
+    expected = torch.cat([run.dataset.prepare(part, bits) for part in dataset.test.flatten(1).split(2)]).double().sum(1)
+    assert np.array_equal(found["sum"], expected.numpy())
+    assert np.array_equal(found["square"], found["sum"])  # of 0 and 1
+    assert calls == [(run.model, "density", 6, 9)] * 3
+    assert told == pytest.approx([0.4, 0.8, 1.0])

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import qvae
-from qvae.applications.interpolate import interpolate
+from qvae.applications.interpolate import Way, interpolate
 from qvae.errors import CapabilityError, ConfigError, DataError
 
 TINY = ["training.epochs=1", "evaluation.num_generated=0", "evaluation.probes=false", "evaluation.tsne_every=0",
@@ -85,3 +85,9 @@ def test_what_has_no_landscape_is_refused_in_a_sentence(small_run, tmp_path):
         made = qvae.train(qvae.load_config(config, [*TINY, *setting]), tmp_path / config)
         with pytest.raises(CapabilityError, match=r"no density p\(z\)|has no prior"):
             interpolate(made, tmp_path / "rows.npy")
+
+
+def test_a_barrier_is_above_the_higher_end_wherever_the_path_ends():
+    assert Way(np.zeros(0), np.array([1.0, 4.0, 2.5, np.nan])).barrier == 1.5
+    assert Way(np.zeros(0), np.array([3.0, 3.5, 2.0])).barrier == 0.5
+    assert Way(np.zeros(0), np.array([3.0, 1.0, np.nan, np.nan])).barrier == 0.0

@@ -107,3 +107,28 @@ def test_damage_and_absence_are_told(grey, tmp_path):
         with pytest.raises(DataError) as told:
             values(tmp_path / name)
         assert words in str(told.value), name
+
+
+@pytest.mark.parametrize("name", ["images", "rows", "x", "X", "data", "train", "test"])
+def test_rows_have_any_usual_name_among_other_arrays(name, grey, tmp_path):
+    np.savez(tmp_path / "a.npz", other=grey[:2], **{name: grey})
+    with given_rows(tmp_path / "a.npz", [SHAPE], "bits") as found:
+        assert (len(found), list(found.extra), found.ids) == (7, ["other"], [str(number) for number in range(7)])
+
+
+def test_grey_levels_are_told_from_other_numbers(grey, tmp_path):
+    """Bytes of images are 256 levels as reals, too; a table's bytes are numbers, and so are floats."""
+    np.save(tmp_path / "bytes.npy", grey)
+    np.save(tmp_path / "flat.npy", grey.reshape(7, -1))
+    np.testing.assert_allclose(values(tmp_path / "bytes.npy", kind="reals"), (grey + 0.5) / 256, rtol=1e-6)
+    np.testing.assert_array_equal(values(tmp_path / "flat.npy", [(20,)], "reals"), grey.reshape(7, -1))
+    np.save(tmp_path / "most.npy", np.full((3, *SHAPE), 3))
+    assert values(tmp_path / "most.npy", kind="categories", levels=4).max() == 3
+
+
+def test_pictures_of_two_sizes_are_refused_even_if_each_is_known(grey, tmp_path):
+    (tmp_path / "both").mkdir()
+    for number, image in enumerate((grey[0], grey[1].T)):
+        Image.fromarray(image).save(tmp_path / "both" / f"{number}.png")
+    with pytest.raises(DataError, match=r"1.png is 5 x 4 pixels, but this model takes 4 x 5 or 5 x 4, all of one size"):
+        values(tmp_path / "both", [SHAPE, SHAPE[::-1]])

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from qvae.config.schema import DataConfig
+from qvae.data import dataset as pieces
 from qvae.data.arrays import dataset_from_arrays
-from qvae.data.dataset import prepare_fixed, same_shape
+from qvae.data.dataset import chunks, prepare_fixed, same_shape
+from qvae.data.fingerprint import fingerprint
 from qvae.data.load import load_data
 from qvae.errors import DataError
 
@@ -193,3 +195,41 @@ def test_flat_rows_of_before_fit_those_of_now():
     assert same_shape((3, 4, 4), (3, 4, 4))
     assert not same_shape((4, 4), (16,))
     assert not same_shape((1, 4, 4), (4, 4))
+
+
+def test_rows_that_are_taken_a_few_at_a_time_are_the_same(monkeypatch):
+    """In pieces of three rows of 2 x 2: 3, 3 and 1."""
+    rows, wrong = RNG.random((7, 2, 2)), np.zeros((7, 2, 2))
+    wrong[4, 1, 0], wrong[6, 0, 1] = 2.5, -1.0
+    made = [dataset_from_arrays(rows, test=rows[:2], kind=kind) for kind in ("bits", "reals")]
+    whole = [(data.values(data.train), fingerprint(data)) for data in made]
+    monkeypatch.setattr(pieces, "_CHUNK", 12)
+    assert [len(piece) for piece in chunks(rows)] == [3, 3, 1]
+    for (values, known), kind in zip(whole, ("bits", "reals"), strict=True):
+        again = dataset_from_arrays(rows, test=rows[:2], kind=kind)
+        assert torch.equal(again.values(again.train), values)
+        assert np.allclose(values, rows, atol=2**-15)
+        assert fingerprint(again) == known
+    with pytest.raises(DataError, match=r"2 of 28 values outside \[0, 1\], the first 2.5 at \[4, 1, 0\]"):
+        dataset_from_arrays(wrong)
+    wrong[4, 1, 0] = 2.0
+    with pytest.raises(DataError, match=r"1 of 28 values below 0, the first -1.0 at \[6, 0, 1\]"):
+        dataset_from_arrays(wrong, kind="counts")
+    steps = np.repeat(np.arange(3.0), 3)[:7, None] + np.array([[0.0, 0.5]])  # constant within pieces, and over all
+    steps[:, 1] = 0.5
+    data = dataset_from_arrays(steps, test=steps[:2], kind="reals", feature_names=["stairs", "floor"])
+    (told,) = [remark for remark in data.remarks if "never vary" in remark]
+    assert "1 of 2 features never vary (the first is floor)" in told
+
+
+def test_bits_are_no_counts_and_nor_are_counts_without_end():
+    for kind in ("counts", "reals"):
+        with pytest.raises(DataError, match="holds nothing but 0 and 1; set model.likelihood=bernoulli"):
+            dataset_from_arrays(BITS, kind=kind)
+    most = np.full((10, 2), 2**24)
+    assert dataset_from_arrays(most, kind="counts").kind == "counts"
+    with pytest.raises(DataError, match=r"20 of 20 values above 16,777,216, .*divide them, or set model.likelihood=gaussian"):
+        dataset_from_arrays(most + 1, kind="counts")
+    with pytest.raises(DataError, match="above 1023"):
+        dataset_from_arrays(np.full((10, 2), 1024), kind="categories")
+    assert dataset_from_arrays(np.full((10, 2), 1023), kind="categories").levels == 1024
