@@ -9,9 +9,9 @@ import torch
 from qvae_backends.statevector import StatevectorExecutor
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
-from qvae.circuits.executor import ExecutorCapabilities
+from qvae.circuits.executor import Executor, ExecutorCapabilities
 from qvae.circuits.gates import GATES
-from qvae.circuits.gradients import SPSA, ParameterShift, estimated_expectations
+from qvae.circuits.gradients import GRADIENTS, SPSA, ParameterShift, estimated_expectations, load_gradient
 from qvae.circuits.gradients.parameter_shift import shift_rule
 from qvae.circuits.layer import CircuitLayer
 from qvae.circuits.library import angle_encoding, hardware_efficient, reuploading
@@ -185,3 +185,37 @@ def test_a_layer_learns_from_shots():
             layer(torch.zeros(1, 0)).sum().backward()
             optimizer.step()
         assert layer(torch.zeros(1, 0)).item() < -0.95
+
+
+class Counted(StatevectorExecutor):
+    """Has shots alone, and counts the circuits that are run."""
+
+    capabilities, shots = ExecutorCapabilities(), 100
+    _weighted_expectations = Executor._weighted_expectations
+    circuits = different = 0
+
+    def _sample(self, circuit, values, shots):
+        self.circuits += len(values)
+        self.different += len(values.unique(dim=0))
+        return super()._sample(circuit, values, shots)
+
+
+@pytest.mark.parametrize("wanted", [range(4), range(1, 3)], ids=str)
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_as_many_circuits_are_run_as_is_said(name, wanted):
+    gates = [Gate("ry", (0,), (Affine(0),)), Gate("crx", (0, 1), (Affine(1),)), Gate("rzz", (0, 1), (Affine(2, 0.5),))]
+    circuit = Circuit(2, [*gates, Gate("rx", (1,), (Affine(2),)), Gate("ry", (0,), (Affine(3),))], num_parameters=4)
+    executor, estimator = Counted(seed=0), load_gradient(name, {}, seed=1)
+    values, observables = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)).double(), [[("ZZ", 1.0)]]
+    with torch.no_grad():
+        found = estimator.gradients(executor, circuit, values, observables, torch.ones(3, 1).double(), wanted)
+    assert found.shape == (3, len(wanted))
+    # A budget asks for a circuit in portions of its shots.
+    run = executor.different if name == "shot-budget" else executor.circuits
+    assert run == 3 * estimator.executions(circuit, wanted)
+    with torch.no_grad():
+        nothing = estimator.gradients(executor, circuit, values[:0], observables, torch.ones(0, 1).double(), wanted)
+    assert nothing.shape == (0, len(wanted))
+    together = f"of {getattr(estimator, 'shots', 0):,} shots together for each row"
+    in_words = {"shadows": "of one shot each", "shot-budget": together}
+    assert estimator.shots_in_words(executor) == in_words.get(name, "of 100 shots each")
