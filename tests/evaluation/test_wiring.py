@@ -1,5 +1,6 @@
 """What each part of an evaluation is given: its settings, none of them a default, and the rows, labels and codes it needs."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,13 +12,16 @@ from qvae.config.schema import EvaluationConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import prepare_fixed
 from qvae.data.strings import dataset_from_strings
+from qvae.errors import DataError
 from qvae.evaluation import distances, evaluate, latents, strings
-from qvae.evaluation.distances import PriorSamples
+from qvae.evaluation.distances import PriorSamples, frechet_distances
 from qvae.evaluation.evaluate import evaluate_model
+from qvae.evaluation.frechet import FrechetDistance
 from qvae.evaluation.latents import bit_information, latent_use
 from qvae.evaluation.likelihood import evaluate_reconstruction
 from qvae.evaluation.ngram import best_ngram
 from qvae.evaluation.rows import code_means, evaluation_rows, prepared, training_rows
+from qvae.evaluation.samples import SampleQuality, SamplesAmongCodes
 from qvae.evaluation.strings import SAMPLES, StringSet, edit_distances, string_figures
 from qvae.ising.estimate import LogPartition
 from qvae.progress import Progress
@@ -191,3 +195,46 @@ def test_a_warning_of_samples_is_passed_on_and_independent_bits_have_the_means_o
     assert torch.equal(
         found["independent bits, same decoder"], torch.bernoulli(means, generator=torch.Generator().manual_seed(7))
     )
+
+
+@pytest.mark.parametrize("has_likelihood", [True, False])
+def test_where_no_classifier_looks_inception_and_codes_still_do(dataset, monkeypatch, has_likelihood):
+    model, settings = small_model(), SETTINGS.model_copy(update={"inception_weights": "weights.pth"})
+    monkeypatch.setattr(type(model), "has_likelihood", has_likelihood)
+
+    def no_classifier(*arguments):
+        raise DataError("there are no labels")
+
+    monkeypatch.setattr(distances, "feature_classifier", no_classifier)
+    of_codes = recorded(monkeypatch, distances, "samples_among_codes", SamplesAmongCodes("the coverage", "the floor"))
+    of_inception = recorded(monkeypatch, distances, "inception_table", {"samples": FrechetDistance(1.0, 14, 10)})
+    codes = torch.rand(14, 6, generator=torch.Generator().manual_seed(2))
+    found = frechet_distances(model, dataset, settings, lambda number: PriorSamples(codes[:number]), Progress())
+    ((weights, reference, images, device, _),) = of_inception
+    assert (weights, device) == ("weights.pth", torch.device("cpu"))
+    assert torch.equal(torch.cat(list(reference)), dataset.values(dataset.test))
+    numbers = {name: sum(map(len, batches)) for name, batches in images.items()}
+    assert list(numbers.values()) == [14, 10, 14, 14]
+    if has_likelihood:
+        assert not of_codes
+    else:
+        ((its_model, its_data, rows, samples, seed),) = of_codes
+        assert (its_model, its_data, seed) == (model, dataset, 7)
+        assert torch.equal(rows, evaluation_rows(dataset, settings))
+        assert torch.equal(samples, codes)
+    kept = found.to_dict()
+    assert kept.pop("inception")["samples"]["value"] == 1.0
+    among = {} if has_likelihood else {"among_codes": {"coverage": "the coverage", "floor": "the floor"}}
+    assert kept == {"reason": "there are no labels", **among}
+
+
+def test_a_class_that_is_missing_is_the_rarest_beside_its_share():
+    quality = SampleQuality(None, None, {3: 0.5, 7: 0.3, 8: 0.2}, {3: 0.4, 7: 0.2, 8: 0.4}, 0.0, 0.0)
+    assert quality.rarest == (8, 0.5)
+    told = []
+    progress = Progress()
+    progress.warn = told.append
+    distances._warn_of_rare(quality, progress)
+    assert told == []
+    distances._warn_of_rare(replace(quality, classes={3: 0.5, 7: 0.4, 8: 0.1}), progress)
+    assert told == ["of the samples: class 8 is 0.25 times as frequent as in the training images"]
