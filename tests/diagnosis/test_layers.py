@@ -89,3 +89,38 @@ def test_a_gradient_that_only_comes_up_to_those_near_the_loss_does_not_explode()
     norms = SimpleNamespace(series=lambda: series, reached=set(by_layer), names=[], silent=[], steps=steps)
     found = {layer.name: layer.verdict for layer in judged(norms, dict.fromkeys(by_layer, 1))}
     assert found == {"last": "healthy", "first": "healthy", "other": "exploding"}
+
+
+def verdicts_of(by_layer, steps=(1, 4, 7, 10)):
+    series = {name: torch.tensor(values, dtype=torch.float64) for name, values in by_layer.items()}
+    norms = SimpleNamespace(series=lambda: series, reached=list(by_layer), names=list(by_layer), silent=[], steps=steps)
+    return {layer.name: (layer.verdict, layer.why) for layer in judged(norms, dict.fromkeys(by_layer, 1))}
+
+
+def test_a_layer_is_dead_below_a_ten_thousandth_of_the_largest_before_it():
+    """One that explodes isn't what others are held against, and neither is one that is farther from the loss."""
+    found = verdicts_of({
+        "last": [1.0] * 4, "near": [0.5] * 4, "alive": [1.1e-4] * 4, "tall": [2e3] * 4, "small": [0.15] * 4, "dead": [9e-5] * 4,
+        "larger": [2.0] * 4, "below": [1.4e-4] * 4, "still": [0.0, 0.0, 0.0, 5.0],
+    })  # fmt: skip
+    assert {name: verdict for name, (verdict, _) in found.items() if verdict != "healthy"} == {
+        "tall": "exploding", "dead": "dead", "below": "dead", "still": "dead",
+    }  # fmt: skip
+    assert found["dead"][1] == "its gradient is 9e-05 of the largest between the loss and it"
+    assert found["below"][1] == "its gradient is 7e-05 of the largest between the loss and it"
+    assert found["still"][1] == "its gradient is 0"
+    assert found["tall"][1] == "its gradient is 2e+03 times that of the tensors nearest to the loss"
+
+
+def test_a_layer_explodes_above_a_thousand_times_the_largest_of_the_three_nearest_to_the_loss():
+    found = verdicts_of({"a": [0.1] * 4, "b": [1.0] * 4, "c": [0.5] * 4, "d": [999.0] * 4, "e": [1001.0] * 4})
+    assert [verdict for verdict, _ in found.values()] == ["healthy", "healthy", "healthy", "healthy", "exploding"]
+    assert verdicts_of({"a": [0.0] * 4, "b": [5.0] * 4})["b"][0] == "healthy"  # three are nearest, of which there are two
+
+
+def test_what_explodes_in_a_training_says_when_and_how_much():
+    nan = float("nan")
+    found = verdicts_of({"a": [1.0, 2.0, nan, nan], "b": [0.5, 9.0, 9.0, 150.0], "c": [0.1] * 4})
+    assert found["a"] == ("exploding", "its gradient is not finite from step 7 on")
+    assert found["b"] == ("exploding", "its gradient grows 3e+02 times in 10 steps")
+    assert verdicts_of({"a": [7.0]}, (1,))["a"][0] == "healthy"  # one step has no end to be held against its beginning

@@ -1,5 +1,6 @@
 """Every number of a diagnosis stands where its row and column say: tables of made-up ones, all of them different."""
 
+import html
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ from qvae.diagnosis.layers import Layer
 from qvae.diagnosis.outcome import Diagnosis, Trial
 from qvae.diagnosis.plateau import Curve, Plateau
 from qvae.diagnosis.remedies import Remedy
-from qvae.diagnosis.report import findings, layer_table, remedy_table, start_table, trained_table, variance_table
+from qvae.diagnosis.report import (
+    findings,
+    layer_table,
+    remedy_table,
+    start_table,
+    tables,
+    trained_table,
+    variance_table,
+    write_report,
+)
 
 LAYERS = (
     Layer("decoder", 9, (4.0, 2.0, 1.0)),
@@ -49,7 +59,7 @@ def test_remedies_are_held_against_what_is_configured():
     assert remedy_table(Diagnosis("x", WELL, (), None, Path())) is None
 
 
-def test_a_plateau():
+def made_up_plateau():
     curves = tuple(
         curve(cost, against, law, values)
         for against, cost, law, values in (
@@ -62,7 +72,11 @@ def test_a_plateau():
     costs = {"global": (1.0, 0.25), "local": (0.5, 0.125)}
     sizes = {"uniform angles": {"global": 2e-3, "local": 4e-3}, "small": {"global": 8e-3, "local": 1e-3}}
     starts = tuple(Remedy(name, squares, costs) for name, squares in sizes.items())
-    plateau = Plateau(4, 3, 100, curves, starts)
+    return Plateau(4, 3, 100, curves, starts)
+
+
+def test_a_plateau():
+    plateau = made_up_plateau()
     assert [row[:2] for row in start_table(plateau).rows] == [("uniform angles", "2.0e-03 (x 1)"), ("small", "8.0e-03 (x 4)")]
     assert [row[2] for row in start_table(plateau).rows] == ["4.0e-03 (x 2)", "1.0e-03 (x 0.5)"]
     assert trained_table(plateau).rows[1] == ("small", "1.000 to 0.250", "0.500 to 0.125")
@@ -73,6 +87,7 @@ def test_a_plateau():
         ("2 layers, 4 qubits", "3.0e-01", "1.0e-01"),
         ("4 layers, 4 qubits", "2.0e-01", "5.0e-02"),
     ]
+    assert variance_table(plateau).rows[1][1:] == ("2.5e-01 ± 1e-01", "1.2e-01 ± 1e-01")
     said = findings(Diagnosis("x", WELL, (), plateau, Path()))
     assert said[0] == "No layer is dead, and none explodes."
     assert "under a global cost lose 1.25 ± 0.50 bits of variance with each qubit (at 3 layers, chi² 2)" in said[1]
@@ -82,3 +97,21 @@ def test_a_plateau():
 @pytest.mark.parametrize(("norms", "median"), [((1.0, 5.0, 3.0), 3.0), ((float("inf"), 2.0, 4.0), 3.0), ((), 0.0)])
 def test_the_median_of_a_layer_leaves_out_what_is_not_finite(norms, median):
     assert Layer("x", 1, norms).median == median
+
+
+def test_the_page_holds_every_table_and_sentence(tmp_path):
+    found = Diagnosis("vqvae on digits", ILL, (WELL,), made_up_plateau(), tmp_path)
+    write_report(found)
+    page = html.unescape((tmp_path / "report.html").read_text())
+    for text in ("vqvae on digits", "9 steps of training, 3 of them noted.", *findings(found)):
+        assert text in page
+    assert len(tables(found)) == 5
+    for table in tables(found):
+        assert table.note in page
+        assert all(cell in page for row in (table.header, *table.rows) for cell in row)
+    assert page.index("Findings") < page.index("Gradients of layers") < page.index("Gradients of the circuit")
+    of_run = Diagnosis("the run small", WELL, (), None, tmp_path)
+    write_report(of_run)
+    page = html.unescape((tmp_path / "report.html").read_text())
+    assert "Gradients of the circuit" not in page
+    assert len(tables(of_run)) == 1

@@ -53,6 +53,18 @@ def test_all_parts_of_a_plateau_get_its_starts_and_seed(monkeypatch):
     assert others == [((config, 2, "the family", 9, 7), {})]
 
 
+def test_of_a_wide_circuit_ten_qubits_are_looked_at(monkeypatch):
+    config = load_config("digits-vqvae", ["model.circuit.qubits=14", "model.circuit.layers=1"]).model
+    recorded(monkeypatch, plateau, "circuit_family", "the family")
+    along, others = recorded(monkeypatch, plateau, "curves", ()), recorded(monkeypatch, plateau, "remedies", ())
+    told = []
+    found = look_for_plateau(config, 9, 7, lambda share, what: told.append(share))
+    sizes = [given[2] for given, _ in along]
+    assert sizes == [[(2, 1), (5, 1), (7, 1), (10, 1)], [(10, 1), (10, 2)]]
+    assert others[0][0][1] == found.qubits == 10
+    assert (found.layers, told) == (1, sorted(told))
+
+
 @pytest.mark.parametrize("seed", [0, 7])
 def test_variances_are_of_the_circuit_s_inputs_and_the_seed(seed, monkeypatch):
     family = circuit_family(load_config("digits-vqvae", CIRCUIT).model, seed)
