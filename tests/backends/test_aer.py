@@ -15,6 +15,7 @@ from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.diagnostics import expected_total_variation, total_variation
+from qvae.sampling.info import SampleInfo
 from qvae.sampling.registered import sampler_options
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Moments
@@ -27,6 +28,7 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Statevector
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError
+from qvae_backends import aer
 from qvae_backends.aer import measured_spins
 from qvae_backends.qiskit_device import QiskitDevice
 
@@ -236,6 +238,15 @@ def test_what_noise_makes_of_the_temperature_is_measured_and_told(gamma):
     (advice,) = noisy.advice
     assert advice.kind == "temperature"
     assert f"{noisy.info['effective_beta']:.2f} instead of 1" in advice.text
+
+
+@pytest.mark.parametrize(
+    ("beta", "error", "is_told"),
+    [(1.17, 0.02, False), (1.19, 0.02, True), (0.83, 0.02, False), (0.81, 0.02, True), (9.0, None, False), (None, 0.1, False)],
+)
+def test_a_temperature_is_told_where_chance_and_a_tenth_do_not_explain_it(beta, error, is_told):
+    info = SampleInfo(effective_beta=beta, effective_beta_stderr=error)
+    assert [said.kind for said in aer._advice(info)] == ["temperature"] * is_told
 
 
 def test_a_small_device_says_its_qubits_and_one_in_pieces_that_it_is():

@@ -169,6 +169,7 @@ def test_wrong_reads_are_refused(module, body, message):
         ({"sampler": 3}, "sampler is 3; it must be an import path"),
         ({"sampler_options": {"flavour": 1}}, "flavour"),
         ({"parameters": {"num_sweep": 1}}, "parameters has 'num_sweep', which .* doesn't know: did you mean 'num_sweeps'"),
+        ({"parameters": {"bqm": 1}}, "parameters has 'bqm'"),
         ({"parameters": [1]}, r"parameters is \[1\]; it must be a mapping"),
         ({"num_sweeps": 0}, "num_sweeps is 0; it must be a whole number from 1 to 10000000"),
         ({"held": 1.5}, "held is 1.5; it must be a number from 0 to 1"),

@@ -1,6 +1,7 @@
 """What goes to an annealer, what comes back and what is written of it: by hand, with a solver that answers as it is told."""
 
 import json
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from qvae.sampling.metering import Fault, Meter
 
 pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
 
-from qvae_backends import dwave, dwave_parameters, dwave_placement, dwave_recording
+from qvae_backends import dwave, dwave_parameters, dwave_placement, dwave_recording, dwave_solver
 from qvae_backends.dwave_ideal import IdealSolver, connect
 from qvae_backends.dwave_solver import Answer, NoToken, Submission
 from qvae_backends.dwave_temperature import Temperature, is_temperature, temperature_advice
@@ -337,6 +338,42 @@ def test_another_submission_is_told_from_the_one_that_was_recorded():
         assert not dwave_recording._are_the_same(same, other)
     text = dwave_recording._packed(np.arange(1000, dtype="<i4"))
     assert dwave_recording._unpacked(text, "<i4", 5).tolist() == [0, 1, 2, 3, 4, 5]  # no more than one too many
+
+
+def test_a_recording_ends_where_it_ends_and_begins_where_it_begins(tmp_path):
+    played = object.__new__(dwave_recording.RecordedSolver)
+    recording = dwave_recording.RecordingSolver(Told(), tmp_path / "r.jsonl", Meter(None))
+    recording.answer(submission())
+    played._file, (played._header, played._rows) = "r", dwave_recording._read_recording(tmp_path / "r.jsonl")
+    played._start = 5
+    for position in (4, 6):
+        played.rewind(position, 0.0)
+        with pytest.raises(Fault, match="ends after 1 submissions"):
+            played.answer(submission())
+    played.rewind(5, 0.0)
+    assert played.seconds == 0.0
+    assert played.answer(submission()).spins.tolist() == [[1, 1]] * 3
+    assert played.seconds == 0.25
+
+
+def test_what_is_played_is_booked_apart_from_what_is_really_spent():
+    ledgers = [dwave.AnnealerSampler(replay=file).meter.ledger for file in (None, "r.jsonl")]
+    assert ledgers == ["annealer.json", "annealer-replay.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token='SECRET'", "X-Auth-Token: 'SECRET'", "token=SecretStr('SECRET')", "headers={'a': 'SECRET', 'b': 1}",
+        "header: 'SECRET'", "proxy='SECRET@host'", "http://user:SECRET@host/path",
+    ],
+)  # fmt: skip
+def test_nothing_secret_of_the_client_s_settings_is_logged(text):
+    record = logging.LogRecord("dwave.cloud", 10, "", 0, "settings: %s, reads: 5", (text,), None)
+    assert dwave_solver._without_tokens(record)
+    assert "SECRET" not in record.getMessage()
+    assert record.getMessage().startswith("settings: ")
+    assert record.getMessage().endswith("reads: 5")
 
 
 # Without a token ------------------------------------------------------------------------------------------------------

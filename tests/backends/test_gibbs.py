@@ -113,6 +113,8 @@ def test_tempering_finds_modes_that_plain_chains_miss():
 def test_swap_rates_without_interaction_with_temperature():
     hamiltonian = IsingHamiltonian([0.0, 0.0], [], [])
     assert load_sampler("gibbs", tempering=3, seed=0).sample(hamiltonian, 50).info["swap_acceptance"].tolist() == [1.0, 1.0]
+    assert load_sampler("gibbs", tempering=2, seed=0).sample(hamiltonian, 50).info["swap_acceptance"].tolist() == [1.0]
+    assert "swap_acceptance" not in load_sampler("gibbs", seed=0).sample(hamiltonian, 50).info
 
 
 @pytest.mark.parametrize("graph", [graphs.complete(6), graphs.rbm(3, 3)], ids=repr)

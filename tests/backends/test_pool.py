@@ -149,6 +149,21 @@ def test_advice_is_of_the_options_that_the_user_has(pool, rbm):
 # Loss ---------------------------------------------------------------------------------------------------------------------
 
 
+def test_answers_that_came_back_are_kept_while_others_are_asked_for_again(rbm):
+    """The second worker's first answer is lost; the first worker isn't asked twice."""
+    with ThreadPoolExecutor(2) as threads:
+        sampler = qvae.load_sampler("pool", workers=2, seed=1, executor=threads)
+        asked, order, answers = [], sampler._order, sampler._answers
+        lost = iter([True, False])
+        sampler._order = lambda place, *rest: asked.append(place) or order(place, *rest)
+        sampler._answers = lambda outcomes: {
+            place: answer for place, answer in answers(outcomes).items() if place == 0 or not next(lost)
+        }
+        assert len(sampler.sample(rbm, 7)) == 7
+        assert asked == [0, 1, 1]
+        sampler.close()
+
+
 def test_a_process_that_is_killed_is_replaced_and_said(processes, rbm):
     processes.sample(rbm, 100)
     os.kill(processes._workers._pids[1], signal.SIGKILL)

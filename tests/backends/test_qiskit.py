@@ -117,6 +117,16 @@ def test_aer_is_its_name_too():
     assert not load_executor("aer", shots=3).capabilities.noisy
 
 
+def test_samples_are_of_the_circuit_as_it_is_whatever_the_scales_of_expectations():
+    executor, scales = load_executor("qiskit", backend=AerSimulator(n_qubits=2), zero_noise_scales=[3, 1], seed=0), []
+    measured = executor._measured
+    executor._measured = lambda circuit, scale: scales.append(scale) or measured(circuit, scale)
+    executor.sample(COINS, torch.zeros(1, 1), 5)
+    assert scales == [1]
+    executor.expectations(COINS, torch.zeros(1, 1), [[("ZI", 1.0), ("IX", 1.0)]])
+    assert scales[1:] == [3, 1]  # in one basis
+
+
 def test_a_circuit_is_transpiled_once(monkeypatch):
     executor = load_executor("qiskit", seed=0)
     transpiled, counted = executor._device.transpiled, []
