@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from qvae.options import checked, checked_options
+from qvae.options import checked, checked_options, takes_only_named
 
 if TYPE_CHECKING:
     from somewhere import Thing
@@ -139,3 +139,17 @@ def test_annotations_that_can_t_be_read_check_nothing():
         def __init__(self, thing: Thing, count: int = 1) -> None: ...
 
     assert checked(Foreign, {"thing": 3, "count": "many"}) == {"thing": 3, "count": "many"}
+
+
+def test_what_a_class_takes_is_that_of_its_first_parent_that_says_so():
+    class Plain: ...
+
+    class Named:
+        def __init__(self, rate: float = 1.0) -> None: ...
+
+    class Loose(Named):
+        def __init__(self, **options: Any) -> None: ...
+
+    class Heir(Loose): ...
+
+    assert [takes_only_named(cls) for cls in (Plain, Named, Loose, Heir)] == [True, True, False, False]

@@ -68,3 +68,17 @@ def test_a_specification_is_made_with_a_seed_where_one_is_taken(ovens):
     spec = BackendSpec(name="gas", options={"degrees": 220})
     assert (ovens.make(spec, 5).seed, ovens.make(spec, None).seed) == (5, None)
     assert ovens.make(BackendSpec(name=f"{__name__}:Wood"), 5).name == f"{__name__}:Wood"
+
+
+def test_a_name_that_two_packages_claim_is_nobody_s(ovens, tmp_path):
+    for package, value in (("shop", "shop:Gas"), ("kitchen2", "kitchen:Gas")):
+        info = tmp_path / f"{package}-2.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 2.0\n")
+        (info / "entry_points.txt").write_text(f"[test.ovens]\ngas = {value}\n")
+        with pytest.raises(OvenError, match=r"is registered twice, by kitchen \(kitchen:Gas\) and .*; uninstall one of them"):
+            ovens.load("gas", {})
+        for file in info.iterdir():
+            file.unlink()
+        info.rmdir()
+    assert ovens.load("gas", {}).degrees == 180.0

@@ -80,6 +80,18 @@ def test_proposals_go_on_as_if_they_had_never_been_cut_short(sampler):
         assert [run.trial for run in climb(resumed, runs=again)] == [run.trial for run in whole]
 
 
+def test_a_search_has_as_many_runs_as_trials_and_seeds_and_its_ends_are_those_of_all_ranges():
+    proposals = Proposals(Search("random", 5, aim="elbo"), SPACE, [0, 1, 2])
+    assert proposals.size == 15
+    assert proposals.corners == [{RATE: 1e-5, SIZES: [4, 4], CHAINS: 10}, {RATE: 1e-1, SIZES: [4, 4], CHAINS: 200}]
+    assert proposals.record["sampler"] == "random"
+    points = [{RATE: 1e-3, SIZES: [8, 8], CHAINS: chains} for chains in range(20, 27)]
+    proposals.recall([*points, points[0]])
+    assert proposals.size == len(proposals.trials) == 21  # more than were asked for are there already
+    with pytest.raises(ValueError, match="isn't in"):
+        proposals.recall([{RATE: 1.0, SIZES: [8, 8], CHAINS: 20}])
+
+
 def test_several_at_once_are_different_and_in_the_space():
     runs = climb(Proposals(Search("tpe", 30), SPACE, [0]), at_work=4)
     points = [run.trial.settings for run in runs]

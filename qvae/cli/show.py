@@ -109,7 +109,7 @@ def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int] | None:
 
     columns = list(zip(*rows, strict=True))
     widths = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in columns]
-    wanted = [max(map(cell_len, column)) - width for column, width in zip(columns, widths, strict=True)]
+    wanted = [max(width, *map(cell_len, column)) - width for column, width in zip(columns, widths, strict=True)]
     spare = available - sum(widths)
     if spare < 0:
         return None

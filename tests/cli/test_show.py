@@ -9,7 +9,7 @@ import pytest
 
 import qvae
 from qvae.circuits.executor import ExecutorCapabilities
-from qvae.cli import backends
+from qvae.cli import backends, progress, show
 from qvae.cli.show import accept_any_encoding, make_console, print_evaluation, print_facts, print_table, print_warning
 from qvae.reporting.page import Table
 from qvae.sampling.sampler import Capabilities
@@ -91,6 +91,25 @@ def test_a_table_loses_no_word_however_narrow_the_terminal(capsys, width):
     assert max(len(line) for line in printed.splitlines()) <= width
     letters = "".join(printed.split())
     assert all(word in letters for text in (*header[1:], *row) for word in text.split())
+
+
+def test_columns_share_the_room_that_their_words_leave():
+    """Of 20 letters "of", "two" and "words" take 10: each gets three more, and who wants less leaves it to the others."""
+    rows = [["of an", "two or so", "words in a line"]]
+    assert show._widths(rows, 10) == [2, 3, 5]
+    assert show._widths(rows, 9) is None
+    assert show._widths(rows, 19) == [5, 6, 8]
+    assert show._widths(rows, 25) == [5, 9, 11]
+    assert show._widths(rows, 40) == [5, 9, 15]
+    assert show._widths([["a", ""]], 5) == [1, 1]
+
+
+def test_the_time_left_follows_from_the_speed_since_the_first_report():
+    eta = progress._Eta()
+    assert eta.left(0.5, 100.0) is None  # a training that goes on begins in the middle
+    assert eta.left(0.5, 101.0) is None
+    assert eta.left(0.6, 102.0) == pytest.approx(0.4 / 0.05)
+    assert eta.left(1.0, 110.0) == 0.0
 
 
 def test_runs_of_any_name_are_compared(command, small_run, tmp_path):
