@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.load import load_config
 from qvae.errors import RanksError, SamplerError
+from qvae.models import passes
+from qvae.models.networks import Layers
 from qvae.progress import Progress
 from qvae.runs.assemble import assemble
 from qvae.sampling.registry import load_sampler
@@ -97,6 +99,34 @@ def normalised(x):
     ranks.average_gradients(norm.parameters())
     gradients = [norm[0].weight.grad, norm[0].bias.grad, mine.grad / ranks.count()]
     return [value.detach().numpy() for value in (found, *gradients, norm[0].running_mean, norm[0].running_var)]
+
+
+def normalised_and_activated(x, gradient):
+    """What :func:`normalised` tells, of a batch norm with a SiLU behind it by compiled passes, and how often these served."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    layers = Layers(nn.BatchNorm1d(x.shape[1]), nn.SiLU())
+    nn.init.normal_(layers[0].weight)
+    share_batch_norm(layers)
+    mine = ranks.own_part(x).clone().requires_grad_()
+    served = []
+    passes.load_passes = lambda device, load=passes.load_passes: served.append(load(device)) or served[-1]
+    found = layers(mine)
+    found.backward(ranks.own_part(gradient))
+    norm = layers[0]
+    told = (found, mine.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var)
+    return [value.detach().float().numpy() for value in told], len(served)
+
+
+def averaged(halves):
+    """Gradients (64, 64) and (3,), whose first number is 1 + this process's / 1,000, after their average, and bytes sent."""
+    parameters = [nn.Parameter(torch.zeros(64, 64)), nn.Parameter(torch.zeros(3))]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 1 + ranks.number() / 1000)
+    sent = []
+    ranks._sum = lambda flat, add=ranks._sum: sent.append(flat.nbytes) or add(flat)
+    ranks.average_gradients(parameters, halves=halves)
+    return [float(parameter.grad.flatten()[0]) for parameter in parameters], sorted(sent)
 
 
 def next_numbers(trainer):
@@ -222,7 +252,7 @@ def vanishing():
 
 def forgetful():
     """An objective that doesn't average its gradients."""
-    ranks.average_gradients = lambda parameters: None
+    ranks.average_gradients = lambda parameters, halves: None
     parts_of([]).trainer.fit()
 
 

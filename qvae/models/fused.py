@@ -74,9 +74,13 @@ def _add_square(x: Any, shift: Any, total: Any) -> None:
         total[c] += (read(x[c]) - shift[c]) ** 2
 
 
-@njit(**OPTIONS)
-def _moments(x: Any, mean: Any, variance: Any) -> None:
-    """Write means and variances of columns; those of equal numbers are exact."""
+def _moments_types(x: Any) -> Any:
+    return types.void(x, _COLUMNS, _COLUMNS)
+
+
+@compiled(_moments_types(_SINGLE), _moments_types(_HALF))
+def moments(x: Any, mean: Any, variance: Any) -> None:
+    """Write means and variances of the columns of x (B, C); those of equal numbers are exact."""
     rows, columns = x.shape
     for c in range(columns):
         variance[c], mean[c] = read(x[0, c]), _f32(0)  # numbers are summed less the first one
@@ -100,36 +104,36 @@ def _activate(x: Any, mean: Any, factor: Any, bias: Any, out: Any, slope: Any) -
 
 
 def _forward_types(x: Any) -> Any:
-    return types.void(x, _COLUMNS, _COLUMNS, types.float32, types.float32, _COLUMNS, _COLUMNS, x, _SINGLE, _COLUMNS, _COLUMNS)
+    return types.void(x, *4 * (_COLUMNS,), *3 * (types.float32,), _COLUMNS, _COLUMNS, x, _SINGLE)
 
 
 @compiled(_forward_types(_SINGLE), _forward_types(_HALF))
 def normalise_and_activate(
     x: Any,
+    mean: Any,
+    rate: Any,
     weight: Any,
     bias: Any,
+    rows: Any,
     eps: Any,
     momentum: Any,
     running_mean: Any,
     running_var: Any,
     out: Any,
     slope: Any,
-    mean: Any,
-    rate: Any,
 ) -> None:
-    """Write SiLU(y) and its slope at y = weight (x - mean) rate + bias of rows x (B, C), and the means and rates of columns.
+    """Write SiLU(y) and its slope at y = weight (x - mean) rate + bias of x (B, C), a part of so many ``rows`` of a batch.
 
-    A rate is 1/sqrt(variance + eps). Running statistics go so far towards those of the batch, the variance without its bias.
+    ``rate`` holds the variances of columns, and is given 1/sqrt(variance + eps). Running statistics go so far towards those of
+    the batch, the variance without its bias.
     """
-    rows, columns = x.shape
-    factor = np.empty(columns, np.float32)
-    _moments(x, mean, rate)
-    for c in range(columns):
+    factor = np.empty_like(rate)
+    for c in range(rate.size):
         running_mean[c] += momentum * (mean[c] - running_mean[c])
-        running_var[c] += momentum * (rate[c] * (_f32(rows) / _f32(rows - 1)) - running_var[c])
+        running_var[c] += momentum * (rate[c] * (rows / (rows - _f32(1))) - running_var[c])
         rate[c] = _f32(1) / np.sqrt(rate[c] + eps)
         factor[c] = weight[c] * rate[c]
-    for r in range(rows):
+    for r in range(x.shape[0]):
         _activate(x[r], mean, factor, bias, out[r], slope[r])
 
 
@@ -141,6 +145,21 @@ def _add_gradients(x: Any, g: Any, slope: Any, mean: Any, total: Any, along: Any
         along[c] += pulled * (read(x[c]) - mean[c])
 
 
+def _sums_types(x: Any) -> Any:
+    return types.void(x, x, _SINGLE, *4 * (_COLUMNS,))
+
+
+@compiled(_sums_types(_SINGLE), _sums_types(_HALF))
+def gradient_sums(x: Any, g: Any, slope: Any, mean: Any, rate: Any, in_weight: Any, in_bias: Any) -> None:
+    """Write what :func:`normalise_and_activate` makes of a gradient g (B, C) in weight and in bias, sums over these rows."""
+    for c in range(mean.size):
+        in_weight[c] = in_bias[c] = _f32(0)
+    for r in range(x.shape[0]):
+        _add_gradients(x[r], g[r], slope[r], mean, in_bias, in_weight)
+    for c in range(mean.size):
+        in_weight[c] *= rate[c]
+
+
 @njit(forceinline=True, **OPTIONS)
 def _pull_back(x: Any, g: Any, slope: Any, mean: Any, factor: Any, by_mean: Any, by_slope: Any, out: Any) -> None:
     for c in range(x.size):
@@ -149,25 +168,19 @@ def _pull_back(x: Any, g: Any, slope: Any, mean: Any, factor: Any, by_mean: Any,
 
 
 def _backward_types(x: Any) -> Any:
-    return types.void(x, x, _SINGLE, *3 * (_COLUMNS,), x, _COLUMNS, _COLUMNS)
+    return types.void(x, x, _SINGLE, *5 * (_COLUMNS,), types.float32, x)
 
 
 @compiled(_backward_types(_SINGLE), _backward_types(_HALF))
-def normalise_and_activate_back(
-    x: Any, g: Any, slope: Any, weight: Any, mean: Any, rate: Any, in_x: Any, in_weight: Any, in_bias: Any
+def pull_back(
+    x: Any, g: Any, slope: Any, mean: Any, rate: Any, weight: Any, in_weight: Any, in_bias: Any, rows: Any, in_x: Any
 ) -> None:
-    """Write what :func:`normalise_and_activate` makes of a gradient g (B, C): that in x, (B, C), in weight and in bias."""
-    rows, columns = x.shape
-    factor, by_mean, by_slope = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(columns, np.float32)
-    for c in range(columns):
-        in_weight[c] = in_bias[c] = _f32(0)
-    for r in range(rows):
-        _add_gradients(x[r], g[r], slope[r], mean, in_bias, in_weight)
-    for c in range(columns):
-        in_weight[c] *= rate[c]
+    """Write what :func:`normalise_and_activate` makes of a gradient g (B, C) in x, (B, C), from sums over all ``rows``."""
+    factor, by_mean, by_slope = np.empty_like(mean), np.empty_like(mean), np.empty_like(mean)
+    for c in range(mean.size):
         factor[c] = weight[c] * rate[c]
-        by_mean[c], by_slope[c] = factor[c] * in_bias[c] / _f32(rows), factor[c] * in_weight[c] * rate[c] / _f32(rows)
-    for r in range(rows):  # g slope again: to keep it would need more memory than is near
+        by_mean[c], by_slope[c] = factor[c] * in_bias[c] / rows, factor[c] * in_weight[c] * rate[c] / rows
+    for r in range(x.shape[0]):  # g slope once more: to keep it would need more memory than is near
         _pull_back(x[r], g[r], slope[r], mean, factor, by_mean, by_slope, in_x[r])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -61,9 +62,32 @@ def _again(function: Callable[..., Tensor], gradient: Tensor, *inputs: Tensor) -
 # Batch norm and SiLU --------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """How processes that have a part of a batch each find what is of all its rows.
+
+    Attributes:
+        processes: as many.
+        moments: means and variances of the columns of this process's rows, (2, C), to those of all rows.
+        sums: of two numbers a column over this process's rows, (2, C), to those over all rows.
+    """
+
+    processes: int
+    moments: Callable[[Tensor], Tensor]
+    sums: Callable[[Tensor], Tensor]
+
+
 def normalised_silu(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor | None:
-    """SiLU of batch norm of rows x (B, C), in training; None where these modules are to be called one after the other."""
-    if type(norm) is not nn.BatchNorm1d or type(activation) is not nn.SiLU or _is_watched(norm) or _is_watched(activation):
+    """SiLU of batch norm of rows x (B, C), in training; None where these modules are to be called one after the other.
+
+    A batch norm over several processes says in ``sharing`` how.
+    """
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or type(activation) is not nn.SiLU:
+        return None
+    sharing: Sharing | None = getattr(norm, "sharing", None)
+    if type(norm) is not nn.BatchNorm1d and sharing is None:
+        return None
+    if _is_watched(norm) or _is_watched(activation):
         return None
     mean, variance, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
     if mean is None or variance is None or batches is None:
@@ -75,7 +99,7 @@ def normalised_silu(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor
         return None
     batches.add_(1)
     momentum = 1 / float(batches) if norm.momentum is None else norm.momentum
-    return _NormalisedSiLU.apply(x, norm.weight, norm.bias, mean, variance, momentum, norm.eps, passes)
+    return _NormalisedSiLU.apply(x, norm.weight, norm.bias, mean, variance, momentum, norm.eps, sharing, passes)
 
 
 def _is_watched(module: nn.Module) -> bool:
@@ -94,27 +118,37 @@ class _NormalisedSiLU(torch.autograd.Function):
         running_var: Tensor,
         momentum: float,
         eps: float,
+        sharing: Sharing | None,
         passes: ModuleType,
     ) -> Tensor:
-        out, mean, rate = map(torch.empty_like, (x, weight, weight))
-        slope = torch.empty_like(x, dtype=torch.float32)
-        read, written = map(_array, (x, weight, bias)), map(_array, (running_mean, running_var, out, slope, mean, rate))
-        passes.normalise_and_activate(*read, eps, momentum, *written)
-        ctx.save_for_backward(x, weight, bias, slope, mean, rate)
-        ctx.passes, ctx.eps = passes, eps
+        out, slope = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
+        rows, moments = _array(x), weight.new_empty(2, len(weight))
+        passes.moments(rows, *_array(moments))
+        ctx.rows, ctx.eps, ctx.sharing, ctx.passes = len(x), eps, sharing, passes
+        if sharing is not None:
+            ctx.rows, moments = sharing.processes * len(x), sharing.moments(moments)
+        written = map(_array, (running_mean, running_var, out, slope))
+        mean, rate = _array(moments)
+        passes.normalise_and_activate(rows, mean, rate, _array(weight), _array(bias), ctx.rows, eps, momentum, *written)
+        ctx.save_for_backward(x, weight, bias, slope, moments)
         return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, slope, mean, rate = ctx.saved_tensors
+        x, weight, bias, slope, moments = ctx.saved_tensors
         if torch.is_grad_enabled():
+            if ctx.sharing is not None:
+                raise NotImplementedError("gradients of gradients of a batch norm over several processes")
             by_torch = functools.partial(_silu_by_torch, eps=ctx.eps)
             in_inputs = _again(by_torch, gradient, x, weight, bias)
         else:
-            in_inputs = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-            arrays = map(_array, (x, gradient.contiguous(), slope, weight, mean, rate, *in_inputs))
-            ctx.passes.normalise_and_activate_back(*arrays)
-        return *in_inputs, *5 * (None,)
+            in_x, sums = torch.empty_like(x), torch.empty_like(moments)
+            arrays = (*map(_array, (x, gradient.contiguous(), slope)), *_array(moments))
+            ctx.passes.gradient_sums(*arrays, *_array(sums))
+            of_all = sums if ctx.sharing is None else ctx.sharing.sums(sums)
+            ctx.passes.pull_back(*arrays, _array(weight), *_array(of_all), ctx.rows, _array(in_x))
+            in_inputs = in_x, *sums.unbind()
+        return *in_inputs, *6 * (None,)
 
 
 def _silu_by_torch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 _PATIENCE = timedelta(minutes=30)  # with one that is there and says nothing; one that isn't there is noticed sooner
 _LOOK = timedelta(seconds=1)  # how long a message waits until it is looked whether all are there
 _GATHERED = 2**18  # bytes that a message of all processes may have to be gathered and summed: above, a ring carries less
+_MATRIX = 2**12  # numbers of a matrix that is large enough to be sent in fewer bytes: not a circuit's weights
 _ROUNDING = 1e-6  # of the squared size of all weights: in an epoch different processors stay below it
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -186,25 +187,30 @@ def all_of(value: Tensor) -> Tensor:
     return found
 
 
-def average_(tensors: Iterable[Tensor]) -> None:
-    """Make tensors their averages over all processes, in place: one message for each type and device."""
+def average_(tensors: Iterable[Tensor], halves: bool = False) -> None:
+    """Make tensors their averages over all processes, in place: one message for each type and device.
+
+    With ``halves``, matrices in float32 are sent in bfloat16.
+    """
     if _count == 1:
         return
     groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for tensor in tensors:
-        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
-    for group in groups.values():
-        flat = _sum(_joined_in_one(group))
-        for tensor, values in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
-            torch.div(values.view_as(tensor), _count, out=tensor)
+        is_halved = halves and tensor.dtype == torch.float32 and tensor.ndim > 1 and tensor.numel() >= _MATRIX
+        dtype = torch.bfloat16 if is_halved else tensor.dtype
+        groups.setdefault((dtype, tensor.device), []).append(tensor.detach())
+    for (dtype, _), group in groups.items():
+        flat = _sum(_joined_in_one(group, dtype)).div_(_count)
+        parts = flat.split([tensor.numel() for tensor in group])
+        torch._foreach_copy_(group, [values.view_as(tensor) for tensor, values in zip(group, parts, strict=True)])
 
 
-def _joined_in_one(tensors: Sequence[Tensor]) -> Tensor:
+def _joined_in_one(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Tensors of one type and device, one after the other, (numbers,), in memory that stays for the next ones."""
-    numbers, place = sum(tensor.numel() for tensor in tensors), (tensors[0].dtype, tensors[0].device)
+    numbers, place = sum(tensor.numel() for tensor in tensors), (dtype, tensors[0].device)
     kept = _memory.get(place)
     if kept is None or len(kept) < numbers:
-        kept = _memory[place] = tensors[0].new_empty(numbers)
+        kept = _memory[place] = tensors[0].new_empty(numbers, dtype=dtype)
     return torch.cat([tensor.reshape(-1) for tensor in tensors], out=kept[:numbers])
 
 
@@ -219,14 +225,18 @@ def _sum(flat: Tensor) -> Tensor:
     return flat
 
 
-def average_gradients(parameters: Iterable[Tensor]) -> None:
+def average_gradients(parameters: Iterable[Tensor], halves: bool = False) -> None:
     """Average the gradients that there are, each process having those of its own part of a batch.
 
     An objective calls it between backward and clipping. Parts are of one size, so that the average is the gradient of the
     whole batch's mean.
+
+    Args:
+        parameters: whose gradients they are.
+        halves: send those of matrices in bfloat16, as products gave them: half as many bytes.
     """
     if _count > 1:
-        average_(parameter.grad for parameter in parameters if parameter.grad is not None)
+        average_((parameter.grad for parameter in parameters if parameter.grad is not None), halves)
 
 
 def average(value: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from qvae.models.passes import Sharing
 from qvae.training import ranks
 
 
@@ -38,8 +39,25 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance * (rows / (rows - 1)), momentum)
 
+    @property
+    def sharing(self) -> Sharing | None:
+        """How compiled passes, which do the same with a SiLU behind it, reach the other processes."""
+        return None if ranks.count() == 1 else Sharing(ranks.count(), _moments_of_all, _sums_of_all)
+
     def _check_input_dim(self, input: Tensor) -> None:
         pass
+
+
+def _moments_of_all(here: Tensor) -> Tensor:
+    """Means and variances (2, C) of all processes' rows, from those of each one's, which are as many."""
+    means, variances = ranks.all_of(here).unbind(1)
+    mean = means.mean(0)
+    return torch.stack([mean, (variances + (means - mean).square()).mean(0)])
+
+
+def _sums_of_all(here: Tensor) -> Tensor:
+    """Sums over all processes, from those of this one."""
+    return ranks.average(here) * ranks.count()
 
 
 def share_batch_norm(model: nn.Module) -> None:
@@ -67,9 +85,7 @@ class _Normalised(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         # Statistics have the type of those that are to be kept, also of rows in bfloat16.
         here = torch.batch_norm_update_stats(x, torch.zeros_like(weight), torch.zeros_like(weight), 0.0)
-        means, variances = ranks.all_of(torch.stack(here)).unbind(1)
-        mean = means.mean(0)
-        variance = (variances + (means - mean).square()).mean(0)
+        mean, variance = _moments_of_all(torch.stack(here))
         ctx.save_for_backward(x, weight, mean, variance)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)

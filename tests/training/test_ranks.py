@@ -5,6 +5,7 @@ import pytest
 import rank_jobs as jobs
 import torch
 from processes import together
+from torch import nn
 
 from qvae.checkpoint import load_checkpoint
 from qvae.errors import BudgetExhausted, ConfigError, RanksError, SamplerError
@@ -37,6 +38,38 @@ def test_batch_norm_is_that_of_the_whole_batch(tmp_path, shape):
     for place in (1, 2, 4, 5):
         for part in parts:
             np.testing.assert_allclose(part[place], alone[place], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_compiled_batch_norm_is_that_of_the_whole_batch(tmp_path, dtype, tolerance):
+    pytest.importorskip("numba")
+    generator = torch.Generator().manual_seed(0)
+    spread, shift = torch.rand(5, generator=generator), torch.randn(5, generator=generator)
+    x, g = (torch.randn(18, 5, generator=generator) for _ in range(2))
+    x, g = (shift + spread * x).to(dtype), g.to(dtype)
+    torch.manual_seed(0)
+    whole = nn.Sequential(nn.BatchNorm1d(5), nn.SiLU())
+    nn.init.normal_(whole[0].weight)
+    whole.double()
+    rows = x.double().requires_grad_()
+    expected = whole(rows)
+    expected.backward(g.double())
+    parts, served = zip(*together(tmp_path, 3, jobs.normalised_and_activated, x, g), strict=True)
+    assert served == (1, 1, 1)
+    for place, value in enumerate((expected, rows.grad)):
+        found = np.concatenate([part[place] for part in parts])
+        np.testing.assert_allclose(found, value.detach().numpy(), rtol=tolerance, atol=tolerance)
+    for place, value in ((2, whole[0].weight.grad), (3, whole[0].bias.grad)):  # of this process's rows, averaged elsewhere
+        np.testing.assert_allclose(sum(part[place] for part in parts), value.numpy(), rtol=tolerance, atol=tolerance)
+    for part in parts:
+        np.testing.assert_allclose(part[4], whole[0].running_mean.numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(part[5], whole[0].running_var.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_matrices_may_be_sent_in_half_the_bytes(tmp_path):
+    whole, in_halves = (together(tmp_path, 2, jobs.averaged, halves) for halves in (False, True))
+    assert whole == 2 * [([pytest.approx(1.0005, rel=1e-6)] * 2, [4 * (64 * 64 + 3)])]
+    assert in_halves == 2 * [([1.0, pytest.approx(1.0005, rel=1e-6)], [4 * 3, 2 * 64 * 64])]  # 1.001 is 1 in bfloat16
 
 
 MODELS = [

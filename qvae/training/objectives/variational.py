@@ -124,7 +124,7 @@ class VariationalObjective(Objective):
             x, weight = self.prepare(rows, self.generator), kl_weight(self.config, clock)
             drawn_from = self.generator.get_state()
             terms = self._backward(x, weight)
-            ranks.average_gradients(self.model.parameters())
+            ranks.average_gradients(self.model.parameters(), halves=self.bf16)
             self._move_circuit(x, weight, drawn_from, clock.progress)
         if self.config.clip_norm is not None:
             clip_gradients(self._networks.values(), self.config.clip_norm)
