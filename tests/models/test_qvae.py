@@ -9,7 +9,9 @@ from support import model_of
 
 from qvae.config.schema import ModelConfig
 from qvae.errors import DataError
+from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.posterior import BernoulliCode, Posterior, split_levels
+from qvae.runs.models import make_model
 from qvae.sampling.sampler import LatentSampler, Samples
 
 NETWORKS = {
@@ -140,3 +142,18 @@ def test_the_encoder_sees_deviations_from_the_mean():
     model = model_of(ModelConfig(latent={"sizes": [2, 2]}, network={"hidden": []}), mean).eval()
     assert torch.equal(model.encoder(mean.reshape(1, -1)), torch.zeros(1, 9))
     torch.testing.assert_close(model.encoder(1 + mean.reshape(1, -1)), torch.ones(1, 9))
+
+
+@pytest.mark.parametrize("kind", ["qvae", "vqvae", "vqgan"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "categorical"])
+def test_the_encoder_sees_what_the_likelihood_shows_of_rows(kind, likelihood):
+    config = ModelConfig(kind=kind, likelihood=likelihood, network={"hidden": [4]})
+    statistics = Statistics(torch.full((3, 3), 2.0), torch.full((3, 3), 0.5), levels=3)
+    model, seen = make_model(config, statistics).eval(), []
+    model.encoder.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    x = torch.arange(18.0).reshape(2, 9) % 3
+    for relaxed in (False, True) if kind == "qvae" else (False,):
+        model.posterior_sample(x, relaxed=relaxed)
+    one_hot = torch.cat([x == 0, x == 1, x == 2], 1).float()
+    assert all(torch.allclose(each, (x - 2) / 0.5 if likelihood == "gaussian" else one_hot) for each in seen)
+    assert seen

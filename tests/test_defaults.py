@@ -1,0 +1,84 @@
+"""What whoever says nothing gets, where no shipped configuration spells it out: a default that changes, changes runs."""
+
+import inspect
+
+import pytest
+
+from qvae.circuits.gradients import GRADIENTS
+from qvae.config.load import load_config
+from qvae.config.schema import ModelConfig
+from qvae.models.relaxation import Gumbel, OverlappingExponentials, SpikeAndExponential
+from qvae.training.optimizers import QNSPSA, SPSA, QuantumNaturalGradient, Rotosolve
+
+CIRCUIT = {
+    "qubits": 10, "encoding": "ry", "ansatz": "brickwork", "layers": 3, "reuploading": False, "angles": "tanh",
+    "initial_weights": 0.1, "layerwise": 0.0, "measured": "z", "arm": "quantum",
+}  # fmt: skip
+LATENT = {"graph": "rbm", "sizes": [32, 32], "edges": [], "gamma": 0.0, "train_gamma": False, "label_units": None}
+GAME = {
+    "autoencoder": None, "latents": 16, "autoencoder_share": 0.4, "kl_weight": 0.3, "noise": 10, "temperature": 1.0,
+    "ancillas": 1, "conditional": None,
+}  # fmt: skip
+CRITIC = {
+    "hidden": [256, 256], "loss": "wasserstein", "penalty": "gradient", "penalty_weight": 1.0, "steps": 1, "weight": 10.0,
+}  # fmt: skip
+HELD = CRITIC | {"loss": "nonsaturating", "penalty": "r1", "penalty_weight": 3.0}
+OF_GAME = CIRCUIT | {"qubits": 8, "ansatz": "strongly_entangling", "measured": "zz"}
+OF_PATCH = CIRCUIT | {"qubits": 5, "ansatz": "strongly_entangling", "layers": 6}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, {}),
+        ({"kind": "vqvae"}, {"kind": "vqvae", "variant": "variational", "circuit": CIRCUIT}),
+        (
+            {"kind": "vqvae", "variant": "discrete"},
+            {
+                "kind": "vqvae", "variant": "discrete", "circuit": CIRCUIT,
+                "discrete": {"prior": "factorized", "gradient": "score", "draws": 4},
+                "latent": LATENT | {"graph": "edges", "sizes": [10]},
+            },
+        ),
+        ({"kind": "vqvae", "critic": {}}, {"kind": "vqvae", "variant": "variational", "circuit": CIRCUIT, "critic": CRITIC}),
+        ({"kind": "vqgan"}, {"kind": "vqgan", "generator": "latent", "circuit": OF_GAME, "gan": GAME, "critic": HELD}),
+        (
+            {"kind": "vqgan", "generator": "patch"},
+            {"kind": "vqgan", "generator": "patch", "circuit": OF_PATCH, "gan": GAME, "critic": HELD, "likelihood": "gaussian"},
+        ),
+        (
+            {"kind": "vqgan", "critic": {"penalty": "gradient", "loss": "wasserstein"}},
+            {"kind": "vqgan", "generator": "latent", "circuit": OF_GAME, "gan": GAME, "critic": CRITIC},
+        ),
+    ],
+)  # fmt: skip
+def test_sections_of_a_model(said, expected):
+    assert ModelConfig(**said).model_dump() == load_config("digits").model.model_dump() | expected
+
+
+def defaults(function):
+    options = inspect.signature(function).parameters.values()
+    return {option.name: option.default for option in options if option.default is not option.empty}
+
+
+def test_options_of_optimizers_gradients_and_relaxations():
+    assert {name: defaults(kind) for name, kind in GRADIENTS.items()} == {
+        "parameter-shift": {},
+        "stochastic-shift": {"repetitions": 1, "seed": None},
+        "shot-budget": {"shots": 10_000, "memory": 0.9},
+        "hadamard": {},
+        "spsa": {"repetitions": 1, "step": 0.1, "seed": None},
+        "shadows": {"copies": 1000, "seed": None},
+    }
+    assert defaults(QuantumNaturalGradient) == {
+        "lr": 0.05, "metric": "full", "damping": 1e-3, "momentum": 0.0, "rows": 8, "solver": "cholesky", "source": "auto",
+        "classical_lr": 1e-3,
+    }  # fmt: skip
+    assert defaults(SPSA) == {"lr": 0.1, "step": 0.1, "stability": 0.0, "blocking": None, "seed": None}
+    assert defaults(QNSPSA) == {
+        "lr": 0.01, "step": 0.01, "damping": 1e-3, "blocking": None, "rows": 8, "classical_lr": 1e-3, "seed": None,
+    }  # fmt: skip
+    assert defaults(Rotosolve) == {"angles": None, "blocking": None}
+    assert [defaults(kind) for kind in (Gumbel, OverlappingExponentials, SpikeAndExponential)] == [
+        {"temperature": 0.5}, {"beta": 8.0}, {"beta": 8.0},
+    ]  # fmt: skip
