@@ -293,3 +293,17 @@ def test_gradients_can_be_differentiated_again(used):
         found, expected = second(mine, x), second(other, x.double())
         assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert len(used) == 4
+
+
+def test_second_derivatives_are_of_what_may_move(used):
+    """A weight is frozen between rows and a bias that aren't: each gets the derivative of its own."""
+    ours, rows = layers(5), numbers(9, 5)
+    theirs, found = in_double(ours), []
+    for network, x in ((ours, rows), (theirs, rows.double())):
+        network[0].weight.requires_grad_(False)
+        wanted = (x.clone().requires_grad_(), network[0].bias)
+        first = torch.autograd.grad(network(wanted[0]).pow(3).sum(), wanted, create_graph=True)
+        found.append(torch.autograd.grad(sum(each.square().sum() for each in first), wanted))
+    for mine, other in zip(*found, strict=True):
+        assert torch.allclose(mine.double(), other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
+    assert used

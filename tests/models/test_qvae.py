@@ -10,6 +10,7 @@ from support import model_of
 from qvae.config.schema import ModelConfig
 from qvae.errors import DataError
 from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.networks import Decoder
 from qvae.models.posterior import BernoulliCode, Posterior, split_levels
 from qvae.runs.models import make_model
 from qvae.sampling.sampler import LatentSampler, Samples
@@ -157,3 +158,19 @@ def test_the_encoder_sees_what_the_likelihood_shows_of_rows(kind, likelihood):
     one_hot = torch.cat([x == 0, x == 1, x == 2], 1).float()
     assert all(torch.allclose(each, (x - 2) / 0.5 if likelihood == "gaussian" else one_hot) for each in seen)
     assert seen
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"kind": "qvae"}, {"kind": "vqvae"}, {"kind": "vqvae", "variant": "discrete"},
+        {"kind": "vqvae", "variant": "deterministic"}, {"kind": "vqgan"},
+    ],
+    ids=lambda kind: " ".join(kind.values()),
+)  # fmt: skip
+def test_networks_begin_at_the_mean_of_the_data(kind):
+    mean = torch.arange(1, 10).reshape(3, 3) / 10
+    model = make_model(ModelConfig(**kind, network={"hidden": [4]}), Statistics(mean, torch.ones(3, 3)))
+    assert torch.equal(model.encoder.mean_image, mean.flatten())
+    decoder = next(part for part in model.decoder.modules() if isinstance(part, Decoder))
+    torch.testing.assert_close(decoder.bias.detach(), (mean / (1 - mean)).log().flatten())
