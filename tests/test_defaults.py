@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from pydantic import ValidationError
 
 from qvae.circuits.gradients import GRADIENTS
 from qvae.config.load import load_config
@@ -82,3 +83,41 @@ def test_options_of_optimizers_gradients_and_relaxations():
     assert [defaults(kind) for kind in (Gumbel, OverlappingExponentials, SpikeAndExponential)] == [
         {"temperature": 0.5}, {"beta": 8.0}, {"beta": 8.0},
     ]  # fmt: skip
+
+
+VQVAE, DISCRETE = {"kind": "vqvae"}, {"kind": "vqvae", "variant": "discrete"}
+VQGAN, PATCH = {"kind": "vqgan"}, {"kind": "vqgan", "generator": "patch"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right", "wrong"),
+    [
+        ("variant", "deterministic", VQVAE, [{}, VQGAN]),
+        ("circuit", {"layers": 2}, VQVAE, [{}]),
+        ("discrete", {"draws": 2}, DISCRETE, [{}, VQVAE, VQGAN]),
+        ("latent", {"graph": "complete", "sizes": [5]}, {}, [VQVAE, VQGAN]),
+        ("posterior", {"levels": 2}, {}, [VQVAE, DISCRETE, VQGAN]),
+        ("relaxation", {"temperature": 0.3}, {}, [VQVAE, DISCRETE, VQGAN]),
+        ("generator", "latent", VQGAN, [{}, VQVAE]),
+        ("gan", {"noise": 3}, VQGAN, [{}, VQVAE]),
+        ("critic", {"loss": "wasserstein"}, VQVAE, [{}, DISCRETE]),
+        ("critic.steps", 2, VQGAN, [VQVAE]),
+        ("critic.weight", 2.0, VQVAE, [VQGAN, PATCH]),
+        ("gan.ancillas", 2, PATCH, [VQGAN]),
+        ("gan.latents", 3, VQGAN, [PATCH]),
+        ("gan.autoencoder", "a run", VQGAN, [PATCH]),
+        ("likelihood", "bernoulli", VQGAN, [PATCH]),
+        ("circuit.reuploading", True, VQVAE, [VQGAN, PATCH]),
+        ("circuit.layerwise", 0.5, VQVAE, [VQGAN, PATCH]),
+        ("circuit.angles", "linear", VQVAE, [VQGAN, PATCH]),
+        ("circuit.measured", "zz", VQGAN, [PATCH]),
+        ("circuit.arm", "gaussian", VQGAN, [PATCH]),
+    ],
+)
+def test_keys_of_other_kinds_are_refused_and_those_of_a_kind_taken(key, value, right, wrong):
+    section, _, name = key.partition(".")
+    said = {section: {name: value} if name else value}
+    ModelConfig(**right, **said)
+    for kind in wrong:
+        with pytest.raises(ValidationError, match=f"{key}.* is set, but isn't of a model of kind {kind.get('kind', 'qvae')}"):
+            ModelConfig(**kind, **said)
