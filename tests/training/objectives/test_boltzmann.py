@@ -8,11 +8,13 @@ from support import model_of
 
 from qvae.config.schema import ModelConfig, TrainingConfig
 from qvae.errors import SamplerError
+from qvae.ising.exact import exact_distribution
+from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.abilities import Remote
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
 from qvae.training.objective import Clock
-from qvae.training.objectives.boltzmann import BoltzmannObjective
+from qvae.training.objectives.boltzmann import BoltzmannObjective, _rough_log_partition
 
 
 class Failing(LatentSampler):
@@ -120,3 +122,15 @@ def test_the_budget_share_that_a_lost_sampler_had_reached_stays():
     two = objective(load_sampler("exact", seed=0))
     two.load_state_dict(one.state_dict())
     assert two.budget_share == 0.3
+
+
+@pytest.mark.parametrize("strength", [0.5, 6.0])
+def test_the_rough_log_z_of_a_look_begins_at_the_means_of_samples(strength):
+    """With strong fields all samples are the same: they are no proof that the other spins never occur."""
+    generator = torch.Generator().manual_seed(0)
+    h, J = (torch.randn(number, generator=generator, dtype=torch.float64) for number in (8, 7))
+    chain = IsingHamiltonian(strength * h.sign(), [(spin, spin + 1) for spin in range(7)], 0.3 * J)
+    samples = load_sampler("exact", seed=1).sample(chain, 100)
+    assert bool((samples.spins.float().mean(0).abs() == 1).all()) == (strength > 5)
+    found = _rough_log_partition(chain, samples)
+    assert found == pytest.approx(exact_distribution(chain).log_z, abs=0.05)
