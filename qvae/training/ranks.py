@@ -1,4 +1,7 @@
-"""The processes of one training, as torchrun starts them: which of them this one is, and what all of them do together."""
+"""The processes of one training, as torchrun starts them: which of them this one is, and what all of them do together.
+
+Longer than 400 lines because all that they say to each other goes through one group, whose state is this module's.
+"""
 
 from __future__ import annotations
 
