@@ -71,6 +71,8 @@ class Contest:
         return {name: (run, log_prior(run, Progress())) for name, run in models.items()}
 
     def trained(self, config: Config, data: Any = None) -> Run:
+        config = config.model_copy(deep=True)
+        config.training.seed = self.seed
         return qvae.train(config, Path(tempfile.mkdtemp(dir=self.folder), "run"), data=data)
 
 

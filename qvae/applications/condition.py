@@ -84,7 +84,7 @@ def condition(
     completions: int,
     generator: torch.Generator,
     draws: int = 256,
-    rounds: int = 10,
+    rounds: int | None = None,
     steps: int = 100,
     sampler: LatentSampler | None = None,
 ) -> Conditioned:
@@ -100,7 +100,7 @@ def condition(
         completions: M.
         generator: on the model's device.
         draws: K, of each round.
-        rounds: 1 or more.
+        rounds: 1 or more; as many as the observation wants, if left out.
         steps: of each chain.
         sampler: of a Boltzmann prior, to draw proposals from it in place of the encoder's.
 
@@ -108,7 +108,7 @@ def condition(
         CapabilityError: a sampler is given, but the prior is no classical Boltzmann machine.
     """
     if sampler is None:
-        latents, log_weights = proposals(target, draws, rounds, generator)
+        latents, log_weights = proposals(target, draws, rounds or target.observation.rounds, generator)
     else:
         latents, log_weights = sampled_proposals(target, draws, sampler, generator)
     weights = log_weights.softmax(1)
@@ -156,7 +156,7 @@ def proposals(target: Target, draws: int, rounds: int, generator: torch.Generato
     The first round encodes what was seen, completed by a blurred average. Each further one resamples the draws so far,
     completes what was seen by the means of p(x|z) of each, and encodes these (population Monte Carlo, Cappé et al. 2004). Every
     weight is right for the proposal that its draw came from, so all rounds count alike. Many rounds of few draws find more than
-    few of many: a hole's rim must be filled before its middle can be guessed.
+    few of many.
     """
     latents, log_weights = _proposed(target, _first_guess(target, generator), draws, generator)
     for _ in range(rounds - 1):

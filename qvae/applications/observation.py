@@ -24,7 +24,12 @@ class Observation(ABC):
     Args:
         likelihood: p(x | decoder's output).
         seen: (B, S).
+
+    Attributes:
+        rounds: of the encoder's proposals that find rows which agree with it.
     """
+
+    rounds = 10
 
     def __init__(self, likelihood: Likelihood, seen: Tensor) -> None:
         self.likelihood, self.seen = likelihood, seen
@@ -50,6 +55,8 @@ class PartlyHidden(Observation):
         seen: (B, D), whatever they are where they are hidden.
         hidden: bool, (B, D).
     """
+
+    rounds = 30  # a hole's rim must be filled before its middle can be guessed
 
     def __init__(self, likelihood: Likelihood, seen: Tensor, hidden: Tensor) -> None:
         super().__init__(likelihood, seen.masked_fill(hidden, 0.0))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qvae.runs.run import Run
 
 Completions = Annotated[int, "Plausible rows drawn for each."]
-Draws = Annotated[int, "Proposals of the encoder in each of ten rounds, or of a sampler."]
+Draws = Annotated[int, "Proposals of the encoder in each of ten rounds, thirty for a hole, or of a sampler."]
 Steps = Annotated[int, "Of the Markov chain from each; 0 resamples the proposals alone."]
 Sampler = Annotated[str | None, "Draw proposals from the prior, biased towards what was seen, by this sampler."]
 Trained = Annotated[bool, "Take the encoder's word, unweighed: the model was trained with training.corruption."]
