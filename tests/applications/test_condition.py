@@ -146,8 +146,6 @@ def test_real_latents_have_the_distribution_of_a_linear_model():
 
 
 def test_holes_take_more_rounds_of_proposals_than_noise(monkeypatch):
-    model = small_model()
-    seen, hidden = X[:1], HIDDEN[:1]
     taken = []
 
     def counted(target, draws, rounds, generator):
@@ -155,8 +153,8 @@ def test_holes_take_more_rounds_of_proposals_than_noise(monkeypatch):
         return proposals(target, draws, 1, generator)
 
     monkeypatch.setattr("qvae.applications.condition.proposals", counted)
-    for observation in (PartlyHidden(model.likelihood, seen, hidden), Flipped(model.likelihood, seen, 0.2, 0.5)):
-        target = Target(model, observation, log_prior_of(model, 0.0))
+    for name in ("hidden", "flipped"):
+        target = target_of(small_model(), name)
         condition(target, 2, torch.Generator().manual_seed(0), draws=4, steps=0)
         condition(target, 2, torch.Generator().manual_seed(0), draws=4, rounds=7, steps=0)
     assert taken == [30, 7, 10, 7]
