@@ -1,5 +1,6 @@
 """The conformance suite itself: right samplers pass, and each fault is found by the check that is named after it."""
 
+import math
 import re
 
 import numpy as np
@@ -10,6 +11,8 @@ from qvae.ising.exact import exact_distribution
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler
 from qvae.testing import ConformanceError, check_sampler, run_checks
+from qvae.testing.problems import problems
+from qvae.testing.trial import EXACT_TOLERANCE, Trial
 
 
 class Perfect(SeededSampler):
@@ -369,3 +372,54 @@ def test_the_name_of_a_third_partys_exception_is_shown_and_the_rest_still_runs()
     assert report[0].detail == "raised KeyError: 'qubits'"
     assert report[-1].name == "close"
     assert report[-1].outcome == "passed"
+
+
+def case(name):
+    return next(problem for problem in problems(False) if problem.name == name)
+
+
+def test_what_is_allowed_of_a_distribution_follows_from_the_number_of_samples():
+    """McDiarmid's bound: beyond what is expected of so many samples, the root of log(1/level) / 2 N."""
+    with pytest.raises(AssertionError) as told:
+        Trial(Dependent(seed=1), 4000, 10.0).distribution(case("no couplings"))
+    numbers = [float(text) for text in re.findall(r"\d+\.?\d*", str(told.value).partition("; effective")[0])]
+    distance, expected, number = numbers[:3]
+    allowed = float(re.search(r"([\d.]+) allowed", str(told.value))[1])
+    assert number == 800  # sorted rows look correlated, which excuses a factor of five
+    assert allowed == pytest.approx(expected + math.sqrt(10.0 / (2 * number)), abs=0.002)
+    assert distance > allowed
+
+
+def test_moments_of_an_exact_sampler_may_be_off_by_rounding_alone():
+    class Off(Perfect):
+        capabilities = Capabilities(exact=True)
+        error = 0.0
+
+        def _moments(self, hamiltonian, num_samples):
+            spins, pairs = exact_distribution(hamiltonian).moments()
+            return Moments((spins + self.error).to(hamiltonian.h), pairs.to(hamiltonian.h))
+
+    sampler = Off(seed=1)
+    problem = case("frustrated triangle")
+    assert Trial(sampler, 10, 10.0).moments(problem).startswith("largest error")
+    sampler.error = 3 * EXACT_TOLERANCE
+    with pytest.raises(AssertionError, match="called exact, but off by 3"):
+        Trial(sampler, 10, 10.0).moments(problem)
+
+
+@pytest.mark.parametrize(("other", "is_one"), [(1.0, True), (1.05, True), (1.5, False)])
+def test_temperatures_of_two_problems_may_differ_by_a_tenth(other, is_one):
+    class Drifting(Warm):
+        """Where spins are coupled, at another temperature."""
+
+        def _sample(self, hamiltonian, num_samples):
+            factor = other if hamiltonian.graph.num_edges else 1.0
+            return super()._sample(hamiltonian.replace(hamiltonian.h * factor, hamiltonian.J * factor), num_samples)
+
+    trial, cases = Trial(Drifting(seed=1), 20_000, 5.0), [case("no couplings"), case("RBM 3x3")]
+    if is_one:
+        assert trial.temperature(cases).startswith("effective beta 0.5")
+        assert all(abs(beta / 0.5 - 1) < 0.1 for beta in trial.betas.values())
+    else:
+        with pytest.raises(AssertionError, match="one temperature for all is needed"):
+            trial.temperature(cases)

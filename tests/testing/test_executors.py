@@ -1,5 +1,9 @@
 """The suite passes what is right, and notices each of the mistakes that authors make."""
 
+import ast
+import math
+import re
+
 import pytest
 import torch
 from qvae_backends.statevector import StatevectorExecutor
@@ -7,6 +11,8 @@ from qvae_backends.statevector import StatevectorExecutor
 from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import Executor, ExecutorCapabilities
 from qvae.testing import ConformanceError, check_executor, run_executor_checks
+from qvae.testing.circuit_problems import circuit_problems
+from qvae.testing.circuit_trial import CircuitTrial
 
 
 def failed(executor, **options):
@@ -163,3 +169,24 @@ def test_every_gate_is_tried():
         probabilities = StatevectorExecutor().amplitudes(problem.circuit, problem.values).abs().square().view(-1, *[2] * number)
         for axis in range(1, number):
             assert (probabilities - probabilities.transpose(axis, axis + 1)).abs().max() > 0.01
+
+
+def test_what_is_allowed_follows_from_the_shots_and_the_weights_of_a_sum():
+    """Hoeffding's bound for means of signs, McDiarmid's for total variation, at exp(-10)."""
+    problem = circuit_problems()[0]
+    executor = BigEndian(seed=1)
+    executor.shots = 5000
+    trial = CircuitTrial(executor, 4000, 10.0)
+    with pytest.raises(AssertionError) as told:
+        trial.expectations(problem)
+    error, terms, allowed = re.match(r"(\S+) is the error of (.*), where (\S+) is allowed", str(told.value)).groups()
+    weight = sum(abs(each) for _, each in ast.literal_eval(terms))
+    assert float(allowed) == pytest.approx(weight * math.sqrt(2 * 10.0 / 5000), rel=0.06)  # of two digits
+    assert float(error) > float(allowed)
+    with pytest.raises(AssertionError) as told:
+        trial.distribution(problem)
+    distance, allowed = map(float, re.findall(r"\d\.\d+", str(told.value)))
+    probabilities = StatevectorExecutor().amplitudes(problem.circuit, problem.values).abs().square().double()
+    scatter = (probabilities * (1 - probabilities) / 4000).sqrt().sum(1) / 2
+    assert min(abs(allowed - float(each) - math.sqrt(10.0 / 8000)) for each in scatter) < 6e-4
+    assert distance > allowed
