@@ -267,3 +267,24 @@ def test_a_game_s_twins_are_set_side_by_side_by_precision_and_recall():
     assert "Precision and recall are of samples" in table.note
     assert "The trainings had 3 to 5 epochs" in table.note
     assert twins.twins_table({"gaussian": runs[:1]}).note.startswith("One seed tells no spread.")
+
+
+def test_pictures_are_drawn_anew_and_those_of_before_go(tmp_path, monkeypatch):
+    """One of three can't be drawn, and one has nothing to show; the film of an earlier training goes, too."""
+    told, shares = [], []
+    (tmp_path / "figures").mkdir()
+    for name in ("figures/new.png", "figures/none.png", "figures/broken.png", "latent.gif"):
+        (tmp_path / name).write_text("old")
+    draw = {"new": lambda views: "a figure", "none": lambda views: None, "broken": lambda views: 1 / 0}
+    monkeypatch.setattr(pictures, "FILM", "latent.gif")
+    monkeypatch.setattr(pictures, "drawings", lambda run: {name: pictures.Drawing("", "", each) for name, each in draw.items()})
+    monkeypatch.setattr(pictures.figures, "save_figure", lambda figure, file: file.write_text(figure) and file)
+    monkeypatch.setattr(pictures, "_film_bytes", lambda seen, views: b"a film")
+    run = SimpleNamespace(path=tmp_path, training_state={"observer": {"epochs": []}})
+    assert pictures.draw_pictures(run, shares.append, told.append) == {"new": tmp_path / "figures" / "new.png"}
+    assert [file.name for file in sorted(tmp_path.rglob("*.*"))] == ["new.png"]
+    assert (tmp_path / "figures" / "new.png").read_text() == "a figure"
+    assert shares == pytest.approx([0, 1 / 3, 2 / 3])
+    assert told == ["the picture 'broken' can't be drawn (ZeroDivisionError: division by zero)"]
+    run.training_state["observer"] = {"epochs": [1]}
+    assert pictures.draw_pictures(run)["latent"].read_bytes() == b"a film"
