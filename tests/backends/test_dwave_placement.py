@@ -62,6 +62,7 @@ def test_fields_and_couplings_are_shared_out_over_qubits_and_couplers():
         ([[10, 10], [20]], False),  # and twice in one
         ([[10, 20], [11]], True),
         ([[10, 30], [20]], False),  # a chain of two pieces
+        ([[10, 11, 30, 31], [20]], False),  # each of which hangs together
         ([[30], [20]], False),  # no coupler
         ([[10, 99], [20]], False),  # a qubit that is gone
         ([[10, 11]], False),

@@ -15,6 +15,7 @@ from qvae.sampling.metering import Fault, Meter
 
 pytest.importorskip("dwave.system", reason="needs the extra: pip install -e '.[dwave]'")
 
+from dwave.cloud import exceptions as cloud
 from qvae_backends import dwave, dwave_parameters, dwave_placement, dwave_recording, dwave_solver
 from qvae_backends.dwave_ideal import IdealSolver, connect
 from qvae_backends.dwave_solver import Answer, NoToken, Submission
@@ -393,3 +394,74 @@ def test_only_a_rehearsal_does_without_a_token(monkeypatch):
     with pytest.raises(Fault) as told:
         solver.answer(submission())
     assert not told.value.helps_to_repeat
+
+
+# The service ----------------------------------------------------------------------------------------------------------
+
+
+class Job:
+    """What the client returns for a submission."""
+
+    def __init__(self, result, has_id=True, is_done=True):
+        self.id, self.is_done, self.is_cancelled, self._result = ("a job" if has_id else None), is_done, False, result
+
+    def wait(self, seconds):
+        return self.is_done
+
+    def cancel(self):
+        self.is_cancelled = True
+
+    def result(self):
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+@pytest.fixture
+def leap():
+    """The line to the service, without a service: what it submits, and the job that it gets."""
+
+    def make(job):
+        solver, given = object.__new__(dwave_solver.LeapSolver), []
+        solver._timeout, solver._is_suspect, solver._identity, solver._settings = 5.0, False, None, {}
+        solver._release = lambda: None
+        solver.structure = SimpleNamespace(sample_ising=lambda *fields, **options: given.append((*fields, options)) or job)
+        return solver, given
+
+    return make
+
+
+def test_an_answer_has_a_row_for_each_read_in_the_order_of_the_qubits(leap):
+    """Equal reads may come once, with how often; of qubits that weren't asked for the service says 3."""
+    solutions = np.array([[3, 1, -1, 3], [3, -1, -1, 3]])
+    job = Job({"solutions": solutions, "num_occurrences": [2, 1], "timing": {"qpu_access_time": 250_000.0}})
+    solver, given = leap(job)
+    asked = submission(qubits=np.array([2, 1]), couplers=np.array([[1, 2]]))
+    found = solver.answer(asked)
+    assert found.spins.tolist() == [[-1, 1], [-1, 1], [-1, -1]]
+    assert found.spins.dtype == np.int8
+    assert found.qpu_seconds == 0.25
+    assert given == [({2: 0.25, 1: -0.5}, {(1, 2): 0.375}, {"num_reads": 3})]
+    assert not solver._is_suspect
+
+
+@pytest.mark.parametrize(
+    ("job", "words", "has_run"),
+    [
+        (Job(None, is_done=False), "no answer within 5 s", True),
+        (Job(cloud.SolverFailureError("burnt")), "the solver failed on the job (burnt)", True),
+        (Job(cloud.SolverFailureError("burnt"), has_id=False), "the solver failed on the job (burnt)", False),
+        (Job(cloud.CanceledFutureError()), "the job was cancelled", False),
+        (Job({"solutions": [[1, 1, 1]]}), "the answer can't be read", True),
+        (Job({"solutions": np.ones((2, 3)), "timing": {"qpu_access_time": 1.0}}), "2 reads of 2 qubits where", True),
+        (Job({"solutions": np.zeros((3, 3)), "timing": {"qpu_access_time": 1.0}}), "the answer holds 3 reads", True),
+    ],
+)
+def test_a_job_that_was_accepted_is_taken_to_have_run(job, words, has_run, leap):
+    solver, _ = leap(job)
+    with pytest.raises(Fault) as told:
+        solver.answer(submission(qubits=np.array([1, 2])))
+    assert words in str(told.value)
+    assert told.value.has_run == has_run
+    assert job.is_cancelled == (not job.is_done)
+    assert solver._is_suspect  # the next attempt takes a new client

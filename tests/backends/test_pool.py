@@ -21,6 +21,7 @@ from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.measuring.specs import local_samplers
+from qvae.sampling.info import Advice
 from qvae.sampling.registered import SAMPLERS
 from qvae.testing import check_sampler
 from qvae.trust import Trust
@@ -147,6 +148,19 @@ def test_advice_is_of_the_options_that_the_user_has(pool, rbm):
 
 
 # Loss ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_of_the_sampler_inside_is_refused_and_a_remark_is_made_once(rbm):
+    with pytest.raises(SamplerError, match="of has a seed, which all workers would have; set that of the pool"):
+        qvae.load_sampler("pool", of={"name": "gibbs", "options": {"seed": 0}})
+    with ThreadPoolExecutor(1) as threads:
+        with pytest.raises(SamplerError, match="address and executor are both given"):
+            qvae.load_sampler("pool", executor=threads, address="tcp://host:1")
+        sampler = qvae.load_sampler("pool", workers=1, seed=1, executor=threads)
+        sampler._remarks.append(Advice("workers", "one was replaced"))
+        said = [[advice.kind for advice in sampler.sample(rbm, 5).advice] for _ in range(2)]
+        sampler.close()
+    assert said == [["workers"], []]
 
 
 def test_answers_that_came_back_are_kept_while_others_are_asked_for_again(rbm):
