@@ -445,12 +445,19 @@ def test_an_answer_has_a_row_for_each_read_in_the_order_of_the_qubits(leap):
     assert not solver._is_suspect
 
 
+def of_the_server(code):
+    error = cloud.SolverError("of the server")
+    error.error_code = code
+    return error
+
+
 @pytest.mark.parametrize(
     ("job", "words", "has_run"),
     [
         (Job(None, is_done=False), "no answer within 5 s", True),
-        (Job(cloud.SolverFailureError("burnt")), "the solver failed on the job (burnt)", True),
-        (Job(cloud.SolverFailureError("burnt"), has_id=False), "the solver failed on the job (burnt)", False),
+        (Job(of_the_server(500)), "the service failed (error 500)", True),
+        (Job(of_the_server(500), has_id=False), "the service failed (error 500)", False),
+        (Job(cloud.SolverFailureError("burnt")), "the solver failed on the job (burnt)", False),  # which it says itself
         (Job(cloud.CanceledFutureError()), "the job was cancelled", False),
         (Job({"solutions": [[1, 1, 1]]}), "the answer can't be read", True),
         (Job({"solutions": np.ones((2, 3)), "timing": {"qpu_access_time": 1.0}}), "2 reads of 2 qubits where", True),
