@@ -337,7 +337,12 @@ def gathered(value: Any) -> list[Any]:
 
 
 def require_same(text: str, what: str) -> None:
-    """Raise a ConfigError, in all processes, where they don't have one text in common, such as a checksum of ``what``."""
+    """Raise a ConfigError, in all processes, where they don't have one text in common.
+
+    Args:
+        text: any, such as a checksum.
+        what: it is of, for the message.
+    """
     others = gathered(text)
     different = next((place for place, other in enumerate(others) if other != others[0]), None)
     if different is not None:
