@@ -48,13 +48,18 @@ def test_the_command_and_what_it_leaves(command, small, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "t" / "results.json").read_text())["samplers"] == results["samplers"]
 
 
-def test_a_training_that_fails_is_told(no_process, tmp_path):
+def test_a_training_that_fails_is_told(no_process, tmp_path, monkeypatch):
     config = load_config("digits")
     results = benchmark_training(config, [BackendSpec(name="gibbs")], 1.0, tmp_path)
     assert results["samplers"][0]["status"] == "failed"
     assert "Failed: gibbs (the process that trained ended with code -9)" in training_table(results).note
     assert "Failed: gibbs" in write_training_report(results, tmp_path).read_text()
     assert config.training.max_seconds is None  # the caller's is left alone
+    tried = []
+    monkeypatch.setattr(module, "_train_apart", lambda *arguments: tried.append(arguments) or {}[""])
+    with pytest.raises(KeyError):
+        benchmark_training(config, [BackendSpec(name="gibbs")], 1.0, tmp_path)
+    assert len(tried) == 1  # a failure isn't kept
 
 
 def test_speed_is_that_after_the_first_epoch_and_parts_of_a_step_are_the_last_that_were_timed(monkeypatch):
