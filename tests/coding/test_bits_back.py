@@ -2,6 +2,7 @@
 
 import math
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -141,3 +142,11 @@ def test_rows_of_a_block_are_few_where_they_are_wide(monkeypatch):
     assert RowCoder(model()).block_rows == 4096
     monkeypatch.setattr(bits_back, "_MOST_LOGITS", 100)
     assert RowCoder(model()).block_rows == 4
+
+
+def test_a_checksum_is_of_every_bit():
+    """That of zlib: CRC-32 of the bits, eight to a byte, the first one highest."""
+    few = rows(5)
+    checksum = RowCoder(model(), 4).encode(few)[0].checksum
+    as_bytes = bytes(int("".join(map(str, eight)), 2) for row in few.tolist() for eight in (row[:8], row[8:]))
+    assert checksum == zlib.crc32(as_bytes)

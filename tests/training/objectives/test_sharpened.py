@@ -44,16 +44,31 @@ def test_the_critic_and_the_autoencoder_both_move_and_only_one_by_the_other_s_op
 
 
 def test_the_gradient_is_that_of_the_bound_and_of_the_critic_s_verdict(tmp_path):
-    """At weight 0 it is the bound's; the verdict's part grows as its weight."""
+    """At weight 0 it is the bound's; the verdict's part grows as its weight, whatever that of the KL part is."""
 
-    def gradient(weight):
+    def gradient(weight, of_kl=1.0):
         objective = parts(tmp_path, f"model.critic.weight={weight}", "model.network.batch_norm=false").objective
-        objective._backward(objective.prepare(parts(tmp_path).trainer.rows[:50], objective.generator), 1.0)
+        objective._backward(objective.prepare(parts(tmp_path).trainer.rows[:50], objective.generator), of_kl)
         return objective.model.decoder[-1].bias.grad.clone()
 
     none, one, three = (gradient(weight) for weight in (0, 1, 3))
     assert not torch.allclose(one, none, atol=1e-6)
     assert torch.allclose(three - none, 3 * (one - none), atol=1e-5)
+    assert torch.allclose(gradient(3, 0.2) - gradient(0, 0.2), three - none, atol=1e-5)
+
+
+def test_a_turn_of_the_critic_is_on_data_and_reconstructions(tmp_path):
+    """Of a linear critic, whose slope is the same everywhere, beside the closed form."""
+    objective = parts(tmp_path, "model.critic.hidden=[]", "model.critic.penalty_weight=0.5").objective
+    real, fake = torch.rand(2, 50, 16, generator=torch.Generator().manual_seed(0))
+    weight, bias = objective.model.critic.parameters()
+    objective._turn_of_critic(real, fake)
+    w = weight.detach()[0]
+    slope = w.norm()
+    torch.testing.assert_close(objective._seen, torch.stack([w @ (real.mean(0) - fake.mean(0)), slope]))
+    expected = fake.mean(0) - real.mean(0) + 0.5 * 2 * (slope - 1) * w / slope
+    torch.testing.assert_close(weight.grad[0], expected, atol=1e-5, rtol=1e-4)
+    assert float(bias.grad.abs()) < 1e-6
 
 
 def test_reconstructions_are_moved_to_where_the_critic_scores_them_higher(tmp_path):
