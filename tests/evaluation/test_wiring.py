@@ -23,6 +23,7 @@ from qvae.evaluation.ngram import best_ngram
 from qvae.evaluation.rows import code_means, evaluation_rows, prepared, training_rows
 from qvae.evaluation.samples import SampleQuality, SamplesAmongCodes
 from qvae.evaluation.strings import SAMPLES, StringSet, edit_distances, string_figures
+from qvae.evaluation.tsne import latent_film
 from qvae.ising.estimate import LogPartition
 from qvae.progress import Progress
 
@@ -238,3 +239,12 @@ def test_a_class_that_is_missing_is_the_rarest_beside_its_share():
     assert told == []
     distances._warn_of_rare(replace(quality, classes={3: 0.5, 7: 0.4, 8: 0.1}), progress)
     assert told == ["of the samples: class 8 is 0.25 times as frequent as in the training images"]
+
+
+def test_a_film_is_of_the_rows_of_an_evaluation(dataset):
+    settings = SETTINGS.model_copy(update={"tsne_every": 4})
+    film = latent_film(dataset, settings, torch.device("cpu"))
+    assert torch.equal(film.images, evaluation_rows(dataset, settings))
+    assert (film.every, film.seed) == (4, 7)
+    for nothing in ({"tsne_every": 0}, {"tsne_every": 4, "num_test": 2}):
+        assert latent_film(dataset, SETTINGS.model_copy(update=nothing), torch.device("cpu")) is None
