@@ -1,13 +1,14 @@
 """What whoever says nothing gets, where no shipped configuration spells it out: a default that changes, changes runs."""
 
 import inspect
+from typing import Annotated, get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from qvae.circuits.gradients import GRADIENTS
 from qvae.config.load import load_config
-from qvae.config.schema import ModelConfig
+from qvae.config.schema import Config, ModelConfig
 from qvae.models.relaxation import Gumbel, OverlappingExponentials, SpikeAndExponential
 from qvae.training.optimizers import QNSPSA, SPSA, QuantumNaturalGradient, Rotosolve
 
@@ -121,3 +122,45 @@ def test_keys_of_other_kinds_are_refused_and_those_of_a_kind_taken(key, value, r
     for kind in wrong:
         with pytest.raises(ValidationError, match=f"{key}.* is set, but isn't of a model of kind {kind.get('kind', 'qvae')}"):
             ModelConfig(**kind, **said)
+
+
+def field_of(key):
+    """The type of a key with its limits, without what other keys have to say of it."""
+    section = Config
+    for name in key.split("."):
+        field = section.model_fields[name]
+        kinds = (field.annotation, *get_args(field.annotation))
+        section = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+    return TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])
+
+
+RATES = ("learning_rate", "prior_learning_rate", "circuit_learning_rate", "critic_learning_rate")
+LIMITS = {
+    "model.posterior.levels model.circuit.qubits model.circuit.layers model.gan.latents model.gan.noise model.gan.ancillas "
+    "model.critic.steps training.epochs training.chains training.early_stopping evaluation.importance_samples "
+    "evaluation.num_test": ([1], [0, 1.5]),
+    "model.latent.sizes model.network.hidden model.network.decoder_hidden model.critic.hidden": ([[1, 2]], [[0], [1, 0]]),
+    "model.latent.gamma": ([0, 1.5, [0, 1.5]], [-0.1, [1.5, -0.1]]),
+    "model.relaxation.temperature model.gan.temperature training.corruption_amount training.checkpoint_seconds "
+    "training.max_seconds training.clip_norm " + " ".join(f"training.{rate}" for rate in RATES): ([1e-9, 50.0], [0.0]),
+    "model.relaxation.beta": ([1e-9, 100], [0, 100.1]),
+    "model.circuit.initial_weights model.gan.kl_weight model.critic.penalty_weight model.critic.weight training.weight_decay "
+    "training.warmup_steps evaluation.num_generated evaluation.tsne_every": ([0, 1000], [-1]),
+    "model.circuit.layerwise training.kl_warmup training.kl_start": ([0, 0.5, 1], [-0.1, 1.1]),
+    "model.discrete.draws training.batch_size evaluation.log_z_chains evaluation.log_z_temperatures": ([2], [1]),
+    "model.gan.autoencoder_share": ([1e-9, 0.999], [0, 1]),
+    "training.validation": ([0, 0.5], [-0.1, 0.51]),
+    "training.average_decay": ([0, 0.9999], [-0.1, 1]),
+    "training.seed evaluation.seed": ([0, 2**63 - 1], [-1, 2**63]),
+}
+
+
+@pytest.mark.parametrize("keys", LIMITS)
+def test_numbers_may_be_as_large_as_they_make_sense(keys):
+    for key in keys.split():
+        taken, refused = LIMITS[keys]
+        for value in taken:
+            assert field_of(key).validate_python(value) == value
+        for value in refused:
+            with pytest.raises(ValidationError):
+                field_of(key).validate_python(value)
