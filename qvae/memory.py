@@ -62,12 +62,19 @@ def keep_freed_memory() -> None:
     a setting of the whole process, for programs to make and not for libraries; one that the user has made, by a variable as
     MALLOC_TRIM_THRESHOLD_, stays.
     """
-    if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}) or any(name.startswith(_OF_USERS) for name in os.environ):
+    if not _has_glibc() or any(name.startswith(_OF_USERS) for name in os.environ):
         return
     libc = ctypes.CDLL(None)
     for parameter, value in ((_TRIM_THRESHOLD, _KEPT), (_MMAP_THRESHOLD, _LARGE)):
         libc.mallopt(parameter, value)
     _ask_for_huge_pages(libc)
+
+
+def _has_glibc() -> bool:
+    try:
+        return bool(os.confstr("CS_GNU_LIBC_VERSION"))
+    except (AttributeError, ValueError, OSError):  # another system, or musl, which knows the name and has no version
+        return False
 
 
 def _ask_for_huge_pages(libc: ctypes.CDLL) -> None:

@@ -20,7 +20,7 @@ from qvae.progress import Progress
 from qvae.runs.assemble import assemble
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Samples
-from qvae.training import pulse, ranks
+from qvae.training import devices, pulse, ranks
 from qvae.training.objectives.boltzmann import BoltzmannObjective
 from qvae.training.shared_norm import share_batch_norm
 from qvae.workflow import train
@@ -269,3 +269,9 @@ def with_other_settings(settings):
 def says(texts):
     """Which sentences this process would say."""
     return [ranks.says(text) for text in texts[ranks.number()]]
+
+
+def runs_in_bfloat16(natively):
+    """Whether this process's networks do, by whether each one's machine multiplies such numbers."""
+    devices.multiplies_bfloat16 = lambda device: natively[ranks.number()]
+    return devices.use_bfloat16("auto", torch.device("cpu"))

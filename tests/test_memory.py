@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from qvae import memory
+
 FAULTS = """
 import resource
 from qvae.memory import expect_large_blocks, keep_freed_memory
@@ -45,6 +47,18 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise(
     ran = subprocess.run(command, env=_environment() | variables, capture_output=True, text=True, check=True)
     first, *later = map(int, ran.stdout.split())
     assert sum(later) < first / 2 if is_kept else min(later) > first / 2  # pages that went back are faulted in again
+
+
+@pytest.mark.parametrize("error", [AttributeError, ValueError, OSError(22, "Invalid argument")])  # the last one is musl's
+def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(name: str) -> str:
+        raise error
+
+    monkeypatch.setattr(os, "confstr", refuse, raising=False)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("it has no mallopt"))
+    for name in os.environ.keys() - _environment().keys():
+        monkeypatch.delenv(name)
+    memory.keep_freed_memory()
 
 
 HEAP = """

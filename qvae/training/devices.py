@@ -29,7 +29,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether the networks run in bfloat16; ``auto`` where the machine multiplies it natively."""
+    """Whether the networks run in bfloat16; ``auto`` where the machine multiplies it natively, of several processes all theirs.
+
+    It must be the same in all: their messages depend on it.
+    """
     if precision != "auto":
         return precision == "bfloat16"
-    return multiplies_bfloat16(device)
+    return ranks.highest([not multiplies_bfloat16(device)]) == [False]

@@ -79,8 +79,11 @@ def is_orphan() -> bool:
 
 
 def seed(common: int) -> int:
-    """A seed of this process's own, from one that all have in common; the first one's is that one itself."""
-    return common if _number == 0 else int(np.random.SeedSequence([common, _number]).generate_state(1)[0])
+    """A seed of this process's own, from one that all have in common; the first one's is that one itself.
+
+    That of a spawned child, since those of a run's purposes are made of two numbers, too.
+    """
+    return common if _number == 0 else int(np.random.SeedSequence(common, spawn_key=(_number,)).generate_state(1)[0])
 
 
 def join() -> None:

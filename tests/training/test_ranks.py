@@ -8,7 +8,9 @@ from processes import together
 from torch import nn
 
 from qvae.checkpoint import load_checkpoint
+from qvae.config.load import load_config
 from qvae.errors import BudgetExhausted, ConfigError, RanksError, SamplerError
+from qvae.runs.backends import own_seed
 from qvae.training import ranks
 
 
@@ -183,6 +185,22 @@ def test_processes_that_are_told_different_things_are_refused(tmp_path):
     for error in together(tmp_path, 2, jobs.with_other_settings, [["training.chains=10"], ["training.chains=20"]]):
         assert isinstance(error, ConfigError)
         assert "process 1 has another configuration than process 0" in str(error)
+
+
+def test_all_run_in_bfloat16_or_none(tmp_path):
+    """Also where only some of the machines multiply it: messages of gradients would be of two lengths."""
+    assert together(tmp_path, 2, jobs.runs_in_bfloat16, [True, False]) == [False, False]
+    assert together(tmp_path, 2, jobs.runs_in_bfloat16, [True, True]) == [True, True]
+
+
+def test_no_two_generators_have_one_seed(monkeypatch):
+    """Those of processes and of a run's purposes are all apart: else the noise of one would be the chains of another."""
+    config = load_config("digits")
+    found = []
+    for number in range(20):
+        monkeypatch.setattr(ranks, "_number", number)
+        found += [ranks.seed(common) for common in (config.training.seed, *(own_seed(config, purpose) for purpose in range(20)))]
+    assert len(set(found)) == len(found)
 
 
 def test_each_sentence_is_said_by_one(tmp_path):
