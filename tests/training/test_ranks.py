@@ -195,11 +195,11 @@ def test_all_run_in_bfloat16_or_none(tmp_path):
 
 def test_no_two_generators_have_one_seed(monkeypatch):
     """Those of processes and of a run's purposes are all apart: else the noise of one would be the chains of another."""
-    config = load_config("digits")
-    found = []
+    config, found = load_config("digits"), []
+    of_all = [config.training.seed, *(own_seed(config, purpose) for purpose in range(20))]
     for number in range(20):
         monkeypatch.setattr(ranks, "_number", number)
-        found += [ranks.seed(common) for common in (config.training.seed, *(own_seed(config, purpose) for purpose in range(20)))]
+        found += map(ranks.seed, of_all)
     assert len(set(found)) == len(found)
 
 
