@@ -42,6 +42,7 @@ from qvae.runs.folder import (
     numbered,
     run_config,
 )
+from qvae.runs.game import remarks_on_autoencoder
 from qvae.runs.lock import writing
 from qvae.runs.models import Held
 from qvae.runs.old_checkpoints import upgraded
@@ -104,7 +105,7 @@ def train(
         if isinstance(parts.sampler, Metered):
             parts.sampler.begin()
         progress.say(f"training on {config.data.name} with {config.trained_by}")
-        for remark in (*parts.dataset.remarks, *remarks_on_size(parts.trainer)):
+        for remark in (*parts.dataset.remarks, *remarks_on_size(parts.trainer), *remarks_on_autoencoder(config.model)):
             progress.say(remark)
         if ranks.is_first():
             (folder / METRICS).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint

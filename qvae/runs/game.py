@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from qvae.config.schema import Config
+from qvae.config.schema import Config, ModelConfig
 from qvae.data.classes import places_of_labels, with_classes
 from qvae.data.dataset import Dataset, epoch_permutation
 from qvae.evaluation.grey_scale import GreyScale
+from qvae.files import from_here
 from qvae.models.vqgan import VQGAN
 from qvae.training.objective import Objective
 from qvae.training.objectives.adversarial import AdversarialObjective
@@ -42,6 +44,14 @@ def make_game(config: Config, model: VQGAN, dataset: Dataset) -> Objective:
         return LatentGame(game, training, gan, rows)
     standardise_latents(model, game, rows)
     return game
+
+
+def remarks_on_autoencoder(config: ModelConfig) -> list[str]:
+    """What a user is told of an autoencoder that is taken from a run: which keys have nothing to say then."""
+    if config.gan is None or config.gan.autoencoder is None:
+        return []
+    keys = "model.network, gan.latents, gan.autoencoder_share and gan.kl_weight"
+    return [f"the autoencoder is the one of {from_here(Path(config.gan.autoencoder))}, as it stands; {keys} have no part in it"]
 
 
 def _see_grey_levels(model: VQGAN, scale: GreyScale) -> None:

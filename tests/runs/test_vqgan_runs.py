@@ -117,7 +117,13 @@ def test_an_autoencoder_of_another_run_is_held_so_that_the_run_stands_alone(inne
     small = ["model.latent.sizes=[3,3]"] if inner == "digits" else ["model.circuit.qubits=2", "model.circuit.layers=1"]
     before = qvae.train(qvae.load_config(inner, [*INNER, *small]), tmp_path / "inner")
     decoder = {name: value.clone() for name, value in before.model.decoder.state_dict().items()}
-    qvae.train(qvae.load_config("digits-vqgan", [*OUTER, f"model.gan.autoencoder={tmp_path / 'inner'}"]), tmp_path / "run")
+    progress, said = qvae.Progress(), []
+    progress.say = said.append
+    outer = qvae.load_config("digits-vqgan", [*OUTER, f"model.gan.autoencoder={tmp_path / 'inner'}"])
+    qvae.train(outer, tmp_path / "run", progress)
+    (told,) = (line for line in said if "have no part in it" in line)
+    assert f"the autoencoder is the one of {tmp_path / 'inner'}" in told
+    assert "model.network, gan.latents, gan.autoencoder_share and gan.kl_weight" in told
     shutil.rmtree(tmp_path / "inner")
     shutil.move(tmp_path / "run", tmp_path / "moved")
     found = qvae.load_run(tmp_path / "moved").model
