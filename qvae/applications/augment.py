@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.task import require_at_least, task_files, task_input
+from qvae.applications.task import require_at_least, require_seed, task_files, task_input
 from qvae.errors import CapabilityError, DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -53,15 +54,19 @@ def augment(
     from qvae.applications.restore import write_pictures
     from qvae.progress import Sturdy
     from qvae.reporting.figures import image_grid, save_figure
-    from qvae.reporting.run_rows import as_grey, is_of_images
+    from qvae.reporting.run_rows import as_grey, is_of_images, reachable_data
 
     require_at_least("factor", factor, 1)
-    require_at_least("seed", seed, 0)
+    require_seed(seed)
     if not run.model.classes:
         remedy = "train a qvae with model.latent.label_units=one-hot, or a vqgan, on labelled data"
         raise CapabilityError(f"this model isn't told classes, so it can't make rows of one; {remedy}.")
-    with task_input(run, input) as rows, task_files(run, "augmented", out) as (file, picture):
-        labels = labels_of(rows, run.model.classes, input)
+    with ExitStack() as stack:
+        rows = stack.enter_context(task_input(run, input))
+        file, picture = stack.enter_context(task_files(run, "augmented", out, with_folder=rows.are_pictures))
+        data = reachable_data(run)
+        names = () if data is None else data.class_names
+        labels = labels_of(rows, run.model.classes, input, names)
         found, counts = np.unique(labels, return_counts=True)
         wanted = {int(label): factor * int(count) for label, count in zip(found, counts, strict=True)}
         judged: dict[int, np.ndarray] = {}
@@ -71,8 +76,9 @@ def augment(
                 growing.append(images=images, labels=np.full(len(images), label))
                 judged.setdefault(label, images[: _JUDGED // len(wanted)])
                 if rows.are_pictures:
-                    names = [f"{label}/{made[label] + number}" for number in range(len(images))]
-                    write_pictures(run, file.with_suffix(""), names, images)
+                    folder = names[label] if names else str(label)
+                    numbered = [f"{folder}/{made[label] + number}" for number in range(len(images))]
+                    write_pictures(run, file.with_suffix(""), numbered, images)
                 made[label] += len(images)
         files = [file, *[file.with_suffix("")] * rows.are_pictures]
         if is_of_images(run):
@@ -86,8 +92,14 @@ def augment(
     return Outcome(files, [f"{sum(made.values())} samples of {len(made)} classes; {_judgement(run, judged)}"])
 
 
-def labels_of(rows: Given, classes: tuple[int, ...], source: Path) -> np.ndarray:
+def labels_of(rows: Given, classes: tuple[int, ...], source: Path, class_names: Sequence[str] = ()) -> np.ndarray:
     """The label of each row, (N,): from an array of the .npz, or the name of the folder that a picture lies in.
+
+    Args:
+        rows: that were given.
+        classes: labels that the model knows.
+        source: of the rows, for messages.
+        class_names: of the labels from 0 on, as folders of training images are called; without them folders are numbers.
 
     Raises:
         DataError: there are none, or one isn't among the ``classes``.
@@ -95,10 +107,14 @@ def labels_of(rows: Given, classes: tuple[int, ...], source: Path) -> np.ndarray
     import numpy as np
 
     if rows.are_pictures:
-        names = [PurePath(name).parent.name for name in rows.ids]
-        if not all(name.lstrip("-").isdecimal() for name in names):
+        folders = [PurePath(name).parent.name for name in rows.ids]
+        numbers = {name: number for number, name in enumerate(class_names)}
+        if class_names and (strange := set(folders) - set(numbers)):
+            known = nearest(min(strange), class_names)
+            raise DataError(f"{source} has the label {min(strange)!r}, which the model doesn't know: {known}.")
+        if not class_names and not all(name.lstrip("-").isdecimal() for name in folders):
             raise DataError(f"{source} doesn't say the labels of its images; put them into subfolders named by them, as 3.")
-        labels = np.array([int(name) for name in names])
+        labels = np.array([numbers[name] if class_names else int(name) for name in folders])
     else:
         found = next((rows.extra[name] for name in _LABELS if name in rows.extra), None)
         if found is None:
@@ -107,10 +123,10 @@ def labels_of(rows: Given, classes: tuple[int, ...], source: Path) -> np.ndarray
             what = f"labels of type {found.dtype} and shape {found.shape}"
             raise DataError(f"{source} holds {len(rows)} rows, but {what}; there must be a whole number for each.")
         labels = np.array(found)
-    strange = next((int(label) for label in np.unique(labels) if label not in classes), None)
-    if strange is not None:
-        known = nearest(str(strange), map(str, classes))
-        raise DataError(f"{source} has the label {strange}, which the model doesn't know: {known}.")
+    unknown = next((int(label) for label in np.unique(labels) if label not in classes), None)
+    if unknown is not None:
+        known = nearest(str(unknown), map(str, classes))
+        raise DataError(f"{source} has the label {unknown}, which the model doesn't know: {known}.")
     return labels
 
 

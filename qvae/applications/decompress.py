@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
@@ -39,7 +39,6 @@ def decompress(
     from qvae.applications.files import new_files
     from qvae.applications.restore import write_pictures
     from qvae.coding.container import identity, reading_compressed
-    from qvae.data.images import IMAGE_ENDINGS
     from qvae.files import from_user
     from qvae.progress import Sturdy
 
@@ -51,15 +50,23 @@ def decompress(
                 f"{input} was compressed by another model ({reader.header.identity[:8]}) than that of {run.path} ({own[:8]}); "
                 "name the run that made it."
             )
-        with new_files(run, "decompressed", out) as (file, _), archive(file) as growing:
+        are_pictures, done = len(reader.header.shape) > 1 and all(map(_is_of_picture, reader.names)), 0
+        with new_files(run, "decompressed", out, with_folder=are_pictures) as (file, _), archive(file) as growing:
             growing.append(ids=np.array(reader.names))
-            are_pictures, done = all(name.lower().endswith(IMAGE_ENDINGS) for name in reader.names), 0
             for rows in decoded(run, reader, input, Sturdy.around(progress)):
                 growing.append(rows=rows)
                 if are_pictures:
                     write_pictures(run, file.with_suffix(""), reader.names[done : done + len(rows)], rows)
                 done += len(rows)
     return Outcome([file, *[file.with_suffix("")] * are_pictures])
+
+
+def _is_of_picture(name: str) -> bool:
+    """Whether a row has the name of a file in a folder of images: no other may say where something is written."""
+    from qvae.data.images import IMAGE_ENDINGS
+
+    path = PurePath(name)
+    return name.lower().endswith(IMAGE_ENDINGS) and not path.is_absolute() and ".." not in path.parts
 
 
 def decoded(run: Run, reader: Reader, path: Path, progress: Progress) -> Iterator[np.ndarray]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from qvae.applications.outcome import Outcome
 from qvae.applications.restore import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from qvae.applications.observation import Observation
+    from qvae.config.names import Damage
     from qvae.models.likelihoods.likelihood import Likelihood
     from qvae.progress import Progress
     from qvae.runs.run import Run
@@ -61,15 +63,15 @@ def denoise(
     effort, likelihood = Effort(completions, draws, steps, sampler, trained, seed), run.model.likelihood
     if noise not in NOISES:
         raise ConfigError(f"noise is {noise!r}; {nearest(noise, NOISES)}.")
-    if not amount > 0 or (noise != "gaussian" and amount >= 1):
-        raise ConfigError(f"amount is {amount:g}; it must be above 0{'' if noise == 'gaussian' else ', and below 1'}.")
+    if not 0 < amount < math.inf or (noise != "gaussian" and amount >= 1):
+        raise ConfigError(f"amount is {amount:g}; it must be above 0, and {'finite' if noise == 'gaussian' else 'below 1'}.")
     # Grey levels with normal noise on them are anywhere.
     with task_input(run, input, kind="reals" if noise == "gaussian" else None) as rows:
 
         def observe(values: Tensor, part: slice) -> Observation:
             return seen(likelihood, values, noise, amount)
 
-        return restore(run, "denoised", rows, observe, effort, out, progress)
+        return restore(run, "denoised", rows, observe, effort, cast("Damage", noise), out, progress)
 
 
 def seen(likelihood: Likelihood, values: Tensor, noise: str, amount: float) -> Observation:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.task import batches, log_prior, require_at_least, task_files, task_input
+from qvae.applications.task import batches, log_prior, require_at_least, require_seed, task_files, task_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ def detect(
 
     Raises:
         CapabilityError: the model has no prior.
-        ConfigError: ``samples`` is out of range.
+        ConfigError: a number is out of range.
         DataError: rows can't be read, or aren't what the model takes.
         RunError: ``out`` can't be written to.
     """
@@ -54,6 +55,7 @@ def detect(
     from qvae.reporting.score_figure import score_histograms
 
     require_at_least("samples", samples, 1)
+    require_seed(seed)
     progress = Sturdy.around(progress)
     with ExitStack() as stack:
         rows = stack.enter_context(task_input(run, input))
@@ -89,8 +91,6 @@ def anomaly_scores(
 
     E_q is the mean over the same draws z ~ q(z|x).
     """
-    import math
-
     from qvae.evaluation.log_terms import log_terms
 
     terms = log_terms(model, rows, samples, log_prior, generator)
@@ -131,6 +131,8 @@ def verdict(name: str, normal: np.ndarray, odd: np.ndarray) -> str:
     from qvae.evaluation.roc import auroc
 
     area, error = auroc(normal, odd)
+    if math.isnan(error):
+        return f"{name}: AUROC {area:.3f}, of which one row tells nothing; give two or more of either kind"
     said = f"{name}: AUROC {area:.3f} ± {error:.3f}"
     if not abs(area - 0.5) > _SIGNIFICANT * error:
         return f"{said}; it fails: these rows and the normal ones look alike to it"

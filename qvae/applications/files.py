@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def new_files(run: Run, name: str, out: Path | None, ending: str = ".npz") -> Iterator[tuple[Path, Path]]:
+def new_files(
+    run: Run, name: str, out: Path | None, ending: str = ".npz", with_folder: bool = False
+) -> Iterator[tuple[Path, Path]]:
     """A file for arrays, which is reserved, and a .png for a picture of them; where the block fails, nothing is left.
 
     Args:
@@ -27,17 +30,24 @@ def new_files(run: Run, name: str, out: Path | None, ending: str = ".npz") -> It
         name: of the files, without an ending.
         out: a file that isn't there yet, or a folder that takes both; None for the run's.
         ending: of the file for arrays.
+        with_folder: whoever asks fills a folder of the file's name, less its ending, which must not be there yet either.
 
     Raises:
         RunError: ``out`` is there already, or can't be written.
     """
     for arrays, picture in _places(run, name, out, ending):
-        if not picture.exists() and reserve(arrays):
+        is_taken = picture.exists() or (with_folder and arrays.with_suffix("").exists())
+        if not is_taken and reserve(arrays):
             break
     else:
-        raise RunError(f"{out} or a picture of its name is there already; choose another --out.")
+        what = "a picture or folder" if with_folder else "a picture"
+        raise RunError(f"{out} or {what} of its name is there already; choose another --out.")
     try:
         yield arrays, picture
+    except BaseException:
+        if with_folder:
+            shutil.rmtree(arrays.with_suffix(""), ignore_errors=True)
+        raise
     finally:
         if arrays.exists() and arrays.stat().st_size == 0:
             arrays.unlink()

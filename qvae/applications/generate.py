@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qvae.applications.outcome import Outcome
+from qvae.applications.task import SEEDS, require_seed
 from qvae.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from qvae.runs.run import Run
 
-_SEEDS = 2**32  # that every library takes
 _FIELD_ROWS = 10_000  # training rows that say where a class lies
 
 
@@ -53,15 +53,16 @@ def generate(
         raise ConfigError(f"num is {num}; it must be 1 or more.")
     if strength < 0:
         raise ConfigError(f"strength is {strength:g}; it must be 0 or more.")
-    if seed is not None and not 0 <= seed < _SEEDS:
-        raise ConfigError(f"seed is {seed}; it must be 0 to {_SEEDS - 1}.")
+    if seed is not None:
+        require_seed(seed)
     if check is not None:
         _require_check(check, of_strings)
     said = []
     if seed is None:
-        seed = secrets.randbelow(_SEEDS)
+        seed = secrets.randbelow(SEEDS)
         said.append(f"the seed is {seed}; for the same {'strings' if of_strings else 'images'} again: --seed {seed}")
-    with new_files(run, "generated", out, ".txt" if of_strings else ".npz") as (arrays, picture):
+    ending, of_sound = ".txt" if of_strings else ".npz", _rate(run) is not None
+    with new_files(run, "generated", out, ending, with_folder=of_sound) as (arrays, picture):
         is_told = isinstance(run.model, VQGAN) or bool(run.model.classes)
         bias = None if label is None or is_told else strength * class_fields(run, label)
         images = generated(run, num, sampler, bias, seed, executor, label if is_told else None)
@@ -151,17 +152,24 @@ def _strings(run: Run, rows: np.ndarray, file: Path, check: str | None, said: li
     return Outcome([file], said)
 
 
+def _rate(run: Run) -> int | None:
+    """Of sound, samples a second; None of other data, or where they aren't within reach."""
+    from qvae.reporting.run_rows import reachable_data
+
+    data = reachable_data(run)
+    return None if data is None else data.rate
+
+
 def _sound(run: Run, spectrograms: np.ndarray, file: Path, said: list[str]) -> list[Path]:
     """A folder of WAV files beside ``file`` for clips (N, F, T); none of other data."""
     import torch
 
     from qvae.data.sound import write_clips
-    from qvae.reporting.run_rows import reachable_data
 
-    data = reachable_data(run)
-    if data is None or data.rate is None:
+    rate = _rate(run)
+    if rate is None:
         return []
-    write_clips(file.with_suffix(""), torch.from_numpy(spectrograms), data.rate)
+    write_clips(file.with_suffix(""), torch.from_numpy(spectrograms), rate)
     said.append("spectrograms hold no phases; those of the WAV files were found anew (Griffin and Lim)")
     return [file.with_suffix("")]
 

@@ -68,7 +68,7 @@ def inpaint(
             chosen = chosen.view(len(chosen), -1, *run.model.shape[-2:]) if len(run.model.shape) > 2 else chosen
             return PartlyHidden(likelihood, values, chosen.expand(len(values), *run.model.shape).flatten(1))
 
-        return restore(run, "inpainted", rows, observe, effort, out, progress)
+        return restore(run, "inpainted", rows, observe, effort, "hidden", out, progress)
 
 
 def _mask_shapes(run: Run) -> list[tuple[int, ...]]:
@@ -79,11 +79,14 @@ def _mask_shapes(run: Run) -> list[tuple[int, ...]]:
 
 def _hidden(run: Run, rows: Given, given: Given | None, input: Path) -> Tensor:
     """Where rows are hidden, a half and above, (1, *shape) or (N, *shape)."""
-    import torch
+    from qvae.data.given import unit_levels
 
     if given is None and "mask" not in rows.extra:
         raise DataError(f"nothing says what is hidden in {input}; name a --mask, or put an array mask beside the rows.")
-    hidden = torch.from_numpy(rows.extra["mask"].copy()).float() if given is None else given.dataset.values(given.dataset.test)
+    if given is None:
+        hidden = unit_levels(rows.extra["mask"], f"the mask in {input}")
+    else:
+        hidden = given.dataset.values(given.dataset.test)
     if tuple(hidden.shape) in _mask_shapes(run):
         hidden = hidden.unsqueeze(0)
     if tuple(hidden.shape[1:]) not in _mask_shapes(run) or len(hidden) not in (1, len(rows)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,7 +82,9 @@ def interpolate(
     run.model.require_prior()
     if not run.model.has_likelihood:
         raise CapabilityError("this model's latents have no density p(z), hence no landscape; train a qvae or a vqvae.")
-    with task_input(run, input) as rows, task_files(run, "interpolated", out) as (file, picture):
+    with ExitStack() as stack:
+        rows = stack.enter_context(task_input(run, input))
+        file, picture = stack.enter_context(task_files(run, "interpolated", out, with_folder=rows.are_pictures))
         if len(rows) < 2:
             raise DataError(f"{input} holds one row; a path needs two or more.")
         barriers: list[tuple[float, float]] = []

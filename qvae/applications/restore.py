@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvae.applications.outcome import Outcome
-from qvae.applications.task import batches, log_prior, require_at_least, task_files
+from qvae.applications.task import batches, log_prior, require_at_least, require_seed, task_files
 from qvae.errors import CapabilityError, RunError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from qvae.applications.condition import Conditioned
     from qvae.applications.observation import Observation
+    from qvae.config.names import Damage
     from qvae.data.given import Given
     from qvae.progress import Progress
     from qvae.runs.run import Run
@@ -54,8 +55,9 @@ class Effort:
     seed: int
 
     def __post_init__(self) -> None:
-        for name, least in (("completions", 1), ("draws", 1), ("steps", 0), ("seed", 0)):
+        for name, least in (("completions", 1), ("draws", 1), ("steps", 0)):
             require_at_least(name, getattr(self, name), least)
+        require_seed(self.seed)
 
 
 def restore(
@@ -64,6 +66,7 @@ def restore(
     rows: Given,
     observe: Callable[[Tensor, slice], Observation],
     effort: Effort,
+    damage: Damage,
     out: Path | None,
     progress: Progress | None,
 ) -> Outcome:
@@ -75,6 +78,7 @@ def restore(
         rows: what was seen.
         observe: what was seen of a batch of values (B, S), which are the rows of that slice.
         effort: how much is drawn.
+        damage: that rows have, as ``training.corruption`` names it.
         out: a folder; the run's if None.
         progress: told what is going on.
 
@@ -95,7 +99,7 @@ def restore(
 
     sizes: list[float] = []
     shown: list[np.ndarray] = []
-    with task_files(run, name, out) as (file, picture):
+    with task_files(run, name, out, with_folder=rows.are_pictures) as (file, picture):
         files = [file]
         with archive(file) as growing:
             growing.append(ids=np.array(rows.ids))
@@ -112,7 +116,7 @@ def restore(
         if shown:
             title = "what was given, the best guess, completions, and their spread"
             files.append(save_figure(image_grid(np.concatenate(shown), len(shown[0]), title), picture))
-    return Outcome(files, _verdict(sizes, effort))
+    return Outcome(files, _verdict(run, sizes, effort, damage))
 
 
 def require_features(run: Run) -> None:
@@ -166,9 +170,14 @@ def _arrays(run: Run, found: Conditioned) -> dict[str, np.ndarray]:
     }
 
 
-def _verdict(sizes: list[float], effort: Effort) -> list[str]:
+def _verdict(run: Run, sizes: list[float], effort: Effort, damage: Damage) -> list[str]:
     if effort.trained:
-        return []
+        known = run.config.training.corruption
+        if known == damage:
+            return []
+        remedy = f"leave --trained out, or train with training.corruption={damage}"
+        saw = "undamaged" if known is None else known
+        return [f"the encoder learnt from {saw} rows, so that its word on these is a guess; {remedy}"]
     size = statistics.median(sizes)
     said = f"effective number of proposals for a row, in the median: {size:.1f}"
     if size < _FEW and not effort.steps:
@@ -187,14 +196,17 @@ def _shown(run: Run, observation: Observation, arrays: dict[str, np.ndarray]) ->
 
 
 def write_pictures(run: Run, folder: Path, ids: list[str], best: np.ndarray) -> None:
-    """Images (N, *shape) as PNG files in a folder, by names with or without an ending, such as those of files they are of."""
+    """Images (N, *shape) as PNG files in a folder, by names such as those of the files they are of.
+
+    Names that end otherwise get ``.png`` behind, so that ``a.png`` and ``a.jpg`` stay two files.
+    """
     import numpy as np
     from PIL import Image
 
     from qvae.reporting.run_rows import as_grey
 
     for name, pixels in zip(ids, as_grey(run, best), strict=True):
-        file = (folder / name).with_suffix(".png")
+        file = folder / (name if name.lower().endswith(".png") else f"{name}.png")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             grey = (255 * pixels.clip(0, 1)).round().astype(np.uint8)

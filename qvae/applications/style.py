@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,7 +64,9 @@ def style(
     model, seed, display = run.model, run.config.evaluation.seed, Sturdy.around(progress)
     if not model.compresses:
         raise CapabilityError("this model's latents are its data, so that they hold no style of their own; train another.")
-    with task_input(run, content) as rows, task_input(run, style) as others, task_files(run, "styled", out) as (file, picture):
+    with ExitStack() as stack:
+        rows, others = (stack.enter_context(task_input(run, path)) for path in (content, style))
+        file, picture = stack.enter_context(task_files(run, "styled", out, with_folder=rows.are_pictures))
         sets = rows.dataset, others.dataset
         is_content, what = content_latents(run, *sets, units)
         step = strength * (mean_place(model, sets[1], seed) - mean_place(model, sets[0], seed))

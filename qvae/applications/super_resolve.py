@@ -21,6 +21,9 @@ from qvae.applications.task import task_input
 from qvae.errors import CapabilityError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qvae.applications.observation import Observation
     from qvae.progress import Progress
     from qvae.runs.run import Run
 
@@ -58,8 +61,11 @@ def super_resolve(
         raise CapabilityError(f"the rows of this model, of shape {shape}, can't be made coarser; take one of larger images.")
     with task_input(run, input, shapes) as rows:
         factor = shape[-1] // rows.dataset.shape[-1]
-        name = "super-resolved"
-        return restore(run, name, rows, lambda values, part: Pooled(likelihood, values, factor, shape), effort, out, progress)
+
+        def observe(values: Tensor, part: slice) -> Observation:
+            return Pooled(likelihood, values, factor, shape)
+
+        return restore(run, "super-resolved", rows, observe, effort, "coarse", out, progress)
 
 
 def coarse_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

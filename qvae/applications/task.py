@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 AT_ONCE = 256
 """Rows that are worked on together; each may have a hundred latents."""
 
+SEEDS = 2**32
+"""How many there are that every library takes."""
+
 
 def task_input(
     run: Run, path: str | Path, shapes: Sequence[tuple[int, ...]] | None = None, kind: Kind | None = None
@@ -53,8 +56,12 @@ def task_input(
 
 
 @contextmanager
-def task_files(run: Run, name: str, out: Path | None, ending: str = ".npz") -> Iterator[tuple[Path, Path]]:
+def task_files(
+    run: Run, name: str, out: Path | None, ending: str = ".npz", with_folder: bool = False
+) -> Iterator[tuple[Path, Path]]:
     """A file of this ending and a .png, of new numbered names, in the folder ``out``, made if need be, or in the run's.
+
+    Where it comes ``with_folder``, that has its name, too: no picture of an earlier call or of the user's is written over.
 
     Raises:
         RunError: ``out`` is a file, or can't be written to.
@@ -64,7 +71,7 @@ def task_files(run: Run, name: str, out: Path | None, ending: str = ".npz") -> I
             from_user(out).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{out} can't be made a folder: {error.strerror}; name another with --out.") from error
-    with new_files(run, name, out, ending) as places:
+    with new_files(run, name, out, ending, with_folder) as places:
         yield places
 
 
@@ -103,3 +110,9 @@ def require_at_least(name: str, number: float, least: float) -> None:
     """Raise a ConfigError if an option is below what it may be."""
     if not number >= least:
         raise ConfigError(f"{name} is {number:g}; it must be {least:g} or more.")
+
+
+def require_seed(seed: int) -> None:
+    """Raise a ConfigError if a seed isn't one that every library takes."""
+    if not 0 <= seed < SEEDS:
+        raise ConfigError(f"seed is {seed}; it must be 0 to {SEEDS - 1}.")

@@ -43,6 +43,7 @@ class Dataset:
             levels 0..levels-1, or real numbers if None. Of ``bits``, stored numbers are grey levels, too, or 15-bit codes of
             them if None.
         category_names: of the columns that held text, in the order of their numbers, by the names of the columns.
+        class_names: what the labels were called that were numbered from 0, in the order of their numbers; empty if none were.
         remarks: sentences on how the data were taken that its user should read.
         alphabet: of ``strings``, what their numbers stand for; a row is as long as the longest string.
         rate: of sound, whose spectrograms the rows are, samples a second.
@@ -61,6 +62,7 @@ class Dataset:
     category_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     alphabet: Alphabet | None = None
     rate: int | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -155,6 +155,16 @@ def _chosen(arrays: dict[str, np.ndarray], source: Path) -> tuple[np.ndarray, di
     return arrays.pop(names[0]), arrays
 
 
+def unit_levels(array: np.ndarray, where: str) -> torch.Tensor:
+    """Grey levels, bits or truth values, from 0 to 1, float32.
+
+    Raises:
+        DataError: they are none of these.
+    """
+    levels, _ = scale("bits", [Numbers.of(array, where, "bits")], is_image=True)
+    return torch.from_numpy(array.astype(np.float32)) / ((levels or 2) - 1)
+
+
 def _ids(found: np.ndarray | None, count: int, source: Path) -> list[str]:
     if found is None:
         return _numbers(count)

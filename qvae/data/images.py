@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def load_image_folder(config: DataConfig, kind: Kind) -> Dataset:
         numbered = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
         remarks = (f"classes of {config.name}: {numbered}.",)
     split = Split(*arrays, *labels) if has_test else hold_out(arrays[0], labels[0], config.name)
-    return make_dataset(config.name, split, kind, config.binarization, levels=256, remarks=remarks)
+    dataset = make_dataset(config.name, split, kind, config.binarization, levels=256, remarks=remarks)
+    return replace(dataset, class_names=tuple(classes))
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -99,8 +101,7 @@ def _common_form(files: list[Path], folder: Path, size: list[int] | None) -> tup
     is_grey = True
     for file in files:
         with opened_image(file) as image:
-            if image.mode in _FINE:
-                raise DataError(f"{file} has more than 8 bits a channel; save it with 8, or save all as floats in a .npy file.")
+            _require_bytes(image, file)
             is_grey = is_grey and image.mode in _GREY
             sizes[ImageOps.exif_transpose(image).size[::-1]] += 1
     if size is not None:
@@ -129,9 +130,19 @@ def _read(files: list[Path], height_width: tuple[int, int], is_grey: bool) -> np
 
 
 def upright_image(file: Path, is_grey: bool) -> Image.Image:
-    """An image as it is looked at, of one channel or three."""
+    """An image as it is looked at, of one channel or three.
+
+    Raises:
+        DataError: it can't be read, or has more than 8 bits a channel, of which a conversion would cut off all that is bright.
+    """
     with opened_image(file) as image:
+        _require_bytes(image, file)
         return ImageOps.exif_transpose(image).convert("L" if is_grey else "RGB")
+
+
+def _require_bytes(image: Image.Image, file: Path) -> None:
+    if image.mode in _FINE:
+        raise DataError(f"{file} has more than 8 bits a channel; save it with 8, or save all as floats in a .npy file.")
 
 
 def pixels(image: Image.Image) -> np.ndarray:

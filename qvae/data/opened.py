@@ -52,6 +52,8 @@ def opened_image(file: Path, content: bytes | None = None) -> Image.Image:
         if width * height > MOST_PIXELS:
             raise DataError(f"{file} has {width:,} x {height:,} pixels, more than {MOST_PIXELS:,}; make it smaller.")
         image.load()
+    except FileNotFoundError:
+        raise DataError(f"there is no file {file}; name an existing image.") from None
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} can't be read as an image ({error}); save it again or remove it.") from None
     return image

@@ -1,5 +1,6 @@
 """Labelled samples on the way a user takes: as many of each class as were asked for, and told of the class they are of."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,6 +59,24 @@ def test_folders_of_pictures_come_back_as_such(labelled, tmp_path, monkeypatch):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "b.png")
     with pytest.raises(DataError, match="doesn't say the labels of its images; put them into subfolders"):
         augment(qvae.load_run(labelled), tmp_path / "in", out=tmp_path / "out")
+
+
+def test_folders_have_the_labels_of_the_training_folders_of_their_names():
+    """Training numbers folders 3, 7 and 10 in the order of their names: 10 is 0, 3 is 1, and 7 is 2."""
+    rows = SimpleNamespace(are_pictures=True, ids=["7/a.png", "10/a.png", "7/b.png"])
+    assert labels_of(rows, (0, 1, 2), Path("few"), ("10", "3", "7")).tolist() == [2, 0, 2]
+    with pytest.raises(DataError, match="has the label '10', which the model doesn't know.*cat"):
+        labels_of(rows, (0, 1), Path("few"), ("cat", "dog"))
+
+
+def test_samples_of_named_folders_are_written_under_these_names(labelled, tmp_path):
+    run = qvae.load_run(labelled)
+    run.dataset = dataclasses.replace(run.dataset, class_names=tuple("abcdefghij"))
+    (tmp_path / "in" / "d").mkdir(parents=True)
+    Image.fromarray((255 * rows_of(labelled, (3,))[0]).astype(np.uint8)).save(tmp_path / "in" / "d" / "a.png")
+    arrays, pictures, *_ = augment(run, tmp_path / "in", factor=2, out=tmp_path / "out").files
+    assert sorted(str(file.relative_to(pictures)) for file in pictures.rglob("*.png")) == ["d/0.png", "d/1.png"]
+    assert np.load(arrays)["labels"].tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,24 @@ def test_rows_come_back_by_a_copy_of_the_run_and_the_bits_are_said(command, smal
     assert found["ids"].tolist()[59] == "digit 59"
 
 
+def test_nothing_is_written_over_or_outside_of_the_folder(small_run, images, tmp_path):
+    """A lossy copy never takes the place of the originals, whatever rows are called."""
+    originals = tmp_path / "mine"
+    originals.mkdir()
+    Image.fromarray(255 * images[0]).save(originals / "0.png")
+    before, run = (originals / "0.png").read_bytes(), qvae.load_run(small_run)
+    (file,) = compress(run, originals, lossy=True, out=tmp_path / "mine.qvz").files
+    with pytest.raises(RunError, match="or a picture or folder of its name is there already"):
+        decompress(run, file, tmp_path / "mine.npz")
+    assert (originals / "0.png").read_bytes() == before
+    assert not (tmp_path / "mine.npz").exists()
+    for name in (str(tmp_path / "outside.png"), "../outside.png"):
+        np.savez(tmp_path / "rows.npz", images=images[:1], ids=[name])
+        (file,) = compress(run, tmp_path / "rows.npz").files
+        assert [made.suffix for made in decompress(run, file).files] == [".npz"]
+    assert not list(tmp_path.rglob("outside.png"))
+
+
 def test_a_folder_of_pictures_comes_back_with_its_names(small_run, images, tmp_path):
     (tmp_path / "pictures").mkdir()
     for number in range(5):

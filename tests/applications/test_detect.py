@@ -85,6 +85,7 @@ def test_a_score_that_fails_is_said_to():
     assert "it takes the normal rows for the odd ones" in verdict("energy", high, low)
     assert "look alike" in verdict("energy", low, rng.normal(0, 1, 100))
     assert "tells little" in verdict("energy", low, low + 0.7)
+    assert "one row tells nothing; give two or more" in verdict("energy", low, high[:1])
 
 
 def test_what_can_t_be_scored_gets_a_sentence(small_run, tmp_path):

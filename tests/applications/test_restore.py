@@ -76,6 +76,40 @@ def test_noise_is_taken_off_files_of_images(command, folder, clean, tmp_path):
     np.testing.assert_allclose(picture / 255, found["best"][3], atol=0.6 / 255)
 
 
+def test_pictures_keep_names_that_differ_in_their_ending_and_are_never_written_over(run, clean, tmp_path):
+    given = tmp_path / "denoised"
+    given.mkdir()
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(np.uint8(255 * clean[0])).save(given / name)
+    before = (given / "a.png").read_bytes()
+    files = denoise(run, given, completions=1, draws=5, steps=0, out=tmp_path).files
+    assert files[1] == tmp_path / "denoised-2"  # for "denoised" is there
+    assert sorted(file.name for file in files[1].iterdir()) == ["a.jpg.png", "a.png"]
+    assert (given / "a.png").read_bytes() == before
+
+
+def test_pictures_of_what_is_interrupted_are_gone(run, clean, tmp_path, monkeypatch):
+    (tmp_path / "noisy").mkdir()
+    Image.fromarray(np.uint8(255 * clean[0])).save(tmp_path / "noisy" / "a.png")
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qvae.applications.restore._shown", interrupted)  # when the first PNG is written
+    with pytest.raises(KeyboardInterrupt):
+        denoise(run, tmp_path / "noisy", completions=1, draws=5, steps=0, out=tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_word_of_an_encoder_that_hasn_t_seen_such_damage_is_called_a_guess(run, clean, tmp_path):
+    np.save(tmp_path / "rows.npy", clean[:2])
+    told = "the encoder learnt from {} rows, so that its word on these is a guess"
+    for seen, sentences in ((None, [told.format("undamaged")]), ("hidden", [told.format("hidden")]), ("dropped", [])):
+        run.config.training.corruption = seen
+        said = denoise(run, tmp_path / "rows.npy", "dropped", trained=True, completions=1, draws=2).sentences
+        assert [sentence.split(";")[0] for sentence in said] == sentences
+
+
 @pytest.mark.parametrize("noise", ["gaussian", "dropped"])
 def test_other_noise_is_taken_off(run, clean, noise, tmp_path):
     rng = np.random.default_rng(0)
@@ -122,11 +156,22 @@ def test_the_best_guess_of_a_command_is_the_exact_one(tmp_path):
 def test_what_can_t_be_done_gets_a_sentence(run, clean, tmp_path):
     np.save(tmp_path / "rows.npy", clean)
     np.save(tmp_path / "mask.npy", np.zeros((5, 8, 8)))
+
+    def masked(value):
+        np.savez(tmp_path / "masked.npz", images=clean, mask=np.full((8, 8), value))
+        return tmp_path / "masked.npz"
+
     for words, kind, work in (
         ("nothing says what is hidden", DataError, lambda: inpaint(run, tmp_path / "rows.npy")),
         ("that of one row or of all 24", DataError, lambda: inpaint(run, tmp_path / "rows.npy", tmp_path / "mask.npy")),
         ("did you mean 'gaussian'", ConfigError, lambda: denoise(run, tmp_path / "rows.npy", "gausian")),
         ("amount is 1; it must be above 0, and below 1", ConfigError, lambda: denoise(run, tmp_path / "rows.npy", amount=1)),
+        ("amount is inf", ConfigError, lambda: denoise(run, tmp_path / "rows.npy", "gaussian", np.inf)),
+        ("seed is 4294967296; it must be 0 to", ConfigError, lambda: denoise(run, tmp_path / "rows.npy", seed=2**32)),
+        ("of type <U1", DataError, lambda: inpaint(run, masked("x"))),
+        ("values that are NaN", DataError, lambda: inpaint(run, masked(np.nan))),
+        ("values outside [0, 1], the first 7.0", DataError, lambda: inpaint(run, masked(7.0))),
+        ("there is no file", DataError, lambda: inpaint(run, tmp_path / "rows.npy", tmp_path / "mask.png")),
         ("steps is -1", ConfigError, lambda: denoise(run, tmp_path / "rows.npy", steps=-1)),
         ("takes (N, 4, 4) or (N, 2, 2)", DataError, lambda: super_resolve(run, tmp_path / "rows.npy")),
     ):

@@ -30,17 +30,18 @@ def restored(run, values, tmp_path, monkeypatch):
         np.save(tmp_path / "rows.npy", given)
         calls = []
 
-        def restore(of, name, rows, observe, effort, out, progress):
+        def restore(of, name, rows, observe, effort, damage, out, progress):
             assert of is run
             assert torch.equal(rows.dataset.values(rows.dataset.test), torch.from_numpy(given))
             assert (effort, out, progress) == (Effort(*OPTIONS.values()), tmp_path / "out", "progress")
             rows = torch.from_numpy(given).flatten(1)
-            calls.append((name, observe(rows, slice(0, 4)), observe(rows[1:3], slice(1, 3))))
+            calls.append((name, damage, observe(rows, slice(0, 4)), observe(rows[1:3], slice(1, 3))))
 
         monkeypatch.setattr(task, "restore", restore)
         function = getattr(task, task.__name__.rpartition(".")[2])
         function(run, tmp_path / "rows.npy", out=tmp_path / "out", progress="progress", **options, **OPTIONS)
-        ((name, whole, part),) = calls
+        ((name, damage, whole, part),) = calls
+        assert damage == options.get("noise", {"inpainted": "hidden", "super-resolved": "coarse"}.get(name))
         assert whole.likelihood is part.likelihood is run.model.likelihood
         return name, whole, part
 

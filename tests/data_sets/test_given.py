@@ -95,7 +95,10 @@ def test_damage_and_absence_are_told(grey, tmp_path):
     np.savez(tmp_path / "ids.npz", images=grey, ids=np.arange(3))
     (tmp_path / "empty").mkdir()
     Image.fromarray(grey[0].T).save(tmp_path / "turned.png")
+    Image.fromarray(np.full(SHAPE, 40_000, np.uint16)).save(tmp_path / "deep.png")  # as 8 bits all of it would be white
     for name, words in {
+        "deep.png": "has more than 8 bits a channel",
+        "none.png": "there is no file",
         "short.npz": "isn't an intact",
         "changed.npz": "isn't an intact",
         "two.npz": "rows are its only array, or one of",

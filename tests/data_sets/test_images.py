@@ -69,6 +69,7 @@ def test_subfolders_are_classes(tmp_path):
     assert torch.equal(dataset.test_labels, (dataset.values(dataset.test)[:, 0, 0] > 0.5).long())
     assert len(dataset.test) == 3
     assert dataset.remarks == (f"classes of {tmp_path}: 0 cat, 1 dog.",)
+    assert dataset.class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("classes", [False, True])

@@ -66,6 +66,7 @@ def test_named_columns_of_a_file(table):
     order = [int(np.flatnonzero(np.float32(INCOME) == row[1].item())[0]) for row in dataset.test]
     assert dataset.test_labels.tolist() == [codes[CITY[row]] for row in order]
     assert dataset.remarks == (f"classes of {file}: 0 Aarau, 1 Bern, 2 Chur.",)
+    assert dataset.class_names == ("Aarau", "Bern", "Chur")
 
 
 def test_a_square_number_of_columns_is_no_image(table):
