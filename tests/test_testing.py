@@ -2,12 +2,14 @@
 
 import math
 import re
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
 import torch
 
 from qvae.ising.exact import exact_distribution
+from qvae.sampling.abilities import Remote
 from qvae.sampling.registry import load_sampler
 from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler
 from qvae.testing import ConformanceError, check_sampler, run_checks
@@ -423,3 +425,21 @@ def test_temperatures_of_two_problems_may_differ_by_a_tenth(other, is_one):
     else:
         with pytest.raises(AssertionError, match="one temperature for all is needed"):
             trial.temperature(cases)
+
+
+def test_what_comes_later_has_the_form_of_what_was_asked_for():
+    class Later(Remote, Perfect):
+        columns = 5
+
+        def describe(self):
+            return {}
+
+        def submit(self, hamiltonian, num_samples):
+            found = Future()
+            found.set_result(Samples(torch.ones(num_samples, self.columns, dtype=torch.int8)))
+            return found
+
+    assert Trial(Later(seed=1), 10, 10.0).submit() == ""
+    Later.columns = 4
+    with pytest.raises(AssertionError, match=r"submit's samples have shape \(20, 4\), not \(20, 5\)"):
+        Trial(Later(seed=1), 10, 10.0).submit()

@@ -190,3 +190,16 @@ def test_what_is_allowed_follows_from_the_shots_and_the_weights_of_a_sum():
     scatter = (probabilities * (1 - probabilities) / 4000).sqrt().sum(1) / 2
     assert min(abs(allowed - float(each) - math.sqrt(10.0 / 8000)) for each in scatter) < 6e-4
     assert distance > allowed
+
+
+def test_exact_gradients_by_shifts_may_be_off_by_rounding_alone():
+    class Slips(StatevectorExecutor):
+        """Angles that only shifts reach are a thousandth too large."""
+
+        def _weighted_expectations(self, circuit, values, weights, observables):
+            reached = values.abs() > circuit_problems()[0].values.abs().max()
+            return super()._weighted_expectations(circuit, values + 1e-3 * reached, weights, observables)
+
+    assert CircuitTrial(StatevectorExecutor(), 10, 10.0).shifted_gradients().startswith("largest error")
+    with pytest.raises(AssertionError, match="gradients by shifts are off by up to"):
+        CircuitTrial(Slips(), 10, 10.0).shifted_gradients()
