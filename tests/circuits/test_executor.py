@@ -68,6 +68,15 @@ def test_what_is_refused_before_anything_is_spent():
     assert executor.calls == 0
 
 
+def test_gradients_in_weights_are_not_lost_either():
+    values, weights = torch.zeros(2, 0), torch.zeros(1, requires_grad=True)
+    with pytest.raises(ExecutorError, match="gives no gradients in values; call it under torch.no_grad"):
+        Drawn().expectations(TURN, values, [[("ZI", 1.0)]], weights)
+    assert Drawn().expectations(TURN, values, [[("ZI", 1.0)]], weights.detach()).shape == (2, 1)
+    with torch.no_grad():
+        assert Drawn().expectations(TURN, values, [[("ZI", 1.0)]], weights).shape == (2, 1)
+
+
 def test_gradients_are_not_lost_silently():
     executor, values = Drawn(), torch.zeros(1, 1, requires_grad=True)
     with pytest.raises(ExecutorError, match="'Drawn' gives no gradients in values; call it under torch.no_grad"):
