@@ -77,6 +77,8 @@ def sweep(
     """
     if seeds < 1 or (number is not None and number < 1) or (jobs is not None and jobs < 1):
         raise ConfigError("seeds, random and jobs are numbers of 1 or more.")
+    if "training.seed" in grid:
+        raise ConfigError("--grid names training.seed, from which --seeds counts; take --seeds NUMBER.")
     if search is not None and number is not None:
         raise ConfigError("random combinations and a search exclude each other; drop one, or search by the sampler random.")
     progress, overrides, trust = Sturdy.around(progress), list(overrides), list(trust)

@@ -48,6 +48,8 @@ def test_what_is_no_list_of_values(text):
 def test_a_key_that_stands_there_twice_and_a_grid_without_end():
     with pytest.raises(ConfigError, match=r"names training\.epochs twice; put all of its values into one list"):
         parse_grid(["training.epochs=[1]", "training.epochs=[2]"])
+    with pytest.raises(ConfigError, match=r"--grid a\.b names a value twice"):
+        trials({"a.b": [[4, 4], [8, 8], [4, 4]]}, [0])
     with pytest.raises(ConfigError, match=r"has 1,000,000 runs, more than 100,000"):
         trials({"a.b": range(1000), "a.c": range(1000)}, [0])
 

@@ -133,6 +133,8 @@ def test_a_combination_that_makes_no_sense_is_a_row_and_all_of_them_an_error(scr
         sweep("digits", {"training.epoch": [1, 2]}, tmp_path / "other")
     with pytest.raises(ConfigError, match="numbers of 1 or more"):
         sweep("digits", {}, tmp_path / "other", seeds=0)
+    with pytest.raises(ConfigError, match="take --seeds NUMBER"):
+        sweep("digits", {"training.seed": [1, 2]}, tmp_path / "other")
 
 
 def test_a_folder_of_somebody_else_stays_as_it_is(tmp_path):

@@ -108,6 +108,19 @@ class PoolSampler(SeededSampler):
 
     # What is asked for ------------------------------------------------------------------------------------------------
 
+    def check(self, hamiltonian: IsingHamiltonian) -> None:
+        """As every sampler's; that workers can be reached is seen here, before a training begins.
+
+        Raises:
+            CapabilityError: as every sampler's.
+            SamplerError: there are no workers, or they can't do the work.
+        """
+        super().check(hamiltonian)
+        try:
+            self._ready()
+        except WorkersError as error:
+            raise SamplerError(f"sampler {self.label!r} failed: {in_a_line(error)}.") from error
+
     def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """Samples of all workers, one worker's after the other's.
 

@@ -76,12 +76,14 @@ def trials(grid: Mapping[str, Values], seeds: Sequence[int], number: int | None 
         number: of combinations, drawn from all of them without repeating; a larger number draws these, and more.
 
     Raises:
-        ConfigError: there are too many, or the numbers of a range.
+        ConfigError: there are too many, or the numbers of a range, or one twice.
     """
     size, lists = len(seeds), list[Sequence[Any]]()
     for key, values in grid.items():
         if isinstance(values, Range):
             raise ConfigError(f"--grid {key}={values} is a range, where only a search looks; add --search tpe, or give a list.")
+        if len(set(map(json.dumps, values))) < len(values):
+            raise ConfigError(f"--grid {key} names a value twice, and runs would share a folder; leave one out.")
         lists.append(values)
         size *= len(values)
     if size > _MOST:

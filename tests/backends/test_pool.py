@@ -355,7 +355,7 @@ def test_an_address_where_nobody_answers(monkeypatch, rbm):
     monkeypatch.setattr("qvae.cluster._SECONDS", 1.0)
     one = qvae.load_sampler("pool", address="tcp://me:secret-word@127.0.0.1:9")
     with pytest.raises(SamplerError, match="no dask scheduler can be reached at tcp://127.0.0.1:9") as caught:
-        one.sample(rbm, 4)
+        one.check(rbm)
     assert "secret-word" not in str(caught.value)
     with pytest.raises(SamplerError, match="no dask scheduler can be reached at nowhere"):
         qvae.load_sampler("pool", address="nowhere").sample(rbm, 4)
