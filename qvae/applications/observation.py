@@ -12,6 +12,7 @@ from qvae.models.likelihoods.gaussian import Gaussian
 from qvae.models.likelihoods.likelihood import Likelihood
 
 _SURE = 1e-7  # the nearest that probabilities are taken to come to 0 and 1
+_HOPELESS = 1e-300  # probability of a sum of bits; less would be 0, whose logarithm is none
 _LARGEST_SHIFT = 32.0  # of logits, that makes any of them sure
 _HALVINGS = 24  # of an interval of shifts: a shift is then known to a hundred-thousandth
 
@@ -230,4 +231,4 @@ def _log_sum_of_bits(p: Tensor) -> Tensor:
     for one in p.double().split(1, -1):
         zero = torch.zeros_like(pmf[..., :1])
         pmf = torch.cat([pmf * (1 - one), zero], -1) + torch.cat([zero, pmf * one], -1)
-    return pmf.log()
+    return pmf.clamp_min(_HOPELESS).log()

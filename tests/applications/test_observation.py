@@ -107,6 +107,17 @@ def test_means_of_squares_of_bits_are_counted(bits, output, factor):
     torch.testing.assert_close(squares(done.squeeze(1)), seen)
 
 
+@pytest.mark.parametrize("white", [0.0, 0.5, 1.0])
+def test_what_no_latents_explain_has_a_probability_still(white):
+    """196 pixels that are surely black or white: P(98 are white) is less than float64 has numbers for."""
+    observation = Pooled(Bernoulli(Statistics.blank((14, 14))), torch.full((1, 1), white), 14, (14, 14))
+    output = torch.tensor([-20.0, 20.0]).view(1, 2, 1).repeat(1, 1, 196).requires_grad_()
+    found = observation.log_prob(output)
+    assert bool(found.isfinite().all())
+    assert float(found.detach()[0, 0] - found.detach()[0, 1]) * (0.5 - white) >= 0  # black pixels explain a black image
+    assert bool(torch.autograd.grad(found.sum(), output)[0].isfinite().all())
+
+
 def test_grey_levels_stand_for_the_bits_drawn_of_them(bits, output):
     grey = torch.rand(3, 8, generator=torch.Generator().manual_seed(4))
     draws = (torch.rand(4000, 3, 8, generator=torch.Generator().manual_seed(5)) < grey).float()
