@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _CURVES = (
     ("reconstruction", "reconstruction  -log p(x|z)"),
     ("kl", "KL part"),
 )
+_LETTERS = 12  # of a title, on an inch
 _MATRIX_SPINS = 1024  # above this a matrix of couplings has more entries than pixels, and a histogram says more
 
 
@@ -159,7 +161,10 @@ def tiled(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _show(picture: np.ndarray, columns: int, rows: int, title: str) -> Figure:
-    figure = Figure(figsize=(max(3.0, 0.8 * columns), max(1.5, 0.8 * rows) + (0.4 if title else 0)), layout="constrained")
+    width = max(3.0, 0.8 * columns)
+    lines = textwrap.wrap(title, int(_LETTERS * width))
+    above = 0.2 + 0.2 * len(lines) if lines else 0.0
+    figure = Figure(figsize=(width, max(1.5, 0.8 * rows) + above), layout="constrained")
     axes = figure.subplots()
     if picture.shape[-1] == 3:
         axes.imshow(picture, interpolation="nearest")
@@ -167,7 +172,7 @@ def _show(picture: np.ndarray, columns: int, rows: int, title: str) -> Figure:
         axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     if title:
-        axes.set_title(title, fontsize=10)
+        axes.set_title("\n".join(lines), fontsize=10)
     return figure
 
 

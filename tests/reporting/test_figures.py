@@ -106,6 +106,17 @@ def test_dollars_in_a_name_are_drawn_as_dollars(tmp_path):
     assert Image.open(file).width == round(40 * figure.get_figwidth())
 
 
+@pytest.mark.parametrize("columns", [1, 5])
+def test_a_title_has_room_above_few_images(columns, tmp_path):
+    title = "what was given, the best guess, completions, and their spread"
+    figure = figures.image_grid(images(3 * columns, 8, 8), columns, title)
+    figures.save_figure(figure, tmp_path / "a.png", dpi=40)
+    text = figure.axes[0].title.get_window_extent()
+    assert 0 <= text.x0 < text.x1 <= figure.bbox.width
+    assert 0 <= text.y0 < text.y1 <= figure.bbox.height
+    assert figure.axes[0].get_window_extent().y1 <= text.y0
+
+
 def test_classes_up_to_twenty_have_a_legend_and_all_their_own_colour():
     for classes, has_legend in ((10, True), (11, True), (20, True), (21, False)):
         figure = figures.code_map(images(42, 2), np.arange(42) % classes)
