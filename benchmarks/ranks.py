@@ -29,6 +29,7 @@ import torch
 import torch.distributed as dist
 
 import qvae
+from qvae.memory import keep_freed_memory
 from qvae.runs.assemble import assemble
 from qvae.training import ranks
 
@@ -51,6 +52,7 @@ class Messages:
 
 def measured(config: qvae.Config, steps: int) -> dict[str, Any]:
     """Milliseconds of a step in the slowest process, of the processor and by the wall's clock, and the step's messages."""
+    keep_freed_memory()  # as the command line does
     ranks.join()
     torch.set_num_threads(1)
     trainer = assemble(Path("runs/none").absolute(), config).trainer
