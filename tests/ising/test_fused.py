@@ -144,6 +144,19 @@ def test_the_number_of_threads_changes_no_world_line(graph: Graph, random_hamilt
     assert torch.equal(found[0], found[1])
 
 
+@pytest.mark.parametrize("graph", [rbm(100, 90), edge_list([(i, (i + 1) % 61) for i in range(61)])], ids=repr)
+def test_no_two_chains_draw_the_same_bits(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do those that are updated apart: 64 chains in parts of 16, which begin alike, of spins without fields."""
+    for module, name in ((fused_sweeps, "_GATHERED"), (fused_sweeps, "_MULTIPLIED"), (fused_line_sweeps, "_BITS")):
+        monkeypatch.setattr(module, name, 16)
+    n, m = graph.num_spins, graph.num_edges
+    lines = WorldLines(IsingHamiltonian(torch.zeros(n), graph, torch.zeros(m), torch.ones(n)), 4)
+    alike = torch.zeros(n, 4, 64, dtype=torch.int8)
+    swept = lines.gibbs.sweep(alike[:, 0].clone(), 1, generator()), lines.sweep(alike, 1, generator()).flatten(0, 1)
+    for bits in swept:
+        assert len(bits.unique(dim=1).T) == 64
+
+
 @pytest.mark.parametrize("graph", [rbm(100, 90), rbm(4, 3)], ids=repr)
 @pytest.mark.usefixtures("threads")
 def test_threads_write_to_states_of_inference_mode(graph: Graph, random_hamiltonian) -> None:
