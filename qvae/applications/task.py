@@ -42,17 +42,19 @@ def task_input(
     Raises:
         DataError: they can't be read, or aren't what the model takes.
     """
+    from qvae.config.paths import holds_sound
     from qvae.data.given import given_rows
     from qvae.data.given_table import TABLE_ENDINGS, KnownColumns
     from qvae.reporting.run_rows import reachable_data
 
-    known = KnownColumns()
-    if Path(path).suffix in TABLE_ENDINGS and (data := reachable_data(run)) is not None:
-        known = KnownColumns(data.feature_names, data.category_names)
+    known, rate = KnownColumns(), None
+    is_told = Path(path).suffix in TABLE_ENDINGS or holds_sound(from_user(path))
+    if is_told and (data := reachable_data(run)) is not None:
+        known, rate = KnownColumns(data.feature_names, data.category_names), data.rate
     likelihood = run.model.likelihood
     cuts = shapes is None and run.config.data.binarization == "threshold"
     levels, alphabet = likelihood.statistics.levels, likelihood.statistics.alphabet
-    return given_rows(path, shapes or [run.model.shape], kind or likelihood.kind, levels, cuts, known, alphabet)
+    return given_rows(path, shapes or [run.model.shape], kind or likelihood.kind, levels, cuts, known, alphabet, rate)
 
 
 @contextmanager

@@ -61,6 +61,7 @@ def given_rows(
     cuts: bool = False,
     known: KnownColumns = _NOTHING_KNOWN,
     alphabet: Alphabet | None = None,
+    rate: int | None = None,
 ) -> Iterator[Given]:
     """The rows of an .npy, .npz, .csv, .parquet or .txt file, the images of a PNG or JPEG file or of a folder, or clips in one.
 
@@ -75,6 +76,7 @@ def given_rows(
         cuts: grey levels become bits by a cut at 0.5; else they are drawn.
         known: of the columns of a table.
         alphabet: of strings, those that the model knows.
+        rate: of clips, samples a second, where it is known.
 
     Raises:
         DataError: there is nothing there, it is damaged, or rows are of another shape or out of range.
@@ -83,6 +85,8 @@ def given_rows(
     if (source.suffix == ".txt") != (kind == "strings"):
         takes = "strings, from a .txt file, one a line" if kind == "strings" else f"{kind}, no strings"
         raise DataError(f"{path} can't be taken: this model takes {takes}.")
+    if not os.path.exists(source):
+        raise DataError(f"there is no file or folder {source}; name one that is there.")
     if alphabet is not None:
         yield _given_strings(source, shapes[0][0], alphabet)
         return
@@ -96,7 +100,7 @@ def given_rows(
             extra: dict[str, np.ndarray] = {}
         elif are_clips:
             sounds = wav_files(source)
-            rows, ids, extra = _unpacked_clips(sounds, shapes[0], Path(folder)), [file.name for file in sounds], {}
+            rows, ids, extra = _unpacked_clips(sounds, shapes[0], Path(folder), rate), [file.name for file in sounds], {}
         elif source.suffix in TABLE_ENDINGS:
             rows, names = table_rows(source, kind, known)
             rows, ids, extra = _shaped(rows, shapes, str(source)), names or _numbers(len(rows)), {}
@@ -207,14 +211,17 @@ def _unpacked_images(files: list[Path], shapes: Sequence[tuple[int, ...]], folde
     return target
 
 
-def _unpacked_clips(files: list[Path], shape: tuple[int, ...], folder: Path) -> np.ndarray:
+def _unpacked_clips(files: list[Path], shape: tuple[int, ...], folder: Path, rate: int | None) -> np.ndarray:
     """Spectrograms (N, *shape), float32, mapped."""
     if len(shape) != 2:
         raise DataError(f"{files[0].parent} holds sound, but this model takes rows of shape {shape}, no spectrograms.")
     window = 2 * (shape[0] - 1)
     target = np.lib.format.open_memmap(folder / "clips.npy", "w+", np.float32, (len(files), *shape))
     for row, file in enumerate(files):
-        clip, _ = read_wav(file)
+        clip, its_rate = read_wav(file)
+        if rate is not None and its_rate != rate:
+            takes = f"{rate:,}, as the clips that it was trained on"
+            raise DataError(f"{file} has {its_rate:,} samples a second, but this model takes {takes}; resample it.")
         frames = 1 + 4 * len(clip) // window
         if frames != shape[1] or len(clip) < window:
             takes = f"{(shape[1] - 1) * window // 4:,} samples, as the clips that it was trained on"

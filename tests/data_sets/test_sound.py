@@ -135,6 +135,11 @@ def test_tasks_take_a_folder_of_clips_like_those_of_training(tmp_path):
         given_rows(tmp_path / "clips", [(33, 65)], "reals"),
     ):
         pass
+    with (
+        pytest.raises(DataError, match=r"4,000 samples a second, but this model takes 8,000, .*; resample it"),
+        given_rows(tmp_path / "clips", [(33, 33)], "reals", rate=8000),
+    ):
+        pass
     with pytest.raises(DataError, match=r"holds sound, but this model takes rows of shape \(5,\), no spectrograms"), given_rows(
         tmp_path / "clips", [(5,)], "reals"
     ):
@@ -152,6 +157,13 @@ def test_generated_sound_is_written_as_wav_files(command, small, tmp_path):
     assert (made.shape, rate) == ((3, 512), RATE)
     wanted = waveform(torch.from_numpy(np.load(tmp_path / "made.npz")["images"]), 128).clamp(-1, 1)
     assert (made - wanted).abs().max() < 1e-4
+    before = (tmp_path / "clips" / "0000.wav").read_bytes()
+    code, _, err = command("generate", "run", "--num", 3, "--out", "clips.npz")  # beside the recordings
+    assert (code, "folder of its name is there already" in err) == (2, True)
+    assert (tmp_path / "clips" / "0000.wav").read_bytes() == before
+    write_wavs(tmp_path / "faster", plucked(2, seed=8), 2 * RATE)
+    code, _, err = command("apply", "embed", "run", "--input", "faster")
+    assert (code, "but this model takes" in err) == (2, True)
 
 
 def test_a_model_of_notes_plays_the_pitches_it_has_heard(tmp_path):

@@ -110,7 +110,7 @@ def test_dollars_in_a_name_are_drawn_as_dollars(tmp_path):
 def test_a_title_has_room_above_few_images(columns, tmp_path):
     title = "what was given, the best guess, completions, and their spread"
     figure = figures.image_grid(images(3 * columns, 8, 8), columns, title)
-    figures.save_figure(figure, tmp_path / "a.png", dpi=40)
+    figures.save_figure(figure, tmp_path / "a.png", dpi=figure.dpi)
     text = figure.axes[0].title.get_window_extent()
     assert 0 <= text.x0 < text.x1 <= figure.bbox.width
     assert 0 <= text.y0 < text.y1 <= figure.bbox.height
