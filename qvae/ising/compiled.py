@@ -46,12 +46,10 @@ def _loaded(name: str) -> ModuleType | None:
 
 
 def _load(name: str) -> ModuleType | None:
-    try:
-        importlib.import_module("numba")
-    except ImportError:
-        return None
     began = time.perf_counter()
     try:
+        if not _has_numba():
+            return None
         found = importlib.import_module(f"qvae.{name}")
         new = importlib.import_module("qvae.ising.compiling").new_kernels
     except Exception as error:
@@ -62,6 +60,15 @@ def _load(name: str) -> ModuleType | None:
         seconds = time.perf_counter() - began
         _log.warning("numba compiled kernels in %.1f s, and won't again where it could keep them on disk", seconds)
     return found
+
+
+def _has_numba() -> bool:
+    """Whether it is there and fits this Python and numpy; one without its compiler's library raises an OSError."""
+    try:
+        importlib.import_module("numba")
+    except ImportError:
+        return False
+    return True
 
 
 def random_words(generator: torch.Generator | None) -> tuple[int, int]:

@@ -231,11 +231,12 @@ def test_torch_serves_where_numba_is_switched_off_or_missing(monkeypatch: pytest
         compiled._loaded.cache_clear()
 
 
-def test_kernels_that_do_not_compile_are_said_and_done_without(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+@pytest.mark.parametrize("failing", ["numba", "qvae.ising.fused"])
+def test_kernels_that_do_not_compile_are_said_and_done_without(failing: str, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     def fails(name: str) -> None:
         collected.append(gc.isenabled())
-        if name != "numba":
-            raise RuntimeError("no compiler")
+        if name == failing:
+            raise OSError("no compiler")
 
     collected: list[bool] = []
 
@@ -246,7 +247,7 @@ def test_kernels_that_do_not_compile_are_said_and_done_without(monkeypatch: pyte
     finally:
         compiled._loaded.cache_clear()
     assert "torch's, which are slower, serve" in caplog.text
-    assert collected == [False, False]  # numba loads in two thirds of the time without
+    assert set(collected) == {False}  # numba loads in two thirds of the time without
     assert gc.isenabled()
 
 
