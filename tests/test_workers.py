@@ -4,12 +4,13 @@ import os
 import signal
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from qvae.errors import WorkersError
-from qvae.workers import Lost, Processes
+from qvae.workers import Lost, Processes, _end_with
 
 
 def outcome(workers, place, function, *arguments):
@@ -37,6 +38,13 @@ def test_processes_share_threads_out_and_are_ended():
     assert pending.done()
     with pytest.raises(ProcessLookupError):
         os.kill(other, 0)
+
+
+def test_a_process_ends_when_its_parent_does_even_at_work(monkeypatch):
+    steps = []
+    monkeypatch.setattr("qvae.workers.os._exit", lambda code: steps.append(code))
+    _end_with(SimpleNamespace(join=lambda: steps.append("the parent has ended")))
+    assert steps == ["the parent has ended", 1]
 
 
 def test_all_processors_are_shared_out(monkeypatch):

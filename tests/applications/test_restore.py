@@ -197,3 +197,10 @@ def test_a_model_without_a_density_says_so(run, clean, tmp_path, monkeypatch):
     np.save(tmp_path / "rows.npy", clean)
     with pytest.raises(CapabilityError, match="no density"):
         denoise(run, tmp_path / "rows.npy")
+
+
+def test_counts_are_not_made_finer_and_that_is_said_before_anything_is_read(small_run, tmp_path, monkeypatch):
+    run = qvae.load_run(small_run)
+    monkeypatch.setattr(type(run.model.likelihood), "kind", "counts")
+    with pytest.raises(CapabilityError, match=r"needs bits or real numbers, but the model's data are counts; .* inpaint"):
+        super_resolve(run, tmp_path / "not there.npy")

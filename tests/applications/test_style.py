@@ -89,5 +89,6 @@ def test_numbers_out_of_range_are_refused(small_run, sets, tmp_path):
         style(run, tmp_path / "a.npz", tmp_path / "b.npz", units=8)
     with pytest.raises(ConfigError, match="grid is 65; it must be 1 to 64"):
         style(run, tmp_path / "a.npz", tmp_path / "b.npz", grid=65)
-    with pytest.raises(ConfigError, match="strength is -1"):
-        style(run, tmp_path / "a.npz", tmp_path / "b.npz", strength=-1)
+    for strength in (-1, float("nan")):
+        with pytest.raises(ConfigError, match=f"strength is {strength}; it must be 0 or more"):
+            style(run, tmp_path / "a.npz", tmp_path / "b.npz", strength=strength)

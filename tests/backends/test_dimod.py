@@ -61,6 +61,15 @@ def test_it_is_ergodic_on_a_frustrated_triangle():
     assert (found - exact).abs().max() < SIGMAS / 100
 
 
+SCHEDULES = [("beta_range", [0.1, 3.0]), ("beta_schedule", [0.5, 1.0]), ("num_sweeps", 500), ("num_sweeps_per_beta", 2)]
+
+
+@pytest.mark.parametrize(("name", "value"), SCHEDULES)
+def test_any_part_of_a_schedule_of_its_own_makes_the_temperature_unknown(name, value):
+    assert not load_sampler("dimod", parameters={name: value}).capabilities.native_beta
+    assert load_sampler("dimod", parameters={"interrupt_function": None}).capabilities.native_beta
+
+
 @pytest.mark.parametrize("held", [0, 0.5, 1])
 @pytest.mark.parametrize("num_sweeps", [1, 7])
 def test_schedules_have_the_sweeps_asked_for_and_end_at_one(num_sweeps, held):

@@ -81,6 +81,7 @@ def test_controls_are_points(name, labels):
 
 def test_angles_are_fractions_of_pi_where_they_are():
     assert [angle_text(angle) for angle in (0.0, math.pi, -math.pi / 3, 1.5)] == ["0", "π", "-π/3", "1.5"]
+    assert [angle_text(angle) for angle in (3.1416, 0.79)] == ["3.14", "0.79"]  # near one, but not one
     assert [affine_text("x", *pair) for pair in ((1, 0), (-1, 0.5), (2.5, -math.pi / 2))] == ["x", "-x+0.5", "2.5x-π/2"]
 
 

@@ -38,6 +38,15 @@ def curve(cost, against, law, values):
     return Curve(against, fixed, cost, (2, 4), variances, Decay(1.25, 0.5, 2.0), law)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "is_well"),
+    [("dead", False), ("exploding", False), ("healthy", True), ("frozen", True), ("unreached", True)],
+)
+def test_one_layer_that_is_dead_or_explodes_is_enough(verdict, is_well):
+    trial = Trial("", (1,), (Layer("a", 1, (1.0,)), Layer("b", 1, (1.0,), verdict)))
+    assert trial.is_well == is_well
+
+
 def test_layers_and_what_is_said_of_them():
     rows = {row[0]: row[1:] for row in layer_table(ILL).rows}
     assert rows["decoder"] == ("4.0e+00", "2.0e+00", "1.0e+00", "healthy")

@@ -2,6 +2,7 @@
 
 import functools
 import random
+import statistics
 
 import pytest
 
@@ -33,6 +34,9 @@ def test_a_set_in_figures():
     assert found.diversity == pytest.approx(expected, abs=5 * 0.45 / 1000**0.5)
     assert StringSet.of(["a"], set()).valid is None
     assert StringSet.of(["", ""], set()).diversity == 0
+    found = [StringSet.of(["a", "b"], set(), seed=seed).diversity for seed in range(20)]
+    # Of a thousand pairs, half of them equal.
+    assert statistics.stdev(found) == pytest.approx(0.5 / 1000**0.5, rel=5 / (2 * 19) ** 0.5)
 
 
 def test_a_check_matches_the_whole_string():

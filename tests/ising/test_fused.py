@@ -157,6 +157,16 @@ def test_no_two_chains_draw_the_same_bits(graph: Graph, monkeypatch: pytest.Monk
         assert len(bits.unique(dim=1).T) == 64
 
 
+def test_what_is_of_a_chain_is_its_own_in_whatever_part_it_is(random_hamiltonian, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, found = WorldLines(random_hamiltonian(complete(4), gamma=1.0), 4), []
+    base, beta = torch.randn(4, 500, generator=generator()), torch.linspace(0, 1, 500)
+    pinned = torch.randn(4, 500, generator=generator(2)).sign()
+    for bits in (2**20, 2**10):
+        monkeypatch.setattr(fused_line_sweeps, "_BITS", bits)
+        found.append(lines.sweep(lines.random_state(500, generator()), 3, generator(1), beta, base, pinned=pinned))
+    assert torch.equal(found[0], found[1])
+
+
 @pytest.mark.parametrize("graph", [rbm(100, 90), rbm(4, 3)], ids=repr)
 @pytest.mark.usefixtures("threads")
 def test_threads_write_to_states_of_inference_mode(graph: Graph, random_hamiltonian) -> None:

@@ -127,3 +127,13 @@ def test_the_same_seed_finds_the_same_log_z(random_hamiltonian) -> None:
 def test_too_few_chains_or_temperatures() -> None:
     with pytest.raises(ValueError, match="chains is 1 and temperatures is 5; each must be 2 or more"):
         path_integral_log_partition(IsingHamiltonian([0.5], [], [], gamma=1.0), chains=1, temperatures=5)
+
+
+def test_the_base_is_not_fitted_to_the_noise_of_the_samples() -> None:
+    """Spins without fields: what the few chains' means are by chance says nothing of the samples that they go on to."""
+    hamiltonian = IsingHamiltonian(torch.zeros(300), [], [], 1.0)
+    lines = WorldLines(hamiltonian, 8)
+    state, fields = quantum_partition._equilibrate(lines, hamiltonian, 4, 4, generator(0))
+    magnetizations = torch.empty(300)
+    magnetizations[lines.gibbs.order] = 2 * state.view(300, 8, 4).float().mean((1, 2)) - 1
+    assert abs(float(torch.corrcoef(torch.stack([magnetizations, fields.float()]))[0, 1])) < SIGMAS / 300**0.5

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from qvae.config.network import NetworkConfig
 from qvae.models import passes
 from qvae.models.networks import Encoder, Layers
 
-pytest.importorskip("numba")
+numba = pytest.importorskip("numba")
 
 EPS = torch.finfo(torch.float32).eps / 2  # of a rounding in float32
 HALF = torch.finfo(torch.bfloat16).eps / 2
@@ -63,6 +64,20 @@ def assert_near(found: Tensor, expected: Tensor, tolerance: Tensor | float, roun
     """To an absolute tolerance, and to what the type of ``found`` can hold of a number."""
     difference = (found.double() - expected.double()).abs() - 2 * rounding * expected.double().abs()
     assert bool((difference <= tolerance).all()), float((difference - tolerance).max())
+
+
+def test_numbers_are_stored_in_bfloat16_to_the_nearest() -> None:
+    fused = pytest.importorskip("qvae.models.fused")
+    values = torch.cat([numbers(500), numbers(500, seed=1, scale=1e-20), torch.tensor([0.0, -0.0, 1.0, 1.0039, 1.0040])])
+
+    @numba.njit
+    def stored(values, found):  # type: ignore[no-untyped-def]
+        for place in range(values.size):
+            found[place] = fused.rounded(values[place], found[place])
+
+    found = np.empty(len(values), np.uint16)
+    stored(values.numpy(), found)
+    assert np.array_equal(found.view(np.int16), values.bfloat16().view(torch.int16).numpy())
 
 
 # Batch norm and SiLU --------------------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ def test_symbols_stand_on_the_wires_of_their_qubits_column_after_column():
     assert [list(wire) for wire in wires] == [[0, 0], [1, 1], [2, 2]]
     across = {line.get_xdata()[0]: list(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) > 1}
     assert across[middles[1]] == [0, 2]
+    heights = {text.get_text(): text.get_window_extent().y0 for text in axes.texts}
+    assert heights["q0"] > heights["q1"] > heights["q2"]  # the first qubit is at the top
     (first,) = circuit_figure(circuit, num_gates=1).axes
     assert [text.get_text() for text in first.texts] == ["q0", "q1", "q2", "H"]
     (narrow,) = circuit_figure(circuit, num_gates=100, width=max(widths)).axes  # a row of wires for each column

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from qvae.errors import ConfigError
+from qvae.errors import ConfigError, RanksError
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.sampler import Capabilities, Moments, Samples
 from qvae.training import pulse, ranks
@@ -93,6 +93,17 @@ def test_of_another_number_of_processes_random_numbers_are_fresh_and_open_figure
     assert said[1].startswith("this checkpoint is of 1 process and goes on with 3")
 
 
+def test_weights_that_have_drifted_apart_are_seen_and_those_that_are_rounded_are_made_the_same(three, monkeypatch):
+    taken, weights = [], [torch.ones(3), torch.full((2,), 0.5)]  # of the squared size 3.5
+    monkeypatch.setattr(ranks, "take_first_", taken.extend)
+    monkeypatch.setattr(ranks, "highest", lambda sizes: [sizes[0] + 1e-7, sizes[1]])
+    ranks.require_same_weights(weights, "Mine")
+    assert [each is weight for each, weight in zip(taken, weights, strict=True)] == [True, True]
+    monkeypatch.setattr(ranks, "highest", lambda sizes: [sizes[0], sizes[1] + 1e-4])
+    with pytest.raises(RanksError, match="have drifted apart: Mine must call"):
+        ranks.require_same_weights(weights, "Mine")
+
+
 def test_the_process_that_is_silent_for_longest_is_missed():
     """Looks at two others, of which one gives no sign after its third, and the other none where the store isn't there."""
     looks, given = [], []
@@ -118,7 +129,8 @@ def test_the_process_that_is_silent_for_longest_is_missed():
         found._beat()
         return found.missed
 
-    assert missed_after(3 + pulse._MISSED - 1) is None
-    assert missed_after(3 + pulse._MISSED) == 1
+    assert missed_after(3 + 9) is None  # one that is late, or even stopped for a while, isn't missed
+    assert missed_after(3 + 10) == 1
+    assert pulse.PATIENCE == 50  # seconds, as the error says
     assert given[:2] == [("pulse 0", "1"), ("pulse 0", "2")]
     assert set(map(tuple, looks)) == {("pulse 1", "pulse 2")}

@@ -73,4 +73,7 @@ def test_its_state_goes_on():
 
 def test_too_few_shots_are_refused():
     with pytest.raises(CircuitError, match="the gradient takes 32 circuits, each at least 2; raise it to 64 or more"):
-        ShotBudget(60).gradients(StatevectorExecutor(), CIRCUIT, VALUES, OBSERVABLES, DUAL, range(8))
+        ShotBudget(63).gradients(StatevectorExecutor(), CIRCUIT, VALUES, OBSERVABLES, DUAL, range(8))
+    fewest = ShotBudget(64)
+    fewest.gradients(StatevectorExecutor(seed=0), CIRCUIT, VALUES, OBSERVABLES, DUAL, range(8))
+    assert fewest.spent == 64

@@ -64,6 +64,17 @@ def test_an_entangler_with_angles_has_weights():
     assert hardware_efficient(3, 2, rotations=("ry",), entangler="crz").num_weights == 2 * (3 + 3)
 
 
+def test_a_name_stands_for_its_own_circuit():
+    assert {name: made(4, 2) for name, made in ANSATZES.items()} == {
+        "hardware_efficient": hardware_efficient(4, 2),
+        "strongly_entangling": strongly_entangling(4, 2),
+        "brickwork": brickwork(4, 2),
+        "matchgate": matchgate(4, 2),
+        "tree": tree(4, 2),
+        "mera": mera(4, 2),
+    }
+
+
 def test_strongly_entangling_has_growing_ranges():
     qiskit = pytest.importorskip("qiskit")
     from qiskit.quantum_info import Statevector

@@ -7,7 +7,7 @@ import torch
 from support import model_of
 
 from qvae.config.schema import ModelConfig, TrainingConfig
-from qvae.errors import SamplerError
+from qvae.errors import CapabilityError, SamplerError
 from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.abilities import Remote
@@ -89,6 +89,14 @@ def test_whatever_the_sampler_does_the_fallback_makes_the_step(kind, fault):
         each.step(ROWS, CLOCK)
     assert all(map(torch.equal, state(one), state(two)))
     assert "Training goes on with the fallback, 'exact', from step 5." in heard[0]
+
+
+def test_a_fallback_that_can_not_take_the_prior_is_refused_before_it_is_needed():
+    class Small(Failing):
+        capabilities = Capabilities(max_spins=5)
+
+    with pytest.raises(CapabilityError, match="at most 5"):
+        objective(load_sampler("exact", seed=0), Small(no_samples))
 
 
 def test_a_sampler_that_spoils_what_it_is_given_spoils_nothing():
