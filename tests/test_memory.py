@@ -11,6 +11,8 @@ import pytest
 
 from qvae import memory
 
+needs_glibc = pytest.mark.skipif(not memory._has_glibc(), reason="the allocator isn't glibc's")
+
 FAULTS = """
 import resource
 from qvae.memory import expect_large_blocks, keep_freed_memory
@@ -27,7 +29,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
 
 
-@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}), reason="the allocator isn't glibc's")
+@needs_glibc
 @pytest.mark.parametrize(
     ("line", "size", "variables", "is_kept"),
     [
@@ -72,6 +74,7 @@ print(sum(int(re.search(r"Size: +(\\d+)", text)[1]) for text in heap if re.searc
 """
 
 
+@needs_glibc
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no huge pages")
 @pytest.mark.parametrize(("line", "kilobytes"), [("keep_freed_memory()", 2**19), ("", 0)])
 def test_what_is_kept_lies_in_huge_pages(line: str, kilobytes: int) -> None:

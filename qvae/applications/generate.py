@@ -61,8 +61,8 @@ def generate(
     if seed is None:
         seed = secrets.randbelow(SEEDS)
         said.append(f"the seed is {seed}; for the same {'strings' if of_strings else 'images'} again: --seed {seed}")
-    ending, of_sound = ".txt" if of_strings else ".npz", _rate(run) is not None
-    with new_files(run, "generated", out, ending, with_folder=of_sound) as (arrays, picture):
+    ending, rate = ".txt" if of_strings else ".npz", _rate(run)
+    with new_files(run, "generated", out, ending, with_folder=rate is not None) as (arrays, picture):
         is_told = isinstance(run.model, VQGAN) or bool(run.model.classes)
         bias = None if label is None or is_told else strength * class_fields(run, label)
         images = generated(run, num, sampler, bias, seed, executor, label if is_told else None)
@@ -73,7 +73,8 @@ def generate(
             said.append(_classified(run, images, label))
         by = ", ".join(f"{kind} {name}" for kind, name in (("executor", executor), ("sampler", sampler)) if name)
         files.append(save_figure(samples_figure(run, images, by or None), picture))
-        files += _sound(run, images, arrays, said)
+        if rate is not None:
+            files.append(_clips(images, arrays, rate, said))
         if not is_of_images(run) and reachable_data(run) is None:
             said.append("the run's data aren't within reach, so the picture shows no test rows beside what was generated")
     return Outcome(files, said)
@@ -160,18 +161,15 @@ def _rate(run: Run) -> int | None:
     return None if data is None else data.rate
 
 
-def _sound(run: Run, spectrograms: np.ndarray, file: Path, said: list[str]) -> list[Path]:
-    """A folder of WAV files beside ``file`` for clips (N, F, T); none of other data."""
+def _clips(spectrograms: np.ndarray, file: Path, rate: int, said: list[str]) -> Path:
+    """A folder of WAV files beside ``file`` for spectrograms (N, F, T) of sound of ``rate`` samples a second."""
     import torch
 
     from qvae.data.sound import write_clips
 
-    rate = _rate(run)
-    if rate is None:
-        return []
     write_clips(file.with_suffix(""), torch.from_numpy(spectrograms), rate)
     said.append("spectrograms hold no phases; those of the WAV files were found anew (Griffin and Lim)")
-    return [file.with_suffix("")]
+    return file.with_suffix("")
 
 
 def class_fields(run: Run, label: int) -> Tensor:

@@ -175,7 +175,7 @@ def _backward_types(x: Any) -> Any:
 def pull_back(
     x: Any, g: Any, slope: Any, mean: Any, rate: Any, weight: Any, in_weight: Any, in_bias: Any, rows: Any, in_x: Any
 ) -> None:
-    """Write what :func:`normalise_and_activate` makes of a gradient g (B, C) in x, (B, C), from sums over all ``rows``."""
+    """Write what :func:`normalise_and_activate` makes of a gradient g (B, C) in x, (B, C), from sums over so many ``rows``."""
     factor, by_mean, by_slope = np.empty_like(mean), np.empty_like(mean), np.empty_like(mean)
     for c in range(mean.size):
         factor[c] = weight[c] * rate[c]

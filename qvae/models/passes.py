@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qvae.errors import CapabilityError
 from qvae.ising.compiled import kernels, random_words
 
 _MOST_THREADS = 2  # a pass takes one; torch shares its own out, and on more is as quick
@@ -69,12 +70,12 @@ class Sharing:
     Attributes:
         processes: as many.
         moments: means and variances of the columns of this process's rows, (2, C), to those of all rows.
-        sums: of two numbers a column over this process's rows, (2, C), to those over all rows.
+        average: of numbers over all processes.
     """
 
     processes: int
     moments: Callable[[Tensor], Tensor]
-    sums: Callable[[Tensor], Tensor]
+    average: Callable[[Tensor], Tensor]
 
 
 def normalised_silu(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor | None:
@@ -124,12 +125,12 @@ class _NormalisedSiLU(torch.autograd.Function):
         out, slope = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
         rows, moments = _array(x), weight.new_empty(2, len(weight))
         passes.moments(rows, *_array(moments))
-        ctx.rows, ctx.eps, ctx.sharing, ctx.passes = len(x), eps, sharing, passes
+        ctx.eps, ctx.sharing, ctx.passes, of_batch = eps, sharing, passes, len(x)
         if sharing is not None:
-            ctx.rows, moments = sharing.processes * len(x), sharing.moments(moments)
+            of_batch, moments = sharing.processes * len(x), sharing.moments(moments)
         written = map(_array, (running_mean, running_var, out, slope))
         mean, rate = _array(moments)
-        passes.normalise_and_activate(rows, mean, rate, _array(weight), _array(bias), ctx.rows, eps, momentum, *written)
+        passes.normalise_and_activate(rows, mean, rate, _array(weight), _array(bias), of_batch, eps, momentum, *written)
         ctx.save_for_backward(x, weight, bias, slope, moments)
         return out
 
@@ -138,15 +139,19 @@ class _NormalisedSiLU(torch.autograd.Function):
         x, weight, bias, slope, moments = ctx.saved_tensors
         if torch.is_grad_enabled():
             if ctx.sharing is not None:
-                raise NotImplementedError("gradients of gradients of a batch norm over several processes")
+                raise CapabilityError(
+                    "batch norm over several processes has no second derivatives; train in one process, or set "
+                    "model.network.batch_norm=false."
+                )
             by_torch = functools.partial(_silu_by_torch, eps=ctx.eps)
             in_inputs = _again(by_torch, gradient, x, weight, bias)
         else:
             in_x, sums = torch.empty_like(x), torch.empty_like(moments)
             arrays = (*map(_array, (x, gradient.contiguous(), slope)), *_array(moments))
             ctx.passes.gradient_sums(*arrays, *_array(sums))
-            of_all = sums if ctx.sharing is None else ctx.sharing.sums(sums)
-            ctx.passes.pull_back(*arrays, _array(weight), *_array(of_all), ctx.rows, _array(in_x))
+            # Of a process's share of the rows, what comes to it of the sums over all.
+            shared = sums if ctx.sharing is None else ctx.sharing.average(sums)
+            ctx.passes.pull_back(*arrays, _array(weight), *_array(shared), len(x), _array(in_x))
             in_inputs = in_x, *sums.unbind()
         return *in_inputs, *6 * (None,)
 

@@ -42,7 +42,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     @property
     def sharing(self) -> Sharing | None:
         """How compiled passes, which do the same with a SiLU behind it, reach the other processes."""
-        return None if ranks.count() == 1 else Sharing(ranks.count(), _moments_of_all, _sums_of_all)
+        return None if ranks.count() == 1 else Sharing(ranks.count(), _moments_of_all, ranks.average)
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
@@ -53,11 +53,6 @@ def _moments_of_all(here: Tensor) -> Tensor:
     means, variances = ranks.all_of(here).unbind(1)
     mean = means.mean(0)
     return torch.stack([mean, (variances + (means - mean).square()).mean(0)])
-
-
-def _sums_of_all(here: Tensor) -> Tensor:
-    """Sums over all processes, from those of this one."""
-    return ranks.average(here) * ranks.count()
 
 
 def share_batch_norm(model: nn.Module) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvae.config.network import NetworkConfig
+from qvae.errors import CapabilityError
 from qvae.models import passes
 from qvae.models.networks import Encoder, Layers
 
@@ -110,6 +111,16 @@ def test_batch_norm_and_silu_are_torchs(rows, width, dtype, shift, scale, used):
     assert_near(mean, theirs[0].running_mean, error * spread)
     assert_near(variance, theirs[0].running_var, error * spread**2 * 4 + EPS)
     assert int(batches) == 1
+
+
+def test_second_derivatives_over_several_processes_are_refused():
+    class Shared(nn.BatchNorm1d):
+        sharing = passes.Sharing(2, lambda moments: moments, lambda sums: sums)
+
+    x = numbers(6, 3).requires_grad_()
+    out = Layers(Shared(3), nn.SiLU())(x)
+    with pytest.raises(CapabilityError, match="no second derivatives; train in one process, or set model"):
+        torch.autograd.grad(out.sum(), x, create_graph=True)
 
 
 def test_running_statistics_may_be_plain_averages(used):
