@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from qvae.config.latent import LatentConfig
-from qvae.config.load import dump_config, load_config, parse_assignments, shipped_configs
+from qvae.config.load import dump_config, load_config, parse_assignments, parse_backend, shipped_configs
 from qvae.config.paths import settled
 from qvae.config.schema import Config
 from qvae.errors import ConfigError
@@ -137,6 +137,9 @@ def test_options_of_a_sampler_from_the_command_line():
         ("training.epochs=0", "training.epochs is 0; it must be 1 or more"),
         ("training.max_seconds=0", "training.max_seconds is 0; it must be more than 0"),
         ("training.average_decay=1", "training.average_decay is 1; it must be less than 1"),
+        ("training.validation=0.7", "training.validation is 0.7; it must be 0.5 or less"),
+        ("data.size=[5]", "data.size is [5]; it must hold 2 numbers ("),
+        ("data.size=[5, 6, 7]", "data.size is [5, 6, 7]; it must hold 2 numbers ("),
         ("training.seed=-1", "training.seed is -1; it must be 0 or more"),
         ("training.seed=18446744073709551616", "it must be less than 9.22"),
         ("evaluation.log_z_temperatures=1", "it must be 2 or more"),
@@ -352,3 +355,35 @@ def test_a_penalty_of_a_shipped_game_has_the_weight_that_goes_with_it(penalty, w
     for name in ("digits-vqgan", "mnist-vqgan"):
         config = load_config(name, [f"model.critic.penalty={penalty}"])
         assert config.model.critic.penalty_weight == weight
+
+
+def test_values_are_cut_in_messages_and_may_be_nested_twenty_deep():
+    for length, shown in ((58, '"' + "x" * 58 + '"'), (59, '"' + "x" * 56 + "...")):
+        with pytest.raises(ConfigError) as told:
+            load_config("digits", [f"training.schedule={'x' * length}"])
+        assert f"training.schedule is {shown}; " in str(told.value)
+    deep, deeper = ({"sampler": {"options": {"a": 1}}} for _ in range(2))
+    for keys, depth in ((deep, 18), (deeper, 19)):
+        value = keys["sampler"]["options"]
+        for _ in range(depth - 1):
+            value["a"] = {"a": 1}
+            value = value["a"]
+    assert load_config(deep).sampler.options["a"]["a"]
+    with pytest.raises(ConfigError, match=r"sampler.options.a is nested too deep or holds itself; give plain values"):
+        load_config(deeper)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("gibbs", {"name": "gibbs", "options": {}}),
+        ("gibbs:sweeps=5,", {"name": "gibbs", "options": {"sweeps": 5}}),
+        ("x:a=[1, 2],b={c: 1, d: 2}", {"name": "x", "options": {"a": [1, 2], "b": {"c": 1, "d": 2}}}),
+        ("my_module:My", {"name": "my_module:My", "options": {}}),
+        ("my.module:My:a=1", {"name": "my.module:My", "options": {"a": 1}}),
+        ("my_module:my=1", {"name": "my_module", "options": {"my": 1}}),
+    ],
+)
+def test_backends_on_the_command_line(text, spec):
+    assert parse_backend(text).model_dump() == spec
+    assert parse_backend(parse_backend(text).label).model_dump() == spec

@@ -2,8 +2,9 @@
 
 import pytest
 
-from qvae.config.grid import parse_grid, trials
-from qvae.config.ranges import Range
+from qvae.config import grid as module
+from qvae.config.grid import parse_grid, short_keys, trials, trials_of
+from qvae.config.ranges import Range, parse_range
 from qvae.errors import ConfigError
 
 GRID = {"model.latent.sizes": [[4, 4], [8, 8]], "sampler.name": ["gibbs", "dimod"]}
@@ -73,3 +74,57 @@ def test_ranges_are_of_whole_numbers_where_both_ends_are():
 def test_what_is_no_range(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_grid([text])
+
+
+def test_a_grid_may_be_as_large_as_it_may_be_and_no_larger(monkeypatch):
+    monkeypatch.setattr(module, "_MOST", 6)
+    assert len(trials({"a.b": [1, 2, 3]}, [0, 1])) == 6
+    with pytest.raises(ConfigError, match=r"the grid has 7 runs, more than 6; leave some values out"):
+        trials({"a.b": [1, 2, 3, 4, 5, 6, 7]}, [0])
+    with pytest.raises(
+        ConfigError, match=r"--grid a.b=1..5 is a range, where only a search looks; add --search tpe, or give a"
+    ):
+        trials({"a.b": Range(1, 5)}, [0])
+
+
+def test_names_are_cut_after_120_characters_and_tell_settings_that_look_alike():
+    key, rest = "a.b", 120 - len("a.b-")
+    (whole,), (cut,) = (trials({key: ["z" * (rest + more)]}, [7]) for more in (0, 1))
+    assert whole.name == f"a.b-{'z' * rest}_seed-7"
+    assert cut.name.startswith(f"a.b-{'z' * rest}_")
+    assert len(cut.name) == 120 + len("_12345678_seed-7")
+    names = [trial.name for trial in trials({key: ["x/y", "x y", "plain"]}, [0])]
+    assert [name[:8] for name in names] == ["a.b-x-y_", "a.b-x-y_", "a.b-plai"]
+    assert names[2] == "a.b-plain_seed-0"
+    # One that is taken has its digest, which is that of its settings, with every seed.
+    free = trials_of({key: 1}, [0, 1])
+    taken = trials_of({key: 1}, [0, 1], [free[1].name])
+    assert [trial.name for trial in free] == ["a.b-1_seed-0", "a.b-1_seed-1"]
+    assert [trial.seed for trial in taken] == [0, 1]
+    assert all(trial.name.startswith("a.b-1_") and len(trial.name) == len("a.b-1_12345678_seed-0") for trial in taken)
+    assert short_keys(["x.a.b", "y.a.b", "a"]) == {"x.a.b": "x.a.b", "y.a.b": "y.a.b", "a": "a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" log: 1 .. 10 ", Range(1, 10, True)),
+        ("0..1", Range(0, 1)),
+        ("log:1e-9..1", Range(1e-9, 1, True)),
+        ("1..x", None),
+        ("ln:1..2", None),
+    ],
+)
+def test_how_ranges_are_written(text, expected):
+    assert parse_range(text) == expected
+    if expected is not None:
+        assert parse_range(str(expected)) == expected
+        assert str(expected).startswith("log:") is expected.is_log
+
+
+def test_what_a_range_holds():
+    real = Range(0.5, 2)
+    assert [real.holds(value) for value in (0.5, 1, 2, 2.0, 0.49, 2.01, True, "1", None)] == 4 * [True] + 5 * [False]
+    with pytest.raises(ConfigError, match="must begin above zero"):
+        Range(0, 1, is_log=True)
+    Range(-1, 0)

@@ -59,9 +59,7 @@ def connect():
 
     def make(server, **config):
         settings = {"http_retry_total": 2, "request_timeout": 30, "polling_timeout": 60, **config}
-        sampler = DWaveSampler(
-            endpoint=server.endpoint, token=server.token, config_file=False, cache_enabled=False, **settings
-        )
+        sampler = DWaveSampler(endpoint=server.endpoint, token=server.token, config_file=False, cache_enabled=False, **settings)
         samplers.append(sampler)
         return sampler
 

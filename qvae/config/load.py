@@ -307,9 +307,7 @@ _MOST_CHARACTERS = 2_000_000  # of a text: a hundred thousand couplings; a large
 _exponent = re.compile(r"[-+]?(\d[\d_]*(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 for _side in (_Loader, _Dumper):  # the dumper then puts quotes around the text "1e-3"
     _side.add_implicit_resolver("tag:yaml.org,2002:float", _exponent, list("-+.0123456789"))
-_Dumper.add_representer(
-    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
-)
+_Dumper.add_representer(list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True))
 
 
 def _parse_yaml(text: str, origin: str) -> Any:

@@ -26,7 +26,12 @@ _TYPES = {
     "missing": "a pair of spin indices",
     "too_long": "a pair of spin indices",
 }
-_RANGES = {"greater_than_equal": "{ge:g} or more", "greater_than": "more than {gt:g}", "less_than": "less than {lt:g}"}
+_RANGES = {
+    "greater_than_equal": "{ge:g} or more",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "{le:g} or less",
+    "less_than": "less than {lt:g}",
+}
 
 
 def in_our_words(error: ErrorDetails, origin_of: Callable[[tuple[str, ...]], str]) -> str:
@@ -40,6 +45,8 @@ def in_our_words(error: ErrorDetails, origin_of: Callable[[tuple[str, ...]], str
         return f"{path} is no key of the configuration; {_similar_keys(keys)} ({origin})."
     if kind == "literal_error" and field is not None:
         remedy = nearest(str(error["input"]), _literals(field.annotation))
+    elif kind in ("too_short", "too_long") and context["field_type"] == "List":
+        remedy = f"it must hold {context.get('min_length') or context['max_length']} numbers"
     elif kind in _RANGES:
         remedy = f"it must be {_RANGES[kind].format(**context)}"
     elif kind in _TYPES:

@@ -26,6 +26,7 @@ DATA_SETS = ("digits", "mnist", "fashion-mnist")
 DATA_ENDINGS = (".npy", ".npz", ".csv", ".parquet", ".txt")
 SOUND_ENDING = ".wav"
 
+
 class DataConfig(Section):
     """Which data, where they are, and how they become bits."""
 

@@ -376,7 +376,9 @@ def test_a_samplers_error_comes_through(pool):
 
 def test_a_strangers_file_needs_words_for_the_sampler_inside(tmp_path):
     file = tmp_path / "theirs.yaml"
-    file.write_text("sampler: {name: pool, options: {of: {name: dimod, options: {sampler: theirs.run}}, address: 'tcp://it:1'}}\n")
+    file.write_text(
+        "sampler: {name: pool, options: {of: {name: dimod, options: {sampler: theirs.run}}, address: 'tcp://it:1'}}\n"
+    )
     for words, missing in (([], "run the code at theirs.run"), (["theirs.run"], "send your credentials to tcp://it:1")):
         config = load_config(file, trust=words)
         with pytest.raises(SamplerError, match=f"would {missing}, which a file says"):

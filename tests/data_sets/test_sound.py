@@ -140,8 +140,9 @@ def test_tasks_take_a_folder_of_clips_like_those_of_training(tmp_path):
         given_rows(tmp_path / "clips", [(33, 33)], "reals", rate=8000),
     ):
         pass
-    with pytest.raises(DataError, match=r"holds sound, but this model takes rows of shape \(5,\), no spectrograms"), given_rows(
-        tmp_path / "clips", [(5,)], "reals"
+    with (
+        pytest.raises(DataError, match=r"holds sound, but this model takes rows of shape \(5,\), no spectrograms"),
+        given_rows(tmp_path / "clips", [(5,)], "reals"),
     ):
         pass
 

@@ -19,9 +19,7 @@ RandomHamiltonian = Callable[..., IsingHamiltonian]
 def random_hamiltonian() -> RandomHamiltonian:
     """h and J normal, of the spreads ``field`` and ``coupling``."""
 
-    def make(
-        graph: Graph, coupling: float = 0.5, field: float = 0.5, gamma: object = 0.0, seed: int = 0
-    ) -> IsingHamiltonian:
+    def make(graph: Graph, coupling: float = 0.5, field: float = 0.5, gamma: object = 0.0, seed: int = 0) -> IsingHamiltonian:
         generator = torch.Generator().manual_seed(seed)
         h = field * torch.randn(graph.num_spins, generator=generator)
         return IsingHamiltonian(h, graph, coupling * torch.randn(graph.num_edges, generator=generator), gamma)

@@ -44,9 +44,7 @@ def test_forward_annealing_is_unbiased_in_z(small) -> None:
     hamiltonian, log_z = small
     base = torch.zeros(16)
     runs = [
-        annealed_importance_sampling(
-            hamiltonian, chains=50, temperatures=8, generator=generator(seed), base_fields=base
-        ).value
+        annealed_importance_sampling(hamiltonian, chains=50, temperatures=8, generator=generator(seed), base_fields=base).value
         for seed in range(60)
     ]
     errors = torch.tensor(runs).double() - log_z

@@ -33,9 +33,7 @@ PATHS = {
 
 
 @pytest.fixture(params=PATHS.values(), ids=PATHS.keys())
-def hamiltonian(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, random_hamiltonian
-) -> IsingHamiltonian:
+def hamiltonian(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, random_hamiltonian) -> IsingHamiltonian:
     graph, sparse = request.param
     monkeypatch.setattr(fused_sweeps, "_ROWS", 0)  # products for small blocks, too
     if sparse:

@@ -232,9 +232,7 @@ def test_energies_of_all_states_agree_in_single_and_double_precision(random_hami
     torch.testing.assert_close(single.energy(states), single.to(dtype=torch.float64).energy(states).float(), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "graph", [rbm(3, 4), complete(5), edge_list([(k, (7 * k + 1) % 90) for k in range(90)]), Graph(3, [])]
-)
+@pytest.mark.parametrize("graph", [rbm(3, 4), complete(5), edge_list([(k, (7 * k + 1) % 90) for k in range(90)]), Graph(3, [])])
 def test_local_fields_are_the_derivative_of_the_energy(graph: Graph) -> None:
     generator = torch.Generator().manual_seed(1)
     h, J = (torch.randn(k, generator=generator, dtype=torch.float64) for k in (graph.num_spins, graph.num_edges))

@@ -44,9 +44,7 @@ def test_all_errors_are_part_of_the_error_bar(random_hamiltonian, monkeypatch) -
 def test_log_z_error_bars_are_neither_small_nor_large(random_hamiltonian) -> None:
     hamiltonian, number = random_hamiltonian(rbm(2, 2), coupling=1.0, gamma=1.5), 20
     log_z = exact_distribution(hamiltonian).log_z
-    runs = [
-        path_integral_log_partition(hamiltonian, slices=4, chains=40, temperatures=10, seed=seed) for seed in range(number)
-    ]
+    runs = [path_integral_log_partition(hamiltonian, slices=4, chains=40, temperatures=10, seed=seed) for seed in range(number)]
     scores = torch.tensor([(run.value - log_z) / run.stderr for run in runs])
     assert 0.5 < float(scores.square().mean().sqrt()) < 1.6
     # What was taken off is the Trotter error, and one that would have been seen.

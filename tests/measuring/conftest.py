@@ -86,9 +86,7 @@ def made(monkeypatch):
     numbers = itertools.count()
     make = specs.make_sampler
     monkeypatch.setattr(specs, "make_sampler", lambda spec, seed: getattr(spec, "function", partial(make, spec))(seed))
-    return lambda function, label=None: Made(
-        name="made", function=function, label_of_its_own=label or f"made{next(numbers)}"
-    )
+    return lambda function, label=None: Made(name="made", function=function, label_of_its_own=label or f"made{next(numbers)}")
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_results_and_report(known, made, small_problem, tmp_path):
     assert "good is biased" not in table.note
     assert overview_table(results).rows[0][1] in ("good", "far")
     page = write_sampler_report(results, tmp_path).read_text()
-    assert page.count("<img src=\"data:image/png;base64,") == 2
+    assert page.count('<img src="data:image/png;base64,') == 2
     assert "RBM with Gaussian couplings" in page
 
 

@@ -63,9 +63,7 @@ def test_gaussian_latents_have_the_likelihood_and_elbo_of_quadrature(qubits):
     exact = torch.logsumexp(log_p + log_normal(points), 1) + math.log(area)
     with torch.no_grad():
         code = model.posterior_sample(IMAGES, relaxed=False)
-    log_q = torch.stack(
-        [log_normal(points, m.double(), v.double()) for m, v in zip(code.mean, code.log_variance, strict=True)]
-    )
+    log_q = torch.stack([log_normal(points, m.double(), v.double()) for m, v in zip(code.mean, code.log_variance, strict=True)])
     bound = (log_q.exp() * (log_p + log_normal(points) - log_q)).sum(1) * area
     assert exact.exp().sum() == pytest.approx(1, abs=1e-4)  # of all images there are
     found = evaluate_likelihood(model, IMAGES, prior_log_partition(None, 2, 2, 0), importance_samples=20_000)

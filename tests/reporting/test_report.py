@@ -263,6 +263,8 @@ def test_compare_refuses_what_is_no_run(tmp_path, command):
     code, _, error = command("compare", tmp_path / "empty", tmp_path / "empty")
     assert code == 2
     assert "not a run folder" in error
+
+
 def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_a_spread(small_run, tmp_path):
     runs = []
     for seed, value in ((0, -16.0), (1, -17.0), (2, -18.0)):

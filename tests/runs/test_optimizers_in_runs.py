@@ -74,7 +74,6 @@ def test_the_report_says_it(tmp_path):
         qvae.resume(tmp_path / "run", ["training.optimizer=adam"])
 
 
-
 @pytest.mark.parametrize("layerwise", [[], ["model.circuit.layerwise=0.9", "model.circuit.layers=3"]])
 def test_rotosolve_lowers_the_loss_of_each_batch(layerwise, tmp_path):
     class Told(Progress):

@@ -108,9 +108,7 @@ def test_resume_after_an_interrupt_ends_as_if_nothing_had_happened(tmp_path, mon
 def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path):
     """SIGKILL at any moment: the folder opens, and resuming finishes it with the weights of an unbroken run."""
     whole = qvae.train(config("training.epochs=40"), out=tmp_path / "whole")
-    code = (
-        "import qvae, sys; qvae.train(qvae.load_config('digits', sys.argv[2:]), out=sys.argv[1])"
-    )
+    code = "import qvae, sys; qvae.train(qvae.load_config('digits', sys.argv[2:]), out=sys.argv[1])"
     settings = [*SETTINGS, "training.epochs=40", "training.checkpoint_seconds=0.001"]
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "cut"), *settings], cwd=tmp_path)
     deadline = time.monotonic() + 60

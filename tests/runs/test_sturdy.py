@@ -164,9 +164,7 @@ def started(folder, *settings, **pipes):
     arguments = [part for text in settings for part in ("--set", text)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | pipes
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, "--out", "run", *arguments], cwd=folder, env=environment, **pipes
-    )
+    return subprocess.Popen([sys.executable, "-c", TRAIN, "--out", "run", *arguments], cwd=folder, env=environment, **pipes)
 
 
 def wait_for(file, seconds=60):
@@ -223,12 +221,15 @@ def test_a_sampler_that_hangs_is_interrupted_by_one_more_ctrl_c(tmp_path):
     assert qvae.load_run(tmp_path / "run").training_state["step"] == before > 0
 
 
-HANGS_IN_C = HANGS.replace("time.sleep(60)", """
+HANGS_IN_C = HANGS.replace(
+    "time.sleep(60)",
+    """
             import ctypes
             lock, library = ctypes.create_string_buffer(256), ctypes.CDLL(None)
             library.pthread_mutex_lock(lock)
             library.pthread_mutex_lock(lock)  # for ever
-""")
+""",
+)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="knows how a mutex begins there")

@@ -306,6 +306,13 @@ def takes_labels(mend):
     return TakesLabels
 
 
+class OneMore(Shots):
+    """Takes a qubit more than it says."""
+
+    def check_size(self, num_qubits):
+        super().check_size(num_qubits - 1)
+
+
 class NotClosed(Shots):
     def close(self):
         raise OSError("no connection")
@@ -374,6 +381,7 @@ class NotClosed(Shots):
             "label 'ZAI'",
         ),
         (Shots, CircuitTrial.too_many_qubits, None, "refuses 6 qubits"),
+        (OneMore, CircuitTrial.too_many_qubits, AssertionError, r"expectations took .* \(1, 0\) for 6 qubits$"),
         (readout(0.1), CircuitTrial.too_many_qubits, Skipped, "it sets no limit"),
         (Shots, CircuitTrial.cuda, Skipped, "there is no CUDA device here"),
         (NotClosed, CircuitTrial.close, OSError, "no connection"),

@@ -169,6 +169,14 @@ class AveragesTooMany(with_(max_spins=4)):
         return Moments.from_samples(self._sample(hamiltonian, num_samples), hamiltonian)
 
 
+class OneMore(with_(max_spins=4)):
+    """Takes a spin more than it says."""
+
+    def check(self, hamiltonian):
+        if hamiltonian.num_spins > 5:
+            super().check(hamiltonian)
+
+
 class TakesTooManyQuantum(with_(max_spins=6, max_quantum_spins=3, transverse_field=True)):
     def check(self, hamiltonian):
         if hamiltonian.num_spins > 6:
@@ -201,6 +209,7 @@ class RecallsSamples(Perfect):
         (RecallsSamples, Trial.fresh_randomness, AssertionError, "two calls returned the same samples"),
         (Recalls, Trial.fresh_randomness, Skipped, "it is exact"),
         (TakesTooMany, Trial.too_many_spins, AssertionError, r"sample took IsingHamiltonian\(5 spins"),
+        (OneMore, Trial.too_many_spins, AssertionError, r"sample took IsingHamiltonian\(5 spins"),
         (AveragesTooMany, Trial.too_many_spins, AssertionError, r"moments took IsingHamiltonian\(5 spins"),
         (TakesTooManyQuantum, Trial.too_many_spins, AssertionError, r"sample took IsingHamiltonian\(4 spins.*, which its"),
         (with_(max_spins=4, max_quantum_spins=2), Trial.too_many_spins, None, "refuses 5 spins"),

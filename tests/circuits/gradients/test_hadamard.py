@@ -60,9 +60,7 @@ def test_it_runs_on_aer():
     pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
     values, dual = torch.tensor([[0.7, -1.2]], dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     exact = exact_gradient(CIRCUIT, values, [[("ZX", 1.0)]], dual)
-    found = HadamardTest().gradients(
-        load_executor("aer", shots=4000, seed=1), CIRCUIT, values, [[("ZX", 1.0)]], dual, range(2)
-    )
+    found = HadamardTest().gradients(load_executor("aer", shots=4000, seed=1), CIRCUIT, values, [[("ZX", 1.0)]], dual, range(2))
     assert ((found - exact).abs() < 5 * math.sqrt(3 / 4000)).all()
 
 

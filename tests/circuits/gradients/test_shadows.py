@@ -45,9 +45,7 @@ def test_a_circuit_s_matrix_makes_its_state(problem):
 def test_all_derivatives_come_from_the_same_copies(problem):
     rows, copies = 60, 100
     values, dual = problem.values[:1], torch.tensor([[0.6, -0.3, 0.2]], dtype=torch.float64)
-    exact = ParameterShift().gradients(
-        StatevectorExecutor(), problem.circuit, values, problem.observables, dual, range(4)
-    )[0]
+    exact = ParameterShift().gradients(StatevectorExecutor(), problem.circuit, values, problem.observables, dual, range(4))[0]
     estimator = ClassicalShadows(copies, seed=4)
     found = estimator.gradients(
         StatevectorExecutor(seed=5),

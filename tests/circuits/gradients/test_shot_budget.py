@@ -18,9 +18,7 @@ VALUES = torch.tensor([[0.4, -0.9, 1.3, 0.8, 0.5, -1.1, 0.3, 0.6]], dtype=torch.
 
 
 def exact_gradient(circuit, values, observables, dual):
-    return ParameterShift().gradients(
-        StatevectorExecutor(), circuit, values, observables, dual, range(circuit.num_parameters)
-    )
+    return ParameterShift().gradients(StatevectorExecutor(), circuit, values, observables, dual, range(circuit.num_parameters))
 
 
 def test_it_is_unbiased_and_keeps_to_its_budget():

@@ -117,6 +117,7 @@ def test_the_autoencoder_s_statistics_are_those_of_all_rows(tmp_path, monkeypatc
     torch.testing.assert_close(game.model.prior.mean, mean, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(game.model.prior.std, deviation, atol=1e-5, rtol=1e-4)
 
+
 def test_a_latent_that_never_varies_keeps_its_unit(tmp_path):
     prior = parts(tmp_path).trainer.model.prior
     latents = torch.stack([torch.arange(5.0), torch.full((5,), 7.0), -2 * torch.arange(5.0)], 1)
@@ -133,6 +134,7 @@ def test_the_critic_moves_in_every_step_and_the_generator_when_it_is_due(tmp_pat
         game.step(rows, Clock(step, 1, 0.1))
         assert not are_equal(critic, game.model.critic)
         assert are_equal(generator, game.model.prior) == (step % 2 == 1)
+
 
 @pytest.mark.parametrize(("loss", "penalty"), [("wasserstein", "gradient"), ("nonsaturating", "r1")])
 def test_turns_of_a_game_are_those_written_by_hand(tmp_path, loss, penalty):
@@ -165,9 +167,7 @@ def test_turns_of_a_game_are_those_written_by_hand(tmp_path, loss, penalty):
         paid = 3 * ((slopes - 1) ** 2 if penalty == "gradient" else slopes**2 / 2)
         gap, spread = score(real).mean() - score(fake).mean(), fake.var(0).mean() / real.var(0).mean()
         losses = (of_generator.mean(), of_generator.mean(), (of_critic + paid).mean())
-        gradients = [
-            torch.autograd.grad(loss, player, retain_graph=True) for loss, player in zip(losses, players, strict=True)
-        ]
+        gradients = [torch.autograd.grad(loss, player, retain_graph=True) for loss, player in zip(losses, players, strict=True)]
         before = {weight: (weight.detach().clone(), copy.deepcopy(moments[weight])) for player in players for weight in player}
         found = game.step(rows, Clock(step, 1, 0.5))
         expected = torch.stack([gap, slopes.mean(), of_generator.mean(), spread]).detach()

@@ -26,9 +26,7 @@ IMAGE = torch.tensor([[1.0, 0.0, 1.0]])
 def small(variant, qubits=1, **others):
     torch.manual_seed(2)
     circuit = {"qubits": 3 if variant == "discrete" else qubits, "layers": 1}
-    config = ModelConfig(
-        kind="vqvae", variant=variant, circuit=circuit, network={"hidden": [], "batch_norm": False}, **others
-    )
+    config = ModelConfig(kind="vqvae", variant=variant, circuit=circuit, network={"hidden": [], "batch_norm": False}, **others)
     model = model_of(config, torch.full((PIXELS,), 0.4))
     with torch.no_grad():
         for parameter in model.parameters():
