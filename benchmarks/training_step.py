@@ -6,7 +6,8 @@
 
 The products, which are the floor, are those that one step asks for, in its order and on matrices of its shapes, strides and
 types, with nothing between them. They take turns with steps, so that a drift of the machine hits both. Times are of the
-processor, in milliseconds. With --seconds a training runs so long by the clock, and only its steps are counted.
+processor, in milliseconds. Steps are those of the middle of a training, where the average of the weights has its full window.
+With --seconds a training runs so long by the clock, and only its steps are counted.
 """
 
 from __future__ import annotations
@@ -104,12 +105,13 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     limit = "null" if arguments.seconds is None else arguments.seconds
     config = qvae.load_config(arguments.config, [*arguments.settings, f"training.max_seconds={limit}"])
+    trainer = trainer_of(config, Trainer)
+    trainer.step = middle = trainer.total_steps // 2
     if arguments.seconds is not None:
-        trainer = trainer_of(config, Trainer)
         trainer.fit()
-        print(f"{trainer.step} steps in {trainer.seconds:.1f} s")
+        print(f"{trainer.step - middle} steps in {trainer.seconds:.1f} s")
         return
-    steps = trainer_of(config, Trainer).trial(WARM_UP + 1 + TURN * arguments.turns + TIMED)
+    steps = trainer.trial(WARM_UP + 1 + TURN * arguments.turns + TIMED)
     for _ in range(WARM_UP):
         next(steps)
     products = record_of(steps, keeps_products=True).products

@@ -97,15 +97,18 @@ class BlockGibbs:
         """Take over new fields and couplings on the same graph."""
         h, J = hamiltonian.h.detach().float(), hamiltonian.J.detach().float()
         doubled = torch.cat([J, J])
-        n = self.graph.num_spins
-        sums = doubled.new_zeros(n).index_add_(0, self._rows, doubled)
+        n, sizes = self.graph.num_spins, self.graph.bipartite_sizes if self._is_sorted else None
+        if sizes is not None:
+            sums = torch.cat([J.view(sizes).sum(1), J.view(sizes).sum(0)])  # many times as quick as by the ends of edges
+        else:
+            sums = doubled.new_zeros(n).index_add_(0, self._rows, doubled)
         bias = sums.sub_(h if self._is_sorted else h[self.order]).mul_(2.0).unsqueeze(1)
         self._biases = [bias[b.start : b.stop] for b in self._blocks]
         self._bias, self._couplings = bias, doubled
         self._swept: FusedSweeps | None = None
         self._all_down = J.sum() - h.sum()
-        if self.graph.bipartite_sizes is not None and self._is_sorted:
-            matrix = -4.0 * J.view(self.graph.bipartite_sizes)
+        if sizes is not None:
+            matrix = -4.0 * J.view(sizes)
             self._weights = [matrix, matrix.T]
         elif self._dense:
             full = doubled.new_zeros(n, n).index_put_((self._rows, self._columns), -4.0 * doubled)

@@ -184,6 +184,38 @@ def pull_back(
         _pull_back(x[r], g[r], slope[r], mean, factor, by_mean, by_slope, in_x[r])
 
 
+# A bias ---------------------------------------------------------------------------------------------------------------
+
+
+@njit(forceinline=True, **OPTIONS)
+def _add_bias(x: Any, bias: Any, out: Any) -> None:
+    for c in range(bias.size):
+        out[c] = read(x[c]) + bias[c]
+
+
+@compiled(types.void(_SINGLE, _COLUMNS, _SINGLE), types.void(_HALF, _COLUMNS, _SINGLE))
+def add_bias(x: Any, bias: Any, out: Any) -> None:
+    """Write x + bias of x (B, C)."""
+    for r in range(x.shape[0]):
+        _add_bias(x[r], bias, out[r])
+
+
+@njit(forceinline=True, **OPTIONS)
+def _sum_and_store(g: Any, total: Any, out: Any) -> None:
+    for c in range(g.size):
+        total[c] += g[c]
+        out[c] = rounded(g[c], out[c])
+
+
+@compiled(types.void(_SINGLE, _COLUMNS, _SINGLE), types.void(_SINGLE, _COLUMNS, _HALF))
+def sum_and_store(g: Any, in_bias: Any, in_x: Any) -> None:
+    """Write what :func:`add_bias` makes of a gradient g (B, C) in the bias, (C,), and in x, (B, C)."""
+    for c in range(in_bias.size):
+        in_bias[c] = _f32(0)
+    for r in range(g.shape[0]):
+        _sum_and_store(g[r], in_bias, in_x[r])
+
+
 # Functions of logits, and their sums over a row -----------------------------------------------------------------------
 
 # log(1 + e) / e for e from 0 to 1, to a relative 2e-8.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.errors import CapabilityError
-from qvae.models.networks import at_least_single
+from qvae.models.passes import at_least_single
 from qvae.sampling.sampler import LatentSampler
 
 _LOG_2PI = math.log(2 * math.pi)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 
-import torch
 from torch import Tensor, nn
 
 from qvae.config.network import NetworkConfig
-from qvae.models.passes import normalised_silu
+from qvae.models.passes import normalised_silu, plus_bias
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -96,12 +95,7 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Parameters of p(x|z), in float32 or better whatever the precision of the layers."""
-        return at_least_single(self.layers(latents)) + self.bias
-
-
-def at_least_single(values: Tensor) -> Tensor:
-    """In float32 where autocast made less of it; what a model in float64 computes stays as it is."""
-    return values if values.dtype == torch.float64 else values.float()
+        return plus_bias(self.layers(latents), self.bias)
 
 
 class Layers(nn.Sequential):

@@ -93,7 +93,7 @@ def normalised_silu(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor
     mean, variance, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
     if mean is None or variance is None or batches is None:
         return None
-    if not (norm.training and norm.affine and x.requires_grad) or len(x) < 2:
+    if not (norm.training and norm.affine and x.requires_grad) or x.shape[0] < 2:
         return None
     passes = _passes(x, norm.weight, norm.bias, mean, variance, halves=True)
     if passes is None:
@@ -123,11 +123,11 @@ class _NormalisedSiLU(torch.autograd.Function):
         passes: ModuleType,
     ) -> Tensor:
         out, slope = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
-        rows, moments = _array(x), weight.new_empty(2, len(weight))
+        rows, moments = _array(x), weight.new_empty(2, x.shape[1])
         passes.moments(rows, *_array(moments))
-        ctx.eps, ctx.sharing, ctx.passes, of_batch = eps, sharing, passes, len(x)
+        ctx.eps, ctx.sharing, ctx.passes, of_batch = eps, sharing, passes, x.shape[0]
         if sharing is not None:
-            of_batch, moments = sharing.processes * len(x), sharing.moments(moments)
+            of_batch, moments = sharing.processes * x.shape[0], sharing.moments(moments)
         written = map(_array, (running_mean, running_var, out, slope))
         mean, rate = _array(moments)
         passes.normalise_and_activate(rows, mean, rate, _array(weight), _array(bias), of_batch, eps, momentum, *written)
@@ -151,13 +151,50 @@ class _NormalisedSiLU(torch.autograd.Function):
             ctx.passes.gradient_sums(*arrays, *_array(sums))
             # Of a process's share of the rows, what comes to it of the sums over all.
             shared = sums if ctx.sharing is None else ctx.sharing.average(sums)
-            ctx.passes.pull_back(*arrays, _array(weight), *_array(shared), len(x), _array(in_x))
+            ctx.passes.pull_back(*arrays, _array(weight), *_array(shared), x.shape[0], _array(in_x))
             in_inputs = in_x, *sums.unbind()
         return *in_inputs, *6 * (None,)
 
 
 def _silu_by_torch(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return F.silu(F.batch_norm(x, None, None, weight, bias, training=True, eps=eps))
+
+
+# A bias ---------------------------------------------------------------------------------------------------------------
+
+
+def plus_bias(x: Tensor, bias: Tensor) -> Tensor:
+    """x + bias of rows x (B, C), in float32 or better whatever the precision of x."""
+    passes = _passes(x, bias, halves=True) if x.requires_grad and bias.requires_grad else None
+    return _plus_bias_by_torch(x, bias) if passes is None else _PlusBias.apply(x, bias, passes)
+
+
+def _plus_bias_by_torch(x: Tensor, bias: Tensor) -> Tensor:
+    return at_least_single(x) + bias
+
+
+def at_least_single(values: Tensor) -> Tensor:
+    """In float32 where autocast made less of it; what a model in float64 computes stays as it is."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+class _PlusBias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor, passes: ModuleType) -> Tensor:
+        out = torch.empty_like(x, dtype=torch.float32)
+        passes.add_bias(_array(x), _array(bias), _array(out))
+        ctx.save_for_backward(x, bias)
+        ctx.passes = passes
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_again(_plus_bias_by_torch, gradient, x, bias), None
+        in_x, in_bias = torch.empty_like(x), torch.empty_like(bias)
+        ctx.passes.sum_and_store(_array(gradient.contiguous()), _array(in_bias), _array(in_x))
+        return in_x, in_bias, None
 
 
 # Functions of logits --------------------------------------------------------------------------------------------------
@@ -193,7 +230,7 @@ class _RowSums(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: Any, by_torch: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
-        total, slope = x.new_empty(len(x)), torch.empty_like(x)
+        total, slope = x.new_empty(x.shape[0]), torch.empty_like(x)
         run(*map(_array, (x, *others, total, slope)))
         ctx.save_for_backward(slope, x, *others)
         ctx.by_torch = by_torch

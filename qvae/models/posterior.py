@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qvae.models.networks import at_least_single
-from qvae.models.passes import bernoulli_entropy
+from qvae.models.passes import at_least_single, bernoulli_entropy
 from qvae.models.relaxation import Relaxation
 
 

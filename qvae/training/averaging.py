@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+_SAMPLES = 250  # of weights in a window: a thousand steps' weights, every fourth of them, average as well as all
+
 
 class WeightAverage:
     """An exponential moving average of parameters, whose window grows to its full length with the steps.
+
+    In a long window not every step's weights are taken in: neighbours hardly differ, and reading them takes time.
 
     Args:
         parameters: by their names in the model.
@@ -27,7 +31,10 @@ class WeightAverage:
         """Take in the weights after ``step`` steps, of which the last ``moved`` have moved them; None is all."""
         moved = step if moved is None else moved
         # Early weights are far from good ones; where they begin to move late, a plain mean at first soon forgets the first.
-        torch._foreach_lerp_(self.values, self._parameters, 1 - min(self._decay, step / (step + 10), moved / (moved + 1)))
+        decay = min(self._decay, step / (step + 10), moved / (moved + 1))
+        apart = max(1, round(1 / (1 - decay)) // _SAMPLES)
+        if step % apart == 0:
+            torch._foreach_lerp_(self.values, self._parameters, 1 - decay**apart)
 
     @torch.no_grad()
     def averaged(self, model: nn.Module, values: list[Tensor] | None = None) -> nn.Module:

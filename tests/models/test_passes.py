@@ -190,6 +190,24 @@ def gradients(function, logits: Tensor) -> tuple[Tensor, Tensor]:
     return found.detach(), torch.autograd.grad(found.sum(), logits)[0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_is_added_in_single_precision(dtype, used):
+    generator = torch.Generator().manual_seed(5)
+    x, bias = torch.randn(37, 61, generator=generator).to(dtype), torch.randn(61, generator=generator)
+    gradient = torch.randn(37, 61, generator=generator)
+    x.requires_grad_(), bias.requires_grad_()
+    found = passes.plus_bias(x, bias)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, x.float() + bias)
+    found.backward(gradient)
+    assert len(used) == 1
+    assert x.grad.dtype == dtype
+    exact = {"rtol": HALF, "atol": 0.0} if dtype == torch.bfloat16 else {"rtol": 0.0, "atol": 0.0}
+    torch.testing.assert_close(x.grad.float(), gradient, **exact)
+    of_rounding = 37 * EPS * float(gradient.abs().sum(0).max())
+    torch.testing.assert_close(bias.grad.double(), gradient.double().sum(0), rtol=0, atol=of_rounding)
+
+
 @pytest.mark.parametrize("bit", [0.0, 1.0, 0.3])
 def test_log_probabilities_of_bits(bit, used):
     found = gradients(lambda logits: passes.bernoulli_log_prob(logits, torch.full_like(logits, bit)), LOGITS)
