@@ -35,6 +35,10 @@ def test_angles_follow_parameters():
     [
         ((0, []), "the circuit has 0 qubits; it needs 1 or more"),
         ((1, [Gate("rxy", (0,))]), r"no gate is called 'rxy': did you mean 'ry' or 'rx'\? Allowed: c3sx, .*"),
+        ((1, [], 1, 2), r"num_inputs is 2; it must be in 0\.\.1, the parameters"),
+        ((1, [], 1, -1), r"num_inputs is -1; it must be in 0\.\.1"),
+        ((1, [Gate("rx", (0,), (Affine(-1),))], 1), "gate 'rx' follows parameter -1"),
+        ((2, [Gate("h", (-1,))]), r"gate 'h' acts on qubits \(-1,\)"),
         ((2, [Gate("cx", (0,))]), "gate 'cx' was given 1 qubits and 0 angles; it needs 2 and 0"),
         ((2, [Gate("rx", (0,))]), "gate 'rx' was given 1 qubits and 0 angles; it needs 1 and 1"),
         ((2, [Gate("cx", (1, 1))]), r"gate 'cx' acts on qubits \(1, 1\); they must differ and be in 0..1"),
@@ -53,6 +57,7 @@ def test_one_sentence_for_each_mistake(arguments, message):
     with pytest.raises(CircuitError, match=message) as caught:
         Circuit(*arguments)
     assert str(caught.value).endswith(".")
+    assert [Circuit(1, [], 1, inputs).num_weights for inputs in (0, 1)] == [1, 0]
 
 
 # Qiskit ---------------------------------------------------------------------------------------------------------------

@@ -61,6 +61,13 @@ def test_what_is_refused_before_anything_is_spent():
             executor.expectations(*arguments, observable)
         with pytest.raises(error, match=message):
             executor.sample(*arguments, 5)
+    for weights, words in (
+        (torch.zeros(1, 1), r"weights have shape \(1, 1\); they must be \(1,\), the same for all rows"),
+        (torch.zeros(2), r"weights have shape \(2,\)"),
+        ([0.0], "weights must be a tensor of float32 or float64, but are list"),
+    ):
+        with pytest.raises(CircuitError, match=words):
+            executor.expectations(TURN, torch.zeros(1, 0), observable, weights=weights)
     with pytest.raises(CircuitError, match="'Z' must have 2 letters"):
         executor.expectations(TURN, values, [[("Z", 1.0)]])
     with pytest.raises(ExecutorError, match="shots is 0; it must be a whole number, 1 or more"):

@@ -49,6 +49,20 @@ def test_rows_of_files_that_there_are_go_together_as_they_always_did():
     assert [(part.start, part.stop) for part in bits_back._parts(6)] == [(row, row + 1) for row in range(6)]
 
 
+def test_files_of_before_can_be_read():
+    """The words of a block are the same as they always were, on any machine: another grid, table or start ends this."""
+    made = model(2)
+    with torch.no_grad():
+        for number, parameter in enumerate(made.parameters()):
+            parameter.copy_(((torch.arange(parameter.numel()) * 37 + 11 * number) % 64 - 31).view_as(parameter) / 32)
+    data = (np.arange(20 * 16).reshape(20, 16) ** 2 % 7 < 3).astype(np.int8)
+    block, bits, _ = RowCoder(made).encode(data)
+    codes, _, _ = CodeCoder(made).encode(data[:, :8])
+    found = [(len(each.words), zlib.crc32(each.words.astype("<u4").tobytes()), each.shift) for each in (block, codes)]
+    assert found == [(20, 4222735385, 0), (10, 1730191334, 0)]
+    assert (bits.data, bits.prior, bits.posterior, bits.start) == (416, 261, 74, 31)
+
+
 @pytest.mark.parametrize(("levels", "kind"), [(1, "mlp"), (2, "mlp"), (1, "conv")])
 @pytest.mark.parametrize("count", [1, 2, 37, 300])
 def test_rows_come_back_in_batches_of_another_size_and_with_other_threads(levels, kind, count, monkeypatch):
@@ -126,6 +140,8 @@ def test_rows_that_changed_are_no_rows():
 
 
 def test_other_models_are_refused_before_any_work(monkeypatch):
+    with pytest.raises(CapabilityError, match="only the latent bits of a qvae"):
+        CodeCoder(torch.nn.Linear(1, 1))
     with pytest.raises(CapabilityError, match="reals can't be kept without loss"):
         RowCoder(model(likelihood="gaussian"))
     CodeCoder(model(likelihood="gaussian"))

@@ -1,5 +1,8 @@
 """Networks of few-bit weights: their losses are exact, and every way finds minima that can be enumerated."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from torch.nn.functional import mse_loss
@@ -7,9 +10,10 @@ from torch.nn.functional import mse_loss
 import qvae
 from qvae.errors import DataError, ExecutorError
 from qvae.ising.pseudo_boolean import PseudoBoolean
+from qvae.qubo import minimise
 from qvae.qubo.minimise import minimise_by_sampling, minimise_exhaustively
 from qvae.qubo.network import FewBitNetwork
-from qvae.qubo.qaoa import minimise_by_qaoa
+from qvae.qubo.qaoa import _cost, minimise_by_qaoa
 
 RUNS = 10
 
@@ -155,8 +159,80 @@ def test_an_annealer_is_given_couplings_within_its_range():
     assert torch.allclose(sampler.given.J, exact.J)
 
 
+class Recorder(qvae.LatentSampler):
+    """Keeps what it is given."""
+
+    capabilities = qvae.Capabilities(persistent=True)
+
+    def _sample(self, hamiltonian, num_samples):
+        self.given = [*getattr(self, "given", []), hamiltonian]
+        return qvae.Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8))
+
+
+def test_an_anneal_begins_where_the_costliest_flip_is_free_and_ends_where_a_mean_one_is_made_by_a_hundredth():
+    """Fields of 1 and -3 and a coupling of 2: the costliest flip costs 2 (3 + 2), a mean coefficient is 2."""
+    hamiltonian = qvae.IsingHamiltonian([1.0, -3.0], [(0, 1)], [2.0])
+    rise = minimise._betas(hamiltonian, Recorder())
+    assert (len(rise), rise[0], rise[-1]) == (20, pytest.approx(math.log(2) / 10), pytest.approx(math.log(100) / 4))
+    factors = [after / before for before, after in itertools.pairwise(rise)]
+    assert factors == pytest.approx([factors[0]] * 19, rel=1e-4)
+    assert minimise._betas(hamiltonian, qvae.load_sampler("exact")) == rise[-1:]
+    assert minimise._betas(hamiltonian, Remote()) == [1 / 3]
+    assert minimise._betas(qvae.IsingHamiltonian([0.0, 0.0], [(0, 1)], [0.0]), Recorder()) == [1.0]
+
+
+def test_a_sampler_is_asked_at_each_temperature_and_the_last_draws_count():
+    a, b, c = (PseudoBoolean.bit(number) for number in range(3))
+    polynomial, sampler = 2 * a * b * c - 3 * b, Recorder()
+    found = minimise_by_sampling(polynomial, sampler, betas=[0.5, 2.0])
+    assert (found.num_draws, found.value, found.mean, found.frequency) == (100, -1.0, -1.0, 1.0)
+    penalised = polynomial.quadratised(0.05).hamiltonian
+    for beta, given in zip([0.5, 2.0], sampler.given, strict=True):
+        assert torch.allclose(given.h, beta * penalised.h)
+        assert torch.allclose(given.J, beta * penalised.J)
+    assert found.bits.tolist() == [1, 1, 1]
+    found = minimise.Minimum.of(torch.tensor([1.0, -2.0, -2.0 + 1e-9, 4.0], dtype=torch.float64), torch.ones(2))
+    assert (found.value, found.frequency, found.mean, found.num_draws) == (-2.0, 0.5, pytest.approx(0.25), 4)
+
+
+def test_a_circuit_begins_as_a_short_anneal(monkeypatch):
+    begun = {}
+
+    class Stopped(Exception):
+        pass
+
+    def adam(parameters, lr):
+        (weight,) = parameters
+        begun.update(weight=weight.detach().clone(), lr=lr)
+        raise Stopped
+
+    monkeypatch.setattr("torch.optim.Adam", adam)
+    with pytest.raises(Stopped):
+        minimise_by_qaoa(PseudoBoolean.bit(0) * PseudoBoolean.bit(1))
+    assert begun["weight"].tolist() == pytest.approx([0.7 * part / 6 for part in (1, 5, 3, 3, 5, 1)])
+    assert begun["lr"] == 0.05
+    monkeypatch.undo()
+    assert minimise_by_qaoa(PseudoBoolean.bit(0), steps=0).num_draws == 1000
+
+
+def test_costs_of_strings_have_the_deviation_of_so_many_qubits():
+    """2 z0 z1 - z1 is, by z = (1 + s)/2 and s = -Z, (1/2) Z0 Z1 - (1/2) Z0 + const: of squares that add up to 2."""
+    a, b = PseudoBoolean.bit(0), PseudoBoolean.bit(1)
+    found = dict(_cost(2 * a * b - b))
+    assert found == {"ZZ": pytest.approx(1.0), "IZ": pytest.approx(-1.0)}
+
+
 def test_what_is_refused():
     network, x, y = problem(0)
+    with pytest.raises(DataError, match="1 row or more"):
+        network.loss(x[:0], y[:0])
+    with pytest.raises(DataError, match=r"must be \(rows, 3\)"):
+        network(x[0])
+    for sizes, options in (((3, 0), {}), ((3, 1), {"bits": 0}), ((3, 1), {"scale": 0.0})):
+        with pytest.raises(ValueError, match="two sizes or more, all above 0"):
+            FewBitNetwork(sizes, **options)
+    assert FewBitNetwork((1, 1)).num_bits == 2
+    assert repr(FewBitNetwork((3, 2), 2)) == "FewBitNetwork((3, 2), 2 bits each, 16 bits)"
     with pytest.raises(DataError, match=r"must be \(20, 1\)"):
         network.loss(x, y[:, 0])
     with pytest.raises(DataError, match=r"must be \(rows, 3\)"):

@@ -8,6 +8,8 @@ import torch
 from qvae.errors import SamplerError
 from qvae.ising import block_gibbs, graphs
 from qvae.ising.hamiltonian import IsingHamiltonian
+from qvae.sampling import chains
+from qvae.sampling.chains import mixing_advice
 from qvae.sampling.registry import load_sampler
 
 SIGMAS = 5.0
@@ -80,6 +82,40 @@ def test_fresh_chains_tell_what_they_remember(name):
         assert not free.advice
     assert load_sampler(name, sweeps=1, burn_in=20, seed=0).moments(hamiltonian, 200).advice == frozen.advice
     assert "burn_in_memory" not in load_sampler(name, burn_in=1, seed=0).sample(stiff(name), 20).info
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [
+        ({}, None),
+        ({"swap_acceptance": torch.tensor([0.4, 0.05])}, None),
+        ({"swap_acceptance": torch.tensor([])}, None),
+        ({"swap_acceptance": torch.tensor([0.4, 0.049])}, "swap in only 4.9 % of the tries"),
+        ({"burn_in_memory": 0.25, "burn_in_memory_stderr": 0.05}, None),
+        ({"burn_in_memory": 0.26, "burn_in_memory_stderr": 0.05}, "correlation 0.26 with themselves"),
+        ({"burn_in_memory": 0.1}, None),
+        ({"families": 10, "population": 1000}, None),
+        ({"families": 9.6, "population": 1000}, "the 1000 chains of the population annealing descend from 10 of"),
+        ({"families": 5, "population": 10}, None),
+        ({"families": 4.9, "population": 10}, "descend from 5 of"),
+        ({"swap_acceptance": 0.01, "burn_in_memory": 0.9, "families": 1, "population": 99}, "swap in only 1 % of"),
+        ({"burn_in_memory": 0.9, "families": 1, "population": 99}, "correlation 0.90 with"),
+    ],
+)
+def test_chains_are_said_to_be_stuck_by_the_plainest_sign(info, told):
+    said = mixing_advice(info)
+    assert [part.kind for part in said] == ["mixing"] * (told is not None)
+    assert all(told in part.text for part in said)
+
+
+def test_the_memory_of_chains_has_the_error_of_their_scatter():
+    """Two spins in four chains, of which the first never turned, and the second in half of them."""
+    before = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0]])
+    after = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 1]])
+    # Deviations of 1/2: products are 1/4 but for the last two chains of the second spin, and variances 2 x 1.
+    memory, stderr = chains._memory(before, after)
+    assert memory == pytest.approx((4 / 4 + 0) / 2)
+    assert stderr == pytest.approx((2 * 0.25**2 + 0) ** 0.5)
 
 
 # State ----------------------------------------------------------------------------------------------------------------

@@ -92,6 +92,35 @@ def test_faults_that_stay_are_said_with_the_remedy():
     assert (sampler.asked, sampler.meter.seconds) == (4, 0)
 
 
+def test_pauses_double_and_a_meter_repeats_three_times_from_a_second_on(monkeypatch):
+    pauses = []
+    monkeypatch.setattr("qvae.sampling.metering.time.sleep", pauses.append)
+
+    def busy():
+        raise Fault("busy", helps_to_repeat=True)
+
+    with pytest.raises(Fault) as told:
+        Meter(None).pay(0.1, busy)
+    assert (pauses, told.value.attempts) == ([1.0, 2.0, 4.0], 4)
+    pauses.clear()
+    with pytest.raises(Fault):
+        Meter(None, retries=1, retry_seconds=0.5).pay(0.1, busy)
+    assert pauses == [0.5]
+
+
+def test_a_share_is_of_what_is_not_kept_back_and_no_more_than_all_of_it():
+    meter = Meter(2.0)
+    meter.keep_back(0.5)
+    meter.pay(0.75, lambda: (None, 0.75))
+    assert (meter.allowance, meter.share) == (1.5, 0.5)
+    meter.set_right(1.8)
+    assert (meter.share, meter.seconds, meter.calls) == (1.0, 1.8, 1)
+    assert (Meter(None).share, Meter(None).allowance) == (0.0, None)
+    assert Meter(0.0).budget == 0.0
+    with pytest.raises(ValueError, match=r"max_qpu_seconds is -0\.1; it must be 0 or more"):
+        Meter(-0.1)
+
+
 def test_two_samplers_of_a_run_folder_share_the_budget_which_outlives_them(tmp_path):
     samplers = [Coins(max_seconds=0.35), Coins(max_seconds=0.35)]
     for sampler in samplers:

@@ -10,7 +10,16 @@ from qvae.ising import graphs
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.info import Advice
-from qvae.sampling.sampler import Capabilities, LatentSampler, Moments, Samples, SeededSampler, pair_moments
+from qvae.sampling.sampler import (
+    Capabilities,
+    LatentSampler,
+    Moments,
+    Samples,
+    SeededSampler,
+    fault_of_moments,
+    fault_of_samples,
+    pair_moments,
+)
 
 PAIR = IsingHamiltonian([0.1, -0.2], [(0, 1)], [0.5])
 
@@ -103,6 +112,9 @@ def test_what_makes_no_sense_is_refused_in_words(hamiltonian, num_samples, words
         (torch.ones(5, 2, dtype=torch.int8), "'Returns' returned no samples: it is a Tensor, not a qvae.Samples"),
         (Samples(torch.ones(4, 2, dtype=torch.int8)), r"spins of shape \(4, 2\), not \(num_samples, n\) = \(5, 2\)"),
         (Samples(torch.ones(5, 2)), "spins are torch.float32, not torch.int8"),
+        (Samples(torch.tensor([[-2, 1]] * 5, dtype=torch.int8)), r"spins hold \[-2\]"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), torch.full((5,), 0.20003)), "weights sum to 1.00015, not to 1"),
+        (Samples(torch.ones(5, 2, dtype=torch.int8), torch.full((5,), 0.19997)), "weights sum to 0.99985, not to 1"),
         (Samples(torch.tensor([[0, 1]] * 5, dtype=torch.int8)), r"spins hold \[0\]; they must be -1 or \+1"),
         (Samples(torch.tensor([[3, 1]] * 5, dtype=torch.int8)), r"spins hold \[3\]"),
         (Samples(torch.ones(5, 2, dtype=torch.int8), torch.ones(4) / 4), r"weights of shape \(4,\)"),
@@ -129,6 +141,9 @@ def test_what_comes_back_is_looked_at(returned, words):
 @pytest.mark.parametrize(
     ("returned", "words"),
     [
+        (torch.zeros(2), "it is a Tensor, not a qvae.Moments"),
+        (Moments([0.0, 0.0], torch.zeros(1)), r"spins are a list, not \(2,\)"),
+        (Moments(torch.zeros(2), torch.tensor([1.0002])), "pairs are not all between -1 and 1"),
         (Moments(torch.zeros(2), torch.zeros(3)), r"pairs have shape \(3,\), not \(1,\)"),
         (Moments(torch.zeros(2).double(), torch.zeros(1)), "spins are torch.float64 on cpu, not torch.float32 on cpu as h is"),
         (Moments(torch.tensor([0.0, torch.nan]), torch.zeros(1)), "spins are not all between -1 and 1"),
@@ -143,6 +158,13 @@ def test_moments_are_looked_at_too(returned, words):
 
     with pytest.raises(SamplerError, match=f"'Returns' returned no moments: .*{words}"):
         Returns().moments(PAIR, 5)
+
+
+def test_sums_and_moments_may_be_rounded():
+    rounded = Samples(torch.ones(5, 2, dtype=torch.int8), torch.full((5,), 0.20001))
+    assert fault_of_samples(rounded, PAIR, 5) is None
+    assert fault_of_moments(Moments(torch.tensor([-1.00005, 1.00005]), torch.zeros(1)), PAIR) is None
+    assert fault_of_samples(Samples([[1, 1]]), PAIR, 1) == "spins are a list, not a torch.Tensor"
 
 
 def test_what_is_done_to_the_hamiltonian_reaches_nobody():

@@ -63,6 +63,21 @@ def test_looks_before_the_kl_part_has_its_weight_do_not_count():
     assert stopping.weights == [torch.tensor(4.0)]
 
 
+def test_what_is_said_of_the_weights_that_are_kept():
+    stopping = EarlyStopping(2)
+    said = []
+    for epoch, figure in enumerate((3.0, 2.5, 2.75, 2.5), start=1):
+        stopping.look(figure, [torch.tensor(figure)], Clock(epoch, epoch, 0.1))
+        said.append(stopping.words)
+    kept = "the weights of epoch 2 are kept, at which held-out rows were best (2.50 nats)"
+    ended = "2 looks in a row found held-out rows no better, so the training ended early: "
+    assert said == ["", "", kept, ended + kept]
+    once = EarlyStopping(1)
+    once.look(1.0, [torch.tensor(1.0)], Clock(1, 1, 0.1))
+    once.look(1.0, [torch.tensor(2.0)], Clock(2, 2, 0.2))
+    assert once.words.startswith("1 look in a row found")
+
+
 def test_a_resumed_training_ends_with_the_same_weights(tmp_path):
     whole, first, resumed = trainer(FIGURES), trainer(FIGURES), trainer(FIGURES)
     whole.fit()

@@ -119,6 +119,27 @@ def test_looks_are_a_few_a_training_and_one_at_its_end(now, monkeypatch, looks, 
     assert trainer.num_looks == {3: 4, 2: 3, 1: 2}[looks]
 
 
+@pytest.mark.parametrize(
+    ("settings", "looks"),
+    [
+        ({"epochs": 100}, 300 // 37 + 1),  # an eighth of 300 steps is 37
+        ({"epochs": 100, "validation": 0.1, "early_stopping": 3}, 300 // 7 + 1),  # a fortieth is 7
+        ({"epochs": 10_000}, 30_000 // 2000 + 1),
+        ({"epochs": 2}, 2),
+    ],
+)
+def test_a_training_has_eight_looks_or_one_each_two_thousand_steps_and_forty_where_they_may_end_it(now, settings, looks):
+    assert trainer_of(Told(now), **settings).num_looks == looks
+
+
+def test_figures_of_another_objective_are_not_gone_on_with(now):
+    trainer = trainer_of(Told(now))
+    state = trainer.state_dict()
+    trainer.load_state_dict(state | {"monitor": state["monitor"] | {"totals": torch.zeros(1)}})
+    with pytest.raises(ValueError, match="there are sums of 2 figures, not of 1"):
+        trainer.load_state_dict(state | {"monitor": state["monitor"] | {"totals": torch.zeros(2)}})
+
+
 def test_rows_are_held_out_and_a_training_that_gains_nothing_there_ends_early(now):
     """Of 10 rows 4 are held out; two steps an epoch. Epoch 2 is the best, and two looks after it find none better."""
     trainer = trainer_of(Told(now), epochs=9, validation=0.4, early_stopping=2, kl_warmup=0.1)

@@ -31,6 +31,14 @@ def test_a_small_model_takes_one_thread_and_gives_the_others_back(model, inside)
     assert [text.partition(";")[2] for text in said] == [" OMP_NUM_THREADS=2 takes them all"] * (inside == 1)
 
 
+@pytest.mark.parametrize(("batch_size", "inside"), [(19_801, 1), (19_802, 2)])
+def test_a_small_model_has_less_than_two_hundred_million_products_a_step(batch_size, inside):
+    with threads_for(SMALL, CPU, batch_size, lambda text: None):  # of 100 x 101 weights
+        assert torch.get_num_threads() == inside
+    with threads_for(SMALL, torch.device("cuda"), 1, pytest.fail):
+        assert torch.get_num_threads() == 2
+
+
 def test_the_user_s_number_wins(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with threads_for(SMALL, CPU, 256, pytest.fail):

@@ -163,6 +163,18 @@ def test_spsa_refuses(options):
         SPSA(**options)
 
 
+def test_a_gradient_is_made_by_name_with_options_and_a_seed_if_it_takes_one():
+    made = load_gradient("spsa", {"repetitions": 3}, seed=5)
+    assert (type(made), made.repetitions) == (SPSA, 3)
+    again = load_gradient("spsa", {"repetitions": 3}, seed=5)
+    assert torch.equal(made.generator(torch.device("cpu")).get_state(), again.generator(torch.device("cpu")).get_state())
+    assert isinstance(load_gradient("parameter-shift", {}, seed=5), ParameterShift)
+    with pytest.raises(CircuitError, match="gradient 'spsa' has no option 'step_size': did you mean 'step'"):
+        load_gradient("spsa", {"step_size": 1.0})
+    with pytest.raises(CircuitError, match="gradient 'spsa' refuses its options: repetitions is 0; it must be a whole number"):
+        load_gradient("spsa", {"repetitions": 0})
+
+
 def test_layers_take_gradients_by_name():
     circuit = hardware_efficient(2, 1)
     assert CircuitLayer(circuit).gradient is None

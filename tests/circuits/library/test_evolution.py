@@ -29,6 +29,12 @@ def test_strings_that_commute_need_one_slice():
     assert float((exact.conj() @ found).abs()) == pytest.approx(1, abs=1e-12)
 
 
+def test_the_identity_is_a_phase_that_nothing_sees():
+    circuit = evolution(["II", "ZX"], 1)
+    assert circuit.num_weights == 2
+    assert {angle.index for gate in circuit.gates for angle in gate.angles} == {1}
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [((["ZX", "Z"],), "must have 2 letters"), (([],), "no terms"), ((["ZX"], 0), "has 0 layers")],

@@ -318,6 +318,26 @@ def test_a_generator_that_misses_most_of_the_data_is_told_when_it_had_its_time()
     assert "10% of them have a sample near (epoch 3)" in said[0][1]
 
 
+@pytest.mark.parametrize(
+    ("spread", "coverage", "progress", "told"),
+    [
+        (0.05, 0.2, 0.9, None),
+        (0.049, 0.2, 0.1, "its samples vary 4.9% as much as data (epoch 3)"),
+        (0.049, 0.1, 0.9, "its samples vary 4.9% as much as data (epoch 3)"),  # and of this alone
+        (0.05, 0.19, 0.51, "19% of them have a sample near (epoch 3)"),
+        (0.05, 0.19, 0.5, None),
+    ],
+)
+def test_a_game_is_told_of_below_a_twentieth_of_the_variance_and_a_fifth_of_the_data(spread, coverage, progress, told):
+    said = []
+    watch = GameWatch(lambda kind, text: said.append(text))
+    watch.check({"gap": 1e4, "spread": spread}, seen(coverage), Clock(20, 3, progress))
+    assert len(said) == (told is not None)
+    assert all(told in text for text in said)
+    with pytest.raises(TrainingDiverged, match="1e"):
+        watch.check({"gap": -1.001e4, "spread": spread}, seen(coverage), Clock(20, 3, progress))
+
+
 def test_a_game_that_diverges_ends_with_the_remedy_and_its_last_checkpoint(tmp_path):
     with pytest.raises(TrainingDiverged, match=r"2e\+04 apart \(epoch 2\); lower training.critic_learning_rate .* checkpoint"):
         GameWatch(lambda kind, text: None).check({"gap": 2e4, "spread": 1.0}, seen(0.5), Clock(10, 2, 0.3))

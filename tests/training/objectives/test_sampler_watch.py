@@ -55,7 +55,10 @@ def test_calls_of_an_epoch_are_averaged_and_their_price_is_added_up():
     assert resumed.end_epoch() == {"qpu_seconds_per_call": 0.5, "qpu_seconds": 3.5}
 
 
-@pytest.mark.parametrize(("sampling", "rest", "is_said"), [(95.0, 5.0, True), (85.0, 15.0, False), (9.5, 0.5, False)])
+@pytest.mark.parametrize(
+    ("sampling", "rest", "is_said"),
+    [(95.0, 5.0, True), (85.0, 15.0, False), (9.5, 0.5, False), (90.0, 10.0, False), (20.0, 0.0, False)],
+)
 def test_a_sampler_that_takes_nine_tenths_of_a_step_is_said(sampling, rest, is_said):
     heard = []
     watch = SamplerWatch(lambda kind, text: heard.append(text))
@@ -79,6 +82,14 @@ def test_what_a_sampler_knows_of_its_circuit_and_temperature_is_among_the_figure
 
 
 PAIR = IsingHamiltonian([0.3, -0.2], [(0, 1)], [-1.0])
+
+
+@pytest.mark.parametrize(("error", "is_kept"), [(0.5, True), (0.51, False)])
+def test_a_temperature_is_kept_up_to_an_error_of_a_half(monkeypatch, error, is_kept):
+    monkeypatch.setattr(module, "effective_beta", lambda samples, hamiltonian: Estimate(1.5, error))
+    samples = Samples(torch.ones(10, 2, dtype=torch.int8))
+    found = SamplerWatch(print).look(samples, PAIR, load_sampler("exact"), Clock(10, 2, 0.5))
+    assert math.isfinite(found["effective_beta"]) == math.isfinite(found["effective_beta_stderr"]) == is_kept
 
 
 @pytest.mark.parametrize(("native_beta", "persistent"), [(True, False), (False, True)])
