@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qvae import memory
+from qvae.errors import DataError, RunError
 
 needs_glibc = pytest.mark.skipif(not memory._has_glibc(), reason="the allocator isn't glibc's")
 
@@ -81,3 +82,29 @@ def test_what_is_kept_lies_in_huge_pages(line: str, kilobytes: int) -> None:
     command = [sys.executable, "-c", HEAP.format(line=line)]
     ran = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=True)
     assert 0.95 * kilobytes <= int(ran.stdout) <= 1.1 * kilobytes
+
+
+def test_what_is_as_large_as_the_memory_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda: 2_340_000_000)
+    memory.require_memory(2_340_000_000, "a table", "take fewer rows")
+    with pytest.raises(RunError, match=r"^a table takes 2.4 GB of memory, more than this machine has; take fewer rows\.$"):
+        memory.require_memory(2_360_000_000, "a table", "take fewer rows")
+    with pytest.raises(DataError):
+        memory.require_memory(2_340_000_001, "a table", "take fewer rows", DataError)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("max\n", 4096_000), ("5000\n", 5000), ("9999999\n", 4096_000), (None, 4096_000)]
+)
+def test_memory_is_the_machine_s_or_its_control_group_s(
+    limit: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path, encoding: str) -> str:
+        assert str(path) == "/sys/fs/cgroup/memory.max"
+        if limit is None:
+            raise FileNotFoundError
+        return limit
+
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.__getitem__, raising=False)
+    monkeypatch.setattr(Path, "read_text", read)
+    assert memory.total_memory.__wrapped__() == expected

@@ -13,7 +13,7 @@ from qvae.config.ranges import Range
 from qvae.errors import ConfigError, RunError
 from qvae.progress import Progress
 from qvae.reporting.sweep import SweptRun
-from qvae.search import Proposals, Search, parse_search
+from qvae.search import AIMS, Proposals, Search, parse_search
 from qvae.sweep import Outcome, sweep
 from qvae.workers import Workers
 
@@ -284,3 +284,38 @@ def test_without_optuna_the_line_that_installs_it_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"needs the module optuna.*pip install -e '\.\[optuna\]'"):
         Proposals(Search(), SPACE, [0])
+
+
+def test_a_search_says_by_itself_what_it_looks_for():
+    assert parse_search("gp") == Search("gp", 20, "log_likelihood")
+    assert Search() == Search("tpe", 20, "log_likelihood")
+    assert parse_search("random:trials=1").trials == 1
+    with pytest.raises(ConfigError, match=r"nowhere to look; name a key with values or a range, as in --grid training.learn"):
+        Proposals(Search(), {}, [0])
+
+
+def test_aims_are_taken_from_the_names_of_tables():
+    figures = {
+        "log-likelihood, nats": 1.0, "ELBO, nats": 2.0, "Q-ELBO, nats": 3.0, "reconstruction, nats": 4.0,
+        "Frechet distance (ours): reconstructions": 5.0, "Frechet distance (ours): samples of the prior": 6.0,
+        "FID: reconstructions": 7.0, "FID: samples of the prior": 8.0,
+    }  # fmt: skip
+    assert {name: (aim.of(figures), aim.direction) for name, aim in AIMS.items()} == {
+        "log_likelihood": (1.0, "maximize"), "elbo": (2.0, "maximize"), "q_elbo": (3.0, "maximize"),
+        "reconstruction": (4.0, "maximize"), "frechet": (6.0, "minimize"), "fid": (8.0, "minimize"),
+    }  # fmt: skip
+
+
+def test_the_best_is_said_with_its_mean_and_spread_over_seeds():
+    proposals = Proposals(Search("random", 3), {CHAINS: [10, 20, 30]}, [0, 1])
+    proposals.recall([{CHAINS: chains} for chains in (10, 20, 30)])
+    values = [(-3.0, -1.0), (-1.5, -2.0), (-0.5, None)]  # what lacks one of its runs isn't compared
+    runs = [
+        SweptRun(trial, "finished", figures={} if value is None else {"log-likelihood, nats": value})
+        for trial, value in zip(proposals.trials, sum(values, ()), strict=True)
+    ]
+    assert proposals.in_words(runs) == (
+        "the best of 2 by log_likelihood, -1.75 ± 0.35: training.chains=20; test rows chose it, so other data would find it a "
+        "little worse"
+    )
+    assert proposals.in_words([SweptRun(trial, "failed") for trial in proposals.trials]) == "no combination came to its end"

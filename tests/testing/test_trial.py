@@ -312,14 +312,19 @@ def test_the_moment_that_is_named_is_the_worst_with_the_spins_of_its_edge():
 
 def test_a_sampler_that_says_it_is_exact_is_off_by_its_largest_error():
     class Knows(with_(exact=True)):
+        factor = 1.0
+
         def _moments(self, hamiltonian, num_samples):
             spins, pairs = exact_distribution(hamiltonian).moments()
-            return Moments((spins - 3e-7).to(hamiltonian.h), (pairs - 8e-7).to(hamiltonian.h))
+            return Moments((spins - self.factor * 3e-7).to(hamiltonian.h), (pairs - self.factor * 8e-7).to(hamiltonian.h))
 
     found = trial(Knows).moments(case("antiferromagnetic pair"))
     assert float(found.removeprefix("largest error ")) == pytest.approx(8e-7, abs=1e-7)
     found = trial(Knows).moments(case("single spin"))  # which has no pairs
     assert float(found.removeprefix("largest error ")) == pytest.approx(3e-7, abs=1e-7)
+    Knows.factor = 2.0
+    with pytest.raises(AssertionError, match="called exact, but off by 1.6e-06; 1e-06 is allowed"):
+        trial(Knows).moments(case("antiferromagnetic pair"))
 
 
 def test_relative_entropy_terms():
