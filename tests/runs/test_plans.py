@@ -136,3 +136,55 @@ def test_memory_of_circuits(monkeypatch):
     monkeypatch.setattr(sizes, "require_memory", lambda size, what, *rest: asked.update({what: size}))
     sizes.require_sizes(load_config(base), 16)
     assert asked["training.batch_size=24 of circuits of 6 qubits"] == 24 * 24 * 2**6
+
+
+@pytest.mark.parametrize(
+    ("graph", "latent", "edges"),
+    [
+        ("chimera", [2], 10 * 32),
+        ("native", [7], 70),
+        ("complete", [1], 0),
+    ],
+)
+def test_couplings_of_hardware_are_ten_a_qubit(graph, latent, edges):
+    assert sizes.num_edges(load_config(BASE, [f"model.latent={{graph: {graph}, sizes: {latent}}}"]).model.latent) == edges
+
+
+def test_weights_of_networks():
+    """Of 6 latents: those of both networks, those that join them to the latents, and those of further levels."""
+
+    def of(*settings):
+        config = load_config("digits", ["model.latent.sizes=[2,4]", *settings])
+        return sizes.num_weights(config.model, 10)
+
+    assert of("model.network.hidden=[8,5]") == 2 * (10 * 8 + 8 * 5) + 6 * (5 + 5)
+    assert of("model.network.hidden=[8,5]", "model.network.decoder_hidden=[3]") == 10 * 8 + 8 * 5 + 3 * 10 + 6 * (5 + 3)
+    assert of("model.network.hidden=[]") == 2 * 0 + 6 * (10 + 10)
+    assert of("model.network.hidden=[8,5]", "model.posterior.levels=3") == 240 + 60 + 2 * 5 * (5 + 6)
+    assert of("model.network={kind: conv, hidden: [4,5]}") == 9 * 2 * (1 * 4 + 4 * 5) + 6 * (5 + 5)
+
+
+@pytest.mark.parametrize(("each", "told"), [(2.9, []), (3.1, ["about 31 s: 10 circuits"])])
+def test_a_long_measurement_is_told_once_as_soon_as_it_is_known(each, told, monkeypatch):
+    from qvae.runs import on_executor
+
+    now, said, shares = [0.0], [], []
+
+    def quality(model, dataset, settings, advance=lambda done, total: None):
+        for done in range(1, 11):
+            now[0] += each
+            advance(done, 10)
+
+    progress = SimpleNamespace(
+        say=said.append, work=lambda name: nullcontext(lambda share, figures: shares.append((name, share, figures)))
+    )
+    monkeypatch.setattr(on_executor, "quality", quality)
+    monkeypatch.setattr(on_executor, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(on_executor, "running_on", lambda run, executor: nullcontext("model"))
+    monkeypatch.setattr(on_executor, "executor_loss", lambda *given: given)
+    run = SimpleNamespace(config=load_config("digits-vqvae"), model=None, dataset=None, device=None)
+    label, _, _, seconds, *_ = on_executor.measured_loss(run, "qiskit:shots=5", None, progress)
+    assert [text.partition("takes ")[2].partition(";")[0] for text in said] == told
+    assert all("measuring on qiskit:shots=5 takes" in text and "evaluation.num_test or" in text for text in said)
+    assert (label, seconds) == ("qiskit:shots=5", round(10 * each, 2))
+    assert shares == [("measuring on qiskit:shots=5", pytest.approx(k / 10), "") for k in range(1, 11)]
