@@ -1,0 +1,118 @@
+"""What whoever says nothing gets, the last number that is taken and the first that is not, and what is said from where on."""
+
+import inspect
+import math
+from importlib import import_module
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from qvae.applications import APPLICATIONS, TASKS, detect, restore
+from qvae.applications.restore import Effort, write_pictures
+from qvae.applications.task import require_at_least, require_seed
+from qvae.errors import ConfigError
+
+RESTORED = {"completions": 8, "draws": 128, "steps": 100, "sampler": None, "trained": False, "seed": 0}
+DEFAULTS = {
+    "augment": {"factor": 10, "sampler": None, "seed": 0},
+    "compress": {"lossy": False, "thrift": 0.0},
+    "decompress": {},
+    "denoise": {"noise": "salt-and-pepper", "amount": 0.2} | RESTORED,
+    "detect": {"normal": None, "samples": 50, "seed": 0},
+    "embed": {"format": "npz"},
+    "generate": {
+        "num": 64, "sampler": None, "executor": None, "label": None, "strength": 0.5, "check": None, "seed": None,
+    },
+    "inpaint": {"mask": None} | RESTORED,
+    "interpolate": {"frames": 9, "width": 64},
+    "reconstruct": {"num": 64, "executor": None},
+    "style": {"strength": 1.0, "units": None, "grid": 8},
+    "super-resolve": RESTORED,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*APPLICATIONS, *TASKS])
+def test_what_a_task_does_by_itself(name):
+    function = getattr(import_module((APPLICATIONS | TASKS)[name]), name.replace("-", "_"))
+    options = inspect.signature(function).parameters.values()
+    found = {option.name: option.default for option in options if option.default is not option.empty}
+    assert found == DEFAULTS[name] | {"out": None} | ({"progress": None} if name in TASKS else {})
+
+
+@pytest.mark.parametrize(("option", "least"), [("completions", 1), ("draws", 1), ("steps", 0), ("seed", 0)])
+def test_efforts_at_their_limits(option, least):
+    given = {"completions": 1, "draws": 1, "steps": 0, "sampler": None, "trained": False, "seed": 0}
+    assert getattr(Effort(**given | {option: least}), option) == least
+    with pytest.raises(ConfigError, match=f"{option} is {least - 1}; it must be {least}"):
+        Effort(**given | {option: least - 1})
+
+
+def test_seeds_are_those_that_every_library_takes():
+    require_seed(0)
+    require_seed(2**32 - 1)
+    for seed in (-1, 2**32):
+        with pytest.raises(ConfigError, match=f"seed is {seed}; it must be 0 to 4294967295"):
+            require_seed(seed)
+    require_at_least("thrift", 0.5, 0.5)
+    for wrong in (0.49, math.nan):
+        with pytest.raises(ConfigError, match=f"thrift is {wrong:g}; it must be 0.5 or more"):
+            require_at_least("thrift", wrong, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("area", "error", "said"),
+    [
+        (0.9, 0.1, ""),
+        (0.75, 0.1, ""),
+        (0.749, 0.1, "; it tells little"),
+        (0.5625, 0.03125, "; it fails: these rows and the normal ones look alike to it"),  # two errors
+        (0.5635, 0.03125, "; it tells little"),
+        (0.4375, 0.03125, "; it fails: these rows and the normal ones look alike to it"),
+        (0.4365, 0.03125, "; it fails: it takes the normal rows for the odd ones"),
+        (0.1, 0.1, "; it fails: it takes the normal rows for the odd ones"),
+    ],
+)
+def test_what_a_score_is_worth(area, error, said, monkeypatch):
+    monkeypatch.setattr("qvae.evaluation.roc.auroc", lambda normal, odd: (area, error))
+    assert detect.verdict("elbo", np.zeros(2), np.zeros(2)) == f"elbo: AUROC {area:.3f} ± {error:.3f}{said}"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps", "told"),
+    [
+        ([1.0, 2.99, 50.0], 0, "3.0, too few to resample; take --steps 100 or more, or more --draws"),
+        ([1.0, 2.99, 50.0], 1, "3.0"),
+        ([1.0, 3.0, 50.0], 0, "3.0"),
+        ([1.0, 4.0], 0, "2.5, too few to resample; take --steps 100 or more, or more --draws"),
+    ],
+)
+def test_how_few_proposals_are_too_few(sizes, steps, told):
+    effort = Effort(8, 128, steps, None, False, 0)
+    said = restore._verdict(None, sizes, effort, "hidden")
+    assert said == [f"effective number of proposals for a row, in the median: {told}"]
+
+
+def test_an_encoder_s_word_is_good_for_the_damage_that_it_has_seen():
+    effort = Effort(8, 128, 0, None, True, 0)
+    for corruption, saw in ((None, "undamaged"), ("gaussian", "gaussian"), ("hidden", "")):
+        run = SimpleNamespace(config=SimpleNamespace(training=SimpleNamespace(corruption=corruption)))
+        told = [
+            f"the encoder learnt from {saw} rows, so that its word on these is a guess; leave --trained out, or train with "
+            "training.corruption=hidden"
+        ]
+        assert restore._verdict(run, [], effort, "hidden") == (told if saw else [])
+
+
+def test_pictures_are_rounded_to_their_255_levels_and_named_as_what_they_are_of(monkeypatch, tmp_path):
+    from PIL import Image
+
+    images = np.array([[[-0.1, 0.0, 0.4999 / 255]], [[0.5001 / 255, 1.0, 1.1]]])
+    monkeypatch.setattr("qvae.reporting.run_rows.as_grey", lambda run, best: best)
+    write_pictures(None, tmp_path, ["in/a.PNG", "a.jpg"], images)
+    assert np.asarray(Image.open(tmp_path / "in" / "a.PNG")).tolist() == [[0, 0, 0]]
+    assert np.asarray(Image.open(tmp_path / "a.jpg.png")).tolist() == [[1, 255, 255]]
+    colour = np.zeros((1, 3, 2, 2))
+    colour[0, 1] = 1.0
+    write_pictures(None, tmp_path, ["green"], colour)
+    assert Image.open(tmp_path / "green.png").getpixel((1, 0)) == (0, 255, 0)
