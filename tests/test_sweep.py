@@ -19,8 +19,7 @@ from qvae.config.schema import Config
 from qvae.errors import ConfigError, RunError
 from qvae.progress import Progress
 from qvae.reporting.sweep import SweptRun, failures_table, settings_table, write_sweep_report
-from qvae.search import Search
-from qvae.sweep import Outcome, _in_words, _Sweep, make_run, sweep
+from qvae.sweep import Outcome, make_run, sweep
 from qvae.workers import Lost, Workers
 
 GRID = {"sampler.name": ["gibbs", "nobody"]}
@@ -206,63 +205,3 @@ def test_pictures_are_those_of_the_first_seed_s_finished_runs(tmp_path):
     page = write_sweep_report(runs, tmp_path).read_text()
     assert page.count("<img") == 2
     assert "5 of 6 runs" in page
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"seeds": 0}, "numbers of 1 or more"),
-        ({"number": 0}, "numbers of 1 or more"),
-        ({"jobs": 0}, "numbers of 1 or more"),
-        ({"number": 1, "search": Search("random")}, "a search exclude each other; drop one, or search by the sampler random"),
-    ],
-)
-def test_numbers_that_make_no_sweep(options, words, tmp_path):
-    with pytest.raises(ConfigError, match=words):
-        sweep("digits", {"training.epochs": [1]}, tmp_path / "out", **options)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(("jobs", "runs", "places"), [(None, 5, 3), (None, 2, 2), (4, 5, 4), (1, 5, 1)])
-def test_as_many_at_once_as_there_are_processors_or_runs(jobs, runs, places, tmp_path, monkeypatch):
-    asked = []
-
-    class Full(Exception):
-        pass
-
-    def take(number):
-        asked.append(number)
-        raise Full
-
-    monkeypatch.setattr("qvae.sweep.Processes", take)
-    monkeypatch.setattr("qvae.sweep.processors", lambda: 3)
-    with pytest.raises(Full):
-        sweep("digits", {"training.epochs": list(range(1, runs + 1))}, tmp_path / "out", jobs=jobs)
-    assert asked == [places]
-    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
-    assert ([run["status"] for run in found["runs"]], "search" in found) == (["waiting"] * runs, False)
-
-
-def test_what_is_at_work_counts_by_its_epochs_or_its_clock(tmp_path, monkeypatch):
-    """Of four runs two have ended; the others have done a quarter of their epochs, and half of their time."""
-    keys = [["training.epochs=8"], ["training.epochs=100", "training.max_seconds=10"]]
-    made = _Sweep(tmp_path, lambda trial: load_config("digits", keys[trial.seed % 2]), Progress(), None)
-    todo = made.enter(trials({}, range(4)))
-    made.runs[0].status, made.runs[1].status = "finished", "failed"
-    rows = {"seed-2": [{"epoch": 2, "seconds": 1.0}], "seed-3": [{"epoch": 3, "seconds": 5.0}]}
-    monkeypatch.setattr("qvae.sweep.read_metrics", lambda folder: rows.get(folder.name, []))
-    assert (len(todo), made.size, made.num_settled) == (4, 4, 2)
-    assert made._share(made.runs[2:]) == pytest.approx((2 + 0.25 + 0.5) / 4)
-    rows["seed-2"] = [{"epoch": 9, "seconds": 1.0}]
-    assert made._share(made.runs[2:3]) == pytest.approx(3 / 4)
-    rows.clear()
-    assert made._share(made.runs[2:]) == 2 / 4
-
-
-def test_a_run_in_words():
-    run = SweptRun(trials({}, [0])[0], "finished", figures={"log-likelihood, nats": -1.234, "ELBO, nats": -2.0}, seconds=75.2)
-    assert _in_words(run) == "log-likelihood, nats -1.23, 1:15 of training"
-    run.seconds = None
-    assert _in_words(run) == "log-likelihood, nats -1.23"
-    run.status, run.reason = "failed", "out of luck"
-    assert _in_words(run) == "failed: out of luck"
