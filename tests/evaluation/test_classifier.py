@@ -22,6 +22,37 @@ def test_network_takes_images_of_any_shape(shape):
     assert 4 <= heights[0] <= 6
 
 
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ((28, 28), [(6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (5, 84)]),
+        ((3, 19, 40), [(18, 3, 5, 5), (48, 18, 3, 3), (120, 768), (84, 120), (5, 84)]),
+        ((20, 20), [(6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (5, 84)]),
+    ],
+)
+def test_the_network_is_that_of_lecun_and_others(shape, sizes):
+    network = LeNet(shape, 5)
+    assert [tuple(weight.shape) for weight in network.parameters() if weight.ndim > 1] == sizes
+    assert sum(isinstance(layer, torch.nn.ReLU) for layer in network.layers) == 4
+
+
+def test_it_is_trained_for_80_epochs_or_2800_steps_at_a_rate_that_rises_for_a_fifth_of_them(monkeypatch):
+    asked = []
+
+    class Stopped(Exception):
+        pass
+
+    def recorded(optimizer, *arguments, **named):
+        asked.append((type(optimizer), arguments, named))
+        raise Stopped
+
+    monkeypatch.setattr("torch.optim.lr_scheduler.OneCycleLR", recorded)
+    for count in (128, 200, 128 * 36):
+        with pytest.raises(Stopped):
+            train_classifier(striped(count=count))
+    assert asked == [(torch.optim.Adam, (4e-3,), {"total_steps": steps, "pct_start": 0.2}) for steps in (80, 80, 2800)]
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (28, 28), (3, 12, 16)])
 def test_training_learns_grey_and_coloured_images(shape, quick):
     steps = []

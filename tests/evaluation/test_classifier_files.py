@@ -36,6 +36,12 @@ def test_a_classifier_is_trained_once_and_cached(cache, quick):
     assert file.suffix == ".safetensors"
 
 
+def test_the_shipped_classifier_has_the_name_of_its_data():
+    digits = load_data(DataConfig())
+    assert classifier_files.shipped_name(digits) == "digits-d9fc60b34e26.safetensors"
+    assert feature_classifier(digits).source == "shipped"
+
+
 @pytest.mark.parametrize("damage", [lambda c: c[:-40], lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: b"", lambda c: b"{}"])
 def test_a_damaged_cache_is_trained_anew_and_mended(cache, quick, damage):
     first = feature_classifier(striped())

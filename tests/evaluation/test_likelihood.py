@@ -142,6 +142,49 @@ def test_the_time_of_a_likelihood_is_that_of_its_first_batch_times_the_batches(m
     assert evaluate_likelihood(model, images, log_z, 4096 // 2) == before
 
 
+def test_log_z_is_asked_for_by_the_method_of_the_prior_a_path_integral_with_a_quarter_of_the_temperatures(monkeypatch):
+    asked = []
+    for name in ("log_partition", "path_integral_log_partition"):
+        monkeypatch.setattr(likelihood, name, lambda hamiltonian, name=name, **settings: asked.append((name, settings)))
+    monkeypatch.setattr(likelihood, "MAX_QUANTUM_SPINS", 2)
+    for gamma in (0.0, 0.5):
+        for temperatures in (403, 7):
+            prior_log_partition(IsingHamiltonian([0.1] * 3, [], [], gamma), 10, temperatures, 5)
+    assert asked == [
+        ("log_partition", {"chains": 10, "temperatures": 403, "seed": 5}),
+        ("log_partition", {"chains": 10, "temperatures": 7, "seed": 5}),
+        ("path_integral_log_partition", {"chains": 10, "temperatures": 100, "seed": 5}),
+        ("path_integral_log_partition", {"chains": 10, "temperatures": 2, "seed": 5}),
+    ]
+    exact = prior_log_partition(IsingHamiltonian([0.3], [], [], 0.4), 10, 10, 0)
+    assert exact.value == pytest.approx(math.log(2 * math.cosh(0.5)))  # levels of -0.5 and 0.5
+    nothing = prior_log_partition(None, 10, 10, 0)
+    assert (nothing.value, nothing.stderr, nothing.method) == (0.0, 0.0, likelihood.DENSITY)
+
+
+def test_the_mean_of_one_row_has_no_error():
+    assert math.isnan(likelihood._mean_and_error(torch.ones(1))[1])
+    assert likelihood._mean_and_error(torch.tensor([1.0, 3.0])) == (2.0, pytest.approx(1.0))
+
+
+@torch.no_grad()
+def test_codes_of_the_gap_are_drawn_with_the_seed_after_that_of_the_bound(monkeypatch):
+    model, seeds = small_model(1, gamma=1.2), []
+    encode = model.encode
+    model.encode = lambda rows, generator: seeds.append(generator.initial_seed()) or encode(rows, generator)
+    monkeypatch.setattr(
+        likelihood,
+        "log_diagonal_element",
+        lambda hamiltonian, spins, seed: seeds.append(seed) or torch.stack([-hamiltonian.energy(spins) + 0.25] * 2),
+    )
+    for module in (likelihood, log_terms):
+        monkeypatch.setattr(module, "MAX_QUANTUM_SPINS", 5)
+    found = evaluate_likelihood(model, torch.zeros(8, 6), LogPartition(0.5, 0.0, ""), 2, seed=3)
+    assert seeds == [4, 3]
+    assert found.golden_thompson_gap == pytest.approx(0.25, abs=1e-5)
+    assert found.elbo == pytest.approx(found.q_elbo + 0.25, abs=1e-5)
+
+
 def test_rare_latents_of_which_the_exact_method_knows_little_are_told(monkeypatch):
     monkeypatch.setattr("qvae.ising.exact.MAX_EXPONENTIAL_SPINS", 0)
     strong = IsingHamiltonian([200.0, 200.0], [], [], 0.01)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qvae.data.alphabet import Alphabet
+from qvae.evaluation import ngram
 from qvae.evaluation.ngram import NGram, best_ngram
 
 STRINGS = ["ab", "ab", "b", "", "ba"]
@@ -42,6 +43,14 @@ def test_the_probabilities_of_all_strings_add_to_one_and_draws_follow_them(order
     error = np.sqrt(p * (1 - p) / number)
     assert (np.abs(np.array([counts[string] for string in every]) / number - p) < 5 * error).all()
     assert model.sample(50, seed=2) == model.sample(50, seed=2) != model.sample(50, seed=3)
+
+
+def test_distributions_that_are_forgotten_are_the_same_when_they_are_made_again(monkeypatch):
+    kept, forgotten = NGram(STRINGS, LETTERS, 3, 9), NGram(STRINGS, LETTERS, 3, 9)
+    expected = [kept.log_prob(string) for string in STRINGS]
+    monkeypatch.setattr(ngram, "_KEPT", 6)  # of three symbols each
+    assert [forgotten.log_prob(string) for string in STRINGS] == expected
+    assert len(forgotten._known) <= 3 < len(kept._known)
 
 
 def test_the_order_is_that_of_the_data():

@@ -52,6 +52,32 @@ def test_the_next_map_starts_from_the_last(codes):
     assert unlike(mirrored) > 0.5
 
 
+def test_a_map_of_its_own_takes_longer_than_one_that_sets_out_from_another(monkeypatch):
+    """And has no more neighbours than a third of the rows, or thirty."""
+    asked = []
+
+    class Recorded:
+        def __init__(self, **settings):
+            asked.append(settings)
+
+        def fit_transform(self, codes):
+            asked[-1]["dtype"] = codes.dtype
+            return np.arange(2.0 * len(codes)).reshape(-1, 2)
+
+    monkeypatch.setattr("sklearn.manifold.TSNE", Recorded)
+    start = np.ones((10, 2), np.float32)
+    found = tsne_map(np.eye(10, 3), seed=7)
+    tsne_map(np.eye(10, 3), start, seed=7)
+    tsne_map(np.ones((100, 3)))
+    tsne_map(np.eye(100, 1))
+    assert np.abs(found.mean(0)).max() < 1e-6
+    common = {"random_state": 7, "perplexity": 3.0, "dtype": np.float32}
+    assert asked[0] == common | {"init": "pca", "max_iter": 750}
+    assert asked[1].pop("init") is start
+    assert asked[1] == common | {"max_iter": 250, "early_exaggeration": 1.0}
+    assert [(each["init"], each["perplexity"]) for each in asked[2:]] == [("random", 30.0)] * 2
+
+
 def test_codes_that_are_all_alike_have_a_map():
     assert np.isfinite(tsne_map(np.full((12, 5), 0.5, dtype=np.float32))).all()
 

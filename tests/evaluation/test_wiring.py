@@ -12,7 +12,7 @@ from qvae.config.schema import EvaluationConfig
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.dataset import prepare_fixed
 from qvae.data.strings import dataset_from_strings
-from qvae.errors import DataError
+from qvae.errors import DataError, SamplerError
 from qvae.evaluation import distances, evaluate, latents, strings
 from qvae.evaluation.distances import PriorSamples, frechet_distances
 from qvae.evaluation.evaluate import evaluate_model
@@ -182,6 +182,72 @@ def test_figures_of_strings_are_those_of_their_definitions():
     assert found.sets == {name: StringSet.of(each, set(words[:10]), matches, 7) for name, each in expected.items()}
     assert found.sets["test strings"].valid == 1 / 2
     assert found.sets["test strings"].new == 1 / 2
+
+
+def test_strings_without_samples_say_why_and_without_any_asked_for_have_none():
+    words = ["ab", "abc", "cab", "b", "bca", "ca"]
+    dataset = dataset_from_strings(words, ["ab", "cab"])
+
+    def fails(number):
+        raise SamplerError("no machine today.")
+
+    settings = SETTINGS.model_copy(update={"num_generated": 3})
+    found = string_figures(Echo(words), dataset, dataset.test, settings, fails, Progress())
+    assert found.samples_reason == "no machine today."
+    assert [name.partition(",")[0] for name in found.sets] == ["test strings", "n-gram model"]
+    none = SETTINGS.model_copy(update={"num_generated": 0})
+    assert not string_figures(Echo(words), dataset, dataset.test, none, fails, Progress()).sets
+
+
+@pytest.mark.parametrize("error", [DataError("of ours"), ValueError("of another's")])
+def test_distances_that_fail_are_said_unless_the_user_can_mend_it(dataset, monkeypatch, error):
+    def fails(*arguments):
+        raise error
+
+    monkeypatch.setattr(evaluate, "frechet_distances", fails)
+    progress, warned = Progress(), []
+    progress.warn = warned.append
+    if isinstance(error, DataError):
+        with pytest.raises(DataError, match="of ours"):
+            evaluate._distances(None, dataset, SETTINGS, None, progress)
+    else:
+        assert evaluate._distances(None, dataset, SETTINGS, None, progress).reason == "ValueError: of another's"
+        assert warned == ["there are no Frechet distances (ValueError: of another's)"]
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_latents_that_fail_are_looked_at_without_probes_or_not_at_all(dataset, monkeypatch, probes):
+    asked = []
+
+    def fails_with_probes(model, data, settings, advance):
+        asked.append(settings.probes)
+        if len(asked) == 1:
+            raise ValueError("no")
+        return "the latents"
+
+    monkeypatch.setattr(evaluate, "latent_use", fails_with_probes)
+    progress, warned = Progress(), []
+    progress.warn = warned.append
+    settings = SETTINGS.model_copy(update={"probes": probes})
+    arguments = (small_model(), dataset, settings, progress, lambda share: None)
+    if not probes:
+        with pytest.raises(ValueError, match="no"):
+            evaluate._latents(*arguments)
+        return
+    assert evaluate._latents(*arguments) == "the latents"
+    assert asked == [True, False]
+    assert warned == ["the labels couldn't be read from the codes (ValueError: no)"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(30.0, None), (30.1, "about 30 s:"), (99.4, "about 99 s:"), (100.0, "about 2 minutes:")]
+)
+def test_a_likelihood_of_more_than_half_a_minute_is_said_beforehand(seconds, said):
+    progress, heard = Progress(), []
+    progress.say = heard.append
+    evaluate._announce(seconds, 1234, SETTINGS.model_copy(update={"importance_samples": 5000}), progress)
+    assert len(heard) == (said is not None)
+    assert all(said in text and "5,000 draws for each of 1,234 test rows" in text for text in heard)
 
 
 def test_a_warning_of_samples_is_passed_on_and_independent_bits_have_the_means_of_codes(dataset):

@@ -12,6 +12,7 @@ from qvae.models.critic import Critic, with_class
 from qvae.models.gaussian import GaussianPosterior, IdentityPosterior
 from qvae.models.generator import LatentGenerator
 from qvae.models.likelihoods.likelihood import Statistics
+from qvae.models.relaxation import OverlappingExponentials
 from qvae.models.vqgan import VQGAN
 
 IMAGES = Statistics(torch.full((2, 3), 0.4), torch.full((2, 3), 0.2))
@@ -85,6 +86,7 @@ def test_the_game_is_about_latents_or_the_means_of_bits():
     assert torch.equal(real, model.posterior_sample(x, relaxed=False, generator=generator.manual_seed(1)).latents)
     assert not torch.equal(real, model.code_means(x))
     given = small_model()
+    given.relaxation = OverlappingExponentials(6.0)
     bits = vqgan(autoencoder=given)
     assert (bits.latents_are_bits, bits.prior.are_bits, bits.prior.mean.shape) == (True, True, (6,))
     assert torch.equal(bits.reality(x), given.code_means(x))
