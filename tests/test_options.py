@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from qvae.options import checked, checked_options, takes_only_named
+from qvae.options import checked, checked_options, in_words, takes_only_named
 
 if TYPE_CHECKING:
     from somewhere import Thing
@@ -153,3 +153,31 @@ def test_what_a_class_takes_is_that_of_its_first_parent_that_says_so():
     class Heir(Loose): ...
 
     assert [takes_only_named(cls) for cls in (Plain, Named, Loose, Heir)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (Any, "anything"),
+        (int, "a whole number"),
+        (int | None, "a whole number"),
+        (int | str, "a whole number or a text"),
+        (Annotated[int, Field(ge=2)], "a whole number, 2 or more"),
+        (Annotated[int, Field(gt=2)], "a whole number above 2"),
+        (Annotated[float, Field(le=2)], "a number, 2 or less"),
+        (Annotated[float, Field(lt=2)], "a number below 2"),
+        (Annotated[float, Field(ge=1, le=2)], "a number from 1 to 2"),
+        (Annotated[float, Field(gt=1, lt=2)], "a number above 1 and below 2"),
+        (Annotated[str, Field(description="a name")], "a name"),
+        (Literal["a", "b"], "a or b"),
+        (list, "a list"),
+        (list[Any], "a list"),
+        (set[bool], "a list of true or false"),
+        (list[list[str]], "a list of lists of texts"),
+        (list[dict[str, int]], "a list of mappings of names to values"),
+        (Path, "a Path"),
+        (list[Path], "a list of Path"),
+    ],
+)
+def test_what_a_value_must_be_in_words(annotation, words):
+    assert in_words(annotation) == words

@@ -2,16 +2,19 @@
 
 import inspect
 import math
+import sys
+from contextlib import nullcontext
 from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from qvae.applications import APPLICATIONS, TASKS, detect, restore
+from qvae.applications import APPLICATIONS, TASKS, augment, detect, embed, generate, restore, style, super_resolve, task
 from qvae.applications.restore import Effort, write_pictures
 from qvae.applications.task import require_at_least, require_seed
-from qvae.errors import ConfigError
+from qvae.errors import CapabilityError, ConfigError, DataError, RunError
+from qvae.ising.hamiltonian import IsingHamiltonian
 
 RESTORED = {"completions": 8, "draws": 128, "steps": 100, "sampler": None, "trained": False, "seed": 0}
 DEFAULTS = {
@@ -116,3 +119,105 @@ def test_pictures_are_rounded_to_their_255_levels_and_named_as_what_they_are_of(
     colour[0, 1] = 1.0
     write_pictures(None, tmp_path, ["green"], colour)
     assert Image.open(tmp_path / "green.png").getpixel((1, 0)) == (0, 255, 0)
+
+
+# What is refused or said where something lacks -----------------------------------------------------------------------------
+
+
+def test_without_a_classifier_samples_are_not_judged(monkeypatch):
+    def none(*given):
+        raise DataError("there are no labels.")
+
+    monkeypatch.setattr("qvae.applications.generate.class_share", none)
+    told = "no classifier tells how many of them are of their class: there are no labels."
+    assert augment._judgement(None, {1: np.zeros((2, 3))}) == told
+    assert (
+        generate._classified(None, np.zeros((2, 3)), 1) == "no classifier tells how many of them are a 1: there are no labels."
+    )
+
+
+def test_parquet_without_pyarrow_is_told(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        DataError, match=r"writing Parquet needs pyarrow: .*\[tables\]' in the clone of qvae; or leave --format out"
+    ):
+        embed._write_parquet(tmp_path / "a.parquet", [], [])
+
+
+@pytest.mark.parametrize(
+    ("shape", "coarser"),
+    [
+        ((5,), []),
+        ((3, 4), []),
+        ((1, 4), []),
+        ((2, 4), [(1, 2)]),
+        ((4, 6), [(2, 3)]),
+        ((3, 6, 6), [(3, 3, 3), (3, 2, 2), (3, 1, 1)]),
+    ],
+)
+def test_images_that_others_can_be_refined_to(shape, coarser, monkeypatch):
+    assert super_resolve.coarse_shapes(shape) == coarser
+    if not coarser:
+        run = SimpleNamespace(model=SimpleNamespace(likelihood=SimpleNamespace(kind="bits"), shape=shape))
+        with pytest.raises(CapabilityError, match="can't be made coarser; take one of larger images"):
+            super_resolve.super_resolve(run, "no file")
+
+
+def test_latents_that_are_data_have_no_style():
+    run = SimpleNamespace(model=SimpleNamespace(compresses=False), config=SimpleNamespace(evaluation=SimpleNamespace(seed=0)))
+    with pytest.raises(CapabilityError, match="so that they hold no style of their own; train another"):
+        style.style(run, "a.npz", "b.npz")
+
+
+@pytest.mark.parametrize(("units", "content"), [(None, [2, 3]), (1, [3]), (3, [0, 2, 3]), (0, None), (4, None)])
+def test_content_is_what_knows_more_of_the_class_than_the_mean_or_the_best_so_many(units, content, monkeypatch):
+    """Of 0.2, 0.1, 0.5 and 1.0 the mean is 0.45."""
+    labels = SimpleNamespace(numpy=lambda: np.zeros(4))
+    data = SimpleNamespace(train_labels={0: labels})
+    monkeypatch.setattr("qvae.reporting.run_rows.reachable_data", lambda run: data)
+    monkeypatch.setattr("qvae.evaluation.rows.training_rows", lambda data, count, seed: 0)
+    monkeypatch.setattr("qvae.evaluation.rows.prepared", lambda *given: None)
+    monkeypatch.setattr("qvae.evaluation.rows.code_means", lambda *given: None)
+    monkeypatch.setattr(style, "class_information", lambda *given: np.array([0.2, 0.1, 0.5, 1.0]))
+    run = SimpleNamespace(
+        model=SimpleNamespace(latents_are_bits=True), config=SimpleNamespace(evaluation=SimpleNamespace(seed=0))
+    )
+    if content is None:
+        with pytest.raises(ConfigError, match=f"units is {units}; it must be 1 to 3, of 4 latents"):
+            style.content_latents(run, None, None, units)
+    else:
+        found, what = style.content_latents(run, None, None, units)
+        assert np.flatnonzero(found).tolist() == content
+        assert what == "know most of the class"
+
+
+def test_a_run_that_was_never_evaluated_has_its_log_z_reckoned(monkeypatch):
+    from qvae.ising.estimate import LogPartition
+
+    asked, works = [], []
+    prior = IsingHamiltonian([0.5, -0.5], [(0, 1)], [0.3])
+    settings = SimpleNamespace(log_z_chains=7, log_z_temperatures=9, seed=3)
+    model = SimpleNamespace(require_prior=lambda: None, has_likelihood=True)
+    monkeypatch.setattr("qvae.evaluation.log_terms.frozen_hamiltonian", lambda model: prior)
+    monkeypatch.setattr("qvae.evaluation.log_terms.log_prior_of", lambda model, log_z, table: (log_z, table))
+    monkeypatch.setattr(
+        "qvae.evaluation.likelihood.prior_log_partition", lambda *given: asked.append(given) or LogPartition(1.5, 0.1, "mine")
+    )
+    progress = SimpleNamespace(work=lambda name: nullcontext(works.append(name)))
+    for known, value, calls in (
+        (None, 1.5, 1),
+        ({"reconstruction": 1.0}, 1.5, 2),
+        ({"log_z": 2.5, "log_z_stderr": None, "log_z_method": "theirs"}, 2.5, 2),
+    ):
+        run = SimpleNamespace(model=model, config=SimpleNamespace(evaluation=settings), evaluation=known)
+        found, table = task.log_prior(run, progress)
+        assert (found.value, table, len(asked)) == (value, None, calls)
+    assert asked == [(prior, 7, 9, 3)] * 2
+    assert works == ["log Z of the prior"] * 2
+
+
+def test_a_picture_that_can_t_be_written_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr("qvae.reporting.run_rows.as_grey", lambda run, best: best)
+    (tmp_path / "in").write_text("a file")
+    with pytest.raises(RunError, match=r"in/a.png can't be written: .*; choose another --out"):
+        write_pictures(None, tmp_path, ["in/a.png"], np.zeros((1, 2, 2)))

@@ -1,20 +1,25 @@
 """The last that is taken and the first that isn't: levels by the numbers in rows, and how many, how long and how large."""
 
+import zipfile
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from qvae.data import images, memory
+from qvae.config.schema import DataConfig
+from qvae.data import fingerprint, given, idx, images, memory
 from qvae.data.alphabet import Alphabet
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.classes import classes_of, places_of_labels, with_classes
 from qvae.data.corruption import Corruption
 from qvae.data.kinds import Numbers, in_place, scale
+from qvae.data.opened import opened_image
 from qvae.data.sound import read_wav, spectrogram, window_of, write_wavs
 from qvae.data.split import Split, hold_out, require_fit
-from qvae.data.strings import cleaned, dataset_from_strings
-from qvae.data.tables import read_table, short
+from qvae.data.strings import cleaned, dataset_from_strings, read_lines
+from qvae.data.tables import read_table, short, to_labels
 from qvae.errors import ConfigError, DataError
 
 BYTE, WHOLE, REAL = np.uint8, np.int64, np.float64
@@ -250,3 +255,86 @@ def test_values_and_tables_are_read_as_they_are_written(tmp_path):
     for delimiter in ",;\t":
         (tmp_path / "a.csv").write_text(f"a{delimiter}b\n1{delimiter}2\n")
         assert {name: column.tolist() for name, column in read_table(tmp_path / "a.csv").items()} == {"a": [1], "b": [2]}
+
+
+# Files and folders that fail -------------------------------------------------------------------------------------------
+
+
+def test_what_unpacks_to_more_than_the_disk_holds(monkeypatch, tmp_path):
+    np.savez(tmp_path / "a.npz", rows=np.zeros(1000))
+    size = zipfile.ZipFile(tmp_path / "a.npz").getinfo("rows.npy").file_size
+    for free in (size, size - 1):
+        monkeypatch.setattr(given.shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        if free == size:
+            assert given.mapped_arrays(tmp_path / "a.npz", tmp_path)["rows"].shape == (1000,)
+        else:
+            with pytest.raises(DataError, match=r"rows.npy in .*a.npz unpacks to 0.0 GB, but 0.0 GB are free"):
+                given.mapped_arrays(tmp_path / "a.npz", tmp_path)
+
+
+def test_files_that_can_t_be_read_or_written(tmp_path, monkeypatch):
+    def refuse(*given, **options):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.txt").write_text("anna\n")
+    (tmp_path / "file").touch()
+    file = idx.IDX_SETS["mnist"].files[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(idx.Path, "open", refuse)
+        with pytest.raises(DataError, match="images can't be read: Permission denied"):
+            idx._read_idx(tmp_path / "images", file)
+    with pytest.raises(DataError, match=r"file/x can't be made \(Not a directory\); download to another by data.root"):
+        idx._download(DataConfig(name="mnist", root=str(tmp_path / "file" / "x")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(idx.Path, "read_bytes", refuse)
+        with pytest.raises(DataError, match=r"a.txt can't be read: Permission denied"):
+            read_lines(tmp_path / "a.txt")
+    with pytest.raises(DataError, match=r"file/x can't be written to: Not a directory; name another folder"):
+        write_wavs(tmp_path / "file" / "x", torch.zeros(1, 4), 100)
+    with pytest.raises(DataError, match=r"there is no file .*none.png; name an existing image"):
+        opened_image(tmp_path / "none.png")
+
+
+def test_columns_of_frames_that_are_none():
+    class Frame:
+        def __init__(self, columns):
+            self.columns = columns
+
+        def to_numpy(self):
+            raise AssertionError("a frame is taken by its columns")
+
+        def __getitem__(self, name):
+            return SimpleNamespace(to_numpy=lambda: np.arange(20) + len(name))
+
+    data = dataset_from_arrays(Frame(["a", "bb"]), Frame(["a", "bb"]), kind="counts")
+    assert (data.feature_names, data.train[0].tolist()) == (("a", "bb"), [1, 2])
+    with pytest.raises(DataError, match="arrays: train has two columns named 'a'; rename one"):
+        dataset_from_arrays(Frame(["a", "b", "a"]))
+    with pytest.raises(DataError, match="arrays: train has no columns of features"):
+        dataset_from_arrays({})
+    numbers, names = to_labels(np.array([3, 1], np.uint8), "labels")
+    assert (numbers.dtype, numbers.tolist(), names) == (np.int64, [3, 1], [])
+    numbers, names = to_labels(np.array(["b", "a", "b"]), "labels")
+    assert (numbers.tolist(), names) == ([1, 0, 1], ["a", "b"])
+    mixed = dataset_from_arrays({"a": np.array([1, 2.5] * 10, object)}, kind="reals")  # numbers that pandas keeps as objects
+    assert sorted(set(mixed.train.flatten().tolist())) == [1, 2.5]
+
+
+def test_rows_in_a_file_are_all_alike():
+    class Data(list):
+        pass
+
+    rows = [np.zeros(3), np.zeros(3)]
+    for odd in (np.zeros(4), np.zeros(3, np.float32)):
+        with pytest.raises(DataError, match="mine has rows of different shapes or types; all must be alike"):
+            memory._in_a_file(Data([*rows, odd]), rows[0], False, "mine")
+    found, labels = memory._in_a_file(Data([(row + k, k) for k, row in enumerate(rows)]), rows[0], True, "mine")
+    assert (found.tolist(), labels.tolist()) == ([[0.0] * 3, [1.0] * 3], [0, 1])
+
+
+def test_a_fingerprint_sees_as_many_rows_as_it_may(monkeypatch):
+    rows = torch.arange(24, dtype=torch.uint8).view(8, 3)
+    for most, seen in ((24, 8), (23, 4), (12, 4), (11, 3), (3, 1), (1, 1)):
+        monkeypatch.setattr(fingerprint, "_MOST_BYTES", most)
+        assert len(fingerprint._spread(rows)) == seen
+    assert fingerprint._spread(rows[:0]).shape == (0, 3)

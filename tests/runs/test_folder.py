@@ -1,5 +1,6 @@
 """Folders of runs: what is made goes again where nothing came of it, and only what was ours is begun anew."""
 
+import json
 import os
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from qvae.config.load import dump_config, load_config
 from qvae.errors import RunError
 from qvae.runs import folder as module
 from qvae.runs.folder import existing_run, latest_run, new_folder, numbered
+from qvae.runs.output import has_keys, output_folder
 
 
 def test_a_new_folder_in_which_nothing_was_written_goes_again_with_those_above_it_that_were_made(tmp_path):
@@ -86,3 +88,63 @@ def test_runs_are_numbered_from_two_and_the_latest_is_that_of_the_last_checkpoin
         latest_run([load_config("digits", ["training.seed=9"])])
     with pytest.raises(RunError, match="is not a run folder: it holds no config.yaml"):
         existing_run("runs/a")
+
+
+def test_folders_that_can_t_be_made_are_told_from_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    config = load_config("digits")
+    for begin, words in (
+        (new_folder("file/run", config), "the run folder file/run can't be made: Not a directory"),
+        (new_folder("file", config), "file is a file, so no run can be written there"),
+        (output_folder("file/results", []), "the folder file/results can't be made: Not a directory"),
+    ):
+        with pytest.raises(RunError, match=f"^{words}; choose another --out"), begin:
+            pytest.fail("it was begun")
+    with pytest.raises(RunError, match=r"^there is no folder none; `qvae train` prints where its run folder is"):
+        existing_run("none")
+
+
+@pytest.mark.parametrize(
+    ("content", "is_of_ours"),
+    [('{"a": 1, "b": 2, "c": 3}', True), ('{"a": 1}', False), ('["a", "b"]', False), ("{", False), (None, False)],
+)
+def test_results_are_known_by_their_keys(content, is_of_ours, tmp_path):
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    assert has_keys(tmp_path / "a.json", "a", "b") is is_of_ours
+
+
+def test_runs_are_named_by_their_data_their_sampler_or_kind_and_their_time(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module.time, "strftime", lambda form: form)
+    for config, name in (
+        (load_config("digits", ["data.name=/data/faces.npy", "sampler=exact"]), "faces-exact"),
+        (load_config("digits-vqvae"), "digits-vqvae"),
+    ):
+        first = module.choose_folder(None, config)
+        assert first == tmp_path / "runs" / f"{name}-%Y%m%d-%H%M%S"
+        first.mkdir(parents=True)
+        assert module.choose_folder(None, config).name == f"{name}-%Y%m%d-%H%M%S-1"
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"), [(0, []), (9, []), (10, [10]), (29, [10, 20]), (30, [10, 20, 30]), (99, [10, 20, 30])]
+)
+def test_epochs_after_a_checkpoint_are_dropped(step, kept, tmp_path):
+    row = {
+        "epoch": 1,
+        "seconds": 1.0,
+        "surrogate": 2.0,
+        "reconstruction": 1.0,
+        "kl": 1.0,
+        "kl_weight": 1.0,
+        "learning_rate": 0.1,
+    }
+    lines = [json.dumps(row | {"step": number}) for number in (10, 20, 30)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, lines[0][:20]]))
+    assert [found["step"] for found in module.read_metrics(tmp_path)] == [10, 20, 30]
+    module.keep_metrics_until(tmp_path, step)
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == kept
+    module.keep_metrics_until(tmp_path / "none", step)
+    assert module.read_metrics(tmp_path / "none") == []

@@ -1,12 +1,14 @@
 """What a run's files keep of its model: whatever an autoencoder of another run follows from comes back."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from qvae.config.schema import ModelConfig
-from qvae.errors import RunError
+from qvae.errors import ConfigError, DataError, RunError
+from qvae.runs import models as module
 from qvae.runs.models import Held
 
 EDGES = torch.tensor([[0, 1], [1, 2]])
@@ -24,3 +26,50 @@ def test_what_is_held_comes_back():
 def test_damage_is_told(damage):
     with pytest.raises(RunError, match="model doesn't say what its generator and autoencoder are"):
         Held.of_state(damage, Path("model"))
+
+
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        ({"latent": {"label_units": "binary"}}, "names a qvae with label units; name one without, or leave it out"),
+        (
+            {"kind": "vqgan"},
+            "names a vqgan with likelihood bernoulli; it must be a qvae or vqvae with model.likelihood, bernoulli",
+        ),
+        ({"likelihood": "gaussian"}, "names a qvae with likelihood gaussian; it must be a qvae or vqvae with"),
+    ],
+)
+def test_an_autoencoder_that_no_latents_can_be_generated_of(inner, words, monkeypatch):
+    config = ModelConfig.model_validate({"kind": "vqgan", "gan": {"autoencoder": "a run", "conditional": False}})
+    monkeypatch.setattr(module, "existing_run", Path)
+    monkeypatch.setattr(module, "run_config", lambda folder: SimpleNamespace(model=ModelConfig.model_validate(inner)))
+    with pytest.raises(ConfigError, match=f"model.gan.autoencoder {words}"):
+        module.held_by(config, None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "has_labels", "classes"),
+    [
+        ({}, True, ()),
+        ({"latent": {"label_units": "binary"}}, True, (3, 7)),
+        (
+            {"latent": {"label_units": "binary"}},
+            False,
+            "has no labels of its training rows; leave model.latent.label_units out",
+        ),
+        ({"kind": "vqgan"}, True, (3, 7)),
+        ({"kind": "vqgan"}, False, ()),
+        ({"kind": "vqgan", "gan": {"conditional": False}}, True, ()),
+        ({"kind": "vqgan", "gan": {"conditional": True}}, False, "has no labels .*; set model.gan.conditional to false"),
+    ],
+)
+def test_classes_are_told_where_they_are_wanted_and_there(keys, has_labels, classes):
+    labels = torch.tensor([7, 3, 7]) if has_labels else None
+    data = SimpleNamespace(name="mine", train_labels=labels)
+    config = ModelConfig.model_validate(keys)
+    if isinstance(classes, str):
+        with pytest.raises(DataError, match=f"mine {classes}"):
+            module.held_by(config, data)
+    else:
+        held, weights = module.held_by(config, data)
+        assert (held.classes, held.autoencoder, weights) == (classes, None, {})
