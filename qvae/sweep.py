@@ -27,6 +27,7 @@ from qvae.runs.output import has_keys, output_folder
 from qvae.runs.records import Evaluated, Record, read_record
 from qvae.search import Proposals, Search
 from qvae.study import is_finished, make
+from qvae.training.interrupts import ends_interrupt
 from qvae.workers import Lost, Processes, Workers, processors
 
 RESULTS = "sweep.json"
@@ -73,7 +74,7 @@ def sweep(
             a run; Optuna can't be imported; or ``out`` holds runs of another configuration or search.
         RunError: ``out`` can't be written, or is being written by somebody else.
         WorkersError: there are no workers, or they don't see ``out``.
-        KeyboardInterrupt: at Ctrl-C; runs at work here have saved their state.
+        KeyboardInterrupt: at Ctrl-C, SIGTERM or SIGHUP; runs at work here have saved their state.
     """
     if seeds < 1 or (number is not None and number < 1) or (jobs is not None and jobs < 1):
         raise ConfigError("seeds, random and jobs are numbers of 1 or more.")
@@ -98,7 +99,7 @@ def sweep(
         todo = made.enter(proposals.trials if proposals else chosen)
         if made.has_next(todo):
             made.write()
-            with _workers(folder, jobs, made.size - made.num_settled, cluster) as workers:
+            with ends_interrupt(), _workers(folder, jobs, made.size - made.num_settled, cluster) as workers:
                 made.run(todo, workers)
         if not made.configs:
             raise ConfigError(made.runs[0].reason)

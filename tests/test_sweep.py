@@ -29,7 +29,7 @@ class Scripted(Workers):
     """One place, whose next outcomes are given; None makes the run, here."""
 
     def __init__(self, outcomes):
-        self.scripted, self.renewed, self.configs = list(outcomes), 0, []
+        self.scripted, self.renewed, self.configs, self.is_ended = list(outcomes), 0, [], False
 
     def __len__(self):
         return 1
@@ -38,6 +38,9 @@ class Scripted(Workers):
         future = Future()
         outcome = self.scripted.pop(0) if function.__name__ == "make_run" and self.scripted else None
         self.configs += [part for part in arguments if isinstance(part, Config)]
+        if isinstance(outcome, signal.Signals):
+            signal.raise_signal(outcome)
+            outcome = None
         if isinstance(outcome, Exception):
             future.set_exception(outcome)
         else:
@@ -48,7 +51,7 @@ class Scripted(Workers):
         self.renewed += 1
 
     def close(self, now=False):
-        pass
+        self.is_ended = now
 
 
 @pytest.fixture
@@ -163,6 +166,21 @@ def test_interrupted_runs_save_their_state_and_nobody_is_left(tmp_path, small):
     for pid in holders:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_sweep_that_is_told_to_end_tells_its_workers(number, scripted, tmp_path):
+    heard = []
+    before = signal.signal(number, lambda *arguments: heard.append(number))
+    workers = scripted(number)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sweep("digits", {}, tmp_path / "out", overrides=SMALL)
+        signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
+    assert workers.is_ended
+    assert heard == [number]  # once more after the sweep, and not in it
 
 
 def test_a_combination_wins_over_settings_and_seeds_count_from_the_configuration_s(scripted, tmp_path):

@@ -28,9 +28,7 @@ def interrupts_deferred(say: Callable[[str], None]) -> Iterator[threading.Event]
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
-        numbers.append(signal.SIGHUP)
+    numbers = [signal.SIGINT, *_ends()]
     with _watched(numbers, say) as heard:
 
         def remember(number: int, frame: Any) -> None:
@@ -46,6 +44,27 @@ def interrupts_deferred(say: Callable[[str], None]) -> Iterator[threading.Event]
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def ends_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP interrupt the block as Ctrl-C does, so that who has others at work can end them, too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in _ends()}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _ends() -> list[signal.Signals]:
+    """The signals by which others than the user at the keyboard end a process."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+        return [signal.SIGTERM, signal.SIGHUP]
+    return [signal.SIGTERM]
 
 
 @contextmanager
