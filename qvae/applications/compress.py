@@ -27,7 +27,7 @@ _REMEDY = "cut them first, as by images >= 0.5, or keep their codes alone: --los
 
 def compress(
     run: Run,
-    input: Annotated[Path, "Rows to compress: an .npy, .npz, .csv, .parquet, or folder of PNGs."],
+    input: Annotated[Path, "Rows to compress: an .npy, .npz, .csv, .parquet or .txt, or a folder of PNGs."],
     lossy: Annotated[bool, "Keep latent codes alone, from which decompress makes rows much like these."] = False,
     thrift: Annotated[float, "With --lossy, how much codes lean to the prior: more takes fewer bits, and more is lost."] = 0.0,
     out: Annotated[Path | None, "A file or a folder; compressed.qvz (-2, -3 ...) in the run's."] = None,
@@ -35,10 +35,12 @@ def compress(
 ) -> Outcome:
     """Compress rows to a file that `decompress` reads with the same run, on any machine.
 
-    It says how many bits a row takes, and how many of them are beyond the model's own bound.
+    Bits, counts, categories and strings can be kept without loss, real numbers can't. It says how many bits a row takes, and
+    how many of them are beyond the model's own bound.
 
     Raises:
-        CapabilityError: the model isn't a qvae of bits without a transverse field, or constriction isn't installed.
+        CapabilityError: the model isn't a qvae without a transverse field, real numbers are to be kept without loss, or
+            constriction isn't installed.
         ConfigError: ``thrift`` is out of range, or given without ``lossy``.
         DataError: rows can't be read, aren't what the model takes, or are grey levels, of which bits lose something.
         RunError: ``out`` is there already, or can't be written to.
@@ -53,18 +55,19 @@ def compress(
         raise ConfigError("thrift chooses among lossy codes; add --lossy, or leave it out.")
     progress = Sturdy.around(progress)
     coder: Coder = CodeCoder(run.model) if lossy else RowCoder(run.model)
-    with task_input(run, input) as rows, new_files(run, "compressed", out, ENDING) as (file, _):
-        if not lossy:
+    with task_input(run, input) as rows, new_files(run, "compressed", out, ENDING, with_picture=False) as (file, _):
+        if not lossy and rows.dataset.kind == "bits":
             _require_bits(rows.dataset)
         density, nats, bits, shape = log_prior(run, progress), 0.0, Bits(), run.model.shape
-        is_numbered = rows.ids == [str(number) for number in range(len(rows))]
+        # The names of strings are the strings themselves.
+        has_names = rows.dataset.kind != "strings" and rows.ids != [str(number) for number in range(len(rows))]
         header = Header(
             identity=identity(run.model),
             rows=len(rows),
             shape=shape,
             is_lossy=lossy,
             temperatures=coder.temperatures,
-            has_names=not is_numbered,
+            has_names=has_names,
         )
         with writing(file, header, rows.ids) as blocks, progress.work(f"compressing {rows.dataset.name}") as report:
             count = counter(report, len(rows))
@@ -85,7 +88,7 @@ def sentences(bits: Bits, prior: float, rows: int, size: int) -> list[str]:
         rows: how many.
         size: of the file, in bits.
     """
-    bound = bits.data + prior - bits.posterior
+    bound = bits.ideal + prior - bits.posterior
     beyond = bits.prior - prior
     rest = size - bound - beyond - bits.start
     own = "the model's bound on them, minus the ELBO, is" if bits.data else "their codes' -log2 p(z) is"
@@ -120,7 +123,7 @@ def _coded(run: Run, dataset: Dataset, coder: Coder, thrift: float) -> Iterator[
 
     for block in batches(dataset.test, coder.block_rows):
         if not isinstance(coder, CodeCoder):
-            yield dataset.values(block).numpy().astype(np.int8)
+            yield dataset.values(block).numpy().astype(np.int8 if dataset.kind == "bits" else np.int32)
             continue
         assert isinstance(run.model, QVAE)
         parts = [chosen_codes(run.model, dataset.values(rows).to(run.device), thrift) for rows in block.split(256)]

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 def decompress(
     run: Run,
     input: Annotated[Path, "A file that `qvae apply compress` wrote with this run, or with a copy of it."],
-    out: Annotated[Path | None, "An .npz or a folder; decompressed.npz (-2, -3 ...) in the run's."] = None,
+    out: Annotated[Path | None, "An .npz, of strings a .txt, or a folder; decompressed.npz (-2, -3 ...) in the run's."] = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Get the rows of a compressed file back, exactly, or, of a lossy one, what the model makes of their codes.
 
-    The .npz holds ``ids`` (N,) and ``rows`` (N, *shape): bits as uint8; of a lossy file means of p(x|z), float32. Rows that
-    came from files of images become PNGs of the same names, too.
+    The .npz holds ``ids`` (N,) and ``rows`` (N, *shape): bits as uint8, counts and numbers of categories as int32; of a lossy
+    file means of p(x|z), float32. Rows that came from files of images become PNGs of the same names, too. Strings become a text
+    file, one a line.
 
     Raises:
         CapabilityError: constriction isn't installed.
@@ -41,6 +42,7 @@ def decompress(
     from qvae.coding.container import identity, reading_compressed
     from qvae.files import from_user
     from qvae.progress import Sturdy
+    from qvae.reporting.run_rows import is_of_strings
 
     path = from_user(input)
     with reading_compressed(path) as reader:
@@ -50,15 +52,31 @@ def decompress(
                 f"{input} was compressed by another model ({reader.header.identity[:8]}) than that of {run.path} ({own[:8]}); "
                 "name the run that made it."
             )
+        found = decoded(run, reader, input, Sturdy.around(progress))
+        if is_of_strings(run):
+            with new_files(run, "decompressed", out, ".txt", with_picture=False) as (file, _):
+                return Outcome([_written_lines(run, file, found)])
         are_pictures, done = len(reader.header.shape) > 1 and all(map(_is_of_picture, reader.names)), 0
-        with new_files(run, "decompressed", out, with_folder=are_pictures) as (file, _), archive(file) as growing:
+        places = new_files(run, "decompressed", out, with_folder=are_pictures, with_picture=False)
+        with places as (file, _), archive(file) as growing:
             growing.append(ids=np.array(reader.names))
-            for rows in decoded(run, reader, input, Sturdy.around(progress)):
+            for rows in found:
                 growing.append(rows=rows)
                 if are_pictures:
                     write_pictures(run, file.with_suffix(""), reader.names[done : done + len(rows)], rows)
                 done += len(rows)
     return Outcome([file, *[file.with_suffix("")] * are_pictures])
+
+
+def _written_lines(run: Run, file: Path, found: Iterator[np.ndarray]) -> Path:
+    """Strings in a text file, whole or not at all."""
+    from qvae.files import replacing
+    from qvae.reporting.run_rows import texts
+
+    with replacing(file) as temporary, temporary.open("x", encoding="utf-8", newline="\n") as stream:
+        for rows in found:
+            stream.writelines(f"{string}\n" for string in texts(run, rows))
+    return file
 
 
 def _is_of_picture(name: str) -> bool:
@@ -94,4 +112,4 @@ def decoded(run: Run, reader: Reader, path: Path, progress: Progress) -> Iterato
                 codes = torch.from_numpy(found).to(run.device, next(run.model.parameters()).dtype)
                 yield run.model.decode(codes).cpu().numpy()
             else:
-                yield found.astype(np.uint8).reshape(-1, *run.model.shape)
+                yield (found.astype(np.uint8) if found.dtype == np.int8 else found).reshape(-1, *run.model.shape)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def new_files(
-    run: Run, name: str, out: Path | None, ending: str = ".npz", with_folder: bool = False
+    run: Run, name: str, out: Path | None, ending: str = ".npz", with_folder: bool = False, with_picture: bool = True
 ) -> Iterator[tuple[Path, Path]]:
     """A file for arrays, which is reserved, and a .png for a picture of them; where the block fails, nothing is left.
 
@@ -31,17 +31,19 @@ def new_files(
         out: a file that isn't there yet, or a folder that takes both; None for the run's.
         ending: of the file for arrays.
         with_folder: whoever asks fills a folder of the file's name, less its ending, which must not be there yet either.
+        with_picture: whoever asks draws the picture, likewise.
 
     Raises:
         RunError: ``out`` is there already, or can't be written.
     """
     for arrays, picture in _places(run, name, out, ending):
-        is_taken = picture.exists() or (with_folder and arrays.with_suffix("").exists())
-        if not is_taken and reserve(arrays):
+        others = {"a picture": picture} if with_picture else {}
+        others |= {"a folder": arrays.with_suffix("")} if with_folder else {}
+        if not any(other.exists() for other in others.values()) and reserve(arrays):
             break
     else:
-        what = "a picture or folder" if with_folder else "a picture"
-        raise RunError(f"{out} or {what} of its name is there already; choose another --out.")
+        of_its_name = f" or {' or '.join(others)} of its name" if others else ""
+        raise RunError(f"{out}{of_its_name} is there already; choose another --out.")
     try:
         yield arrays, picture
     except BaseException:

@@ -7,10 +7,12 @@ which gives -log2 q(z|x) bits back; then x is pushed given z, and z under the pr
 from __future__ import annotations
 
 import copy
+import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 from qvae.coding.annealed import TEMPERATURES, AnnealedCoder
 from qvae.coding.probabilities import SHIFTS, OnTheFence, rounded
 from qvae.coding.stack import Stack
+from qvae.coding.symbols import answered, questions
 from qvae.errors import CapabilityError
 from qvae.models.autoencoder import Autoencoder
 from qvae.models.qvae import QVAE
@@ -49,19 +52,25 @@ class Bits:
 
     Attributes:
         data: for x given z; 0 where codes alone are kept.
+        ideal: -log2 p(x|z), of which ``data`` is a little more; likewise.
         prior: for z.
         posterior: that choosing z gave back; likewise.
         start: that were on the stack before the first row.
     """
 
     data: int = 0
+    ideal: float = 0.0
     prior: int = 0
     posterior: int = 0
     start: int = 0
 
     def __add__(self, other: Bits) -> Bits:
         return Bits(
-            self.data + other.data, self.prior + other.prior, self.posterior + other.posterior, self.start + other.start
+            self.data + other.data,
+            self.ideal + other.ideal,
+            self.prior + other.prior,
+            self.posterior + other.posterior,
+            self.start + other.start,
         )
 
 
@@ -70,7 +79,7 @@ class Changed(ValueError):
 
 
 class Coder(ABC):
-    """Rows (N, width) of 0 and 1, int8, to blocks and back.
+    """Rows (N, D) of whole numbers, int32, or of 0 and 1, int8, to blocks and back.
 
     Args:
         model: with a Boltzmann prior; it is copied, in float64, to the CPU.
@@ -91,7 +100,7 @@ class Coder(ABC):
     @property
     @abstractmethod
     def width(self) -> int:
-        """Numbers of a row."""
+        """Bits that are pushed for a row, beside its code's, at most."""
 
     @property
     def block_rows(self) -> int:
@@ -154,44 +163,56 @@ class Coder(ABC):
 
 
 class RowCoder(Coder):
-    """Rows of bits, without loss.
+    """Rows of bits, counts, categories or symbols of strings, without loss.
 
     Raises:
-        CapabilityError: the model's data aren't bits, too.
+        CapabilityError: the model's data are real numbers, too.
     """
 
     def __init__(self, model: Autoencoder, temperatures: int = TEMPERATURES) -> None:
         super().__init__(model, temperatures)
-        if model.likelihood.kind != "bits":
-            raise CapabilityError(
-                f"{model.likelihood.kind} can't be kept without loss: of all likelihoods only bernoulli's bits can; keep "
-                "their codes alone: --lossy."
-            )
+        self._questions = questions(model.likelihood)
 
     @property
     def width(self) -> int:
-        return self._model.likelihood.num_features
+        return self._questions
 
     def _push(self, stack: Stack, rows: np.ndarray, shift: int) -> tuple[Bits, np.ndarray]:
         heights = [stack.num_bits]
         codes = self._pop_codes(stack, rows, shift)
         heights.append(stack.num_bits)
-        stack.push(rows, _steps(self._data_logits(codes), shift, is_coding=True))
+        output, likelihood = self._output(codes), self._model.likelihood
+        answers: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def answer(log_odds: Tensor, where: Any, threshold: Any) -> np.ndarray:
+            answers.append((rows[where] >= threshold, _steps(log_odds, shift, is_coding=True)))
+            return answers[-1][0]
+
+        answered(likelihood, output, answer)
+        for bits, steps in reversed(answers):
+            stack.push(bits, steps)
         heights.append(stack.num_bits)
         self._prior.push(stack, codes)
         heights.append(stack.num_bits)
         posterior, data, prior = np.diff(heights).tolist()
-        return Bits(data, prior, -posterior), codes
+        ideal = -float(likelihood.log_prob(output, _tensor(rows)).sum()) / math.log(2)
+        return Bits(data, ideal, prior, -posterior), codes
 
     def _pop(self, stack: Stack, count: int, shift: int) -> np.ndarray:
         codes = self._prior.pop(stack, count)
-        rows = stack.pop(_steps(self._data_logits(codes), shift, is_coding=False))
+
+        def answer(log_odds: Tensor, where: Any, threshold: Any) -> np.ndarray:
+            return stack.pop(_steps(log_odds, shift, is_coding=False)).astype(bool)
+
+        likelihood = self._model.likelihood
+        rows = answered(likelihood, self._output(codes), answer)
+        rows = rows.astype(np.int8 if likelihood.kind == "bits" else np.int32)
         self._push_codes(stack, rows, codes, shift)
         return rows
 
-    def _data_logits(self, codes: np.ndarray) -> Tensor:
-        """Of p(x|z), (B, D)."""
-        return self._model.decoder(_tensor(codes)).flatten(1)
+    def _output(self, codes: np.ndarray) -> Tensor:
+        """Of the decoder, (B, outputs * D)."""
+        return _in_double(self._model.decoder(_tensor(codes)).flatten(1))
 
     def _pop_codes(self, stack: Stack, rows: np.ndarray, shift: int) -> np.ndarray:
         """Codes z ~ q(z|x), level by level."""
@@ -237,17 +258,22 @@ def _parts(count: int) -> Iterator[slice]:
 
 
 def _steps(logits: Tensor, shift: int, is_coding: bool) -> np.ndarray:
+    return rounded(_in_double(logits).numpy(), shift, is_coding)
+
+
+def _in_double(logits: Tensor) -> Tensor:
     if logits.dtype != torch.float64:
         raise CapabilityError(
             "this model's rows can't be coded: its networks compute in float32 also where all weights are float64, so that two "
             "machines differ; leave conversions such as .float() out of them."
         )
-    return rounded(logits.numpy(), shift, is_coding)
+    return logits
 
 
-def _tensor(bits: np.ndarray) -> Tensor:
-    return torch.from_numpy(bits.astype(np.float64))
+def _tensor(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(rows.astype(np.float64))
 
 
 def _checksum(rows: np.ndarray) -> int:
-    return zlib.crc32(np.packbits(rows.astype(bool)).tobytes())
+    """Of bits, eight to a byte; of other numbers, four bytes each."""
+    return zlib.crc32((np.packbits(rows.astype(bool)) if rows.dtype == np.int8 else rows.astype("<i4")).tobytes())

@@ -6,7 +6,7 @@
     names     where there are some: length, a list in JSON packed by zlib, CRC-32
     blocks    number of words, shift of the grid, CRC-32 of the rows; the words; CRC-32 of all that
 
-Numbers are little-endian, without a sign.
+Numbers are little-endian, without a sign. In version 1 rows that were kept without loss were bits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from qvae.errors import DataError
 from qvae.files import replacing
 from qvae.models.autoencoder import Autoencoder
 
-_MAGIC, _VERSION = b"\x89qvae\r\n\x1a", 1
+_MAGIC, _VERSION = b"\x89qvae\r\n\x1a", 2
 _START, _LENGTH, _BLOCK = struct.Struct("<8sHI"), struct.Struct("<I"), struct.Struct("<IBI")
 _LONGEST_NAME = 4096  # bytes, as of a path
 _REMEDY = "restore it from a copy, or compress the rows again"
@@ -120,8 +120,8 @@ class Reader:
         magic, version, length = _START.unpack(stream.read(_START.size).ljust(_START.size, b"\0"))
         if magic != _MAGIC:
             raise DataError(f"{path} is no file of `qvae apply compress`; name one that it wrote.")
-        if version != _VERSION:
-            raise DataError(f"{path} has format version {version}, but this qvae reads version {_VERSION}; update qvae.")
+        if not 1 <= version <= _VERSION:
+            raise DataError(f"{path} has format version {version}, but this qvae reads up to version {_VERSION}; update qvae.")
         try:
             self.header = Header.model_validate_json(self._sealed(b"", length, "its header"))
         except ValidationError:

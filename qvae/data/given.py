@@ -19,7 +19,7 @@ from qvae.data.alphabet import Alphabet
 from qvae.data.dataset import Dataset, Kind
 from qvae.data.given_table import TABLE_ENDINGS, KnownColumns, table_rows
 from qvae.data.images import IMAGE_ENDINGS, image_files, pixels, upright_image
-from qvae.data.kinds import Numbers, in_place, require_whole, scale
+from qvae.data.kinds import Numbers, in_place, require_counts, require_whole, scale
 from qvae.data.opened import reading, require_file
 from qvae.data.sound import read_wav, spectrogram, wav_files
 from qvae.data.strings import cleaned, read_lines
@@ -165,7 +165,7 @@ def unit_levels(array: np.ndarray, where: str) -> torch.Tensor:
     Raises:
         DataError: they are none of these.
     """
-    levels, _ = scale("bits", [Numbers.of(array, where, "bits")], is_image=True)
+    levels, _ = scale("bits", [Numbers.of(array, where, "bits", is_given=True)], is_image=True)
     return torch.from_numpy(array.astype(np.float32)) / ((levels or 2) - 1)
 
 
@@ -232,14 +232,16 @@ def _unpacked_clips(files: list[Path], shape: tuple[int, ...], folder: Path, rat
 
 
 def _dataset(rows: np.ndarray, where: str, kind: Kind, levels: int | None, cuts: bool, are_pictures: bool) -> Dataset:
-    numbers = Numbers.of(rows, where, kind)
+    numbers = Numbers.of(rows, where, kind, is_given=True)
     in_bytes = are_pictures or (rows.ndim > 2 and rows.dtype == np.uint8)
     if kind == "bits":
         levels = 256 if are_pictures else scale(kind, [numbers], rows.ndim > 2)[0]
     elif kind == "reals":
         levels = 256 if in_bytes else None
+    elif kind == "counts":
+        require_counts(numbers)
     else:
-        require_whole(numbers, "counts" if kind == "counts" else "numbers of categories")
+        require_whole(numbers, "numbers of categories")
         if levels is not None and numbers.high >= levels:
             known = levels  # of which the lambda is told now
             numbers.refuse(lambda values: values >= known, f"of unknown categories, {levels} and above", "leave such rows out")

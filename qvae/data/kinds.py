@@ -33,6 +33,7 @@ class Numbers:
         low: the smallest.
         high: the largest.
         whole: whether all are whole numbers.
+        is_given: to a trained model, whose likelihood is what it is.
     """
 
     array: np.ndarray
@@ -41,9 +42,12 @@ class Numbers:
     low: float
     high: float
     whole: bool
+    is_given: bool = False
 
     @classmethod
-    def of(cls, array: np.ndarray, where: str, kind: Kind, names: tuple[str, ...] | None = None) -> Numbers:
+    def of(
+        cls, array: np.ndarray, where: str, kind: Kind, names: tuple[str, ...] | None = None, is_given: bool = False
+    ) -> Numbers:
         """Look through an array, a piece at a time.
 
         Raises:
@@ -56,7 +60,7 @@ class Numbers:
             raise DataError(f"{where} is of type {array.dtype}; {takes}.")
         pieces = list(map(_look, chunks(np.atleast_1d(array))))
         low, high = min(piece[0] for piece in pieces), max(piece[1] for piece in pieces)
-        numbers = cls(array, where, names, low, high, all(piece[2] for piece in pieces))
+        numbers = cls(array, where, names, low, high, all(piece[2] for piece in pieces), is_given)
         if not np.isfinite(_single(np.array([low, high]))).all():
             numbers.refuse(lambda values: ~np.isfinite(_single(values)), "that are NaN or infinite", "replace them")
         return numbers
@@ -65,6 +69,10 @@ class Numbers:
     def is_bits(self) -> bool:
         """Whether there is nothing but 0 and 1."""
         return self.whole and self.low >= 0 and self.high <= 1
+
+    def otherwise(self, setting: str) -> str:
+        """A remedy's last clause, the likelihood that takes such numbers, while it can be chosen."""
+        return "" if self.is_given else f", or set model.likelihood={setting}"
 
     def refuse(self, wrong: Callable[[np.ndarray], np.ndarray], what: str, remedy: str) -> None:
         """Say how many numbers are wrong, and which is the first.
@@ -124,10 +132,10 @@ def _grey_scale(parts: list[Numbers], is_image: bool) -> tuple[int | None, tuple
             raise _scaled_apart(part, brightest)
     images_in_bytes = is_image and brightest.array.dtype == np.uint8
     if brightest.names is not None or brightest.high < (128 if images_in_bytes else 250):
+        others = "poisson or negative-binomial for counts, categorical for numbers of categories, gaussian for measured numbers"
         raise DataError(
             f"{brightest.where} holds whole numbers up to {brightest.high:g}, which aren't grey levels 0..255; divide grey "
-            f"levels by their white (by {brightest.high:g}?), or set model.likelihood=poisson or negative-binomial for "
-            "counts, categorical for numbers of categories, gaussian for measured numbers."
+            f"levels by their white (by {brightest.high:g}?){brightest.otherwise(others)}."
         )
     return 256, ()
 
@@ -138,11 +146,11 @@ def _require_grey_levels(part: Numbers) -> None:
         if part.low >= 0 and part.high <= 255:
             remedy = "divide by 255 or save them as uint8"
         other = "poisson (counts)" if part.whole and part.low >= 0 else "gaussian"
-        remedy += f", or set model.likelihood={other} to keep them as they are"
+        remedy += part.otherwise(f"{other} to keep them as they are")
         part.refuse(lambda values: (values < 0) | (values > 1), "outside [0, 1]", remedy)
     if not (part.low >= 0 and part.high <= 255):
         other = "poisson (counts)" if part.low >= 0 else "gaussian"
-        remedy = f"give whole numbers in 0..255, or set model.likelihood={other} to keep them as they are"
+        remedy = f"give whole numbers in 0..255{part.otherwise(f'{other} to keep them as they are')}"
         part.refuse(lambda values: (values < 0) | (values > 255), "outside 0..255", remedy)
 
 
@@ -166,10 +174,7 @@ def _real_scale(parts: list[Numbers], is_image: bool) -> tuple[int | None, tuple
 def _count_scale(parts: list[Numbers], is_image: bool) -> tuple[int | None, tuple[str, ...]]:
     _refuse_bits(parts)
     for part in parts:
-        require_whole(part, "counts")
-        if part.high > _LARGEST_COUNT:
-            remedy = "divide them, or set model.likelihood=gaussian"
-            part.refuse(lambda values: values > _LARGEST_COUNT, f"above {_LARGEST_COUNT:,}", remedy)
+        require_counts(part)
     return None, ()
 
 
@@ -191,11 +196,19 @@ def _refuse_bits(parts: list[Numbers]) -> None:
         raise DataError(f"{parts[0].where} holds nothing but 0 and 1; set model.likelihood=bernoulli, which takes bits.")
 
 
+def require_counts(part: Numbers) -> None:
+    """Raise a DataError unless all are whole numbers from 0 to 2^24."""
+    require_whole(part, "counts")
+    if part.high > _LARGEST_COUNT:
+        remedy = f"divide them{part.otherwise('gaussian')}"
+        part.refuse(lambda values: values > _LARGEST_COUNT, f"above {_LARGEST_COUNT:,}", remedy)
+
+
 def require_whole(part: Numbers, what: str) -> None:
     """Raise a DataError unless all are whole numbers from 0 on."""
-    remedy = f"{what} are whole numbers from 0: set model.likelihood=gaussian for real numbers"
+    remedy = f"give {what} as whole numbers from 0{part.otherwise('gaussian for real numbers')}"
     if not part.whole:
-        if part.low >= 0 and part.high <= 1:
+        if part.low >= 0 and part.high <= 1 and not part.is_given:
             remedy += ", bernoulli for grey levels"
         part.refuse(lambda values: values != np.rint(values), "that aren't whole", remedy)
     if part.low < 0:

@@ -19,6 +19,12 @@ from qvae.ising.exact import exact_distribution, state_numbers
 
 pytest.importorskip("constriction", reason="needs the extra: pip install -e '.[compress]'")
 
+LIGHT = [
+    "training.epochs=1", "model.latent.sizes=[3,3]", "model.network.hidden=[8,8]", "evaluation.importance_samples=2",
+    "evaluation.num_generated=0", "evaluation.probes=false", "evaluation.log_z_chains=10", "evaluation.log_z_temperatures=20",
+    "evaluation.tsne_every=0",
+]  # fmt: skip
+
 
 @pytest.fixture
 def images(small_run):
@@ -52,7 +58,7 @@ def test_nothing_is_written_over_or_outside_of_the_folder(small_run, images, tmp
     Image.fromarray(255 * images[0]).save(originals / "0.png")
     before, run = (originals / "0.png").read_bytes(), qvae.load_run(small_run)
     (file,) = compress(run, originals, lossy=True, out=tmp_path / "mine.qvz").files
-    with pytest.raises(RunError, match="or a picture or folder of its name is there already"):
+    with pytest.raises(RunError, match="or a folder of its name is there already"):
         decompress(run, file, tmp_path / "mine.npz")
     assert (originals / "0.png").read_bytes() == before
     assert not (tmp_path / "mine.npz").exists()
@@ -76,6 +82,60 @@ def test_a_folder_of_pictures_comes_back_with_its_names(small_run, images, tmp_p
     for number in range(5):
         np.testing.assert_array_equal(np.asarray(Image.open(pictures / f"{number}.png")), 255 * images[number])
     assert found["ids"].tolist() == [f"{number}.png" for number in range(5)]
+
+
+def test_a_table_of_counts_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("qvae.coding.bits_back._MOST_ROWS", 25)  # three blocks
+    table = np.random.default_rng(0).poisson(2, (150, 3))
+    header, rows = "a,b,c", tmp_path / "rows.csv"
+    np.savetxt(tmp_path / "table.csv", table, "%d", ",", header=header, comments="")
+    settings = [*LIGHT, f"data.name={tmp_path / 'table.csv'}", "model.likelihood=poisson"]
+    run = qvae.train(qvae.load_config("digits", settings), tmp_path / "run")
+    given = table[:60].copy()
+    given[0, 0] = 2**24
+    np.savetxt(rows, np.column_stack([np.arange(60), given]), "row %d,%d,%d,%d", header=f"id,{header}", comments="")
+    packed = compress(run, rows)
+    assert re.search(r"minus the ELBO, is \d+\.\d\d", packed.sentences[0])
+    (file,) = decompress(qvae.load_run(tmp_path / "run"), packed.files[0]).files
+    found = np.load(file)
+    assert found["rows"].dtype == np.int32
+    np.testing.assert_array_equal(found["rows"], given)
+    assert found["ids"][59] == "row 59"
+    np.save(tmp_path / "more.npy", given + 1)
+    with pytest.raises(DataError, match=r"above 16,777,216, the first 16777217 at \[0, 0\]; divide them\.$"):
+        compress(run, tmp_path / "more.npy")
+
+
+def test_strings_come_back_as_lines(tmp_path):
+    rng = np.random.default_rng(0)
+    strings = ["".join(rng.choice(list("abé"), rng.integers(1, 7))) for _ in range(150)]
+    (tmp_path / "names.txt").write_text("\n".join(strings), encoding="utf-8")
+    run = qvae.train(qvae.load_config(tmp_path / "names.txt", LIGHT), tmp_path / "run")
+    assert run.config.model.likelihood == "recurrent-strings"
+    (file,) = compress(run, tmp_path / "names.txt", out=tmp_path / "names.qvz").files
+    assert strings[0].encode() not in file.read_bytes()
+    assert file.stat().st_size < len("\n".join(strings))
+    (back,) = decompress(run, file).files
+    assert (back.name, back.read_text(encoding="utf-8")) == ("decompressed.txt", "".join(f"{line}\n" for line in strings))
+    (short,) = compress(run, tmp_path / "names.txt", lossy=True).files
+    (alike,) = decompress(run, short, tmp_path / "alike.txt").files
+    assert len(alike.read_text(encoding="utf-8").split("\n")) == 151
+
+
+def test_a_picture_of_the_file_s_name_is_in_nobody_s_way(small_run, images, tmp_path):
+    np.save(tmp_path / "rows.npy", images)
+    (tmp_path / "rows.png").write_text("mine")
+    (file,) = compress(qvae.load_run(small_run), tmp_path / "rows.npy", out=tmp_path / "rows.qvz").files
+    decompress(qvae.load_run(small_run), file, tmp_path / "rows.npz")
+    assert (tmp_path / "rows.png").read_text() == "mine"
+
+
+def test_files_of_the_first_version_are_read(small_run, file, images, tmp_path):
+    content = file.read_bytes()
+    assert content[8:10] == b"\x02\x00"
+    file.write_bytes(content[:8] + b"\x01\x00" + content[10:])
+    (back,) = decompress(qvae.load_run(small_run), file, tmp_path / "back.npz").files
+    np.testing.assert_array_equal(np.load(back)["rows"], images)
 
 
 def test_codes_alone_take_fewer_bits_the_more_thrift(small_run, images, tmp_path):
@@ -172,8 +232,8 @@ def test_other_models_versions_and_files_are_told(small_run, file, tmp_path):
     assert identity(run.model) != own
     with pytest.raises(DataError, match=f"compressed by another model \\({own[:8]}\\)"):
         decompress(run, file)
-    other.write_bytes(content[:8] + b"\x02\x00" + content[10:])
-    with pytest.raises(DataError, match="format version 2"):
+    other.write_bytes(content[:8] + b"\x03\x00" + content[10:])
+    with pytest.raises(DataError, match="format version 3"):
         decompress(run, other)
     for strange in (b"", b"PK\x03\x04 something else entirely"):
         other.write_bytes(strange)

@@ -70,12 +70,14 @@ def test_bits_are_drawn_or_cut(tmp_path):
     ("kind", "array", "words"),
     [
         ("bits", np.full((3, *SHAPE), 1.5), "outside [0, 1]"),
+        ("bits", np.full((3, *SHAPE), 17), "divide grey levels by their white (by 17?)."),
+        ("bits", np.full((3, *SHAPE), 300), "the first 300 at [0, 0, 0]; give whole numbers in 0..255."),
         ("bits", np.full((3, *SHAPE), np.nan), "NaN"),
         ("bits", np.zeros((0, *SHAPE)), "is empty"),
         ("bits", np.zeros((3, 5, 4)), "shape (3, 5, 4), but this model takes (N, 4, 5) or (N, 2, 5)"),
         ("bits", np.array([["a"]]), "shape (1, 1)"),
         ("bits", np.array([None]), "pickled objects are never read"),
-        ("counts", np.full((3, *SHAPE), 0.5), "aren't whole"),
+        ("counts", np.full((3, *SHAPE), 0.5), "aren't whole, the first 0.5 at [0, 0, 0]; give counts as whole numbers from 0."),
         ("categories", np.full((3, *SHAPE), 4), "of unknown categories, 4 and above"),
     ],
 )
@@ -84,6 +86,7 @@ def test_what_a_model_can_t_take_is_told(kind, array, words, tmp_path):
     with pytest.raises(DataError) as told:
         values(tmp_path / "a.npy", [SHAPE, (2, 5)], kind, levels=4 if kind == "categories" else None)
     assert words in str(told.value)
+    assert "model.likelihood" not in str(told.value)  # which a trained model has already
 
 
 def test_damage_and_absence_are_told(grey, tmp_path):

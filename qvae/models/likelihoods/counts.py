@@ -6,8 +6,12 @@ Terms such as lgamma(x) and x log(mean) are a million where their sum is ten, so
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy import special
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +22,7 @@ _MIN_MEAN = 1e-4  # at the start: a feature that never was counted may be counte
 _MIN_DISPERSION = 1e-8  # a Poisson distribution up to means of millions; lgamma of the inverse still has its digits
 
 
-class _Counts(Likelihood):
+class Counts(Likelihood):
     """Counts whose mean is exp(output).
 
     Beyond an output of 30 the mean grows linearly, e^30 (output - 29), so that neither it nor its gradient overflows.
@@ -49,6 +53,13 @@ class _Counts(Likelihood):
         """E[x | output], no whole number."""
         return self.log_mean(output).exp()
 
+    @abstractmethod
+    def tails(self, output: Tensor, count: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """P(x < count) and P(x >= count) where they are ``asked`` for, (2, B, D), of outputs and counts of 1 or more (B, D).
+
+        The smaller of the two has all its digits, however small it is.
+        """
+
     def features(self, x: Tensor) -> Tensor:
         """log(1 + x), centred and scaled."""
         return (x.log1p() - self.centre) / self.scale
@@ -58,7 +69,7 @@ class _Counts(Likelihood):
         return torch.zeros_like(self.centre)
 
 
-class Poisson(_Counts):
+class Poisson(Counts):
     """x_d ~ Poisson(exp(output_d)): the variance is the mean."""
 
     name = "poisson"
@@ -73,8 +84,12 @@ class Poisson(_Counts):
         """Whole numbers, as floats."""
         return torch.poisson(self.mean(output), generator=generator)
 
+    def tails(self, output: Tensor, count: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """The incomplete gamma functions of count and mean."""
+        return _tails(special.gammaincc, special.gammainc, asked, count, self.mean(output).numpy())
 
-class NegativeBinomial(_Counts):
+
+class NegativeBinomial(Counts):
     """A Poisson distribution whose rate is Gamma-distributed: mean m = exp(output_d), variance m + a_d m^2.
 
     The dispersion a is a parameter of the model, one for each feature: a = 1e-8 + exp(``log_dispersion``). It starts where
@@ -108,3 +123,21 @@ class NegativeBinomial(_Counts):
         # torch.distributions.Gamma draws by the same function, but takes no generator.
         gamma = torch._standard_gamma(r.expand_as(mean).contiguous(), generator=generator)
         return torch.poisson(mean * gamma / r, generator=generator)
+
+    def tails(self, output: Tensor, count: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """The incomplete beta functions of count and r, at m / (r+m)."""
+        mean, r = self.mean(output).numpy(), 1 / self.dispersion.numpy()
+        return _tails(special.betaincc, special.betainc, asked, count, r, mean / (r + mean))
+
+
+def _tails(
+    below: Callable[..., np.ndarray], above: Callable[..., np.ndarray], asked: np.ndarray, *arguments: np.ndarray
+) -> np.ndarray:
+    """Both of them, the second computed only where it is the smaller one."""
+    chosen = [np.broadcast_to(argument, asked.shape)[asked] for argument in arguments]
+    lower = below(*chosen)
+    upper, is_smaller = 1 - lower, lower > 0.5
+    upper[is_smaller] = above(*(argument[is_smaller] for argument in chosen))
+    tails = np.zeros((2, *asked.shape))
+    tails[:, asked] = lower, upper
+    return tails

@@ -50,7 +50,7 @@ class RecurrentStrings(Strings):
 
     def mean(self, output: Tensor) -> Tensor:
         """The most probable symbol after those before it, one by one: a probable string, if not always the most probable."""
-        return self._one_by_one(output, lambda logits: logits.argmax(-1))
+        return self.one_by_one(output, lambda logits: logits.argmax(-1))
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Symbols, as floats, drawn one by one, with nothing but ends after the first one."""
@@ -59,10 +59,10 @@ class RecurrentStrings(Strings):
             exponential = torch.empty_like(logits).exponential_(generator=generator)
             return (logits - exponential.log()).argmax(-1)
 
-        return self._one_by_one(output, drawn)
+        return self.one_by_one(output, drawn)
 
-    def _one_by_one(self, output: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
-        """Strings (..., L) of outputs (..., K L), each symbol chosen from its logits (B, K)."""
+    def one_by_one(self, output: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same, with logits that depend on the symbols chosen before."""
         logits = self._logits(output).reshape(-1, self.outputs, self.num_features)
         before, state, symbols = torch.zeros_like(logits[..., 0]), None, []
         for at_place in logits.unbind(-1):

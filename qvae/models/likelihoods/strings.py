@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -59,6 +61,12 @@ class Strings(Categorical):
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Symbols, as floats, with nothing but ends after the first one."""
         return ended(super().sample(output, generator))
+
+    def one_by_one(self, output: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """Strings (..., L) of outputs (..., K L), each symbol chosen from its logits (B, K); ends follow the end."""
+        logits = self._logits(output).reshape(-1, self.outputs, self.num_features)
+        symbols = torch.stack([choose(at_place) for at_place in logits.unbind(-1)], 1)
+        return ended(symbols).view(*output.shape[:-1], -1).to(output.dtype)
 
 
 def ended(x: Tensor) -> Tensor:
