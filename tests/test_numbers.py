@@ -20,11 +20,12 @@ NUMBERS = {
     "qvae.circuits.paulis": {"_ROUNDING": 1e-12},
     "qvae.coding.annealed": {"TEMPERATURES": 128, "_SCALE": 65_536, "_EXACT": 2**52},
     "qvae.coding.bits_back": {"_TOGETHER": 128, "_SHARE": 4, "_MOST_ROWS": 4096, "_MOST_LOGITS": 4_194_304},
-    "qvae.coding.container": {"_MAGIC": b"\x89qvae\r\n\x1a", "_VERSION": 1, "_LONGEST_NAME": 4096},
+    "qvae.coding.container": {"_MAGIC": b"\x89qvae\r\n\x1a", "_VERSION": 2, "_LONGEST_NAME": 4096},
     "qvae.coding.lossy": {"_SWEEPS": 20},
     "qvae.coding.probabilities": {
         "UNIT": 256, "SHIFTS": 16, "MARGIN": 1e-9, "_HIGHEST": 3584, "_BEYOND": 15.0, "_PRECISION": 1_048_576,
     },
+    "qvae.coding.symbols": {"_OCTAVES": 25, "_NEVER": -1e4, "_LEAK": 2.0**-40},
     "qvae.diagnosis.diagnose": {"SCHEMA": 1, "_NOTED": 20, "_STARTS": 100},
     "qvae.diagnosis.layers": {"DEAD": 1e-4, "TALL": 1000.0, "GROWTH": 100.0, "_NEAREST": 3},
     "qvae.diagnosis.plateau": {"MOST_QUBITS": 10, "_SIZES": 4},
