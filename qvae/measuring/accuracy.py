@@ -46,9 +46,7 @@ def summarize(points: Sequence[Point], truth: Truth) -> dict[str, Any]:
     return found
 
 
-def rates(
-    points: Sequence[Point], first: Sequence[Point], runs: Sequence[Repetition], truth: Truth
-) -> dict[str, Any]:
+def rates(points: Sequence[Point], first: Sequence[Point], runs: Sequence[Repetition], truth: Truth) -> dict[str, Any]:
     """Speeds, and whether repetitions are repetitions of the same samples, from last points and first points."""
     samples = sum(run.samples for run in runs)
     seconds = sum(run.seconds for run in runs)

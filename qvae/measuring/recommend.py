@@ -200,9 +200,7 @@ def _allowed_variance(model: Autoencoder, dataset: Dataset | None, batch_size: i
     return variance / batch_size, f"as noisy as a batch of {batch_size} images (from the codes of {len(images)})"
 
 
-def _factorial_variance(
-    model: Autoencoder, images: Tensor, hamiltonian: IsingHamiltonian, generator: torch.Generator
-) -> float:
+def _factorial_variance(model: Autoencoder, images: Tensor, hamiltonian: IsingHamiltonian, generator: torch.Generator) -> float:
     """sum over phi of Var_x(E_q[phi]), where E_q[s_i s_j] = E_q[s_i] E_q[s_j]: pairs of (N, n) means are never held."""
     means = torch.cat([2 * model.code_means(batch, generator) - 1 for batch in images.split(1024)]).double()
     pairs, squares = (pair_moments(each, each, hamiltonian) / len(means) for each in (means, means**2))
@@ -210,9 +208,7 @@ def _factorial_variance(
 
 
 @torch.no_grad()
-def _measured_variance(
-    model: Autoencoder, images: Tensor, hamiltonian: IsingHamiltonian, generator: torch.Generator
-) -> float:
+def _measured_variance(model: Autoencoder, images: Tensor, hamiltonian: IsingHamiltonian, generator: torch.Generator) -> float:
     """The same where q is a circuit's distribution, by sums over all basis states."""
     spins = 2.0 * basis_bits(hamiltonian.num_spins).double() - 1
     first, second = hamiltonian.edges.T

@@ -91,9 +91,7 @@ class Repetition:
         n, variation = self.samples, None
         if self.truth.distribution is not None:
             variation = 0.5 * float((self._counts / n - self.truth.distribution.probabilities.cpu()).abs().sum())
-        return Point(
-            n, self.cpu_seconds, self.wall_seconds, self._means / n, self._pairs / n, self._energy / n, variation
-        )
+        return Point(n, self.cpu_seconds, self.wall_seconds, self._means / n, self._pairs / n, self._energy / n, variation)
 
 
 def run_to_share(repetition: Repetition, share: float) -> list[Point]:

@@ -35,6 +35,7 @@ from qvae.models.prior import boltzmann_prior
 from qvae.progress import Report
 from qvae.reporting.figures import save_figure
 from qvae.reporting.page import Picture, Section, Table, render_page
+from qvae.reporting.tables import with_error
 from qvae.runs.folder import CONFIG, MODEL
 from qvae.runs.run import load_run
 from qvae.training.devices import choose_device
@@ -124,9 +125,7 @@ def _shortened(config: Config, seconds: float) -> Config:
     return config
 
 
-def _piece(
-    config: Config, spec: BackendSpec, seconds: float, out: Path, report: Report
-) -> dict[str, Any]:
+def _piece(config: Config, spec: BackendSpec, seconds: float, out: Path, report: Report) -> dict[str, Any]:
     """One sampler's result: from its file if that has the same settings, and was no failure."""
     config = config.model_copy(deep=True)
     config.sampler.name, config.sampler.options = spec.name, dict(spec.options)
@@ -315,8 +314,7 @@ def training_table(results: Mapping[str, Any]) -> Table:
                 f"{row['images_per_second']:,.0f}",
                 "/".join(parts),
                 "-" if row.get("peak_memory_mb") is None else f"{row['peak_memory_mb']:,.0f}",
-                "-" if last is None else f"{last['log_likelihood']:.2f} ± {last['log_likelihood_stderr']:.2f}",
-                "-" if last is None else f"{last['log_z']:.2f} ± {last['log_z_stderr']:.2f}",
+                *("-" if last is None else with_error(last[key], last[f"{key}_stderr"]) for key in ("log_likelihood", "log_z")),
                 *((f"{row['qpu_seconds']:.3g}" if row["qpu_seconds"] is not None else "-",) if with_qpu else ()),
             )
         )

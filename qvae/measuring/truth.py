@@ -160,9 +160,7 @@ def _rms(values: Tensor) -> float:
 # Each yields its description, and then for ever: means (groups, n), correlations (groups, m), energies (groups, chains).
 
 
-def _classical_chains(
-    hamiltonian: IsingHamiltonian, generator: torch.Generator, clock: Callable[[], float]
-) -> Iterator[Any]:
+def _classical_chains(hamiltonian: IsingHamiltonian, generator: torch.Generator, clock: Callable[[], float]) -> Iterator[Any]:
     kernel = BlockGibbs(hamiltonian)
     state = kernel.random_state(_CHAINS, generator)
     kernel.sweep(state, _PILOT_SWEEPS, generator)

@@ -281,6 +281,18 @@ def test_trainings_side_by_side():
     assert cells(table)[1] == ["a", "12,346", "1.1/2.2/3.3/4.4", "654", "-90.12 ± 0.34", "12.56 ± 0.78", "2.5"]
     assert table.note.startswith("7 seconds of training each. Parts of a step: forward / negative phase / backward / optimizer")
     assert "nats of the first 1000 test images, K = 50" in table.note
+    # Of one test image there is no error, of a machine that can't tell no memory, and of a training without an epoch no curve.
+    alone = last | {"log_likelihood_stderr": None, "log_z_stderr": 0.0, "num_test": 1, "test_images_are_all": True}
+    bare = row | {"curve": [alone], "milliseconds": {}, "peak_memory_mb": None, "qpu_seconds": None}
+    nothing = bare | {"sampler": "c", "curve": []}
+    failed = {"sampler": "d", "status": "failed", "reason": "no luck"}
+    table = training_table({"samplers": [nothing, failed, bare], "settings": {"seconds": 0.5}})
+    assert cells(table) == [
+        ["a", "12,346", "-/-/-/-", "-", "-90.12", "12.56 ± 0.00"],
+        ["c", "12,346", "-/-/-/-", "-", "-", "-"],
+    ]
+    assert "nats of all 1 test images" in table.note
+    assert table.note.endswith("shifts it as a whole. Failed: d (no luck).")
 
 
 @pytest.fixture
