@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -238,6 +239,22 @@ def test_what_noise_makes_of_the_temperature_is_measured_and_told(gamma):
     (advice,) = noisy.advice
     assert advice.kind == "temperature"
     assert f"{noisy.info['effective_beta']:.2f} instead of 1" in advice.text
+
+
+def test_the_temperature_is_where_shots_are_most_likely():
+    """Of a spin in a field of 1, by its own means of -tanh(beta): the parabola through a grid of 0.05 finds it."""
+    ansatz = GibbsAnsatz(graphs.edge_list([], 1))
+    solution = SimpleNamespace(coefficients=ansatz.coefficients(IsingHamiltonian([1.0], [], [])))
+    number = 100_000
+    for beta in (0.1, 0.63, 1.0, 1.9):
+        down = round(number * (1 + math.tanh(beta)) / 2)
+        spins = torch.ones(number, 1, dtype=torch.int8)
+        spins[:down] = -1
+        found = aer._temperature(ansatz, solution, spins)
+        assert found["effective_beta"] == pytest.approx(beta, abs=2e-3)
+        assert found["effective_beta_stderr"] == pytest.approx(math.cosh(beta) / number**0.5, rel=0.02)
+    free = SimpleNamespace(coefficients=ansatz.coefficients(IsingHamiltonian([0.0], [], [])))
+    assert aer._temperature(ansatz, free, spins) == {}  # which any temperature explains as well
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,15 @@ def test_wrong_reads_are_refused(module, body, message):
         load_sampler("dimod", sampler=f"{name}.Wrong").sample(IsingHamiltonian([0.0, 0.0], [], []), 5)
 
 
+def test_a_function_that_makes_something_else_is_refused(module):
+    name = module("""
+        def make():
+            return 3
+    """)
+    with pytest.raises(SamplerError, match=f"{name}.make made a int, which is not a dimod.Sampler"):
+        load_sampler("dimod", sampler=f"{name}.make")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -397,6 +398,88 @@ def test_only_a_rehearsal_does_without_a_token(monkeypatch):
 
 
 # The service ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "token", "settings", "words"),
+    [
+        (SamplerError("as it is."), "good", {}, "as it is."),
+        (RuntimeError("any"), "a token\n", {}, "DWAVE_API_TOKEN holds characters that no token has"),
+        (RuntimeError("any"), "tök\u00e9n", {}, "DWAVE_API_TOKEN holds characters that no token has"),
+        (ValueError("API token not defined"), "", {}, "there is no D-Wave API token: run `dwave setup --auth`"),
+        (ValueError("no profile of that name"), "good", {"profile": "mine"}, "or its profile 'mine' can't be read; see `dwave"),
+        (cloud.SolverNotFoundError("x"), "good", {"solver": "Advantage9"}, "no solver 'Advantage9' is online and open"),
+        (cloud.SolverNotFoundError("x"), "good", {}, "no annealer is online and open to this account: `dwave solvers --list`"),
+        (cloud.SolverAuthenticationError("x"), "good", {}, "the token is not accepted: .*; check it with `dwave ping`, or take"),
+        (RuntimeError("x"), "good", {}, r"the client failed \(RuntimeError\); check the connection with `dwave ping`, or take"),
+    ],
+)
+def test_a_service_that_can_not_be_used_is_said_with_the_remedy(error, token, settings, words, monkeypatch):
+    monkeypatch.setenv("DWAVE_API_TOKEN", token)
+    assert re.search(words, dwave_solver._no_connection(error, settings))
+
+
+def test_configuration_files_that_can_not_be_read_are_said(monkeypatch):
+    monkeypatch.setenv("DWAVE_API_TOKEN", "good")
+    from dwave.cloud.exceptions import ConfigFileReadError
+
+    assert "the D-Wave configuration file or its profile None can't be read" in dwave_solver._no_connection(
+        ConfigFileReadError("no such file"), {}
+    )
+
+
+@pytest.fixture
+def connecting(monkeypatch):
+    """The client's own connection, which finds a solver of this kind, and is told apart."""
+    from dwave.system import DWaveSampler
+
+    made = []
+
+    def make(structure):
+        def connect(self, **settings):
+            made.append(settings)
+            self.client, self.solver = SimpleNamespace(close=lambda wait: None), structure
+
+        monkeypatch.setattr(DWaveSampler, "__init__", connect)
+        return made
+
+    return make
+
+
+def test_what_draws_no_samples_is_refused(connecting):
+    connecting(SimpleNamespace(name="hybrid"))
+    with pytest.raises(SamplerError, match="solver 'hybrid' is a SimpleNamespace, which searches for one best answer .*NAME, or"):
+        dwave_solver.LeapSolver({}, 5.0)
+
+
+def test_requests_are_given_half_of_a_short_time_and_a_client_that_is_made_anew_chooses_the_same(connecting):
+    structure = IdealSolver("chimera").structure
+    settings = connecting(structure)
+    solver = dwave_solver.LeapSolver({}, 6.0)
+    assert {key: settings[0][key] for key in ("request_timeout", "poll_wait_time", "polling_timeout", "http_retry_total")} == {
+        "request_timeout": 6.0, "poll_wait_time": 3, "polling_timeout": 6.0, "http_retry_total": 2,
+    }  # fmt: skip
+    assert "client" not in settings[0]
+    assert structure.return_matrix
+    solver._connect()
+    assert (settings[1]["solver"], settings[1]["client"]) == (structure.name, "base")
+    dwave_solver.LeapSolver({}, 100.0)
+    assert (settings[2]["request_timeout"], settings[2]["poll_wait_time"]) == (30.0, 5)
+    connecting(IdealSolver("pegasus").structure)
+    with pytest.raises(SamplerError, match="the working graph of solver ideal pegasus .* has changed since it was connected"):
+        solver._connect()
+
+
+def test_credentials_are_said_to_come_from_where_they_do(connecting, monkeypatch):
+    connecting(IdealSolver("chimera").structure)
+    monkeypatch.delenv("DWAVE_API_TOKEN", raising=False)
+    monkeypatch.delenv("DWAVE_PROFILE", raising=False)
+    assert dwave_solver.LeapSolver({}, 5.0).source == "profile 'defaults' of the D-Wave configuration file"
+    monkeypatch.setenv("DWAVE_PROFILE", "mine")
+    assert "profile 'mine'" in dwave_solver.LeapSolver({}, 5.0).source
+    assert "profile 'other'" in dwave_solver.LeapSolver({"profile": "other"}, 5.0).source
+    monkeypatch.setenv("DWAVE_API_TOKEN", "DEV-secret")
+    assert dwave_solver.LeapSolver({}, 5.0).source == "the environment variable DWAVE_API_TOKEN"
 
 
 class Job:

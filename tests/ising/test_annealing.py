@@ -11,7 +11,7 @@ from torch import Tensor
 from trotter_products import broken_symmetry
 
 from qvae.ising import block_gibbs
-from qvae.ising.annealing import annealed_importance_sampling, bidirectional_annealing
+from qvae.ising.annealing import annealed_importance_sampling, bidirectional_annealing, combine_annealings
 from qvae.ising.annealing_path import AnnealingPath
 from qvae.ising.exact import exact_distribution
 from qvae.ising.exact_partition import enumerate_rbm, product_log_partition
@@ -181,6 +181,65 @@ def test_a_mode_that_the_base_leaves_out_is_counted_and_told() -> None:
         assert abs(found.value - log_z) < 0.15
         assert abs(found.value - log_z) < 5 * found.stderr
         assert found.stderr > 0.7 * found.details["gap"]
+
+
+def works_of(chains: int, good: int) -> Tensor:
+    """Log weights of a mean of 1, of so many chains that count as much as each other, and of the others that don't count."""
+    works = torch.full((chains,), -1e3, dtype=torch.float64)
+    works[:good] = math.log(chains / good)
+    return works
+
+
+@pytest.mark.parametrize(
+    ("chains", "good", "told"),
+    [
+        (100, 21, None),
+        (100, 19, "the weights of 100 chains are worth only 19.0; "),
+        (1000, 50, None),
+        (1000, 49, "the weights of 1000 chains are worth only 49.0; "),
+    ],
+)
+@pytest.mark.parametrize("is_forward", [True, False])
+def test_few_weights_that_count_are_told(chains: int, good: int, told: str | None, is_forward: bool) -> None:
+    even = torch.zeros(chains, dtype=torch.float64)
+    pair = (works_of(chains, good), even) if is_forward else (even, works_of(chains, good))
+    found = combine_annealings(7.0, *pair, "so many")
+    assert found.details["effective_samples"] == pytest.approx(good)
+    assert (found.details["forward"], found.details["reverse"]) == (pytest.approx(7.0), pytest.approx(7.0))
+    assert ("warning" in found.details) == (told is not None)
+    assert found.method == "AIS forward + reverse (BAR), so many"
+    stderr = math.sqrt((chains / good - 1) / (chains - 1))
+    assert max(found.details["forward_stderr"], found.details["reverse_stderr"]) == pytest.approx(stderr)
+    if told is not None:
+        assert told in found.details["warning"]
+        assert found.stderr >= stderr
+
+
+@pytest.mark.parametrize(("gap", "is_told"), [(0.4, False), (-0.4, False), (0.51, True), (-0.51, True)])
+def test_directions_more_than_half_a_nat_apart_are_told_and_any_distance_is_part_of_the_error(gap: float, is_told: bool) -> None:
+    """Log weights without spread: one direction says 8, the other 8 + gap, and the ratio of both is in the middle."""
+    works = torch.ones(50, dtype=torch.float64)
+    found = combine_annealings(7.0, works, -works - gap, "")
+    assert (found.details["forward"], found.details["gap"]) == (pytest.approx(8.0), pytest.approx(gap))
+    assert found.value == pytest.approx(8.0 + gap / 2)
+    # Of 50 + 50 logistic weights at a distance of gap / 2 from the middle.
+    p = 1 / (1 + math.exp(-gap / 2))
+    own = math.sqrt(max(0.0, 1 / (100 * p * (1 - p)) - 2 / 50))
+    assert found.stderr == pytest.approx(math.hypot(own, gap))
+    assert (f"forward and reverse are {abs(gap):.2f} nats apart" in found.details.get("warning", "")) == is_told
+
+
+def test_betas_stand_at_even_distances_of_what_a_pilot_saw_and_a_tenth_of_beta() -> None:
+    path = object.__new__(AnnealingPath)
+    path._spreads = torch.tensor([3.0, 1.0])  # parts of the way: 0.9 x 3/4 + 0.05 and 0.9 x 1/4 + 0.05
+    # A quarter and a half of the way lie in the first part, three quarters in the second.
+    expected = [0, 0.5 * 0.25 / 0.725, 0.5 * 0.5 / 0.725, 0.5 + 0.5 * 0.025 / 0.275, 1]
+    assert path.ladder(5).tolist() == pytest.approx(expected, abs=1e-6)
+    betas = torch.linspace(0, 1, 101, dtype=torch.float64)
+    for spreads, count in (([0.5, 0.5], 4), ([3.5, 3.2], 8), ([100.0, 100.0], 24)):
+        path._spreads = torch.tensor(spreads)
+        rungs = path.rungs(betas).tolist()
+        assert (len(rungs), rungs[0], rungs[-1]) == (count, 0, 100)
 
 
 def test_details_and_reproducibility(small) -> None:

@@ -46,7 +46,9 @@ def test_closed_forms_of_one_spin_in_strong_fields() -> None:
         assert bool(torch.isfinite(spin.log_return(up)).all())
 
 
-def test_free_world_lines_and_pins(excess) -> None:
+@pytest.mark.parametrize("kernels", ["numba", "torch"])
+def test_free_world_lines_and_pins(kernels, excess, monkeypatch) -> None:
+    monkeypatch.setenv("QVAE_KERNELS", kernels)
     hamiltonian = IsingHamiltonian([0.5, -1.0, 0.0], [], [], [1.0, 0.3, 3.0])
     fields, gamma = hamiltonian.h.double().unsqueeze(1), hamiltonian.gamma.double().unsqueeze(1)
     lines = WorldLines(hamiltonian, 4)

@@ -41,6 +41,42 @@ def test_all_errors_are_part_of_the_error_bar(random_hamiltonian, monkeypatch) -
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("slices", "expected"),
+    [
+        (1, (0.0, 0.0, 0.0)),
+        # Of P/2 = 1 slices 0.3 more than of 2, of which independent spins explain 0.7 - 1: a third of 0.6 is taken off.
+        (2, (0.2 - 0.6 / 3, 0.09 / 3, 0.6 / 3)),
+        (6, (0.2 - 0.6 / 3, 0.09 / 3, 0.6 / 3)),
+        # And of P/4 1.1 more, of which they explain -0.5: with a/P^2 + b/P^4, (1.6 - 5 x 0.6) / 45 more.
+        (4, (0.2 - 0.6 / 3 - 1.4 / 45, 4 / 9 * 0.09 + 0.45 / 45, 1.4 / 45)),
+    ],
+)
+def test_what_is_left_of_slices_is_taken_off_in_one_step_or_two(slices: int, expected: tuple, monkeypatch) -> None:
+    seen = {2: (0.3, 0.09), 4: (1.1, 0.45)}
+    monkeypatch.setattr(quantum_partition, "_coarser", lambda energies, stride: seen[stride])
+    known = {slices: 1.0, slices // 2: 0.7, None: 1.2} | ({1: 0.5} if slices == 4 else {})
+    found = quantum_partition._towards_infinitely_many(torch.zeros(slices, 3), known.__getitem__)
+    assert found == pytest.approx(expected)
+
+
+def test_targets_are_equilibrated_for_a_quarter_of_the_temperatures_or_a_hundred(random_hamiltonian, monkeypatch) -> None:
+    asked = []
+
+    class Stopped(Exception):
+        pass
+
+    def equilibrate(lines, hamiltonian, chains, sweeps, generator):
+        asked.append((lines.slices, chains, sweeps, generator.initial_seed()))
+        raise Stopped
+
+    monkeypatch.setattr(quantum_partition, "_equilibrate", equilibrate)
+    for temperatures in (403, 804):
+        with pytest.raises(Stopped):
+            quantum_partition._both_ways(random_hamiltonian(rbm(1, 1), gamma=1.0), 4, 7, temperatures, 5)
+    assert asked == [(4, 7, 100, 5), (4, 7, 201, 5)]
+
+
 def test_log_z_error_bars_are_neither_small_nor_large(random_hamiltonian) -> None:
     hamiltonian, number = random_hamiltonian(rbm(2, 2), coupling=1.0, gamma=1.5), 20
     log_z = exact_distribution(hamiltonian).log_z

@@ -1,5 +1,7 @@
 """Networks as they are configured: activations, and connections past layers."""
 
+import math
+
 import pytest
 import torch
 
@@ -40,6 +42,14 @@ def test_activations_are_those_named(name, value, kind):
 def test_residual_needs_neighbours_of_one_width(settings):
     with pytest.raises(ConfigError, match="residual is true, which needs kind mlp and two hidden layers"):
         load_config("digits", [*settings, "model.network.residual=true"])
+
+
+def test_convolutions_take_images_and_strings_and_no_tables():
+    config = NetworkConfig(kind="conv", hidden=[2])
+    for plane in ((8,), (4, 4)):
+        assert Encoder(config, plane, torch.zeros(math.prod(plane))).num_features > 0
+    with pytest.raises(ValueError, match="kind is conv, which takes images or strings, but the data are a table; take mlp"):
+        Encoder(config, (), torch.zeros(8))
 
 
 def told(network):

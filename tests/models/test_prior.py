@@ -10,8 +10,9 @@ from torch import nn
 import qvae
 from qvae.checkpoint import load_checkpoint, save_checkpoint
 from qvae.config.latent import LatentConfig
+from qvae.errors import CapabilityError
 from qvae.ising import graphs
-from qvae.models.prior import BoltzmannPrior, make_graph
+from qvae.models.prior import BoltzmannPrior, boltzmann_prior, make_graph
 from qvae.sampling.sampler import LatentSampler
 
 
@@ -51,6 +52,41 @@ def test_its_value_is_the_divergence_less_log_z():
     log_z = qvae.ising.exact.exact_distribution(prior.frozen()).log_z
     found = prior.kl_divergence(logits, qvae.load_sampler("exact"), 1)
     torch.testing.assert_close(found.double() + log_z, exact_divergence(prior, logits), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("latent", "graph"),
+    [
+        ({"graph": "rbm", "sizes": [2, 3]}, graphs.rbm(2, 5)),
+        ({"graph": "complete", "sizes": [3]}, graphs.complete(5)),
+        ({"graph": "chimera", "sizes": [1, 2]}, graphs.chimera(1, 2)),
+        ({"graph": "pegasus", "sizes": [2]}, graphs.pegasus(2)),
+        ({"graph": "zephyr", "sizes": [1, 2]}, graphs.zephyr(1, 2)),
+        (
+            {"graph": "edges", "sizes": [3], "edges": [[0, 2]]},
+            graphs.edge_list([(0, 2), (0, 3), (1, 3), (2, 3), (0, 4), (1, 4), (2, 4), (3, 4)], 5),
+        ),
+    ],
+)
+def test_a_graph_is_the_one_that_is_named_with_label_units_where_it_takes_them(latent, graph):
+    units = 2 if latent["graph"] in ("rbm", "complete", "edges") else 0
+    made = make_graph(LatentConfig(**latent), units)
+    assert (made.num_spins, made.edges.tolist()) == (graph.num_spins, graph.edges.tolist())
+
+
+def test_what_a_prior_can_not_be():
+    with pytest.raises(ValueError, match="graph is native: the sampler's hardware must give it"):
+        make_graph(LatentConfig(graph="native", sizes=[3]))
+    field = torch.tensor([0.5, 0.0, 0.5])
+    with pytest.raises(ValueError, match="gamma is 0 on some spin; one that is trained must start above 0"):
+        BoltzmannPrior(graphs.complete(3), field, train_gamma=True)
+    assert BoltzmannPrior(graphs.complete(3), field).hamiltonian().gamma.tolist() == field.tolist()
+    trained = BoltzmannPrior(graphs.complete(3), 0.25, train_gamma=True)
+    assert trained.hamiltonian().gamma.tolist() == pytest.approx([0.25] * 3)
+    with pytest.raises(CapabilityError, match="this model has no Boltzmann prior, .*; take a qvae, or a vqvae whose variant is"):
+        boltzmann_prior(nn.Linear(1, 1))
+    with pytest.raises(CapabilityError, match=r"a Boltzmann prior is drawn by a sampler, and none was given; load_sampler"):
+        small_prior().draw(3)
 
 
 def test_couplings_are_saved_with_their_edges():

@@ -12,6 +12,7 @@ from qvae.errors import DataError
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.networks import Decoder
 from qvae.models.posterior import BernoulliCode, Posterior, split_levels
+from qvae.models.qvae import QVAE
 from qvae.runs.models import make_model
 from qvae.sampling.sampler import LatentSampler, Samples
 
@@ -105,8 +106,16 @@ def test_entropy_is_that_of_independent_bits():
 def test_levels_follow_the_layers_where_they_can():
     assert split_levels(6, 2, [4, 2]) == [4, 2]
     assert split_levels(7, 3, [7]) == [3, 2, 2]
+    assert split_levels(3, 3, [3]) == [1, 1, 1]
     with pytest.raises(ValueError, match="3 levels needs at least 3"):
         split_levels(2, 3, [2])
+
+
+def test_a_posterior_has_as_many_bits_as_its_prior():
+    parts = model_of(ModelConfig(latent={"sizes": [3, 4]}), torch.full((2, 2), 0.3))
+    other = model_of(ModelConfig(latent={"sizes": [3, 3]}), torch.full((2, 2), 0.3))
+    with pytest.raises(ValueError, match="the posterior has 7 bits, but the prior 6"):
+        QVAE(parts.encoder, parts.posterior, other.prior, parts.decoder, parts.likelihood)
 
 
 def test_prior_follows_the_model_to_another_type_of_parameters():
