@@ -216,7 +216,7 @@ def test_few_weights_that_count_are_told(chains: int, good: int, told: str | Non
 
 
 @pytest.mark.parametrize(("gap", "is_told"), [(0.4, False), (-0.4, False), (0.51, True), (-0.51, True)])
-def test_directions_more_than_half_a_nat_apart_are_told_and_any_distance_is_part_of_the_error(gap: float, is_told: bool) -> None:
+def test_directions_half_a_nat_apart_are_told_and_any_distance_is_part_of_the_error(gap: float, is_told: bool) -> None:
     """Log weights without spread: one direction says 8, the other 8 + gap, and the ratio of both is in the middle."""
     works = torch.ones(50, dtype=torch.float64)
     found = combine_annealings(7.0, works, -works - gap, "")
