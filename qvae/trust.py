@@ -140,9 +140,9 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """An annotation with all that it is made of."""
+    """An annotation with all that it is made of, what stands beside a type in ``Annotated`` included."""
     yield annotation
-    for part in (*typing.get_args(annotation), *getattr(annotation, "__metadata__", ())):
+    for part in typing.get_args(annotation):
         yield from _parts(part)
 
 
