@@ -64,8 +64,9 @@ def augment(
     with ExitStack() as stack:
         rows = stack.enter_context(task_input(run, input))
         file, picture = stack.enter_context(task_files(run, "augmented", out, with_folder=rows.are_pictures))
-        data = reachable_data(run)
-        names = () if data is None else data.class_names
+        names = run.class_names
+        if not names and (data := reachable_data(run)) is not None:  # a run of version 0.1.0 didn't keep them
+            names = data.class_names
         labels = labels_of(rows, run.model.classes, input, names)
         found, counts = np.unique(labels, return_counts=True)
         wanted = {int(label): factor * int(count) for label, count in zip(found, counts, strict=True)}

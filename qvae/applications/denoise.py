@@ -71,7 +71,7 @@ def denoise(
         def observe(values: Tensor, part: slice) -> Observation:
             return seen(likelihood, values, noise, amount)
 
-        return restore(run, "denoised", rows, observe, effort, cast("Damage", noise), out, progress)
+        return restore(run, "denoised", rows, observe, effort, cast("Damage", noise), amount, out, progress)
 
 
 def seen(likelihood: Likelihood, values: Tensor, noise: str, amount: float) -> Observation:

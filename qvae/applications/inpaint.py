@@ -68,7 +68,7 @@ def inpaint(
             chosen = chosen.view(len(chosen), -1, *run.model.shape[-2:]) if len(run.model.shape) > 2 else chosen
             return PartlyHidden(likelihood, values, chosen.expand(len(values), *run.model.shape).flatten(1))
 
-        return restore(run, "inpainted", rows, observe, effort, "hidden", out, progress)
+        return restore(run, "inpainted", rows, observe, effort, "hidden", float((hidden >= 0.5).float().mean()), out, progress)
 
 
 def _mask_shapes(run: Run) -> list[tuple[int, ...]]:

@@ -33,6 +33,7 @@ RestorationSeed = Annotated[int, "Of all draws."]
 
 _LATENTS = 2048  # of a round, decoded together
 _PICTURED, _COMPLETIONS_PICTURED = 12, 4
+_APART = 1.25  # a ratio of amounts of damage; a hole's is that much from its rounding to whole pixels, at worst
 _FEW = 3.0  # an effective size of importance weights at which they say next to nothing
 
 
@@ -67,6 +68,7 @@ def restore(
     observe: Callable[[Tensor, slice], Observation],
     effort: Effort,
     damage: Damage,
+    amount: float,
     out: Path | None,
     progress: Progress | None,
 ) -> Outcome:
@@ -79,6 +81,7 @@ def restore(
         observe: what was seen of a batch of values (B, S), which are the rows of that slice.
         effort: how much is drawn.
         damage: that rows have, as ``training.corruption`` names it.
+        amount: of it, as ``training.corruption_amount``.
         out: a folder; the run's if None.
         progress: told what is going on.
 
@@ -116,7 +119,7 @@ def restore(
         if shown:
             title = "what was given, the best guess, completions, and their spread"
             files.append(save_figure(image_grid(np.concatenate(shown), len(shown[0]), title), picture))
-    return Outcome(files, _verdict(run, sizes, effort, damage))
+    return Outcome(files, _verdict(run, sizes, effort, damage, amount))
 
 
 def require_features(run: Run) -> None:
@@ -170,14 +173,17 @@ def _arrays(run: Run, found: Conditioned) -> dict[str, np.ndarray]:
     }
 
 
-def _verdict(run: Run, sizes: list[float], effort: Effort, damage: Damage) -> list[str]:
+def _verdict(run: Run, sizes: list[float], effort: Effort, damage: Damage, amount: float) -> list[str]:
     if effort.trained:
-        known = run.config.training.corruption
-        if known == damage:
-            return []
-        remedy = f"leave --trained out, or train with training.corruption={damage}"
-        saw = "undamaged" if known is None else known
-        return [f"the encoder learnt from {saw} rows, so that its word on these is a guess; {remedy}"]
+        known, learnt = run.config.training.corruption, run.config.training.corruption_amount
+        if known != damage:
+            remedy = f"leave --trained out, or train with training.corruption={damage}"
+            saw = "undamaged" if known is None else known
+            return [f"the encoder learnt from {saw} rows, so that its word on these is a guess; {remedy}"]
+        if max(amount, learnt) > _APART * min(amount, learnt):
+            remedy = f"leave --trained out, or train with training.corruption_amount={amount:.3g}"
+            return [f"the encoder learnt from {damage} rows of an amount of {learnt:g}, these have {amount:.3g}; {remedy}"]
+        return []
     size = statistics.median(sizes)
     said = f"effective number of proposals for a row, in the median: {size:.1f}"
     if size < _FEW and not effort.steps:

@@ -65,7 +65,7 @@ def super_resolve(
         def observe(values: Tensor, part: slice) -> Observation:
             return Pooled(likelihood, values, factor, shape)
 
-        return restore(run, "super-resolved", rows, observe, effort, "coarse", out, progress)
+        return restore(run, "super-resolved", rows, observe, effort, "coarse", factor, out, progress)
 
 
 def coarse_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -167,7 +167,7 @@ def _assembled(
     observer = latent_film(dataset, config.evaluation, objective.device) if model.compresses else None
     known = fingerprint(dataset)
     ranks.require_same(known, "data set")
-    save = partial(save_run, folder, config, known, held)
+    save = partial(save_run, folder, config, known, dataset.class_names, held)
     trainer = Trainer(objective, dataset, config.training, metrics, save, observer)
     return Parts(dataset, objective, trainer, generating)
 
@@ -276,7 +276,9 @@ def make_dataset(config: Config, data: Any = None) -> Dataset:
     return data
 
 
-def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Trainer) -> None:
+def save_run(
+    folder: Path, config: Config, data: str, class_names: tuple[str, ...], held: Held, trainer: Trainer
+) -> None:
     """Write the checkpoint, to resume from, and the model, to use; each replaces the last one at once.
 
     Of several processes the first one writes, and all of them are asked for their states.
@@ -285,6 +287,7 @@ def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Train
         folder: of the run.
         config: of the run.
         data: the fingerprint of what it is trained on.
+        class_names: what the data's labels were called, if they had names.
         held: what a vqgan follows from.
         trainer: with the state.
     """
@@ -299,6 +302,8 @@ def save_run(folder: Path, config: Config, data: str, held: Held, trainer: Train
     }
     if config.model.latent.graph == "native":
         identity["edges"] = model.prior.graph.edges
+    if class_names:
+        identity["class_names"] = list(class_names)
     if alphabet is not None:
         identity["alphabet"] = alphabet.characters
     state = trainer.state_dict()

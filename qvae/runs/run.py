@@ -43,7 +43,7 @@ from qvae.runs.models import Held, make_model
 from qvae.runs.old_checkpoints import upgraded
 from qvae.runs.records import Environment, Evaluated, read_record
 from qvae.runs.sizes import require_sizes
-from qvae.runs.states import alphabet_of, is_samples, require_told, shape_of
+from qvae.runs.states import alphabet_of, class_names_of, is_samples, require_told, shape_of
 from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler
 from qvae.training.devices import choose_device
@@ -59,6 +59,7 @@ class Run:
         model: weights averaged over training, in evaluation mode, on the configured device; a circuit is run exactly, by
             ``statevector``, whatever it was trained on.
         fingerprint: of the data that it was trained on; None if an older version trained it.
+        class_names: what the labels of its data were called, in the order of their numbers; empty if they had no names.
         samples_warning: why :meth:`prior_spins` may be wrong, once they are drawn; None if nothing is known to be.
     """
 
@@ -66,6 +67,7 @@ class Run:
     config: Config
     model: Autoencoder
     fingerprint: str | None = field(default=None, repr=False)
+    class_names: tuple[str, ...] = field(default=(), repr=False)
     samples_warning: str | None = field(default=None, repr=False)
     _prior_spins: Tensor | SamplerError | None = field(default=None, repr=False)
     _samples_fault: str | None = field(default=None, repr=False)
@@ -249,6 +251,7 @@ def load_run(
     require_same_model(state.get("config"), config.model, folder / MODEL)
     shape, levels, edges = shape_of(state, folder / MODEL)
     alphabet = alphabet_of(state, likelihood_class(config.model.likelihood).kind, levels, folder / MODEL)
+    class_names = class_names_of(state, folder / MODEL)
     require_sizes(config, math.prod(shape), levels)
     held = Held.of_state(state, folder / MODEL)
     try:
@@ -262,7 +265,7 @@ def load_run(
         raise RunError(f"{folder / MODEL} holds numbers that are none (NaN or infinite) in {broken[0]}; train anew.")
     name = config.training.device
     device = choose_device(name if torch.cuda.is_available() or not name.startswith("cuda") else "cpu")
-    run = Run(folder, config, model.to(device).eval(), state.get("data"))
+    run = Run(folder, config, model.to(device).eval(), state.get("data"), class_names)
     if data is not None:
         run.dataset = make_dataset(config, data)
         require_same_data(run.dataset, model.shape, run.fingerprint, folder)

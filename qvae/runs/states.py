@@ -43,6 +43,18 @@ def alphabet_of(state: Mapping[str, Any], kind: Kind, levels: int | None, file: 
     return Alphabet(characters)
 
 
+def class_names_of(state: Mapping[str, Any], file: Path) -> tuple[str, ...]:
+    """Of a model's file: what the labels were called that are numbered from 0; empty if they had no names, or nobody kept them.
+
+    Raises:
+        RunError: they are none.
+    """
+    names = state.get("class_names", [])
+    if not _are(names, str) or len(set(names)) < len(names):
+        raise RunError(f"{file} doesn't say what classes its model knows; restore it from a copy, or train anew.")
+    return tuple(names)
+
+
 def require_told(state: Mapping[str, Any], file: Path) -> None:
     """Raise a RunError unless what reports read of a training is there: its warnings, and the film of its latents."""
     monitor, film = state.get("monitor", {}), state.get("observer", {})

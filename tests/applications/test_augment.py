@@ -12,7 +12,9 @@ from PIL import Image
 import qvae
 from qvae.applications import augment as module
 from qvae.applications.augment import augment, labels_of, samples_of
+from qvae.config.load import dump_config
 from qvae.errors import CapabilityError, DataError
+from qvae.runs.assemble import assemble
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,24 @@ def test_samples_of_named_folders_are_written_under_these_names(labelled, tmp_pa
     arrays, pictures, *_ = augment(run, tmp_path / "in", factor=2, out=tmp_path / "out").files
     assert sorted(str(file.relative_to(pictures)) for file in pictures.rglob("*.png")) == ["d/0.png", "d/1.png"]
     assert np.load(arrays)["labels"].tolist() == [3, 3]
+
+
+def test_a_run_knows_the_names_of_its_classes_without_its_data(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / "pets" / name / f"{number}.png")
+    settings = [f"data.name={tmp_path / 'pets'}", "model.latent.label_units=one-hot", "model.latent.sizes=[3,3]"]
+    config = qvae.load_config("digits", settings)
+    (tmp_path / "run").mkdir()
+    trainer = assemble(tmp_path / "run", config).trainer
+    trainer.save(trainer)
+    (tmp_path / "run" / "config.yaml").write_text(dump_config(config))
+    (tmp_path / "pets").rename(tmp_path / "few")
+    augment(qvae.load_run(tmp_path / "run"), tmp_path / "few", factor=1, out=tmp_path / "out")
+    assert np.unique(np.load(tmp_path / "out" / "augmented.npz")["labels"], return_counts=True)[1].tolist() == [20, 20]
+    assert len(list((tmp_path / "out" / "augmented" / "cat").iterdir())) == 20
 
 
 @pytest.mark.parametrize(

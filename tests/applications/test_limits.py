@@ -92,19 +92,32 @@ def test_what_a_score_is_worth(area, error, said, monkeypatch):
 )
 def test_how_few_proposals_are_too_few(sizes, steps, told):
     effort = Effort(8, 128, steps, None, False, 0)
-    said = restore._verdict(None, sizes, effort, "hidden")
+    said = restore._verdict(None, sizes, effort, "hidden", 0.2)
     assert said == [f"effective number of proposals for a row, in the median: {told}"]
 
 
 def test_an_encoder_s_word_is_good_for_the_damage_that_it_has_seen():
     effort = Effort(8, 128, 0, None, True, 0)
     for corruption, saw in ((None, "undamaged"), ("gaussian", "gaussian"), ("hidden", "")):
-        run = SimpleNamespace(config=SimpleNamespace(training=SimpleNamespace(corruption=corruption)))
+        run = learnt_from(corruption, 0.2)
         told = [
             f"the encoder learnt from {saw} rows, so that its word on these is a guess; leave --trained out, or train with "
             "training.corruption=hidden"
         ]
-        assert restore._verdict(run, [], effort, "hidden") == (told if saw else [])
+        assert restore._verdict(run, [], effort, "hidden", 0.2) == (told if saw else [])
+
+
+@pytest.mark.parametrize(("learnt", "amount", "is_told"), [(0.2, 0.25, 0), (0.25, 0.2, 0), (0.2, 0.26, 1), (4, 2, 1)])
+def test_another_amount_is_said(learnt, amount, is_told):
+    remedy = f"leave --trained out, or train with training.corruption_amount={amount}"
+    told = [f"the encoder learnt from coarse rows of an amount of {learnt}, these have {amount}; {remedy}"]
+    effort = Effort(8, 128, 0, None, True, 0)
+    assert restore._verdict(learnt_from("coarse", learnt), [], effort, "coarse", amount) == told * is_told
+
+
+def learnt_from(corruption, amount):
+    training = SimpleNamespace(corruption=corruption, corruption_amount=amount)
+    return SimpleNamespace(config=SimpleNamespace(training=training))
 
 
 def test_pictures_are_rounded_to_their_255_levels_and_named_as_what_they_are_of(monkeypatch, tmp_path):
@@ -198,11 +211,12 @@ def test_a_run_that_was_never_evaluated_has_its_log_z_reckoned(monkeypatch):
     prior = IsingHamiltonian([0.5, -0.5], [(0, 1)], [0.3])
     settings = SimpleNamespace(log_z_chains=7, log_z_temperatures=9, seed=3)
     model = SimpleNamespace(require_prior=lambda: None, has_likelihood=True)
-    monkeypatch.setattr("qvae.evaluation.log_terms.frozen_hamiltonian", lambda model: prior)
-    monkeypatch.setattr("qvae.evaluation.log_terms.log_prior_of", lambda model, log_z, table: (log_z, table))
+    # The first, since it imports its module, which would keep what stands in for the others.
     monkeypatch.setattr(
         "qvae.evaluation.likelihood.prior_log_partition", lambda *given: asked.append(given) or LogPartition(1.5, 0.1, "mine")
     )
+    monkeypatch.setattr("qvae.evaluation.log_terms.frozen_hamiltonian", lambda model: prior)
+    monkeypatch.setattr("qvae.evaluation.log_terms.log_prior_of", lambda model, log_z, table: (log_z, table))
     progress = SimpleNamespace(work=lambda name: nullcontext(works.append(name)))
     for known, value, calls in (
         (None, 1.5, 1),

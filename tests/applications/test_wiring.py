@@ -28,13 +28,14 @@ def restored(run, values, tmp_path, monkeypatch):
 
     def call(task, given, **options):
         np.save(tmp_path / "rows.npy", given)
-        calls = []
+        calls, amounts = [], []
 
-        def restore(of, name, rows, observe, effort, damage, out, progress):
+        def restore(of, name, rows, observe, effort, damage, amount, out, progress):
             assert of is run
             assert torch.equal(rows.dataset.values(rows.dataset.test), torch.from_numpy(given))
             assert (effort, out, progress) == (Effort(*OPTIONS.values()), tmp_path / "out", "progress")
             rows = torch.from_numpy(given).flatten(1)
+            amounts.append(amount)
             calls.append((name, damage, observe(rows, slice(0, 4)), observe(rows[1:3], slice(1, 3))))
 
         monkeypatch.setattr(task, "restore", restore)
@@ -43,6 +44,9 @@ def restored(run, values, tmp_path, monkeypatch):
         ((name, damage, whole, part),) = calls
         assert damage == options.get("noise", {"inpainted": "hidden", "super-resolved": "coarse"}.get(name))
         assert whole.likelihood is part.likelihood is run.model.likelihood
+        # A mask is an array or a file; noise says how much it is, and squares how large they are.
+        hidden = [float(whole.hidden.float().mean())] if damage == "hidden" else []
+        assert amounts == pytest.approx(hidden or [options.get("amount", getattr(whole, "factor", None))])
         return name, whole, part
 
     return call

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qvae.errors import RunError
-from qvae.runs.states import alphabet_of, is_samples, require_resumable, require_told, shape_of
+from qvae.runs.states import alphabet_of, class_names_of, is_samples, require_resumable, require_told, shape_of
 
 FILM = {"epochs": [1, 2], "losses": ["surrogate 3.0", ""], "maps": torch.zeros(2, 3, 2), "seconds": 1.5}
 ONE_INFINITE, ONE_NAN = (torch.tensor([[[0.0, value]] * 3] * 2) for value in (torch.inf, torch.nan))
@@ -96,6 +96,14 @@ def test_an_alphabet_has_a_character_for_each_symbol_but_the_end(characters):
     assert alphabet_of({"alphabet": characters}, "bits", 4, Path("a")) is None
     with pytest.raises(RunError, match=f"a doesn't say what characters its model knows; {ANEW}"):
         alphabet_of({"alphabet": characters}, "strings", 4, Path("a"))
+
+
+@pytest.mark.parametrize("names", [["cat", "cat"], ["cat", 3], "cat", 3, None])
+def test_classes_have_names_of_their_own_or_none(names):
+    assert class_names_of({}, Path("a")) == ()
+    assert class_names_of({"class_names": ["cat", "dog"]}, Path("a")) == ("cat", "dog")
+    with pytest.raises(RunError, match=f"a doesn't say what classes its model knows; {ANEW}"):
+        class_names_of({"class_names": names}, Path("a"))
 
 
 STATE = {
