@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -86,6 +85,8 @@ class Poisson(Counts):
 
     def tails(self, output: Tensor, count: np.ndarray, asked: np.ndarray) -> np.ndarray:
         """The incomplete gamma functions of count and mean."""
+        from scipy import special  # here, since it takes time, and compression alone asks for it
+
         return _tails(special.gammaincc, special.gammainc, asked, count, self.mean(output).numpy())
 
 
@@ -126,6 +127,8 @@ class NegativeBinomial(Counts):
 
     def tails(self, output: Tensor, count: np.ndarray, asked: np.ndarray) -> np.ndarray:
         """The incomplete beta functions of count and r, at m / (r+m)."""
+        from scipy import special
+
         mean, r = self.mean(output).numpy(), 1 / self.dispersion.numpy()
         return _tails(special.betaincc, special.betainc, asked, count, r, mean / (r + mean))
 
