@@ -108,3 +108,22 @@ def test_workers_of_other_versions_or_none_are_refused(monkeypatch):
         Cluster(none)
     assert "word" not in str(told.value)
     assert none.is_closed
+
+
+def test_a_scheduler_that_is_gone_is_told(monkeypatch):
+    client = Client()
+    workers = Cluster(client)
+
+    def gone(*given, **options):
+        raise OSError("timed out")
+
+    told = r"the scheduler at tcp://.*host:1 doesn't answer any more \(OSError: timed out\); start the cluster again, and go on"
+    client.nthreads = gone
+    with pytest.raises(WorkersError, match=told):
+        workers.renew(0)
+    with pytest.raises(WorkersError, match=told):
+        workers.wait({}, 0.0)
+    monkeypatch.setattr(client, "get_executor", lambda **own: type("Gone", (), {"submit": gone})())
+    with pytest.raises(WorkersError, match=told) as error:
+        workers.submit(0, len, "")
+    assert "word" not in str(error.value)

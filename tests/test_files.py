@@ -16,6 +16,7 @@ from qvae.files import (
     from_here,
     from_user,
     read_plain,
+    replacing,
     reserve,
 )
 from qvae.locks import take
@@ -187,3 +188,37 @@ def test_paths_of_a_user_hold_from_anywhere(tmp_path, monkeypatch):
     assert from_user("a") == tmp_path / "a"
     assert from_here(tmp_path / "a" / "b") == Path("a/b")
     assert from_here(tmp_path.parent) == tmp_path.parent
+
+
+@pytest.mark.parametrize(
+    ("age", "has_locks", "stays"), [(59, False, True), (61, False, False), (0.5, True, True), (2, True, False)]
+)
+def test_how_old_what_was_left_must_be(age, has_locks, stays, tmp_path, monkeypatch):
+    """A second, or a minute where nothing tells whether somebody holds it."""
+    name = f".a.json.{'0' * 12}.part"
+    (tmp_path / name).touch()
+    os.utime(tmp_path / name, (1000.0, 1000.0))
+    monkeypatch.setattr("qvae.files.time.time", lambda: 1000.0 + age)
+    if not has_locks:
+        monkeypatch.setattr("qvae.files.take", lambda descriptor: (_ for _ in ()).throw(OSError(38, "no locks")))
+    clear_abandoned(tmp_path)
+    assert (name in os.listdir(tmp_path)) is stays
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError(28, "No space left on device"), "No space left on device"), (OSError("it broke"), "it broke")],
+)
+def test_what_replaces_a_file_leaves_the_old_one_where_it_fails(error, reason, tmp_path):
+    def write():
+        with replacing(tmp_path / "a") as new:
+            new.write_text("half")
+            raise error
+
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(RunError, match=f"a can't be written: {reason}; free some space or choose another --out"):
+        write()
+    assert (os.listdir(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
+    with replacing(tmp_path / "a") as new:
+        new.write_text("new")
+    assert (os.listdir(tmp_path), (tmp_path / "a").read_text()) == (["a"], "new")

@@ -125,3 +125,56 @@ def test_trains_without_what_only_some_systems_have(tmp_path, small):
 def test_taken_says_who(tmp_path):
     with held(tmp_path / ".lock"), pytest.raises(Taken, match=f"process {os.getpid()} on"), held(tmp_path / ".lock"):
         pass
+
+
+def test_who_waits_looks_again_until_it_is_free(tmp_path, monkeypatch):
+    slept, answers = [], iter([False, False, True])
+    monkeypatch.setattr(locks, "_is_free", lambda descriptor: next(answers))
+    monkeypatch.setattr(locks.time, "sleep", slept.append)
+    with held(tmp_path / ".lock", wait=True):
+        assert (tmp_path / ".lock").read_text() == f"{os.getpid()} {locks.socket.gethostname()}"
+    assert slept == [locks._PAUSE] * 2
+    monkeypatch.setattr(locks, "_is_free", lambda descriptor: False)
+    with pytest.raises(Taken, match="^another process$"), held(tmp_path / ".lock"):
+        pass
+
+
+def test_a_lock_that_was_removed_meanwhile_is_made_anew(tmp_path, monkeypatch):
+    take, seen = locks.take, []
+
+    def late(descriptor):
+        if not seen:
+            (tmp_path / ".lock").unlink()
+        seen.append(descriptor)
+        return take(descriptor)
+
+    monkeypatch.setattr(locks, "take", late)
+    with held(tmp_path / ".lock"):
+        assert len(seen) == 2
+        assert (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "lives"),
+    [
+        ("12 HERE", None, True),
+        ("12 HERE", ProcessLookupError, False),
+        ("12 HERE", PermissionError, True),  # somebody else's
+        ("12 elsewhere", ProcessLookupError, True),
+        ("x HERE", ProcessLookupError, True),
+        ("", None, False),
+    ],
+)
+def test_whether_a_lock_s_process_goes_on(text, error, lives, tmp_path, monkeypatch):
+    def kill(pid, number):
+        assert (pid, number) == (12, 0)
+        if error is not None:
+            raise error
+
+    (tmp_path / ".lock").write_text(text.replace("HERE", locks.socket.gethostname()))
+    monkeypatch.setattr(locks.os, "kill", kill)
+    descriptor = os.open(tmp_path / ".lock", os.O_RDWR)
+    try:
+        assert locks._names_a_living_process(descriptor) is lives
+    finally:
+        os.close(descriptor)

@@ -181,3 +181,18 @@ def test_what_a_class_takes_is_that_of_its_first_parent_that_says_so():
 )
 def test_what_a_value_must_be_in_words(annotation, words):
     assert in_words(annotation) == words
+
+
+def test_what_pydantic_can_t_check_is_taken_as_it_is():
+    class Odd:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, *given):
+            raise RuntimeError("of another version")
+
+    class Foreign:
+        @checked_options
+        def __init__(self, thing: Any = 1) -> None:
+            self.thing = thing
+
+    Foreign.__init__.__wrapped__.__annotations__["thing"] = Odd
+    assert Foreign(3).thing == 3

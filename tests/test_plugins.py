@@ -2,9 +2,11 @@
 
 import abc
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from qvae import plugins
 from qvae.config.backends import BackendSpec
 from qvae.errors import QvaeError
 from qvae.plugins import Registry
@@ -82,3 +84,38 @@ def test_a_name_that_two_packages_claim_is_nobody_s(ovens, tmp_path):
             file.unlink()
         info.rmdir()
     assert ovens.load("gas", {}).degrees == 180.0
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "extras", "package", "words"),
+    [
+        ("kitchen", ModuleNotFoundError("No module named 'gas'", name="gas"), [], "kitchen",
+         "needs the module gas, which isn't installed: install the package that has it"),
+        ("kitchen", ModuleNotFoundError("no", name="gas"), ["hot", "cold"], "kitchen",
+         "needs the module gas, which isn't installed: pip install 'kitchen[hot,cold]'"),
+        ("kitchen", ModuleNotFoundError("no", name="kitchen.gas"), [], "kitchen",
+         "needs the module kitchen.gas, which isn't installed: pip install --force-reinstall kitchen"),
+        ("kitchen", ImportError("cannot import\n name 'x'."), [], "kitchen",
+         "can't be imported (cannot import name 'x'): pip install --upgrade kitchen"),
+        ("qvae_backends", ModuleNotFoundError("no", name="gas"), ["hot"], "qvae",
+         "needs the module gas, which isn't installed: pip install -e '.[hot]' in the clone of qvae"),
+        ("qvae_backends", ModuleNotFoundError("no", name="qvae_backends.x"), ["hot"], "qvae",
+         "needs the module qvae_backends.x, which isn't installed: pip install -e . in the clone of qvae"),
+        ("mine", ModuleNotFoundError("no", name="mine"), [], None,
+         "needs the module mine, which isn't installed: give a module that Python finds, in an installed package or in a "
+         "folder of PYTHONPATH"),
+    ],
+)  # fmt: skip
+def test_what_puts_a_failed_import_right(module, error, extras, package, words):
+    metadata = SimpleNamespace(get_all=lambda name: None)
+    dist = None if package is None else SimpleNamespace(name=package, version="1", metadata=metadata)
+    entry = SimpleNamespace(name="gas", module=module, extras=extras, dist=dist)
+    assert plugins._import_reason(entry, error) == words
+
+
+def test_an_extra_of_the_backend_s_name_is_its_own():
+    provided = SimpleNamespace(get_all=lambda name: ["gas", "wood"] if name == "Provides-Extra" else None)
+    entry = SimpleNamespace(name="gas", module="kitchen", extras=[], dist=SimpleNamespace(metadata=provided))
+    assert plugins._extra(entry) == "gas"
+    entry.name = "coal"
+    assert plugins._extra(entry) is None

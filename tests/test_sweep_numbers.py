@@ -6,11 +6,11 @@ import pytest
 
 from qvae.config.grid import trials
 from qvae.config.load import load_config
-from qvae.errors import ConfigError
+from qvae.errors import ConfigError, RunError
 from qvae.progress import Progress
 from qvae.reporting.sweep import SweptRun
 from qvae.search import Search
-from qvae.sweep import _in_words, _Sweep, sweep
+from qvae.sweep import _in_words, _Sweep, make_run, sweep
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,42 @@ def test_a_run_in_words():
     assert _in_words(run) == "log-likelihood, nats -1.23"
     run.status, run.reason = "failed", "out of luck"
     assert _in_words(run) == "failed: out of luck"
+
+
+def test_what_fails_on_a_worker_is_an_outcome_with_the_warnings_before_it(tmp_path, monkeypatch):
+    for error, failure in (
+        (KeyboardInterrupt(), "it was interrupted"),
+        (ValueError("two\nlines."), "ValueError: two lines"),
+        (SystemExit(3), "SystemExit: 3"),
+        (RunError("no space."), "no space"),
+        (None, ""),
+    ):
+
+        def make(config, folder, heard, observers, error=error):
+            heard.warn("it looks odd")
+            heard.say("not kept")
+            if error is not None:
+                raise error
+
+        monkeypatch.setattr("qvae.sweep.make", make)
+        outcome = make_run(None, str(tmp_path / "run"))
+        assert (outcome.failure, outcome.warnings) == (failure, ["it looks odd"])
+
+
+def test_a_run_that_can_t_be_sent_has_failed(tmp_path):
+    said = []
+
+    class Kept(Progress):
+        def say(self, text):
+            said.append(text)
+
+    class Workers:
+        def result(self, place, future):
+            raise TypeError("it can't be pickled")
+
+    made = _Sweep(tmp_path, lambda trial: load_config("digits"), Kept(), None)
+    (run,) = made.enter(trials({}, [0]))
+    assert made._is_settled(run, 0, None, Workers())
+    assert (run.status, run.reason) == ("failed", "it couldn't be sent to a worker: TypeError: it can't be pickled")
+    assert said == [f"1 of 1: seed-0: failed: {run.reason}"]
+    assert json.loads((tmp_path / "sweep.json").read_text())["runs"][0]["status"] == "failed"

@@ -10,7 +10,7 @@ import torch
 
 from qvae.config.load import load_config
 from qvae.errors import CapabilityError, ConfigError, RunError
-from qvae.measuring import benchmark, machine, recommend, training
+from qvae.measuring import benchmark, candidates, machine, recommend, training
 from qvae.measuring.samplers import REPEATS, measure_sampler
 from qvae.sampling.sampler import Capabilities
 
@@ -69,6 +69,24 @@ def test_a_prior_that_no_sampler_draws_needs_no_recommendation(monkeypatch):
     monkeypatch.setattr(recommend, "make_model", refuse)
     with pytest.raises(ConfigError, match=r"^model: it needs a run; or give the folder of a run\.$"):
         recommend._prior("digits", 1.0, [], [])
+
+
+def test_candidates_are_closed_after_each_repetition(known, small_problem, small_truth):
+    closed, make = [], known()
+
+    def closing(spec, seed):
+        sampler = make(seed)
+        sampler.close = lambda: closed.append(seed)
+        return sampler
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "make_seeded", closing)
+        found = list(candidates._repetitions(None, small_problem.hamiltonian, small_truth, 10, 0.0, 1e9, []))
+        assert (len(found), closed) == (8, list(range(1000, 1008)))
+        patch.setattr(candidates, "_call", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            next(candidates._repetitions(None, small_problem.hamiltonian, small_truth, 10, 0.0, 1e9, []))
+    assert closed[8:] == [1000]
 
 
 # A training in a process of its own ---------------------------------------------------------------------------------------

@@ -89,6 +89,10 @@ def test_strings():
     assert cells(sets)[0] == ["samples", "12.3%", "45.6%", "78.9%", "0.322", "6.5", "1,234"]
     assert cells(sets)[1][:2] == ["others", "-"]
     assert "those that match [ab]+" in sets.note
+    assert "There are no samples" not in sets.note
+    bare = string_tables(FOUND | {"strings": strings | {"check": None, "samples_reason": "it has no prior"}})[1]
+    assert "Valid: no check was given: evaluation.check." in bare.note
+    assert bare.note.endswith(" There are no samples of the model: it has no prior.")
     assert string_tables(FOUND) == []
     point = string_tables(POINT | {"strings": strings | {"sets": {}}})
     assert [cells(table)[0] for table in point] == [["this model, reconstruction alone", "-88.88 ± 0.77", "-11.110"]]

@@ -4,11 +4,16 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from qvae import workflow
+from qvae.config.load import load_config
 from qvae.errors import ConfigError, ExecutorError, RunError
 from qvae.models.vqgan import VQGAN
 from qvae.progress import Progress
+from qvae.runs import environment
+from qvae.runs.on_executor import losses_before
+from qvae.runs.run import load_run
 
 
 @pytest.mark.parametrize(
@@ -135,3 +140,32 @@ def test_several_processes_are_told_of(monkeypatch):
         monkeypatch.setattr(workflow.ranks, "is_first", lambda is_first=is_first: is_first)
         workflow._joined(Kept())
         assert said == ["3 processes train together, each with its part of every batch"] * told
+
+
+def test_what_was_measured_before_is_nothing_where_the_file_is_damaged():
+    class Damaged(SimpleNamespace):
+        @property
+        def evaluation(self):
+            raise RunError("it is damaged.")
+
+    assert losses_before(Damaged()) == losses_before(SimpleNamespace(evaluation=None)) == []
+    assert losses_before(SimpleNamespace(evaluation={"executors": [1]})) == [1]
+
+
+def test_a_run_without_a_model_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("qvae.runs.run.existing_run", lambda path: tmp_path)
+    monkeypatch.setattr("qvae.runs.run.run_config", lambda *given: load_config("digits"))
+    with pytest.raises(RunError, match="holds no model.safetensors: the run ended before its first checkpoint; train it anew"):
+        load_run(tmp_path)
+
+
+def test_packages_that_are_missing_are_left_out_of_the_environment(monkeypatch):
+    def version(name):
+        if name != "numpy":
+            raise environment.PackageNotFoundError(name)
+        return "9.9"
+
+    monkeypatch.setattr(environment, "version", version)
+    found = environment.environment(torch.device("cpu"))
+    assert found["packages"] == {"numpy": "9.9"}
+    assert found["device"] == f"cpu, {torch.get_num_threads()} threads"
