@@ -120,17 +120,20 @@ def told_apart(
 
 
 def embedding(contest: Contest) -> None:
-    """Accuracy of two classifiers on all test rows, of codes and of pixels, with 5,000 labels or two thirds of all."""
+    """Accuracy of two classifiers on all test rows, of codes and of pixels, with 5,000 labels or two thirds of all.
+
+    PCA sees all training rows, as the models did: labels alone are few.
+    """
     data, seed = contest.run.dataset, contest.seed
     (train, y), (test, test_y) = ((data.values(rows).flatten(1), labels.numpy()) for rows, labels in _with_labels(data))
-    labelled = min(5000, 2 * len(train) // 3)
+    labelled, every = min(5000, 2 * len(train) // 3), train.numpy()
     train, y = train[:labelled], y[:labelled]
     sets = {
         name: [code_means(run.model, rows, seed) for rows in (train, test)]
         for name, run in {"the model's codes": contest.run, "Gaussian VAE": contest.gaussian_vae}.items()
     }
     components = min(sets["Gaussian VAE"][0].shape[1], train.shape[1] - 1)
-    pca = Gaussian(train.numpy(), components).pca
+    pca = Gaussian(every, components).pca
     sets[f"PCA, {components} numbers"] = [pca.transform(rows.numpy()) for rows in (train, test)]
     sets["raw pixels"] = [train.numpy(), test.numpy()]
     for name, (a, b) in sets.items():
