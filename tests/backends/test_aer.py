@@ -299,7 +299,7 @@ def test_without_qiskit(monkeypatch):
         load_sampler("aer")
 
 
-def test_a_report_shows_the_circuit_and_how_good_it_was_where_gradients_are_exact_too(tmp_path):
+def test_a_report_shows_the_circuit_and_how_good_it_was_where_gradients_are_exact_too(tmp_path, whole_reports):
     settings = [
         "sampler.name=aer", "model.latent.graph=complete", "model.latent.sizes=[3]", "model.latent.gamma=0.5",
         "model.network.hidden=[8]", "training.prior_gradient=exact", "training.epochs=1", "training.chains=50",

@@ -496,7 +496,7 @@ def weights(run):
     return torch.cat([p.detach().flatten() for p in run.model.parameters()])
 
 
-def test_a_native_run_opens_and_goes_on_without_a_token(server, tmp_path, monkeypatch):
+def test_a_native_run_opens_and_goes_on_without_a_token(server, tmp_path, monkeypatch, whole_reports):
     run = qvae.train(qvae.load_config("digits", RUN), tmp_path / "run")
     assert run.model.prior.num_spins == 12
     last = run.metrics[-1]

@@ -189,13 +189,13 @@ def test_the_price_of_a_job_that_never_ran_is_given_back(annealer, server, tmp_p
     assert sampler.meter.seconds == ledger["qpu_seconds"]
 
 
-def test_a_budgeted_run_keeps_enough_for_the_samples_of_its_evaluation(server, tmp_path):
+def test_a_budgeted_run_keeps_enough_for_the_samples_of_its_evaluation(server, tmp_path, whole_reports):
     config = qvae.load_config("digits", [*RUN, "training.epochs=50", "sampler.options.max_qpu_seconds=0.5"])
     run = qvae.train(config, tmp_path / "run")
     assert "samples_reason" not in run.evaluation["frechet"]
 
 
-def test_a_report_spends_nothing_and_loses_nothing(server, tmp_path, monkeypatch):
+def test_a_report_spends_nothing_and_loses_nothing(server, tmp_path, monkeypatch, whole_reports):
     run = qvae.train(qvae.load_config("digits", RUN), tmp_path / "run")
     picture = run.path / "figures" / "samples.png"
     assert picture.exists()
