@@ -3,12 +3,14 @@
 import copy
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from qvae.circuits.executor import ExecutorCapabilities
+from qvae.circuits.gradients import load_gradient
 from qvae.circuits.registry import load_executor
 from qvae.config.schema import Config
 from qvae.data.arrays import dataset_from_arrays
@@ -386,6 +388,34 @@ def test_each_part_has_a_clock_of_its_own(tmp_path):
         assert (of_first.step, of_first.epoch, of_first.progress) == (7, 3, pytest.approx(first))
         assert (of_game.step, of_game.epoch, of_game.progress) == (7, 3, pytest.approx(game))
     assert objective.phases == (0.0, 0.4)
+
+
+def test_a_game_is_measured_by_the_same_draws_and_what_a_gradient_remembers_travels(tmp_path):
+    one, two = (parts(tmp_path).objective.game for _ in range(2))
+    assert one.measure() == one.measure()
+    for each, seed in ((one, 3), (two, 4)):
+        each.model.circuit.gradient = load_gradient("spsa", {}, seed=seed)
+        each.model.circuit.gradient.generator(each.device)
+    two.load_state_dict(one.state_dict())
+    states = [each.model.circuit.gradient.state_dict()["generator"] for each in (one, two)]
+    assert torch.equal(*states)
+    two.load_state_dict({**one.state_dict(), "circuit_gradient": {}})  # of a run whose gradients were exact
+
+
+def test_both_parts_are_remote_where_the_game_is_and_it_is_played(tmp_path):
+    objective = parts(tmp_path).objective
+    objective.game.executor = SimpleNamespace(capabilities=SimpleNamespace(remote=True), label="far", close=lambda: fail())
+    said = []
+
+    def fail():
+        raise OSError("gone")
+
+    assert (objective.is_remote, objective.game.is_remote) == (False, True)
+    objective.model.freeze_autoencoder()
+    assert objective.is_remote
+    objective.listen(lambda kind, text: said.append((kind, text)))
+    objective.close()
+    assert said == [("close", "far couldn't be closed (OSError: gone); its work is done all the same")]
 
 
 def test_learning_rates_of_the_autoencoder_fall_and_those_of_the_game_stay(tmp_path):
