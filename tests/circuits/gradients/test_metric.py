@@ -8,7 +8,7 @@ from qvae_backends.statevector import StatevectorExecutor
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.executor import Executor, ExecutorCapabilities
-from qvae.circuits.gradients.metric import fubini_study, levels
+from qvae.circuits.gradients.metric import fubini_study, levels, num_overlaps
 from qvae.testing.dense import dense_state
 
 MIXED = Circuit(
@@ -108,3 +108,20 @@ def test_levels_count_gates_from_the_last_and_a_weight_is_where_it_acts_first():
         Gate("ry", (0,), (Affine(3),)),
     ]
     assert levels(Circuit(2, gates, num_parameters=5, num_inputs=1)).tolist() == [4, 3, 4, 3]
+
+
+def test_as_many_overlaps_are_told_as_are_measured():
+    """Four for each pair of angles that follow weights, the pair of an angle with itself among them; inputs have none."""
+    gates = [Gate("ry", (0,), (Affine(0),)), Gate("ry", (0,), (Affine(1),)), Gate("rx", (1,), (Affine(2),))]
+    circuit = Circuit(2, gates, num_parameters=3, num_inputs=1)
+    assert (num_overlaps(circuit), num_overlaps(circuit, torch.tensor([0, 1]))) == (4 * 3, 4 * 2)
+    asked = []
+
+    class Counted(Overlaps):
+        def _sample(self, circuit, values, shots):
+            asked.append(len(values))
+            return super()._sample(circuit, values, shots)
+
+    for blocks in (None, torch.tensor([0, 1])):
+        fubini_study(Counted(seed=0), circuit, torch.zeros(3, 1), torch.tensor([0.4, 1.0]), blocks)
+    assert asked == [12, 12, 12, 8, 8, 8]
