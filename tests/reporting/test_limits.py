@@ -110,3 +110,18 @@ def test_a_failed_run_has_no_figures_and_its_reason():
         "name": "a.b-1_seed-1", "settings": {"a.b": 1}, "seed": 1, "status": "failed", "reason": "out of luck",
         "figures": {"ELBO, nats": -9.0}, "seconds": None,
     }  # fmt: skip
+
+
+def test_tiles_have_a_grey_frame_below_and_right_and_grey_where_there_is_no_image():
+    images = np.stack([np.full((2, 1), value) for value in (0.1, 0.2, 0.3)])
+    grey = 0.5
+    assert run_rows.figures.tiled(images, 2)[..., 0].tolist() == [
+        [0.1, grey, 0.2, grey],
+        [0.1, grey, 0.2, grey],
+        [grey] * 4,
+        [0.3, grey, grey, grey],
+        [0.3, grey, grey, grey],
+        [grey] * 4,
+    ]
+    colour = run_rows.figures.tiled(np.arange(3.0).reshape(1, 3, 1, 1), 1)
+    assert colour.tolist() == [[[0.0, 1.0, 2.0], [grey] * 3], [[grey] * 3] * 2]
