@@ -1,15 +1,20 @@
 """A small run, trained once a session, and the command line called in this process."""
 
-import base64
 import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
+from children.sitecustomize import one_pixel
 
 # Before torch is imported, and shorter than on the command line: threads that spin make tests crawl on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# Processes that tests start make pictures of one pixel, too.
+CHILDREN = str(Path(__file__).parent / "children")
+os.environ["PYTHONPATH"] = os.pathsep.join([CHILDREN, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # In the background of a script Ctrl-C is ignored, here and by commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -25,9 +30,6 @@ SMALL = [
     "evaluation.probes=false",
     "evaluation.tsne_every=0",
 ]
-
-
-PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +53,12 @@ def settings_folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def pictures_of_one_pixel(request, monkeypatch):
     """Figures are made everywhere, but rendered, which is most of the time of a small run, only where tests are about them."""
-    if "reporting" not in request.path.parts:
+    if "reporting" in request.path.parts:
+        monkeypatch.setenv("PYTHONPATH", os.environ["PYTHONPATH"].removeprefix(CHILDREN).removeprefix(os.pathsep))
+    else:
         from matplotlib.figure import Figure
 
-        def savefig(figure, file, **how):
-            file.write(PIXEL)
-
-        monkeypatch.setattr(Figure, "savefig", savefig)
+        monkeypatch.setattr(Figure, "savefig", one_pixel)
 
 
 @pytest.fixture(params=["numba", "torch"])

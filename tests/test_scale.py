@@ -63,7 +63,12 @@ def done(tmp_path, script, *arguments):
     (tmp_path / "torchrun").write_text('#!/bin/bash\necho "threads $OMP_NUM_THREADS" "$@"\n')
     for name in ("qvae", "torchrun"):
         (tmp_path / name).chmod(0o755)
-    ours = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path), "WORKERS": "1", "PROCESSES": "1000"}
+    ours = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}",
+        "WORKERS": "1",
+        "PROCESSES": "1000",
+    }
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"} | ours
     found = subprocess.run(
         [*script, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 
 import pytest
 import torch
-from conftest import PIXEL, SMALL
+from children.sitecustomize import PIXEL
+from conftest import SMALL
 
 import qvae
 from qvae.config.grid import trials

@@ -40,7 +40,13 @@ def environment(tmp_path, **more):
     port = str(free_port())
     slurm = {"SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2"}
     ours = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GLOO_SOCKET_IFNAME": "lo", "PROCESSES": "2", "PORT": port}
-    return os.environ | slurm | ours | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)} | more
+    return (
+        os.environ
+        | slurm
+        | ours
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"}
+        | more
+    )
 
 
 def test_the_script_for_slurm_trains_and_goes_on_where_a_process_dies(tmp_path):

@@ -162,7 +162,7 @@ class Hangs(LatentSampler):
 def started(folder, *settings, **pipes):
     """``qvae train --out run`` in a process of its own."""
     arguments = [part for text in settings for part in ("--set", text)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{folder}{os.pathsep}{os.environ['PYTHONPATH']}"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | pipes
     return subprocess.Popen([sys.executable, "-c", TRAIN, "--out", "run", *arguments], cwd=folder, env=environment, **pipes)
 
