@@ -36,10 +36,7 @@ def named_parameters(cls: type) -> Iterator[inspect.Parameter]:
 
 def described(cls: type) -> dict[str, tuple[Any, str]]:
     """Default and allowed values, in words, of each option; ``inspect.Parameter.empty`` is that of one that must be given."""
-    annotations: dict[str, Any] = {}
-    for parent in _initializers(cls):
-        annotations = _annotations(parent.__init__) | annotations
-    words = {name: in_words(annotation) for name, annotation in annotations.items()}
+    words = {name: in_words(annotation) for name, annotation in annotations_of(cls).items()}
     return {option.name: (option.default, words.get(option.name, "")) for option in named_parameters(cls)}
 
 

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from qvae.config.load import load_config
+from qvae.config.circuit import CircuitConfig
+from qvae.config.load import load_config, parse_assignments
+from qvae.config.schema import ModelConfig
 from qvae.errors import ConfigError
 
 CIRCUIT, DISCRETE = {"kind": "vqvae"}, {"kind": "vqvae", "variant": "discrete"}
@@ -183,6 +185,25 @@ def test_what_excludes_each_other(model, taken, refused, words):
     if refused is not None:
         with pytest.raises(ConfigError, match=re.escape(words).replace(r"\.\*", ".*")):
             load_config({"model": model}, refused)
+
+
+def test_a_discrete_model_s_prior_has_a_spin_for_each_qubit_however_its_sections_are_given():
+    for circuit in ({"qubits": 4}, CircuitConfig(qubits=4)):
+        for prior, graph in (("factorized", "edges"), ("uniform", "edges"), ("boltzmann", "complete")):
+            model = ModelConfig(kind="vqvae", variant="discrete", circuit=circuit, discrete={"prior": prior})
+            assert (model.latent.graph, model.latent.sizes, model.latent.edges) == (graph, [4], [])
+    gamma = ModelConfig(kind="vqvae", variant="discrete", discrete={"prior": "boltzmann"}, latent={"gamma": 0.5}).latent
+    assert (gamma.graph, gamma.sizes, gamma.gamma) == ("complete", [10], 0.5)
+
+
+@pytest.mark.parametrize(("text", "value"), [("/data #2", "/data #2"), ("'a # b'", "a # b"), ("#", "#"), ("a#b", "a#b")])
+def test_signs_of_comments_in_settings(text, value):
+    assert parse_assignments([f"x={text}"]) == {"x": value}
+
+
+def test_a_setting_that_is_neither_yaml_nor_a_comment():
+    with pytest.raises(ConfigError, match=r"this isn't valid YAML in --set x=\[#, line 1"):
+        parse_assignments(["x=[#"])
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ class Counter(LatentSampler):
     fault = ""
     is_remote = False
 
-    def __init__(self, seed=0):
-        self.seed, self.calls, self.name = seed, 0, "counter"
+    def __init__(self, seed=0, width=1):
+        self.seed, self.width, self.calls, self.name = seed, width, 0, "counter"
 
     @property
     def capabilities(self):
@@ -101,6 +101,7 @@ def test_seeds_go_to_those_that_take_them():
     assert subject().make(3).seed == 3
     assert subject(seed=8).make(3).seed == 8  # said by the user
     assert subject(seed=8).seeded(3).seed == 3  # but the checks of seeds have their own
+    assert (subject(width=5).make(3).width, subject(width=5).seeded(3).width) == (5, 5)
     original = Counter(seed=9)
     copy = subject(backend=original).make(3)
     assert (copy.seed, copy is original) == (9, False)
