@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from qvae.config import load
 from qvae.config.circuit import CircuitConfig
 from qvae.config.load import load_config, parse_assignments
 from qvae.config.schema import ModelConfig
@@ -225,3 +226,29 @@ def test_a_setting_that_is_neither_yaml_nor_a_comment():
 def test_backends_in_titles(model, more, trained_by, drawn_by):
     config = load_config({"model": model}, more)
     assert (config.trained_by, config.drawn_by) == (trained_by, drawn_by)
+
+
+def test_another_kind_of_model_forgets_the_backends_of_the_one_before():
+    keys = {"data": {"binarize": "fixed"}, "model": {"kind": "vqvae", "network": {"hidden": [5]}}, "executor": {"name": "aer"}}
+    same, other = (load_config(keys, model=kind) for kind in ("vqvae", "vqgan"))
+    assert (same.executor.name, same.model.network.hidden) == ("aer", [5])
+    assert (other.executor.name, other.model.kind, other.data.binarize) == ("statevector", "vqgan", "fixed")
+    assert other.model.network.hidden == load_config(None).model.network.hidden
+    keys = {"sampler": {"name": "exact"}, "generation": {"sampler": {"name": "dimod"}}}
+    same, other = (load_config(keys, model=kind) for kind in ("qvae", "vqvae"))
+    assert (same.sampler.name, same.generation.sampler.name) == ("exact", "dimod")
+    assert (other.sampler.name, other.generation.sampler) == ("gibbs", None)
+    with pytest.raises(ConfigError, match="there is no model of kind 'qvaee': did you mean 'qvae'"):
+        load_config(keys, model="qvaee")
+
+
+def test_aliases_stand_for_so_many_values_and_no_more(monkeypatch, tmp_path):
+    """A list of two is three values."""
+    monkeypatch.setattr(load, "_MOST_REPEATED", 6)
+    for count, is_taken in ((2, True), (3, False)):
+        (tmp_path / "a.yaml").write_text(f"sampler: {{options: {{a: &x [1, 2], b: [{', '.join(['*x'] * count)}]}}}}\n")
+        if is_taken:
+            assert load_config(tmp_path / "a.yaml").sampler.options == {"a": [1, 2], "b": [[1, 2]] * 2}
+        else:
+            with pytest.raises(ConfigError, match=r"aliases \(\*name\) stand for more than 6 values; write them out"):
+                load_config(tmp_path / "a.yaml")

@@ -92,7 +92,7 @@ def _read_for_model(source: str | Path | Mapping[str, Any] | None, kind: str) ->
         return _of_strings(str(source), own) if _is_text(source) else _read(own)
     is_other_data = _is_data(source) and not _is_text(source)
     origin, tree = (f"of {source}", {"data": {"name": str(source)}}) if is_other_data else _read(source)
-    section = tree.get("model")
+    section = tree.get("model", {})
     if not isinstance(section, dict) or section.get("kind", model_kinds()[0]) != kind:
         tree["model"] = {"kind": kind}  # the other keys are of another kind, and so are those of its backends
         tree = {key: value for key, value in tree.items() if key not in ("sampler", "executor", "generation")}
