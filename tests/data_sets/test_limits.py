@@ -338,3 +338,38 @@ def test_a_fingerprint_sees_as_many_rows_as_it_may(monkeypatch):
         monkeypatch.setattr(fingerprint, "_MOST_BYTES", most)
         assert len(fingerprint._spread(rows)) == seen
     assert fingerprint._spread(rows[:0]).shape == (0, 3)
+
+
+def test_a_mirror_is_waited_for_half_a_minute_and_read_no_further_than_a_file_reaches(monkeypatch, tmp_path):
+    asked, file = [], idx.IDX_SETS["mnist"].files[0]
+
+    class Reply:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def read(self, most):
+            asked.append(most)
+            return b"no idx file"
+
+    monkeypatch.setattr(idx.urllib.request, "urlopen", lambda url, timeout: asked.append((url, timeout)) or Reply())
+    with pytest.raises(DataError, match="can't be downloaded"):
+        idx._fetch(file, ("http://a/", "http://b/"), tmp_path)
+    urls = [f"http://{host}/{file.names[0]}.gz" for host in "ab"]
+    assert asked == [part for url in urls for part in ((url, 30.0), file.size + 2**16)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_shorter_than_a_window_is_refused_whatever_its_frames(tmp_path):
+    write_wavs(tmp_path, torch.zeros(1, 15), 100)
+    (file,) = tmp_path.glob("*.wav")
+    with pytest.raises(DataError, match=r"0000.wav has 15 samples, but this model takes 12 samples, as the clips that"):
+        given._unpacked_clips([file], (9, 4), tmp_path, None)
+    write_wavs(tmp_path, torch.zeros(1, 16), 100)
+    assert given._unpacked_clips([file], (9, 5), tmp_path, 100).shape == (1, 9, 5)
+    with pytest.raises(DataError, match="has 100 samples a second, but this model takes 8,000, as the clips"):
+        given._unpacked_clips([file], (9, 5), tmp_path, 8000)
+    with pytest.raises(DataError, match=r"holds sound, but this model takes rows of shape \(5,\), no spectrograms"):
+        given._unpacked_clips([file], (5,), tmp_path, None)
