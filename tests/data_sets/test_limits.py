@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from qvae.config.schema import DataConfig
-from qvae.data import fingerprint, given, idx, images, memory
+from qvae.data import arrays, fingerprint, given, idx, images, memory
 from qvae.data.alphabet import Alphabet
 from qvae.data.arrays import dataset_from_arrays
 from qvae.data.classes import classes_of, places_of_labels, with_classes
@@ -17,7 +17,7 @@ from qvae.data.corruption import Corruption
 from qvae.data.kinds import Numbers, in_place, scale
 from qvae.data.opened import opened_image
 from qvae.data.sound import read_wav, spectrogram, window_of, write_wavs
-from qvae.data.split import Split, hold_out, require_fit
+from qvae.data.split import Split, hold_out, is_mapped, require_fit
 from qvae.data.strings import cleaned, dataset_from_strings, read_lines
 from qvae.data.tables import read_table, short, to_labels
 from qvae.errors import ConfigError, DataError
@@ -373,3 +373,23 @@ def test_a_clip_shorter_than_a_window_is_refused_whatever_its_frames(tmp_path):
         given._unpacked_clips([file], (9, 5), tmp_path, 8000)
     with pytest.raises(DataError, match=r"holds sound, but this model takes rows of shape \(5,\), no spectrograms"):
         given._unpacked_clips([file], (5,), tmp_path, None)
+
+
+def test_a_file_that_fills_a_quarter_of_the_memory_stays_on_the_disk(monkeypatch, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 8)))
+    size = (tmp_path / "a.npy").stat().st_size
+    for memory_size, is_mapped_there in ((4 * size, False), (4 * size - 1, True)):
+        monkeypatch.setattr(arrays, "total_memory", lambda memory_size=memory_size: memory_size)
+        assert is_mapped(arrays.read_arrays(tmp_path / "a.npy")["train"]) is is_mapped_there
+
+
+def test_pictures_are_taken_as_they_are_looked_at(tmp_path):
+    """A camera that was turned says so beside the pixels: 6 is a quarter to the right."""
+    stored = np.array([[10, 20, 30], [40, 50, 60]], np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert np.asarray(images.upright_image(tmp_path / "a.png", True)).tolist() == [[40, 10], [50, 20], [60, 30]]
+    assert images._common_form([tmp_path / "a.png"], tmp_path, None) == ((3, 2), True)
+    read = images._read([tmp_path / "a.png"], (3, 2), True)
+    assert read[0].tolist() == [[40, 10], [50, 20], [60, 30]]
