@@ -236,3 +236,16 @@ def test_a_reader_that_has_left_is_told_of_by_a_code_of_its_own(tmp_path, monkey
         runs._resumable(Progress(), work, tmp_path)
     assert (ended.value.code, left) == (141, [True])
     assert "nobody reads the output any more, so this was stopped; to go on from the last" in capsys.readouterr().err
+
+
+def test_settings_of_an_evaluation_are_short_unless_they_are_of_data_or_executor(command, monkeypatch):
+    asked = []
+
+    def opened(path, overrides, trust):
+        asked.extend(overrides)
+        raise SystemExit(77)
+
+    monkeypatch.setattr("qvae.runs.run.load_run", opened)
+    given = ["importance_samples=3", "evaluation.seed=4", "data.root=x", "executor.name=aer", "num_test=5"]
+    assert command("evaluate", "a", *(word for text in given for word in ("--set", text)))[0] == 77
+    assert asked == ["evaluation.importance_samples=3", *given[1:4], "evaluation.num_test=5"]
