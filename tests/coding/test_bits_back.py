@@ -81,6 +81,15 @@ def test_files_of_before_can_be_read():
     assert (bits.data, bits.prior, bits.posterior, bits.start) == (416, 261, 74, 31)
 
 
+def test_a_stack_begins_with_a_bit_for_each_latent_and_its_last_word_is_no_small_number():
+    coder, longest = CodeCoder(model()), np.random.PCG64(np.random.SeedSequence(0)).random_raw(10).astype(np.uint32)
+    for number in range(1, 11):
+        for coder.num_latents in (32 * number - 31, 32 * number):
+            *words, last = coder._start().tolist()
+            assert words == longest[: number - 1].tolist()
+            assert last == int(longest[number - 1]) | 2**31
+
+
 @pytest.mark.parametrize(("levels", "kind"), [(1, "mlp"), (2, "mlp"), (1, "conv")])
 @pytest.mark.parametrize("count", [1, 2, 37, 300])
 def test_rows_come_back_in_batches_of_another_size_and_with_other_threads(levels, kind, count, monkeypatch):
