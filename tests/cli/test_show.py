@@ -119,3 +119,9 @@ def test_runs_of_any_name_are_compared(command, small_run, tmp_path):
     assert (code, err) == (0, "")
     assert "$x^{$ [bold]" in out
     assert (tmp_path / "comparison.png").exists()
+
+
+def test_a_file_is_as_wide_as_the_terminal_says_or_wider(monkeypatch):
+    for columns, width in (("80", 120), ("200", 200)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert make_console().width == width
