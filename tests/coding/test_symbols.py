@@ -1,11 +1,13 @@
 """Questions about data: all answers together have the likelihood's own probability, however rare the data are."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from qvae.coding.symbols import answered, questions
+from qvae.coding.symbols import _between, answered, questions
 from qvae.errors import CapabilityError
 from qvae.models.likelihoods.categorical import Categorical
 from qvae.models.likelihoods.counts import NegativeBinomial, Poisson
@@ -69,6 +71,13 @@ def test_tails_have_all_their_digits():
     for below, law in ((poisson, stats.poisson(mean)), (found, stats.nbinom(r, r / (r + mean)))):
         np.testing.assert_allclose(below[0][asked], law.cdf(count - 1)[asked], rtol=1e-12)
         np.testing.assert_allclose(below[1][asked], law.sf(count - 1)[asked], rtol=1e-9)
+
+
+def test_one_count_has_all_its_digits_in_both_tails_and_between():
+    likelihood, count = Poisson(Statistics.blank((3,))).double(), np.array([[8, 60, 180]])
+    output = torch.full((1, 3), math.log(60), dtype=torch.float64)
+    first, last = (likelihood.tails(output, ends, np.ones((1, 3), bool)) for ends in (count, count + 1))
+    np.testing.assert_allclose(_between(first, last), stats.poisson(60).pmf(count), rtol=1e-9)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 8, 9])
