@@ -61,6 +61,28 @@ def pictures_of_one_pixel(request, monkeypatch):
         monkeypatch.setattr(Figure, "savefig", one_pixel)
 
 
+_OF_REPORTS = {"reporting", "evaluation", "measuring", "models"}
+
+
+@pytest.fixture
+def whole_reports():
+    """For a test, outside of the rooms that make them, that is about what a report shows."""
+
+
+@pytest.fixture(autouse=True)
+def quick_reports(request, monkeypatch):
+    """Figures and error bars of distances, which are half of the time of a small run, are made only where tests are about them."""
+    if _OF_REPORTS & {*request.path.parts} or "whole_reports" in request.fixturenames:
+        return
+    from matplotlib.figure import Figure
+
+    from qvae.evaluation import frechet
+    from qvae.reporting import pictures
+
+    monkeypatch.setattr(pictures, "_drawn", lambda name, drawing, views: Figure())
+    monkeypatch.setattr(frechet, "_JACKKNIFE_GROUPS", 3)
+
+
 @pytest.fixture(params=["numba", "torch"])
 def kernels(request, monkeypatch):
     """The test runs with numba's kernels and with torch's; take it by ``usefixtures`` for all tests of a file."""

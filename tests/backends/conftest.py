@@ -39,22 +39,3 @@ def annealer(server):
     yield make
     for sampler in made:
         sampler.close()
-
-
-@pytest.fixture
-def whole_reports():
-    """For a test that is about what a report shows."""
-
-
-@pytest.fixture(autouse=True)
-def quick_reports(request, monkeypatch):
-    """Figures and error bars of distances, which are most of the time of a small run, are made only for ``whole_reports``."""
-    if "whole_reports" in request.fixturenames:
-        return
-    from matplotlib.figure import Figure
-
-    from qvae.evaluation import frechet
-    from qvae.reporting import pictures
-
-    monkeypatch.setattr(pictures, "_drawn", lambda name, drawing, views: Figure())
-    monkeypatch.setattr(frechet, "_JACKKNIFE_GROUPS", 3)

@@ -57,7 +57,7 @@ def agrees(found, expected, tolerance):
             assert found[key] == value, key
 
 
-def test_it_is_evaluated_to_the_numbers_of_then(old):
+def test_it_is_evaluated_to_the_numbers_of_then(old, whole_reports):
     expected = json.loads((old / "evaluation.json").read_text())
     (old / "evaluation.json").unlink()
     workflow.evaluate(qvae.load_run(old))
@@ -89,7 +89,7 @@ def test_its_samples_are_used_again(old, monkeypatch):
     assert run.prior_spins(60).shape == (60, 11)
 
 
-def test_it_goes_on_to_where_it_would_have_ended(old):
+def test_it_goes_on_to_where_it_would_have_ended(old, whole_reports):
     expected = json.loads((DATA / "resumed-by-0.1.0.json").read_text())
     resumed = workflow.resume(old, ["training.epochs=5"])
     assert [row["epoch"] for row in resumed.metrics] == [1, 2, 3, 4, 5]
