@@ -14,16 +14,23 @@ import qvae
 from qvae.applications.compress import compress
 from qvae.applications.decompress import decompress
 from qvae.coding.container import identity
+from qvae.config.load import dump_config
 from qvae.errors import CapabilityError, ConfigError, DataError, RunError
 from qvae.ising.exact import exact_distribution, state_numbers
+from qvae.runs.assemble import assemble
 
 pytest.importorskip("constriction", reason="needs the extra: pip install -e '.[compress]'")
 
-LIGHT = [
-    "training.epochs=1", "model.latent.sizes=[3,3]", "model.network.hidden=[8,8]", "evaluation.importance_samples=2",
-    "evaluation.num_generated=0", "evaluation.probes=false", "evaluation.log_z_chains=10", "evaluation.log_z_temperatures=20",
-    "evaluation.tsne_every=0",
-]  # fmt: skip
+
+
+def untrained(folder, settings, source="digits"):
+    """A run whose model knows no more of its data than how often each number is in them."""
+    config = qvae.load_config(source, ["model.latent.sizes=[3,3]", "model.network.hidden=[8,8]", *settings])
+    folder.mkdir()
+    trainer = assemble(folder, config).trainer
+    trainer.save(trainer)
+    (folder / "config.yaml").write_text(dump_config(config))
+    return qvae.load_run(folder)
 
 
 @pytest.fixture
@@ -89,8 +96,7 @@ def test_a_table_of_counts_comes_back(tmp_path, monkeypatch):
     table = np.random.default_rng(0).poisson(2, (150, 3))
     header, rows = "a,b,c", tmp_path / "rows.csv"
     np.savetxt(tmp_path / "table.csv", table, "%d", ",", header=header, comments="")
-    settings = [*LIGHT, f"data.name={tmp_path / 'table.csv'}", "model.likelihood=poisson"]
-    run = qvae.train(qvae.load_config("digits", settings), tmp_path / "run")
+    run = untrained(tmp_path / "run", [f"data.name={tmp_path / 'table.csv'}", "model.likelihood=poisson"])
     given = table[:60].copy()
     given[0, 0] = 2**24
     np.savetxt(rows, np.column_stack([np.arange(60), given]), "row %d,%d,%d,%d", header=f"id,{header}", comments="")
@@ -110,7 +116,7 @@ def test_strings_come_back_as_lines(tmp_path):
     rng = np.random.default_rng(0)
     strings = ["".join(rng.choice(list("abé"), rng.integers(1, 7))) for _ in range(150)]
     (tmp_path / "names.txt").write_text("\n".join(strings), encoding="utf-8")
-    run = qvae.train(qvae.load_config(tmp_path / "names.txt", LIGHT), tmp_path / "run")
+    run = untrained(tmp_path / "run", [], tmp_path / "names.txt")
     assert run.config.model.likelihood == "recurrent-strings"
     (file,) = compress(run, tmp_path / "names.txt", out=tmp_path / "names.qvz").files
     assert strings[0].encode() not in file.read_bytes()
