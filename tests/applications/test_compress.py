@@ -92,6 +92,7 @@ def test_a_folder_of_pictures_comes_back_with_its_names(small_run, images, tmp_p
 
 
 def test_a_table_of_counts_comes_back(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow", reason="needs the extra: pip install -e '.[tables]'")
     monkeypatch.setattr("qvae.coding.bits_back._MOST_ROWS", 25)  # three blocks
     table = np.random.default_rng(0).poisson(2, (150, 3))
     header, rows = "a,b,c", tmp_path / "rows.csv"
