@@ -71,7 +71,7 @@ def whole_reports():
 
 @pytest.fixture(autouse=True)
 def quick_reports(request, monkeypatch):
-    """Figures and error bars of distances, which are half of the time of a small run, are made only where tests are about them."""
+    """Figures and error bars of distances, half of the time of a small run, are made only where tests are about them."""
     if _OF_REPORTS & {*request.path.parts} or "whole_reports" in request.fixturenames:
         return
     from matplotlib.figure import Figure
