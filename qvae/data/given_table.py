@@ -47,7 +47,7 @@ def table_rows(path: Path, kind: Kind, known: KnownColumns) -> tuple[np.ndarray,
     where = str(path)
     taken = {name: _numbered(column, name, where, known) for name, column in taken.items()}
     # Texts that are left are refused: numbered anew they would mean other categories than the model learnt.
-    (rows,), _ = to_numbers({where: taken}, "reals" if kind == "categories" else kind)
+    (rows,), _ = to_numbers({where: taken}, "reals" if kind == "categories" else kind, is_given=True)
     ids = next((columns[name] for name in _IDS if name in columns and name not in (known.names or ())), None)
     return rows, None if ids is None else [str(name) for name in ids]
 

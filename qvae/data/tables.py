@@ -21,7 +21,9 @@ Columns = dict[str, np.ndarray]
 """Values of each column, (N,): numbers, or objects such as texts."""
 
 
-def to_numbers(frames: dict[str, Columns], kind: Kind) -> tuple[list[np.ndarray], dict[str, tuple[str, ...]]]:
+def to_numbers(
+    frames: dict[str, Columns], kind: Kind, is_given: bool = False
+) -> tuple[list[np.ndarray], dict[str, tuple[str, ...]]]:
     """An array (N, D) of each table, and the categories of the columns that hold text, in the order of their numbers.
 
     Text is taken for ``categories`` alone, as the positions of its values in sorted order, the same in all tables.
@@ -29,6 +31,7 @@ def to_numbers(frames: dict[str, Columns], kind: Kind) -> tuple[list[np.ndarray]
     Args:
         frames: tables by what they are called in messages.
         kind: of data that the model's likelihood takes.
+        is_given: to a trained model, whose columns and likelihood are what they are.
 
     Raises:
         DataError: the tables have different columns, values are missing, or a column holds no numbers.
@@ -56,7 +59,9 @@ def to_numbers(frames: dict[str, Columns], kind: Kind) -> tuple[list[np.ndarray]
             names[name] = tuple(categories)
         for where, part in parts.items():
             if part.dtype == object:
-                part = _positions(part, categories) if categories else _refuse_text(part, f"column {name!r} of {where}")
+                if not categories:
+                    raise _text_refused(part, f"column {name!r} of {where}", is_given)
+                part = _positions(part, categories)
             coded[where].append(part)
     return [np.column_stack(parts) for parts in coded.values()], names
 
@@ -163,13 +168,14 @@ def _positions(column: np.ndarray, categories: list[str]) -> np.ndarray:
     return np.array([positions[value] for value in column], np.int64)
 
 
-def _refuse_text(column: np.ndarray, where: str) -> np.ndarray:
+def _text_refused(column: np.ndarray, where: str, is_given: bool) -> DataError:
     rows = [row for row, value in enumerate(column) if not _is_number(value)] or list(range(len(column)))
-    raise DataError(
-        f"{where} holds text in {len(rows):,} of {len(column):,} rows, the first {short(column[rows[0]])} in row "
-        f"{rows[0] + 1}; put numbers there, drop the column, name it by data.labels if it holds classes, or set "
-        "model.likelihood=categorical if all columns hold categories."
+    what = f"text in {len(rows):,} of {len(column):,} rows, the first {short(column[rows[0]])} in row {rows[0] + 1}"
+    others = (
+        ", drop the column, name it by data.labels if it holds classes, or set model.likelihood=categorical if all columns "
+        "hold categories"
     )
+    return DataError(f"{where} holds {what}; put numbers there{'' if is_given else others}.")
 
 
 def _is_number(text: str) -> bool:

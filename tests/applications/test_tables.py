@@ -49,7 +49,7 @@ def test_texts_are_the_numbers_of_training(tmp_path):
     with given_rows(table, [(2,)], "categories", 3, known=known) as found:
         assert found.dataset.values(found.dataset.test).tolist() == [[2, 0], [0, 1], [2, 2]]
         assert found.ids == ["0", "1", "2"]
-    for wrong, words in ((known, "'pink' in row 2 of column 'colour'"), (KnownColumns(), "holds text")):
+    for wrong, words in ((known, "'pink' in row 2 of column 'colour'"), (KnownColumns(), "'red' in row 1; put numbers there.")):
         table = written(tmp_path / "wrong.csv", {"colour": ["red", "pink"], "size": [0, 1]})
         with pytest.raises(DataError) as told, given_rows(table, [(2,)], "categories", 3, known=wrong):
             pass
