@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import CHILDREN
 
 from qvae import memory
 from qvae.errors import DataError, RunError
@@ -26,8 +27,9 @@ for _ in range(6):
 
 
 def _environment() -> dict[str, str]:
-    """Without what a user may have set for the allocator."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    """Without what a user may have set for the allocator, and what else processes of tests import at their start."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    return found | {"PYTHONPATH": found["PYTHONPATH"].removeprefix(CHILDREN)}
 
 
 @needs_glibc
