@@ -100,6 +100,7 @@ def cluster():
     distributed = pytest.importorskip("distributed", reason="needs the extra: pip install -e '.[dask]'")
     options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
     with distributed.LocalCluster(2, host="127.0.0.1", **options) as found:
+        found.wait_for_workers(2)  # a busy machine has started one when this returns
         yield found
 
 
