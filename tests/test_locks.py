@@ -1,5 +1,6 @@
 """Lock files: held, waited for, taken over, and the same where the system is another one."""
 
+import errno
 import importlib.util
 import multiprocessing
 import os
@@ -45,9 +46,10 @@ def test_what_is_no_lock_is_left_alone(tmp_path):
     assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_number_that_no_process_has_holds_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_number_that_no_process_has_holds_nothing(number, tmp_path, monkeypatch):
     def refuse(*arguments):
-        raise OSError(locks._NO_SUCH_LOCKS[0], "no locks available")
+        raise OSError(number, "no locks available")
 
     monkeypatch.setattr(locks, "fcntl", types.SimpleNamespace(flock=refuse, LOCK_EX=0, LOCK_NB=0), raising=False)
     (tmp_path / ".lock").write_text(f"{'9' * 40} {locks.socket.gethostname()}")

@@ -133,6 +133,12 @@ def test_options_of_parents_are_checked_where_rest_is_handed_on():
     with pytest.raises(ValueError, match="seed is 'x'"):
         checked(Loose, {"seed": "x"})
 
+    class Narrow(Parent):
+        def __init__(self, seed: Annotated[int, Field(ge=5)] = 5, **options: Any) -> None: ...
+
+    with pytest.raises(ValueError, match="seed is 3; it must be a whole number, 5 or more"):
+        checked(Narrow, {"seed": 3})
+
 
 def test_annotations_that_can_t_be_read_check_nothing():
     class Foreign:

@@ -1,6 +1,7 @@
 """What needs the user's word, by the annotation of an option and by what it says; and whose word is enough."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -85,6 +86,8 @@ def test_words_are_remembered_for_their_folder_alone(damage, tmp_path, monkeypat
     remember(tmp_path / "other", ["d"])
     assert remembered(run) == {"a", "b", "c"} | before
     assert remembered(tmp_path / "other") == {"d"}
+    monkeypatch.chdir(tmp_path)
+    assert remembered(Path("run")) == {"a", "b", "c"} | before
     assert json.loads(file.read_text())[str(run)] == sorted({"a", "b", "c"} | before)
     stamp = file.stat().st_ino
     remember(run, ["a"])  # nothing new

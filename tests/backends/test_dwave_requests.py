@@ -326,6 +326,18 @@ def test_a_recording_holds_what_was_sent_read_and_spent(tmp_path):
     assert solver.is_closed
 
 
+def test_what_a_lost_job_took_is_recorded_once_where_the_run_goes_back(tmp_path):
+    solver = Told(None, Fault("lost", True, has_run=True), None)
+    recording = dwave_recording.RecordingSolver(solver, tmp_path / "r.jsonl", Meter(None))
+    recording.answer(submission())
+    with pytest.raises(Fault):
+        recording.answer(submission())
+    recording.rewind(1, 0.75)
+    recording.answer(submission())
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()[1:]]
+    assert [row["qpu_seconds"] for row in rows] == [0.75, 0.25]
+
+
 def test_another_submission_is_told_from_the_one_that_was_recorded():
     same, near = submission(), submission(fields=np.array([0.2509, -0.5]))
     assert dwave_recording._are_the_same(same, near)  # another processor rounds differently

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from qvae.errors import ExecutorError
+from qvae.trust import needs
 
 pytest.importorskip("qiskit_aer", reason="Qiskit is not installed")
 
@@ -24,7 +25,7 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError
 from qiskit_aer.primitives import EstimatorV2 as AerEstimator
-from qvae_backends.qiskit_device import QiskitDevice
+from qvae_backends.qiskit_device import ImportPath, QiskitDevice
 
 TOKEN = "Zx9-fakefakefakefakefakefakefakefake_0123456"
 
@@ -310,6 +311,21 @@ def test_a_module_that_fails_gives_no_token_away(monkeypatch, tmp_path):
     with pytest.raises(ExecutorError, match="'my_device:x': importing my_device failed \\(RuntimeError: refused") as caught:
         QiskitDevice("my_device:x")
     assert_silent(caught)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_needed"),
+    [
+        ("ibm:brisbane", False),
+        ("qiskit_ibm_runtime.fake_provider:FakeManilaV2", False),
+        ("qiskit_ibm_runtime:QiskitRuntimeService", True),
+        ("qiskit_ibm_runtime.fake_provider_of_mine:Fake", True),
+        ("qiskit.primitives:StatevectorSampler", False),
+        ("qiskit.primitives.mine:Sampler", True),
+    ],
+)
+def test_modules_that_only_compute_need_no_word_of_the_user(path, is_needed):
+    assert bool(list(needs(ImportPath, path, None))) is is_needed
 
 
 def test_too_few_qubits():

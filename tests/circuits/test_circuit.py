@@ -50,6 +50,7 @@ def test_angles_follow_parameters():
         ((1, [Gate("rx", (0,), ("a",))]), "is no gate"),
         ((1, [Gate("rx", (0,), (math.nan,))]), "an angle of gate 'rx' is nan; it must be finite"),
         ((1, [Gate("rx", (0,), (Affine(0, math.inf),))], 1), "scale=inf.*; it must be finite"),
+        ((1, [Gate("rx", (0,), (Affine(0, offset=math.nan),))], 1), "offset=nan.*; it must be finite"),
         ((1, [Gate("rx", (0,), (Affine(1),))], 1), "gate 'rx' follows parameter 1, but the circuit has 1, counted from 0"),
     ],
 )

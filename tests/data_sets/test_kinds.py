@@ -209,6 +209,8 @@ def test_rows_that_are_taken_a_few_at_a_time_are_the_same(monkeypatch):
         again = dataset_from_arrays(rows, test=rows[:2], kind=kind)
         assert torch.equal(again.values(again.train), values)
         assert np.allclose(values, rows, atol=2**-15)
+        assert np.allclose(again.mean(), rows.mean(0), atol=2**-15)
+        assert np.allclose(again.standard_deviation(), rows.std(0), atol=2**-15)
         assert fingerprint(again) == known
     with pytest.raises(DataError, match=r"2 of 28 values outside \[0, 1\], the first 2.5 at \[4, 1, 0\]"):
         dataset_from_arrays(wrong)

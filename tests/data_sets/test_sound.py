@@ -59,14 +59,15 @@ def test_phases_are_found_anew():
     assert waveform(spectrogram(waves, WINDOW), WINDOW).equal(back)
 
 
-def test_wav_files_keep_sixteen_bits(tmp_path):
+def test_wav_files_keep_sixteen_bits(tmp_path, monkeypatch):
     waves = plucked(3, seed=1)
     files = write_wavs(tmp_path / "clips", waves, RATE)
     assert [file.name for file in files] == ["0000.wav", "0001.wav", "0002.wav"]
     back, rate = read_wavs(tmp_path / "clips")
     assert rate == RATE
     assert (back - waves).abs().max() <= 0.5 / 2**15 + 1e-7
-    write_wavs(tmp_path / "loud", torch.tensor([[3.0, -3.0]]), RATE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_wavs("~/loud", torch.tensor([[3.0, -3.0]]), RATE)
     assert read_wavs(tmp_path / "loud")[0].tolist() == [[1 - 1 / 2**15, -1.0]]
 
 

@@ -151,6 +151,8 @@ def test_one_way_in_parts_is_as_good_and_the_same_wherever_they_are_done(small) 
     assert runs[0].stderr < 0.8 * single.stderr  # chains of all parts are counted
     with pytest.raises(ValueError, match="chains is 1 "):
         annealed_importance_sampling(hamiltonian, chains=7, temperatures=5, generator=generator(), parts=4)
+    with pytest.raises(ValueError, match="chains is 1 "):
+        bidirectional_annealing(hamiltonian, chains=7, temperatures=5, parts=4)
 
 
 def test_spins_without_couplings_anneal_without_error() -> None:

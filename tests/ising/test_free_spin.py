@@ -9,7 +9,7 @@ import torch
 from trotter_products import SIGMAS, generator, slice_product, trotter
 
 from qvae.ising.exact import ExactDistribution
-from qvae.ising.free_spin import FreeSpin, free_lines, pinned_mean
+from qvae.ising.free_spin import FreeSpin, fields_of_means, free_lines, pinned_mean
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.world_lines import WorldLines
 
@@ -44,6 +44,11 @@ def test_closed_forms_of_one_spin_in_strong_fields() -> None:
         assert float(spin.log_return(up)[0]) == pytest.approx(-5000)
         assert float(spin.log_return(-up)[0]) == pytest.approx(5000)
         assert bool(torch.isfinite(spin.log_return(up)).all())
+
+
+def test_fields_are_found_from_their_means() -> None:
+    fields, gamma = torch.tensor([-3.0, -0.25, 0.0, 0.25, 2.0]).double(), torch.tensor([0.5, 1.0, 2.0, 0.0, 3.0]).double()
+    torch.testing.assert_close(fields_of_means(FreeSpin(fields, gamma).mean(), gamma), fields, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("kernels", ["numba", "torch"])

@@ -174,6 +174,6 @@ def test_a_candidate_that_fails_or_takes_too_long_is_told(truth, made):
         raise RuntimeError("no.")
 
     found = judge(made(fail), hamiltonian, truth, 1.0, 10, 0.001, 1.0)
-    assert (found.repeats, found.why) == (0, "RuntimeError: no")
+    assert (found.repeats, found.why, found.reaches) == (0, "RuntimeError: no", False)
     found = judge(made(lambda seed: Endless()), hamiltonian, truth, 1.0, 10, 0.001, 0.2)
     assert "takes longer than its share" in found.why

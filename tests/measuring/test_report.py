@@ -97,6 +97,12 @@ def test_the_page_draws_each_problem_s_curves_with_the_goal_of_a_thousand_perfec
     assert sections[2].tables[0].rows == [("far", "it is far")]
 
 
+def test_time_of_a_machine_and_its_price_stand_last():
+    rows = [ROW | {"cpu_seconds": 7.0, "qpu_seconds": 3.5, "qpu_cost": 12.0}, ROW | {"seconds_to_goal": 20.0}]
+    table = sampler_table({"size": "4 spins", "truth": TRUTH, "samplers": rows})
+    assert (table.header[-2:], [row[-2:] for row in table.rows]) == (("QPU s", "price"), [("3.5", "12"), ("-", "-")])
+
+
 def test_errors_and_numbers_fit_into_narrow_columns():
     assert [report._error(value) for value in (0.0, 0.00049, 0.0005, 0.0123, 1.5)] == [".000", "5e-4", ".001", ".012", "1.500"]
     assert [report._number(value) for value in (None, 5.4321, 999.4, 999.6, 54321.0, 999_600.0, 2e7)] == [

@@ -58,3 +58,9 @@ def test_what_is_wrong_with_them_is_told_whenever_they_are_used_and_their_damage
     trouble = "they are stuck; they are cold"
     damage = "prior_samples.safetensors was damaged, so they were drawn again"
     assert said == [trouble, trouble, f"{damage}; {trouble}", trouble]
+
+
+def test_more_than_are_kept_are_drawn_unless_fewer_will_do(small_run):
+    run = qvae.load_run(small_run, ["generation.sampler={name: exact}"])
+    counts = [(20, False), (30, True), (30, False), (10, False), (40, True)]
+    assert [len(run.prior_spins(count, or_fewer)) for count, or_fewer in counts] == [20, 20, 30, 10, 30]

@@ -9,6 +9,7 @@ import pytest
 
 import qvae
 from qvae.errors import DataError, RunError
+from qvae.reporting import report
 
 LIGHT = [
     "model.network.hidden=[8,8]", "training.epochs=3", "training.batch_size=50", "evaluation.importance_samples=5",
@@ -56,8 +57,10 @@ def test_the_report_shows_strings(finished):
     for text in ("nats per string", "What generated strings are worth", "a symbol", "Lengths and characters", "recurrent"):
         assert text in html
     assert "Frechet" not in html
-    shown = finished.dataset.alphabet.decode(finished.dataset.test)[0]
-    assert f"<td>{shown}</td>" in html
+    (table,) = report._string_columns(finished)
+    test = finished.dataset.alphabet.decode(finished.dataset.test)
+    assert [row[table.header.index("test string")] for row in table.rows] == test[: len(table.rows)]
+    assert f"<td>{test[0]}</td>" in html
     drawn = {file.stem for file in (finished.path / "figures").iterdir()}
     assert drawn == {"losses", "strings", "energies", "couplings", "units"}
 

@@ -1,4 +1,4 @@
-"""The moving average of weights: by hand at first, and in a full window as one of every step."""
+"""The moving average of weights: by hand at first, and in a full window as one of every step; then the statistics anew."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import nn
 
-from qvae.training.averaging import WeightAverage
+from qvae.training.averaging import WeightAverage, retake_batch_norm
 
 
 def average_of(values: list[float], decay: float, began: int = 0) -> list[float]:
@@ -52,3 +52,13 @@ def test_a_full_window_takes_in_every_fourth_step_and_is_as_long_as_if_it_took_a
 def test_a_short_window_takes_in_every_step() -> None:
     found = average_of([float(step) for step in range(1, 4001)], decay=0.998)
     assert all(later > earlier for earlier, later in itertools.pairwise(found))
+
+
+def test_statistics_taken_anew_are_plain_averages_over_batches_of_two_rows_or_more() -> None:
+    norm = nn.BatchNorm1d(1, momentum=0.25)
+    norm(torch.tensor([[50.0], [90.0]]))  # of other weights
+    rows = torch.tensor([[0.0], [2.0], [4.0], [8.0], [6.0], [12.0], [100.0]])
+    retake_batch_norm(nn.Sequential(norm), rows.split(2), norm)
+    torch.testing.assert_close(norm.running_mean, torch.tensor([(1.0 + 6.0 + 9.0) / 3]))
+    torch.testing.assert_close(norm.running_var, torch.tensor([(2.0 + 8.0 + 18.0) / 3]))
+    assert (norm.momentum, norm.training) == (0.25, False)

@@ -1,6 +1,7 @@
 """Classical shadows: unbiased derivatives of all parameters from the same copies, which are counted."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from qvae.circuits.circuit import Circuit, Gate
 from qvae.circuits.gradients import ClassicalShadows, ParameterShift
 from qvae.circuits.gradients.shadows import _snapshots, unitary
 from qvae.errors import CircuitError
+from qvae.runs.assemble import _choose_gradient
 from qvae.runs.plan import plan
 from qvae.testing.circuit_problems import circuit_problems
 from qvae.testing.dense import dense_state
@@ -69,5 +71,8 @@ def test_large_circuits_are_refused():
         )
     with pytest.raises(CircuitError, match="take 8 at most"):  # before anything is run
         qvae.CircuitLayer(circuit, gradient="shadows")
+    chosen = qvae.load_config("digits-vqvae", ["training.circuit_gradient=shadows"])
     with pytest.raises(CircuitError, match="take 8 at most"):
-        plan(qvae.load_config("digits-vqvae", ["training.circuit_gradient=shadows"]))
+        _choose_gradient(SimpleNamespace(circuit=SimpleNamespace(circuit=circuit)), chosen)
+    with pytest.raises(CircuitError, match="take 8 at most"):
+        plan(chosen)

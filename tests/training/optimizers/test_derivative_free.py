@@ -68,6 +68,13 @@ def test_spsa_s_gains_are_spall_s():
     assert moves == pytest.approx([0.3 / (k + 1 + 5) ** 0.602 for k in range(3)])
 
 
+def test_each_group_has_a_rate_of_its_own():
+    slow, fast = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
+    optimizer = SPSA([{"params": [slow]}, {"params": [fast], "lr": 0.6, "stability": 0}], lr=0.3, stability=5, seed=1)
+    optimizer.step(lambda: slow.sum())
+    assert [abs(float(weight.detach())) for weight in (slow, fast)] == pytest.approx([0.3 / 6**0.602, 0.6])
+
+
 def test_blocking_takes_back_what_raises_the_loss():
     weight = nn.Parameter(torch.tensor([0.01], dtype=torch.float64))
     optimizer = SPSA([weight], lr=100.0, step=0.1, blocking=0.0, seed=0)
