@@ -115,7 +115,7 @@ def trainer(sampler: LatentSampler, graph: Graph, hidden: int, batch: int) -> Tr
     model_config = qvae.load_config({"model": {"latent": latent, "network": {"hidden": [hidden, hidden]}}}).model
     model = QVAE.from_config(model_config, Statistics.of(data), graph)
     config = TrainingConfig(epochs=10**6, batch_size=batch, chains=256)
-    return Trainer(BoltzmannObjective(model, data.prepare, config, sampler), data, config)
+    return Trainer(BoltzmannObjective(model, data.prepare_in_training, config, sampler), data, config)
 
 
 def milliseconds(training: Trainer, steps: int) -> float:

@@ -47,7 +47,7 @@ def trainer_of(config: qvae.Config, data: object, test: np.ndarray) -> Turns:
     dataset = dataset_from_arrays(data, test)
     model = QVAE.from_config(config.model, Statistics.of(dataset))
     sampler = qvae.load_sampler("gibbs", seed=1, **config.sampler.options)
-    return Turns(BoltzmannObjective(model, dataset.prepare, config.training, sampler), dataset, config.training)
+    return Turns(BoltzmannObjective(model, dataset.prepare_in_training, config.training, sampler), dataset, config.training)
 
 
 def drop(mapped: np.memmap, file: Path) -> None:

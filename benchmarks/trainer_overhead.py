@@ -77,7 +77,7 @@ def trainer_of(config: qvae.Config, kind: type[T]) -> T:
     dataset = load_data(config.data)
     model = QVAE.from_config(config.model, Statistics.of(dataset))
     sampler = qvae.load_sampler("gibbs", seed=1, **config.sampler.options)
-    return kind(BoltzmannObjective(model, dataset.prepare, config.training, sampler), dataset, config.training)
+    return kind(BoltzmannObjective(model, dataset.prepare_in_training, config.training, sampler), dataset, config.training)
 
 
 def handwritten_step(config: qvae.Config) -> Callable[[], None]:

@@ -108,6 +108,12 @@ class Dataset:
             return noise.add_(rows).div_(self.levels)
         return self.values(rows)
 
+    def prepare_in_training(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """As :meth:`prepare`, where no draw is to be met again: bits come from the quickest kernels that there are."""
+        if self.binarization == "dynamic":
+            return grey.draw_quickly(self._codes(rows), generator)
+        return self.prepare(rows, generator)
+
     def mean(self) -> Tensor:
         """Mean of the values of the training rows, float32, of one row's shape; of bits, their probability."""
         return self._average(lambda values: values).float()

@@ -152,7 +152,8 @@ def _prior(
     sampler = _training_sampler(config, model)
     quick = config.training.model_copy(update={"max_seconds": seconds, "epochs": 10**6, "tensorboard": False})
     try:
-        objective = boltzmann_objective(model, dataset.prepare, quick, sampler, positive=positive_phase(config.model))
+        prepare, positive = dataset.prepare_in_training, positive_phase(config.model)
+        objective = boltzmann_objective(model, prepare, quick, sampler, positive=positive)
         trainer = Trainer(objective, dataset, quick)
         trainer.fit()
     finally:

@@ -207,15 +207,15 @@ def _objective(
     is_rehearsal: bool,
 ) -> tuple[Objective, LatentSampler | None]:
     """The objective of a model, and another sampler for generation, if one is named."""
-    prior, training = model.prior, config.training
+    prior, training, prepare = model.prior, config.training, dataset.prepare_in_training
     if isinstance(model, VQGAN):
         return make_game(config, model, dataset), None
     if sampler is None:
         of_variant = reconstruction_surrogate if prior is None else gaussian_surrogate
         if config.model.critic is not None:
             assert isinstance(model, VQVAE)
-            return SharpenedObjective(model, dataset.prepare, training, of_variant, config.model.critic), None
-        return VariationalObjective(model, dataset.prepare, training, of_variant), None
+            return SharpenedObjective(model, prepare, training, of_variant, config.model.critic), None
+        return VariationalObjective(model, prepare, training, of_variant), None
     assert isinstance(prior, BoltzmannPrior)
     fallback = None
     if training.fallback is not None:
@@ -226,7 +226,7 @@ def _objective(
         if isinstance(generating, Metered):
             generating.is_rehearsal = is_rehearsal
         check(generating, prior.frozen())
-    objective = boltzmann_objective(model, dataset.prepare, training, sampler, fallback, positive_phase(config.model))
+    objective = boltzmann_objective(model, prepare, training, sampler, fallback, positive_phase(config.model))
     if generating is None and isinstance(objective.sampler, Metered) and ranks.is_first():
         objective.sampler.keep_back(prior.frozen(), num_prior_samples(config))
     return objective, generating

@@ -33,7 +33,7 @@ def make_game(config: Config, model: VQGAN, dataset: Dataset) -> Objective:
         places = places_of_labels(dataset)
         model.prior.frequencies.copy_(places.bincount() / len(places))
         reference = with_classes(reference, places[chosen[:_REFERENCE_ROWS]])
-    game = AdversarialObjective(model, dataset.prepare, training, critic, reference)
+    game = AdversarialObjective(model, dataset.prepare_in_training, training, critic, reference)
     if not game.is_remote:
         model.prior.begin_as_wide_as_data(torch.Generator(game.device).manual_seed(training.seed))
     if not model.compresses:

@@ -52,6 +52,39 @@ def test_bits_have_the_grey_level_as_their_probability():
     assert torch.equal(again.double(), bits)
 
 
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("width", [7, 8])
+def test_bits_of_a_training_have_the_grey_level_as_their_probability(width):
+    levels = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 0.5, 0.9])[:width]
+    draws = 100_000
+    dataset = dataset_from_arrays(np.tile(levels, (draws, 1)), levels[None])
+    rows = dataset.train.flatten(1)
+    bits = dataset.prepare_in_training(rows, torch.Generator().manual_seed(0))
+    assert bits.dtype == torch.float32
+    assert set(bits.unique().tolist()) == {0.0, 1.0}
+    error = np.sqrt(levels * (1 - levels) / draws)
+    assert (np.abs(bits.double().mean(0).numpy() - levels) <= 5 * error + 2**-16).all()
+    middle = bits.double()[:, (levels > 0) & (levels < 1)]
+    after = torch.cat([middle[:-1], middle[1:]], 1)  # pixels share words, and rows go on with streams
+    assert (torch.corrcoef(after.T) - torch.eye(after.shape[1])).abs().max() < 5 / math.sqrt(draws)
+    assert torch.equal(dataset.prepare_in_training(rows, torch.Generator().manual_seed(0)), bits)
+    assert not torch.equal(dataset.prepare_in_training(rows, torch.Generator().manual_seed(1)), bits)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_what_is_not_drawn_in_every_step_is_the_same_in_a_training():
+    dataset = load_data(DataConfig())
+    rows = dataset.train[:20].flatten(1)
+    assert torch.equal(dataset.prepare_in_training(rows, torch.Generator()), dataset.prepare(rows))
+
+
+def test_an_evaluation_draws_the_same_bits_with_all_kernels(monkeypatch):
+    dataset = load_data(DataConfig(binarize="dynamic"))
+    found = prepare_fixed(dataset, dataset.test, seed=3)
+    monkeypatch.setenv("QVAE_KERNELS", "torch")
+    assert torch.equal(prepare_fixed(dataset, dataset.test, seed=3), found)
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 3), (1, 1, 1), (3, 5, 7), (2, 3, 4, 5)])
 def test_binarize_takes_any_rows_flattened_or_not(shape):
     dataset = dataset_from_arrays(np.full((10, 3, 3), 0.5))

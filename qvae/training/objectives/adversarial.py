@@ -40,7 +40,7 @@ class AdversarialObjective(Objective):
 
     Args:
         model: whose latents are standardised; moved to the device in place.
-        prepare: stored rows to what the model sees, with a generator: :meth:`qvae.data.dataset.Dataset.prepare`.
+        prepare: stored rows to what the model sees, with a generator: :meth:`qvae.data.dataset.Dataset.prepare_in_training`.
         config: the ``training`` section.
         critic: the ``model.critic`` section.
         reference: some stored training rows, with their classes as those of a step, that samples are compared with.

@@ -34,7 +34,7 @@ class BoltzmannObjective(VariationalObjective):
 
     Args:
         model: moved to the device in place.
-        prepare: stored rows to what the model sees, with a generator: :meth:`qvae.data.dataset.Dataset.prepare`.
+        prepare: stored rows to what the model sees, with a generator: :meth:`qvae.data.dataset.Dataset.prepare_in_training`.
         config: the ``training`` section.
         sampler: draws the negative phase.
         fallback: the sampler to go on with when ``sampler`` fails, which is said aloud; None stops.

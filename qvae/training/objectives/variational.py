@@ -60,7 +60,7 @@ class VariationalObjective(Objective):
 
     Args:
         model: moved to the device in place.
-        prepare: stored rows to what the model sees, with a generator: :meth:`qvae.data.dataset.Dataset.prepare`.
+        prepare: stored rows to what the model sees, with a generator: :meth:`qvae.data.dataset.Dataset.prepare_in_training`.
         config: the ``training`` section.
         positive: the parts of the loss, as :func:`~qvae.training.objectives.gaussian.gaussian_surrogate`.
     """
