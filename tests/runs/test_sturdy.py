@@ -47,7 +47,7 @@ def leaves(*arguments, **options):
     ("place", "name", "does", "words"),
     [(LatentFilm, "observe", fails, "couldn't be looked at in epoch 1"),
      (evaluate, "frechet_distances", fails, "no Frechet distances"),
-     (pictures, "_losses", fails, None),
+     (pictures, "_drawn", fails, "the picture 'losses' can't be drawn (RuntimeError: out of paint)"),
      (pictures, "_film_bytes", fails, "the film can't be drawn"),
      (workflow, "write_report", fails, "there is no report"),
      (LatentSampler, "close", fails, "couldn't be closed"),
@@ -55,11 +55,7 @@ def leaves(*arguments, **options):
 )  # fmt: skip
 def test_what_is_decoration_costs_itself(tmp_path, monkeypatch, place, name, does, words):
     listening = Listening()
-    if words is None:  # a drawing of the table
-        monkeypatch.setattr(pictures._LOSSES, "draw", does)
-        words = "the picture 'losses' can't be drawn (RuntimeError: out of paint)"
-    else:
-        monkeypatch.setattr(place, name, does)
+    monkeypatch.setattr(place, name, does)
     run = qvae.train(qvae.load_config("digits", [*SETTINGS, "evaluation.probes=false"]), tmp_path / "run", listening)
     assert any(words in text for text in listening.warned)
     assert run.evaluation["log_likelihood"] < 0
