@@ -12,9 +12,7 @@ from children.sitecustomize import one_pixel
 # Before torch is imported, and shorter than on the command line: threads that spin make tests crawl on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# Processes that tests start make pictures of one pixel, too.
 CHILDREN = str(Path(__file__).parent / "children")
-os.environ["PYTHONPATH"] = os.pathsep.join([CHILDREN, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # In the background of a script Ctrl-C is ignored, here and by commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -47,6 +45,14 @@ def settings_folder(tmp_path_factory):
     """The user's settings, where words said for run folders are remembered: not those of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def children_make_pictures_of_one_pixel():
+    """Processes that tests start do, and not those of pytest-xdist, which run tests and start before any of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([CHILDREN, *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield
 
 

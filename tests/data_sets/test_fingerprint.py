@@ -51,7 +51,7 @@ def run_on_a_file(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["evaluate", "report", "resume", "memory"])
-def test_another_file_of_the_same_shape_is_refused(run_on_a_file, name):
+def test_another_file_of_the_same_shape_is_refused(run_on_a_file, name, whole_reports):
     path, change = run_on_a_file / "run", [f"data.name={run_on_a_file / 'other.npy'}"]
     before = (path / "evaluation.json").read_bytes()
     work = {
