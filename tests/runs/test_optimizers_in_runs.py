@@ -99,7 +99,7 @@ def test_rotosolve_lowers_the_loss_of_each_batch(layerwise, tmp_path):
         objective.step(rows, Clock(number, 1, 0.1))
         assert not any(weight[held.ends[0] :].any() for weight, held in objective._layerwise)
     assert all(there <= here for here, there in zip(before, after, strict=True))
-    assert sum(before) - sum(after) > 0.1
+    assert sum(before) - sum(after) > 0.05  # 0.08 or more, by the number of threads; 0 if it does nothing
     assert after[-1] < before[0] - 1
     assert ["minimum of a fit" in text for text in said if "Rotosolve" in text] == [True]
 
