@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def pictures_of_one_pixel(request, monkeypatch):
         monkeypatch.setattr(Figure, "savefig", one_pixel)
 
 
-_OF_REPORTS = {"reporting", "evaluation", "measuring", "models"}
+_OF_REPORTS = {"reporting", "evaluation", "measuring"}
 
 
 @pytest.fixture
@@ -108,6 +109,14 @@ def cluster():
     with distributed.LocalCluster(2, host="127.0.0.1", **options) as found:
         found.wait_for_workers(2)  # a busy machine has started one when this returns
         yield found
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """A clock that the test sets."""
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return now
 
 
 @pytest.fixture

@@ -6,14 +6,6 @@ from qvae import progress
 from qvae.progress import PrintedProgress, Progress, Sturdy, clock, counter, or_default
 
 
-@pytest.fixture
-def seconds(monkeypatch):
-    """A clock that the test sets."""
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-    return now
-
-
 def printed(capsys):
     return capsys.readouterr().out.splitlines()
 

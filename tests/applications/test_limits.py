@@ -1,46 +1,18 @@
 """What whoever says nothing gets, the last number that is taken and the first that is not, and what is said from where on."""
 
-import inspect
 import math
 import sys
 from contextlib import nullcontext
-from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from qvae.applications import APPLICATIONS, TASKS, augment, detect, embed, generate, restore, style, super_resolve, task
+from qvae.applications import augment, detect, embed, generate, restore, style, super_resolve, task
 from qvae.applications.restore import Effort, write_pictures
 from qvae.applications.task import require_at_least, require_seed
 from qvae.errors import CapabilityError, ConfigError, DataError, RunError
 from qvae.ising.hamiltonian import IsingHamiltonian
-
-RESTORED = {"completions": 8, "draws": 128, "steps": 100, "sampler": None, "trained": False, "seed": 0}
-DEFAULTS = {
-    "augment": {"factor": 10, "sampler": None, "seed": 0},
-    "compress": {"lossy": False, "thrift": 0.0},
-    "decompress": {},
-    "denoise": {"noise": "salt-and-pepper", "amount": 0.2} | RESTORED,
-    "detect": {"normal": None, "samples": 50, "seed": 0},
-    "embed": {"format": "npz"},
-    "generate": {
-        "num": 64, "sampler": None, "executor": None, "label": None, "strength": 0.5, "check": None, "seed": None,
-    },
-    "inpaint": {"mask": None} | RESTORED,
-    "interpolate": {"frames": 9, "width": 64},
-    "reconstruct": {"num": 64, "executor": None},
-    "style": {"strength": 1.0, "units": None, "grid": 8},
-    "super-resolve": RESTORED,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [*APPLICATIONS, *TASKS])
-def test_what_a_task_does_by_itself(name):
-    function = getattr(import_module((APPLICATIONS | TASKS)[name]), name.replace("-", "_"))
-    options = inspect.signature(function).parameters.values()
-    found = {option.name: option.default for option in options if option.default is not option.empty}
-    assert found == DEFAULTS[name] | {"out": None} | ({"progress": None} if name in TASKS else {})
 
 
 @pytest.mark.parametrize(("option", "least"), [("completions", 1), ("draws", 1), ("steps", 0), ("seed", 0)])

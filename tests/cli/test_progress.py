@@ -6,7 +6,6 @@ import re
 import pytest
 from rich.console import Console
 
-from qvae.cli import progress
 from qvae.cli.progress import ConsoleProgress
 
 FIGURES = "epoch 200  surrogate 123.45  reconstruction 123.45  kl 12.34  beta 1.00  QPU s 1234.56"
@@ -20,14 +19,6 @@ def screen(is_terminal):
 def shown(console):
     """Lines as they were written, without the terminal's control sequences."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).replace("\r", "\n").splitlines()
-
-
-@pytest.fixture
-def seconds(monkeypatch):
-    """A clock that the test sets."""
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-    return now
 
 
 def test_a_terminal_shows_bar_share_and_time_left_beside_any_figures(seconds):
