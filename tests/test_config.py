@@ -265,7 +265,7 @@ def test_a_file_wins_over_a_shipped_name_but_a_folder_does_not(tmp_path, monkeyp
 
 @pytest.mark.parametrize("source", ["digit", "digits.yml", Path("some/where.yaml"), "", "x" * 5000])
 def test_a_source_that_is_not_there(source):
-    with pytest.raises(ConfigError, match=r"there is no configuration .*digits-vqgan, digits-vqvae, mnist, .*or a path"):
+    with pytest.raises(ConfigError, match=r"there is no configuration .*digits-vqgan, digits-vqgan-patch, digits-vqvae, mnist, .*or a path"):
         load_config(source)
 
 
@@ -355,6 +355,19 @@ def test_a_penalty_of_a_shipped_game_has_the_weight_that_goes_with_it(penalty, w
     for name in ("digits-vqgan", "mnist-vqgan"):
         config = load_config(name, [f"model.critic.penalty={penalty}"])
         assert config.model.critic.penalty_weight == weight
+
+
+def test_a_generator_has_the_shipped_settings_that_are_its_own():
+    own = load_config("digits-vqgan-patch")
+    assert own.model.generator == "patch"
+    for source, model in (("digits", "vqgan"), (None, "vqgan"), ("digits-vqgan", None)):
+        asked = ["model.generator=latent", "model.generator=patch"]
+        assert load_config(source, asked, model).model_dump() == own.model_dump()
+    assert load_config("digits-vqgan", ["model.generator=latent"]).model_dump() == load_config("digits-vqgan").model_dump()
+    other = load_config("mnist-vqgan", ["model.generator=patch", "model.circuit.qubits=5", "model.circuit.measured=z"])
+    assert other.training.epochs == load_config("mnist-vqgan").training.epochs  # has none of its own
+    with pytest.raises(ConfigError, match=r"model\.generator is \"?patches"):
+        load_config("digits-vqgan", ["model.generator=patches"])
 
 
 def test_values_are_cut_in_messages_and_may_be_nested_twenty_deep():

@@ -25,8 +25,8 @@ ConfigName = Annotated[
     str | None,
     typer.Argument(
         metavar="CONFIG",
-        help="A YAML file or a shipped name: digits, digits-quantum, digits-vqgan, digits-vqvae, mnist, mnist-notebook, "
-        "mnist-vqgan, mnist-vqvae, strings, strings-vqvae. With --resume, a run folder, too.",
+        help="A YAML file or a shipped name: digits, digits-quantum, digits-vqgan, digits-vqgan-patch, digits-vqvae, mnist, "
+        "mnist-notebook, mnist-vqgan, mnist-vqvae, strings, strings-vqvae. With --resume, a run folder, too.",
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

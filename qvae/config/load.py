@@ -40,6 +40,7 @@ def load_config(
         overrides: ``section.key=value`` each, the value in YAML; they win over the source, the last over the first.
         model: a kind of model, at its own settings for the shipped ``source``, as in ``digits-<kind>.yaml``, where there are
             some, and else at its defaults, with the source's ``model`` section and backends left out; None is the source's own.
+            A generator that ``overrides`` name may have its own settings in the same way, as in ``digits-vqgan-patch.yaml``.
         trust: of what a file says, the import paths, addresses and files to write that its samplers may use, each the very
             text; those in ``overrides`` need not be repeated. What comes from Python or is shipped is trusted.
 
@@ -50,8 +51,9 @@ def load_config(
     >>> load_config({"training": {"epochs": 5}}, ["sampler.options.sweeps=20"]).sampler
     SamplerConfig(name='gibbs', options={'sweeps': 20})
     """
-    origin, tree = _read(source) if model is None else _read_for_model(source, model)
     assignments = [_Assignment.parse(text) for text in overrides]
+    generator = next((a.value for a in reversed(assignments) if a.keys == ("model", "generator")), None)
+    origin, tree = _read(source, generator) if model is None else _read_for_model(source, model, generator)
     for assignment in assignments:
         _forget_options_of_another_backend(tree, assignment)
         assignment.apply_to(tree)
@@ -83,13 +85,15 @@ def model_kinds() -> tuple[str, ...]:
     return get_args(ModelConfig.model_fields["kind"].annotation)
 
 
-def _read_for_model(source: str | Path | Mapping[str, Any] | None, kind: str) -> tuple[str, dict[str, Any]]:
+def _read_for_model(
+    source: str | Path | Mapping[str, Any] | None, kind: str, generator: Any
+) -> tuple[str, dict[str, Any]]:
     """The source with another kind of model in it."""
     if kind not in model_kinds():
         raise ConfigError(f"there is no model of kind {kind!r}: {nearest(kind, model_kinds())}.")
     own = f"{'digits' if source is None else 'strings' if _is_text(source) else source}-{kind}"
     if kind != model_kinds()[0] and own in shipped_configs():
-        return _of_strings(str(source), own) if _is_text(source) else _read(own)
+        return _of_strings(str(source), own) if _is_text(source) else _read(own, generator)
     is_other_data = _is_data(source) and not _is_text(source)
     origin, tree = (f"of {source}", {"data": {"name": str(source)}}) if is_other_data else _read(source)
     section = tree.get("model", {})
@@ -180,8 +184,8 @@ def shipped_configs() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    """Where the keys come from, as a clause for messages, and the keys."""
+def _read(source: str | Path | Mapping[str, Any] | None, generator: Any = None) -> tuple[str, dict[str, Any]]:
+    """Where the keys come from, as a clause for messages, and the keys; of a shipped source those for this generator."""
     if isinstance(source, Mapping):
         return "in the keys given", _plain(source, "in the keys given")
     name = "digits" if source is None else str(source)
@@ -200,6 +204,7 @@ def _read(source: str | Path | Mapping[str, Any] | None) -> tuple[str, dict[str,
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the configuration {path} can't be read: {error}.") from None
     elif name in shipped_configs():
+        name = f"{name}-{generator}" if f"{name}-{generator}" in shipped_configs() else name
         origin = f"in the shipped {name}.yaml"
         text = (resources.files("qvae") / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
