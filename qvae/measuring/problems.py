@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,11 +89,12 @@ def make_problem(spec: str) -> Problem:
     name, _, rest = spec.partition(":")
     if not spec.strip():
         raise ConfigError(f"a problem's name is empty; {nearest('', FAMILIES)}, a run folder, or an .npz file.")
-    is_path = name not in FAMILIES and (Path(name).exists() or name.endswith(".npz") or "/" in name)
+    path = Path(os.path.expanduser(name))
+    is_path = name not in FAMILIES and (path.exists() or name.endswith(".npz") or "/" in name)
     known = {"beta": 1.0, "gamma": None} if is_path else {**FAMILIES[_known(name)].options, "gamma": None}
     options = known | _options(spec, rest, known)
     try:
-        hamiltonian, origin = _of_path(Path(name)) if is_path else FAMILIES[name].make(options)
+        hamiltonian, origin = _of_path(path) if is_path else FAMILIES[name].make(options)
         hamiltonian = hamiltonian.replace(hamiltonian.h * options["beta"], hamiltonian.J * options["beta"])
         gamma = hamiltonian.gamma if options["gamma"] is None else options["gamma"]
         return Problem(spec, IsingHamiltonian(hamiltonian.h, hamiltonian.graph, hamiltonian.J, gamma), origin)

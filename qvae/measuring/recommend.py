@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ def recommend(
     Raises:
         ConfigError, DataError, RunError, SamplerError: something is wrong with what was asked for.
     """
-    started = time.perf_counter()
+    started, source = time.perf_counter(), os.path.expanduser(source)
 
     def tell(text: str) -> None:
         report(min(1.0, (time.perf_counter() - started) / seconds), text)

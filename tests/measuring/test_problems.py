@@ -77,6 +77,14 @@ def test_priors_of_annealers_are_tempered():
     assert torch.allclose(hot.J, 0.2 * cold.J)
 
 
+def test_a_path_from_home(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(trained)
+    np.savez(tmp_path / "mine.npz", h=np.array([0.5, 0.0]), edges=np.array([[0, 1]]), J=np.array([-1.0]))
+    assert make_problem("~/run").hamiltonian.graph.bipartite_sizes == (4, 4)
+    assert make_problem("~/mine.npz:beta=2").hamiltonian.h.tolist() == [1.0, 0.0]
+
+
 def test_a_run_and_a_file(trained, tmp_path):
     assert make_problem(str(trained)).hamiltonian.graph.bipartite_sizes == (4, 4)
     file = tmp_path / "mine.npz"

@@ -204,7 +204,7 @@ def test_a_prior_of_a_remote_sampler_is_trained_by_a_local_one_that_can(trained,
     assert module._training_sampler(config, run.model).name == "fresh"
 
 
-def test_six_spins_and_a_run(command, trained, tmp_path):
+def test_six_spins_and_a_run(command, trained, tmp_path, monkeypatch):
     (tmp_path / "six.yaml").write_text("model: {latent: {sizes: [3, 3]}, network: {hidden: [16]}}\n")
     found = recommend("six.yaml", 5.0, ["training.batch_size=200", "training.chains=128"])
     exact = next(candidate for candidate in found.candidates if candidate.spec.name == "exact")
@@ -222,6 +222,9 @@ def test_six_spins_and_a_run(command, trained, tmp_path):
     code, out, err = command("samplers", "recommend", trained, "--seconds", 3)
     assert (code, err) == (0, "")
     assert f"qvae train {trained}/config.yaml --sampler" in out
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(trained)
+    assert recommend("~/run", 0.5).config == f"{tmp_path}/run/config.yaml"
     code, _, err = command("samplers", "recommend", "nothing.yaml")
     assert code == 2
     assert "nothing.yaml" in err
