@@ -56,15 +56,18 @@ def decompress(
         if is_of_strings(run):
             with new_files(run, "decompressed", out, ".txt", with_picture=False) as (file, _):
                 return Outcome([_written_lines(run, file, found)])
-        are_pictures, done = len(reader.header.shape) > 1 and all(map(_is_of_picture, reader.names)), 0
+        names, done = reader.names, 0
+        are_pictures = len(reader.header.shape) > 1 and names is not None and all(map(_is_of_picture, names))
+        longest = max(map(len, names)) if names is not None else len(str(reader.header.rows - 1))
         places = new_files(run, "decompressed", out, with_folder=are_pictures, with_picture=False)
         with places as (file, _), archive(file) as growing:
-            growing.append(ids=np.array(reader.names))
             for rows in found:
-                growing.append(rows=rows)
+                until = done + len(rows)
+                ids = [str(number) for number in range(done, until)] if names is None else names[done:until]
+                growing.append(ids=np.array(ids, f"U{longest}"), rows=rows)
                 if are_pictures:
-                    write_pictures(run, file.with_suffix(""), reader.names[done : done + len(rows)], rows)
-                done += len(rows)
+                    write_pictures(run, file.with_suffix(""), ids, rows)
+                done = until
     return Outcome([file, *[file.with_suffix("")] * are_pictures])
 
 

@@ -28,7 +28,7 @@ from qvae.models.qvae import QVAE
 
 _TOGETHER = 128  # rows whose bits are pushed together
 _SHARE = 4  # choosing a code may take as many times the bits that a row leaves on the stack
-_MOST_ROWS, _MOST_LOGITS = 4096, 2**22  # of a block: with more, some logit is on the fence more often than not
+MOST_ROWS, _MOST_LOGITS = 4096, 2**22  # of a block: with more, some logit is on the fence more often than not
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Coder(ABC):
     @property
     def block_rows(self) -> int:
         """How many are coded on one stack: all but the last block have as many."""
-        return max(1, min(_MOST_ROWS, _MOST_LOGITS // (self.width + self.num_latents)))
+        return max(1, min(MOST_ROWS, _MOST_LOGITS // (self.width + self.num_latents)))
 
     @torch.no_grad()
     def encode(self, rows: np.ndarray, count: Callable[[int], None] = lambda rows: None) -> tuple[Block, Bits, np.ndarray]:

@@ -25,14 +25,15 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qvae.coding.bits_back import Block
+from qvae.coding.bits_back import MOST_ROWS, Block
 from qvae.errors import DataError
 from qvae.files import replacing
 from qvae.models.autoencoder import Autoencoder
 
 _MAGIC, _VERSION = b"\x89qvae\r\n\x1a", 2
 _START, _LENGTH, _BLOCK = struct.Struct("<8sHI"), struct.Struct("<I"), struct.Struct("<IBI")
-_LONGEST_NAME = 4096  # bytes, as of a path
+_LONGEST_NAME = 4096  # bytes in JSON, on average: as of a path
+_FEWEST_BYTES = _BLOCK.size + _LENGTH.size  # of a block
 _REMEDY = "restore it from a copy, or compress the rows again"
 
 Count = Annotated[int, Field(ge=1, le=2**48, strict=True)]
@@ -81,7 +82,10 @@ class Writer:
         stream.write(_START.pack(_MAGIC, _VERSION, len(text)))
         self._sealed(text)
         if header.has_names:
-            packed = zlib.compress(json.dumps(names).encode(), 9)
+            listed = json.dumps(names).encode()
+            if len(listed) > _LONGEST_NAME * header.rows:
+                raise DataError(f"names of rows are too long, above {_LONGEST_NAME:,} bytes each; give shorter ids.")
+            packed = zlib.compress(listed, 9)
             stream.write(_LENGTH.pack(len(packed)))
             self._sealed(packed)
 
@@ -98,6 +102,7 @@ def writing(path: Path, header: Header, names: list[str]) -> Iterator[Writer]:
     """A file that is there, whole, at the end of the block; where that fails, nothing of it is left.
 
     Raises:
+        DataError: names are so long that they wouldn't be read again.
         RunError: the disk is full, or the folder may not be written to.
     """
     with replacing(path) as temporary, temporary.open("xb") as stream:
@@ -112,7 +117,7 @@ class Reader:
 
     Attributes:
         header: of the file.
-        names: of the rows.
+        names: of the rows; None where their numbers will do.
     """
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
@@ -126,7 +131,10 @@ class Reader:
             self.header = Header.model_validate_json(self._sealed(b"", length, "its header"))
         except ValidationError:
             raise self._damaged("its header") from None
-        self.names = self._names() if self.header.has_names else [str(number) for number in range(self.header.rows)]
+        # Asked of the file's size first: a stranger could write any number.
+        if self.header.rows > MOST_ROWS * (self._size // _FEWEST_BYTES):
+            raise self._damaged("its header")
+        self.names = self._names() if self.header.has_names else None
 
     def blocks(self, count: int) -> Iterator[Block]:
         """The ``count`` blocks of the file, one after the other.
@@ -138,20 +146,22 @@ class Reader:
             what = f"block {number} of {count}"
             head = self._read(_BLOCK.size, what)
             num_words, shift, checksum = _BLOCK.unpack(head)
-            words = self._sealed(head, 4 * num_words, what)
-            yield Block(np.frombuffer(words, "<u4").astype(np.uint32), shift, checksum)
+            words = np.frombuffer(self._sealed(head, 4 * num_words, what), "<u4").astype(np.uint32)
+            if num_words and not words[-1]:  # which no coder writes, and none takes
+                raise self._damaged(what)
+            yield Block(words, shift, checksum)
         if self._stream.tell() != self._size:
             raise self._damaged("its end")
 
     def _names(self) -> list[str]:
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size, "its names"))
-        packed = self._sealed(b"", length, "its names")
+        (length,) = _LENGTH.unpack(self._read(_LENGTH.size, "the list of its names"))
+        packed = self._sealed(b"", length, "the list of its names")
         try:
             names = json.loads(zlib.decompressobj().decompress(packed, _LONGEST_NAME * self.header.rows))
         except (zlib.error, ValueError, RecursionError):
             names = None
         if not isinstance(names, list) or len(names) != self.header.rows or not all(isinstance(name, str) for name in names):
-            raise self._damaged("its names")
+            raise self._damaged("the list of its names")
         return names
 
     def _sealed(self, head: bytes, length: int, what: str) -> bytes:

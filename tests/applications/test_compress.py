@@ -40,7 +40,7 @@ def images(small_run):
 
 
 def test_rows_come_back_by_a_copy_of_the_run_and_the_bits_are_said(command, small_run, images, tmp_path, monkeypatch):
-    monkeypatch.setattr("qvae.coding.bits_back._MOST_ROWS", 25)  # three blocks
+    monkeypatch.setattr("qvae.coding.bits_back.MOST_ROWS", 25)  # three blocks
     np.savez("rows.npz", images=images, ids=[f"digit {number}" for number in range(60)])
     code, out, err = command("apply", "compress", small_run, "--input", "rows.npz", "--out", "packed")
     assert (code, err) == (0, "")
@@ -93,7 +93,7 @@ def test_a_folder_of_pictures_comes_back_with_its_names(small_run, images, tmp_p
 
 def test_a_table_of_counts_comes_back(tmp_path, monkeypatch):
     pytest.importorskip("pyarrow", reason="needs the extra: pip install -e '.[tables]'")
-    monkeypatch.setattr("qvae.coding.bits_back._MOST_ROWS", 25)  # three blocks
+    monkeypatch.setattr("qvae.coding.bits_back.MOST_ROWS", 25)  # three blocks
     table = np.random.default_rng(0).poisson(2, (150, 3))
     header, rows = "a,b,c", tmp_path / "rows.csv"
     np.savetxt(tmp_path / "table.csv", table, "%d", ",", header=header, comments="")
@@ -133,8 +133,9 @@ def test_a_picture_of_the_file_s_name_is_in_nobody_s_way(small_run, images, tmp_
     np.save(tmp_path / "rows.npy", images)
     (tmp_path / "rows.png").write_text("mine")
     (file,) = compress(qvae.load_run(small_run), tmp_path / "rows.npy", out=tmp_path / "rows.qvz").files
-    decompress(qvae.load_run(small_run), file, tmp_path / "rows.npz")
+    (back,) = decompress(qvae.load_run(small_run), file, tmp_path / "rows.npz").files
     assert (tmp_path / "rows.png").read_text() == "mine"
+    assert np.load(back)["ids"].tolist() == [str(number) for number in range(60)]
 
 
 def test_files_of_the_first_version_are_read(small_run, file, images, tmp_path):
@@ -221,14 +222,21 @@ def test_what_a_stranger_wrote_with_good_checksums_is_told_too(small_run, file, 
         return body + struct.pack("<I", zlib.crc32(body))
 
     names = 14 + length + 4
+    nameless = text.replace(b'"has_names":true', b'"has_names":false').replace(b'"rows":60', b'"rows":9999999')
     counts = [text.replace(b'"rows":60', b'"rows":' + count) for count in (b"9999999999", b"-1")]
-    for wrong in (*counts, b"[" * 9999, b"{}"):
+    for wrong in (*counts, nameless, b"[" * 9999, b"{}"):
         other.write_bytes(content[:10] + struct.pack("<I", len(wrong)) + sealed(wrong) + content[names:])
-        with pytest.raises(DataError, match="truncated|damaged"):
+        with pytest.raises(DataError, match="its header isn't what it was"):
             decompress(run, other)
     bomb = zlib.compress(b"[" + b" " * 10**7 + b"]")
     other.write_bytes(content[:names] + struct.pack("<I", len(bomb)) + sealed(bomb))
     with pytest.raises(DataError, match="its names"):
+        decompress(run, other)
+    blocks = names + 8 + struct.unpack("<I", content[names : names + 4])[0]
+    head, words = content[blocks : blocks + 9], content[blocks + 9 : -8]
+    assert sealed(head + words + content[-8:-4]) == content[blocks:]
+    other.write_bytes(content[:blocks] + sealed(head + words + bytes(4)))
+    with pytest.raises(DataError, match="block 1 of 1 isn't what it was"):
         decompress(run, other)
 
 
@@ -250,6 +258,19 @@ def test_other_models_versions_and_files_are_told(small_run, file, tmp_path):
         decompress(run, tmp_path / "none.qvz")
     with pytest.raises(DataError, match="can't be read"):
         decompress(run, tmp_path)
+
+
+def test_names_that_could_not_be_read_again_are_refused(small_run, images, tmp_path):
+    run = qvae.load_run(small_run)
+    for letters, is_read in ((4092, True), (4093, False)):  # with quotes and brackets 4096 bytes
+        np.savez(tmp_path / "rows.npz", images=images[:1], ids=["x" * letters])
+        if is_read:
+            (file,) = compress(run, tmp_path / "rows.npz").files
+            assert np.load(decompress(run, file).files[0])["ids"].tolist() == ["x" * letters]
+        else:
+            with pytest.raises(DataError, match="above 4,096 bytes each; give shorter ids"):
+                compress(run, tmp_path / "rows.npz", out=tmp_path / "long.qvz")
+    assert not list(tmp_path.glob("long*"))
 
 
 def test_a_machine_that_computes_otherwise_is_told(small_run, file, monkeypatch):

@@ -40,7 +40,7 @@ TASKS = {
 
 @pytest.mark.parametrize("name", TASKS)
 def test_nothing_grows_with_the_number_of_inputs(name, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(bits_back, "_MOST_ROWS", 100)  # of a file's blocks, in place of thousands
+    monkeypatch.setattr(bits_back, "MOST_ROWS", 100)  # of a file's blocks, in place of thousands
     run, (task, options) = qvae.load_run(trained), TASKS[name]
     assert len(run.dataset.train)  # read now, in whole
     sizes = []
