@@ -16,10 +16,10 @@ import torch
 
 from qvae.config.paths import holds_sound
 from qvae.data.alphabet import Alphabet
-from qvae.data.dataset import Dataset, Kind
+from qvae.data.dataset import Dataset, Kind, chunks
 from qvae.data.given_table import TABLE_ENDINGS, KnownColumns, table_rows
 from qvae.data.images import IMAGE_ENDINGS, image_files, pixels, upright_image
-from qvae.data.kinds import Numbers, in_place, require_counts, require_whole, scale
+from qvae.data.kinds import IN_PLACE, Numbers, can_stay, in_place, require_counts, require_whole, scale
 from qvae.data.opened import reading, require_file
 from qvae.data.sound import read_wav, spectrogram, wav_files
 from qvae.data.strings import cleaned, read_lines
@@ -108,6 +108,7 @@ def given_rows(
             rows, extra = _chosen(mapped_arrays(source, Path(folder)), source)
             rows = _shaped(rows, shapes, str(source))
             ids = _ids(extra.pop(_IDS, None), len(rows), source)
+        rows = _usable(rows, Path(folder))
         dataset = _dataset(rows, str(path), kind, levels, cuts, are_pictures)
         yield Given(dataset, ids, extra, are_pictures)
 
@@ -193,6 +194,22 @@ def _shaped(rows: np.ndarray, shapes: Sequence[tuple[int, ...]], where: str) -> 
             return np.moveaxis(rows, 3, 1)
     takes = " or ".join(f"(N, {', '.join(map(str, shape))})" for shape in shapes)
     raise DataError(f"{where} has the shape {rows.shape}, but this model takes {takes}.")
+
+
+def _usable(rows: np.ndarray, folder: Path) -> np.ndarray:
+    """The same numbers in a type and an order that PyTorch takes, if need be in a file of their own; what are no numbers stays."""
+    if rows.dtype.kind not in "iuf" or not rows.size or can_stay(rows):
+        return rows
+    wider = np.promote_types(rows.dtype, np.int8)
+    target = np.lib.format.open_memmap(
+        folder / "usable.npy", "w+", wider if wider.name in IN_PLACE else np.dtype(np.float64), rows.shape
+    )
+    start = 0
+    for piece in chunks(rows):
+        target[start : start + len(piece)] = piece
+        start += len(piece)
+    target.flush()
+    return target
 
 
 def _unpacked_images(files: list[Path], shapes: Sequence[tuple[int, ...]], folder: Path) -> np.ndarray:

@@ -19,7 +19,7 @@ from qvae.errors import DataError
 _FIXED_SEED = 0  # of binarize: fixed, whatever the seed of the training
 _MOST_CATEGORIES = 1024
 _LARGEST_COUNT = 2**24  # up to which float32 tells whole numbers apart
-_IN_PLACE = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")  # used from a file
+IN_PLACE = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")  # used from a file
 
 
 @dataclass(frozen=True)
@@ -298,6 +298,11 @@ def _constant_features(rows: np.ndarray, name: str, names: tuple[str, ...] | Non
     )
 
 
+def can_stay(rows: np.ndarray) -> bool:
+    """Whether PyTorch takes numbers as they lie in memory, or in a file."""
+    return rows.dtype.name in IN_PLACE and rows.dtype.isnative and min(rows.strides) >= 0
+
+
 def in_place(rows: np.ndarray, name: str) -> Tensor:
     """Rows of a memory-mapped file, where they lie; others are copied.
 
@@ -306,10 +311,10 @@ def in_place(rows: np.ndarray, name: str) -> Tensor:
     """
     if not is_mapped(rows):
         rows = rows.copy()
-    if rows.dtype.name not in _IN_PLACE or not rows.dtype.isnative or min(rows.strides) < 0:
+    if not can_stay(rows):
         raise DataError(
             f"{name} is of type {rows.dtype.str} and too large to be converted in memory; save it as one of "
-            f"{', '.join(_IN_PLACE)} in this machine's byte order and in ascending order."
+            f"{', '.join(IN_PLACE)} in this machine's byte order and in ascending order."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a file that is open for reading only isn't written to by us

@@ -115,6 +115,16 @@ def test_damage_and_absence_are_told(grey, tmp_path):
         assert words in str(told.value), name
 
 
+@pytest.mark.parametrize("code", [">i2", "<u2", ">u2", "<u4", "<u8", ">f8", "g"])
+def test_numbers_of_any_type_are_taken(code, tmp_path, monkeypatch):
+    monkeypatch.setattr("qvae.data.dataset._CHUNK", 5)  # pieces of a row
+    counts = np.arange(20).reshape(4, 5) * 1700
+    np.save(tmp_path / "a.npy", counts.astype(code))
+    np.savez(tmp_path / "turned.npz", rows=counts.astype(code)[::-1])
+    np.testing.assert_array_equal(values(tmp_path / "a.npy", [(5,)], "counts"), counts)
+    np.testing.assert_array_equal(values(tmp_path / "turned.npz", [(5,)], "counts"), counts[::-1])
+
+
 @pytest.mark.parametrize("name", ["images", "rows", "x", "X", "data", "train", "test"])
 def test_rows_have_any_usual_name_among_other_arrays(name, grey, tmp_path):
     np.savez(tmp_path / "a.npz", other=grey[:2], **{name: grey})
