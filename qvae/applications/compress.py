@@ -36,7 +36,7 @@ def compress(
     """Compress rows to a file that `decompress` reads with the same run, on any machine.
 
     Bits, counts, categories and strings can be kept without loss, real numbers can't. It says how many bits a row takes, and
-    how many of them are beyond the model's own bound.
+    how many of them are beyond the model's own bound, and what of a text file's lines won't come back.
 
     Raises:
         CapabilityError: the model isn't a qvae without a transverse field, real numbers are to be kept without loss, or
@@ -76,7 +76,8 @@ def compress(
                 blocks.append(block)
                 bits += taken
                 nats -= float(density(_codes_on(run, codes)).sum())
-        return Outcome([file], sentences(bits, nats / math.log(2), len(rows), 8 * file.stat().st_size))
+        said = sentences(bits, nats / math.log(2), len(rows), 8 * file.stat().st_size)
+        return Outcome([file], [*rows.dataset.remarks, *said])
 
 
 def sentences(bits: Bits, prior: float, rows: int, size: int) -> list[str]:
@@ -93,7 +94,7 @@ def sentences(bits: Bits, prior: float, rows: int, size: int) -> list[str]:
     rest = size - bound - beyond - bits.start
     own = "the model's bound on them, minus the ELBO, is" if bits.data else "their codes' -log2 p(z) is"
     return [
-        f"{size // 8:,} bytes for {rows:,} rows: {size / rows:.2f} bits each; {own} {bound / rows:.2f}",
+        f"{size // 8:,} bytes for {rows:,} row{'s' * (rows != 1)}: {size / rows:.2f} bits each; {own} {bound / rows:.2f}",
         f"beyond it, a row: {beyond / rows:.2f} bits for the chain in place of the prior's log Z, {bits.start / rows:.2f} to "
         f"start with, {rest / rows:.2f} of the file itself",
     ]

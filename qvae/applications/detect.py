@@ -29,7 +29,7 @@ _WEAK = 0.75  # AUROC below which a score that tells something is still of littl
 
 def detect(
     run: Run,
-    input: Annotated[Path, "Rows to score: an .npy, .npz, .csv, .parquet, or folder of PNGs."],
+    input: Annotated[Path, "Rows to score: an .npy, .npz, .csv, .parquet or .txt, or a folder of PNGs."],
     normal: Annotated[Path | None, "Rows that belong; with them, how well each score tells the input from these."] = None,
     samples: Annotated[int, "Latents drawn for each row."] = 50,
     seed: Annotated[int, "Of those draws."] = 0,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def embed(
     run: Run,
-    input: Annotated[Path, "Rows to encode: an .npy, .npz, .csv, .parquet, or folder of PNGs."],
+    input: Annotated[Path, "Rows to encode: an .npy, .npz, .csv, .parquet or .txt, or a folder of PNGs."],
     format: Annotated[str, "Of the file: npz or parquet."] = "npz",
     out: Annotated[Path | None, "A folder for codes.npz; the run's if left out."] = None,
     progress: Progress | None = None,

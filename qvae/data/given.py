@@ -115,12 +115,24 @@ def given_rows(
 
 def _given_strings(source: Path, longest: int, alphabet: Alphabet) -> Given:
     """Lines of a text file, by their own names."""
-    strings = cleaned(read_lines(source), str(source))
+    lines = read_lines(source)
+    strings = cleaned(lines, str(source))
     if not strings:
         raise DataError(f"{source} holds no strings: each line must be one.")
     stored = torch.from_numpy(alphabet.encode(strings, longest, str(source)))
-    dataset = Dataset(str(source), stored, stored, None, None, "none", "strings", levels=alphabet.size, alphabet=alphabet)
+    dataset = Dataset(
+        str(source), stored, stored, None, None, "none", "strings",
+        levels=alphabet.size, remarks=tuple(_otherwise(lines, strings, source)), alphabet=alphabet,
+    )  # fmt: skip
     return Given(dataset, strings, {}, are_pictures=False)
+
+
+def _otherwise(lines: list[str], strings: list[str], source: Path) -> Iterator[str]:
+    """What of the lines isn't in the strings."""
+    if empty := len(lines) - len(strings):
+        yield f"{source}: {empty:,} empty line{'s were' if empty > 1 else ' was'} left out"
+    if changed := sum(map(str.__ne__, filter(str.strip, lines), strings)):
+        yield f"{source}: {changed:,} line{'s' * (changed > 1)} changed: blanks at the ends go, and letters are composed"
 
 
 def mapped_arrays(path: Path, folder: Path) -> dict[str, np.ndarray]:
@@ -197,7 +209,7 @@ def _shaped(rows: np.ndarray, shapes: Sequence[tuple[int, ...]], where: str) -> 
 
 
 def _usable(rows: np.ndarray, folder: Path) -> np.ndarray:
-    """The same numbers in a type and an order that PyTorch takes, if need be in a file of their own; what are no numbers stays."""
+    """The same numbers in a type and an order that PyTorch takes, if need be in a file of their own; others stay."""
     if rows.dtype.kind not in "iuf" or not rows.size or can_stay(rows):
         return rows
     wider = np.promote_types(rows.dtype, np.int8)

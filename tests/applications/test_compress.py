@@ -124,6 +124,11 @@ def test_strings_come_back_as_lines(tmp_path):
     assert file.stat().st_size < len("\n".join(strings))
     (back,) = decompress(run, file).files
     assert (back.name, back.read_text(encoding="utf-8")) == ("decompressed.txt", "".join(f"{line}\n" for line in strings))
+    assert len(compress(run, tmp_path / "names.txt", out=tmp_path / "again.qvz").sentences) == 2
+    (tmp_path / "odd.txt").write_text("a\n\n a\nb \r\nbe\u0301\n", encoding="utf-8", newline="")
+    first, second, *_ = compress(run, tmp_path / "odd.txt").sentences
+    assert first.endswith("odd.txt: 1 empty line was left out")
+    assert second.endswith("odd.txt: 3 lines changed: blanks at the ends go, and letters are composed")
     (short,) = compress(run, tmp_path / "names.txt", lossy=True).files
     (alike,) = decompress(run, short, tmp_path / "alike.txt").files
     assert len(alike.read_text(encoding="utf-8").split("\n")) == 151
