@@ -26,6 +26,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qvae.coding.bits_back import MOST_ROWS, Block
+from qvae.data.opened import require_file
 from qvae.errors import DataError
 from qvae.files import replacing
 from qvae.models.autoencoder import Autoencoder
@@ -189,6 +190,7 @@ def reading_compressed(path: Path) -> Iterator[Reader]:
     Raises:
         DataError: it is missing, no such file, of a newer version, truncated or damaged.
     """
+    require_file(path)
     try:
         with path.open("rb") as stream:
             yield Reader(stream, path)

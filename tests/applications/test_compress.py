@@ -1,9 +1,11 @@
 """Compressed files: rows come back with a copy of the run, and what is damaged, foreign or another's gets a sentence."""
 
+import os
 import re
 import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,6 +265,8 @@ def test_other_models_versions_and_files_are_told(small_run, file, tmp_path):
         decompress(run, tmp_path / "none.qvz")
     with pytest.raises(DataError, match="can't be read"):
         decompress(run, tmp_path)
+    with pytest.raises(DataError, match="a device or pipe; name a file"):
+        decompress(run, Path(os.devnull))
 
 
 def test_names_that_could_not_be_read_again_are_refused(small_run, images, tmp_path):
