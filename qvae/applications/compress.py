@@ -91,12 +91,13 @@ def sentences(bits: Bits, prior: float, rows: int, size: int) -> list[str]:
     """
     bound = bits.ideal + prior - bits.posterior
     beyond = bits.prior - prior
-    rest = size - bound - beyond - bits.start
+    odds = bits.data - bits.ideal
+    rest = size - bound - beyond - odds - bits.start
     own = "the model's bound on them, minus the ELBO, is" if bits.data else "their codes' -log2 p(z) is"
     return [
         f"{size // 8:,} bytes for {rows:,} row{'s' * (rows != 1)}: {size / rows:.2f} bits each; {own} {bound / rows:.2f}",
-        f"beyond it, a row: {beyond / rows:.2f} bits for the chain in place of the prior's log Z, {bits.start / rows:.2f} to "
-        f"start with, {rest / rows:.2f} of the file itself",
+        f"beyond it, a row: {beyond / rows:.2f} bits for the chain in place of the prior's log Z, {odds / rows:.2f} for odds "
+        f"of one in a million at the least, {bits.start / rows:.2f} to start with, {rest / rows:.2f} of the file itself",
     ]
 
 

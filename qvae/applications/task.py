@@ -7,6 +7,7 @@ and their density (``posterior_sample``), p(x|z) (``decoder``, ``likelihood``, `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -110,6 +111,8 @@ def batches(rows: Tensor, size: int = AT_ONCE) -> Iterator[Tensor]:
 
 def require_at_least(name: str, number: float, least: float) -> None:
     """Raise a ConfigError if an option is below what it may be."""
+    if number == math.inf:
+        raise ConfigError(f"{name} is infinite; it must be a number.")
     if not number >= least:
         raise ConfigError(f"{name} is {number:g}; it must be {least:g} or more.")
 

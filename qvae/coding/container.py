@@ -58,7 +58,7 @@ class Header(BaseModel):
     rows: Count
     shape: tuple[Count, ...]
     is_lossy: bool
-    temperatures: Annotated[int, Field(ge=1, le=2**16, strict=True)]
+    temperatures: Annotated[int, Field(ge=1, le=2**12, strict=True)]
     has_names: bool
 
 

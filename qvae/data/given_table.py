@@ -13,7 +13,7 @@ from qvae.data.tables import Columns, read_table, short, to_numbers
 from qvae.errors import DataError
 
 TABLE_ENDINGS = (".csv", ".parquet")
-_IDS = ("id", "ids")
+IDS = ("id", "ids")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def table_rows(path: Path, kind: Kind, known: KnownColumns) -> tuple[np.ndarray,
         DataError: it can't be read, lacks a column, or holds texts that the model doesn't know.
     """
     columns = read_table(path)
-    taken: Columns = {name: column for name, column in columns.items() if name not in _IDS}
+    taken: Columns = {name: column for name, column in columns.items() if name not in IDS}
     if known.names is not None:
         missing = [name for name in known.names if name not in columns]
         if missing:
@@ -48,7 +48,7 @@ def table_rows(path: Path, kind: Kind, known: KnownColumns) -> tuple[np.ndarray,
     taken = {name: _numbered(column, name, where, known) for name, column in taken.items()}
     # Texts that are left are refused: numbered anew they would mean other categories than the model learnt.
     (rows,), _ = to_numbers({where: taken}, "reals" if kind == "categories" else kind, is_given=True)
-    ids = next((columns[name] for name in _IDS if name in columns and name not in (known.names or ())), None)
+    ids = next((columns[name] for name in IDS if name in columns and name not in (known.names or ())), None)
     return rows, None if ids is None else [str(name) for name in ids]
 
 

@@ -12,6 +12,7 @@ from qvae.config.paths import holds_sound
 from qvae.config.schema import DataConfig
 from qvae.data.arrays import dataset_from_arrays, load_array_file
 from qvae.data.dataset import Dataset, Kind, permutation
+from qvae.data.given_table import IDS
 from qvae.data.idx import IDX_SETS, load_idx_set
 from qvae.data.images import load_image_folder
 from qvae.data.kinds import make_dataset
@@ -71,6 +72,12 @@ def _load_table(config: DataConfig, kind: Kind) -> Dataset:
             raise DataError(f"{config.name} has no column {config.labels!r} of labels; {nearest(config.labels, columns)}.")
         labels, classes = to_labels(columns.pop(config.labels), f"column {config.labels!r} of {config.name}")
     dataset = dataset_from_arrays(columns, train_labels=labels, binarize=config.binarization, name=config.name, kind=kind)
+    learnt = [
+        f"column {name!r} of {config.name} is learnt as any other; if it but names rows, leave it out of the file."
+        for name in IDS
+        if name in columns
+    ]
+    dataset = replace(dataset, remarks=(*dataset.remarks, *learnt))
     if not classes:
         return dataset
     numbered = ", ".join(f"{number} {name}" for number, name in enumerate(classes))

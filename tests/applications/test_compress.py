@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 import qvae
-from qvae.applications.compress import compress
+from qvae.applications.compress import compress, sentences
 from qvae.applications.decompress import decompress
-from qvae.coding.container import identity
+from qvae.coding.bits_back import Bits
+from qvae.coding.container import Header, identity
 from qvae.config.load import dump_config
 from qvae.errors import CapabilityError, ConfigError, DataError, RunError
 from qvae.ising.exact import exact_distribution, state_numbers
@@ -50,8 +51,8 @@ def test_rows_come_back_by_a_copy_of_the_run_and_the_bits_are_said(command, smal
     each, bound = (float(text) for text in re.findall(r"(\d+\.\d\d)", out)[:2])
     assert f"{size:,} bytes for 60 rows" in out
     assert each == pytest.approx(8 * size / 60, abs=0.01)
-    beyond, start, rest = (float(text) for text in re.findall(r"(-?\d+\.\d\d)", out)[2:])
-    assert each == pytest.approx(bound + beyond + start + rest, abs=0.03)
+    beyond, odds, start, rest = (float(text) for text in re.findall(r"(-?\d+\.\d\d)", out)[2:])
+    assert each == pytest.approx(bound + beyond + odds + start + rest, abs=0.03)
     shutil.copytree(small_run, "elsewhere")
     assert command("apply", "decompress", "elsewhere", "--input", "packed.qvz", "--out", "back")[0] == 0
     found = np.load("back.npz")
@@ -300,3 +301,21 @@ def test_what_cannot_be_coded_or_written_is_told_first(small_run, images, tmp_pa
     run.model.prior._template.is_quantum = True
     with pytest.raises(CapabilityError, match="transverse field"):
         compress(run, tmp_path / "rows.npy")
+
+
+def test_what_a_file_is_made_of_is_told_a_row():
+    taken = Bits(data=40, ideal=38.0, prior=25, posterior=20, start=6)
+    assert sentences(taken, 24.0, 2, 56) == [
+        "7 bytes for 2 rows: 28.00 bits each; the model's bound on them, minus the ELBO, is 21.00",
+        "beyond it, a row: 0.50 bits for the chain in place of the prior's log Z, 1.00 for odds of one in a million at the "
+        "least, 3.00 to start with, 2.50 of the file itself",
+    ]
+    codes = Bits(prior=25, start=6)
+    assert sentences(codes, 24.0, 1, 40)[0] == "5 bytes for 1 row: 40.00 bits each; their codes' -log2 p(z) is 24.00"
+
+
+def test_a_chain_is_no_longer_than_a_row_may_take():
+    given = {"identity": "a", "rows": 1, "shape": (2,), "is_lossy": False, "has_names": False}
+    assert Header(**given, temperatures=4096).temperatures == 4096
+    with pytest.raises(ValueError, match="temperatures"):
+        Header(**given, temperatures=4097)

@@ -33,6 +33,8 @@ def test_seeds_are_those_that_every_library_takes():
     for wrong in (0.49, math.nan):
         with pytest.raises(ConfigError, match=f"thrift is {wrong:g}; it must be 0.5 or more"):
             require_at_least("thrift", wrong, 0.5)
+    with pytest.raises(ConfigError, match="thrift is infinite; it must be a number"):
+        require_at_least("thrift", math.inf, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,15 @@ def test_named_columns_of_a_file(table):
     assert dataset.class_names == ("Aarau", "Bern", "Chur")
 
 
+def test_a_column_that_may_but_name_rows_is_said_to_be_learnt(table):
+    file = table(id=AGE, income=INCOME)
+    assert load(file).feature_names == ("id", "income")
+    assert load(file).remarks == (
+        f"column 'id' of {file} is learnt as any other; if it but names rows, leave it out of the file.",
+    )
+    assert load(table(age=AGE, income=INCOME)).remarks == ()
+
+
 def test_a_square_number_of_columns_is_no_image(table):
     assert load(table(a=INCOME, b=INCOME, c=INCOME, d=INCOME)).shape == (4,)
 
