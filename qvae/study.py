@@ -12,12 +12,12 @@ from qvae.config.schema import Config
 from qvae.errors import ConfigError
 from qvae.files import from_here
 from qvae.progress import Progress
-from qvae.runs.folder import CHECKPOINT, EVALUATION, existing_run, run_config
+from qvae.runs.folder import CHECKPOINT, EVALUATION, REPORT, existing_run, run_config
 from qvae.runs.run import Run, load_run
 
 
 def is_finished(config: Config, folder: Path) -> bool:
-    """Whether a folder holds the run of a configuration, trained and evaluated.
+    """Whether a folder holds the run of a configuration, trained, evaluated and with its report.
 
     Raises:
         ConfigError: it holds one of another configuration.
@@ -26,7 +26,7 @@ def is_finished(config: Config, folder: Path) -> bool:
         return False
     if run_config(existing_run(folder)) != settled(config):
         raise ConfigError(f"{from_here(folder)} holds a run of another configuration; choose another --out.")
-    return (folder / EVALUATION).exists()
+    return (folder / EVALUATION).exists() and (folder / REPORT).exists()
 
 
 def make(
@@ -35,7 +35,7 @@ def make(
     progress: Progress,
     observers: Iterable[Callable[[Any, Mapping[str, Any]], object]] = (),
 ) -> Run:
-    """The finished run of a configuration: trained, or continued from its checkpoint, or only opened.
+    """The finished run of a configuration: trained, or continued from its checkpoint, or only reported, or opened.
 
     Args:
         config: of the run.
@@ -49,6 +49,10 @@ def make(
     """
     if is_finished(config, folder):
         return load_run(folder, trust=config.trust.words)
-    if (folder / CHECKPOINT).exists():
+    if not (folder / CHECKPOINT).exists():
+        return workflow.train(config, folder, progress, observers=observers)
+    if not (folder / EVALUATION).exists():
         return workflow.resume(folder, progress=progress, trust=config.trust.words, observers=observers)
-    return workflow.train(config, folder, progress, observers=observers)
+    run = load_run(folder, trust=config.trust.words)  # it was cut short while its pictures were drawn
+    workflow.report(run, progress)
+    return run

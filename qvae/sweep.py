@@ -99,7 +99,7 @@ def sweep(
         todo = made.enter(proposals.trials if proposals else chosen)
         if made.has_next(todo):
             made.write()
-            with ends_interrupt(), _workers(folder, jobs, made.size - made.num_settled, cluster) as workers:
+            with ends_interrupt(), _workers(folder, jobs, made.size, made.num_settled, cluster) as workers:
                 made.run(todo, workers)
         if not made.configs:
             raise ConfigError(made.runs[0].reason)
@@ -122,10 +122,14 @@ def _held(out: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _workers(folder: Path, jobs: int | None, runs: int, cluster: str | None) -> Iterator[Workers]:
-    """Workers that see the folder; what they are at when the block fails is told to stop."""
+def _workers(folder: Path, jobs: int | None, runs: int, settled: int, cluster: str | None) -> Iterator[Workers]:
+    """Workers that see the folder; what they are at when the block fails is told to stop.
+
+    The threads of each don't depend on how many of the runs are settled already, since the last bits of a run depend on them.
+    """
     if cluster is None:
-        workers: Workers = Processes(min(jobs or processors(), runs))
+        at_once = min(jobs or processors(), runs)
+        workers: Workers = Processes(min(at_once, runs - settled), max(1, processors() // at_once))
     else:
         from qvae.cluster import Cluster, connect
 

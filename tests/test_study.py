@@ -31,5 +31,10 @@ def test_a_run_is_made_once(tmp_path):
     before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
     assert make(config, tmp_path / "run", Progress()).evaluation == continued.evaluation
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+    (tmp_path / "run" / "report.html").unlink()  # as where it was killed while that was made
+    assert not is_finished(config, tmp_path / "run")
+    make(config, tmp_path / "run", Progress())
+    assert is_finished(config, tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="holds a run of another configuration; choose another --out"):
         make(load_config("digits", [*SMALL, "training.epochs=9"]), tmp_path / "run", Progress())

@@ -61,7 +61,7 @@ def scripted(monkeypatch):
 
     def take(*outcomes):
         workers = Scripted(outcomes)
-        monkeypatch.setattr("qvae.sweep.Processes", lambda number: workers)
+        monkeypatch.setattr("qvae.sweep.Processes", lambda number, threads: workers)
         return workers
 
     return take

@@ -28,24 +28,35 @@ def test_numbers_that_make_no_sweep(options, words, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("jobs", "runs", "places"), [(None, 5, 3), (None, 2, 2), (4, 5, 4), (1, 5, 1)])
-def test_as_many_at_once_as_there_are_processors_or_runs(jobs, runs, places, tmp_path, monkeypatch):
-    asked = []
+@pytest.mark.parametrize(
+    ("jobs", "runs", "settled", "places", "threads"),
+    [(None, 8, 0, 7, 1), (None, 2, 0, 2, 3), (8, 9, 0, 8, 1), (1, 5, 0, 1, 7), (3, 5, 4, 1, 2), (None, 5, 3, 2, 1)],
+)
+def test_as_many_at_once_as_there_are_processors_or_runs(jobs, runs, settled, places, threads, tmp_path, monkeypatch):
+    """Threads are those of a sweep of which nothing is settled yet, whose bits a run has in any case."""
+    asked, enter = [], _Sweep.enter
+
+    def entered(self, chosen):
+        todo = enter(self, chosen)
+        for _ in range(settled):
+            todo.popleft().status = "failed"
+        return todo
 
     class Full(Exception):
         pass
 
-    def take(number):
-        asked.append(number)
+    def take(number, threads):
+        asked.append((number, threads))
         raise Full
 
     monkeypatch.setattr("qvae.sweep.Processes", take)
-    monkeypatch.setattr("qvae.sweep.processors", lambda: 3)
+    monkeypatch.setattr("qvae.sweep.processors", lambda: 7)
+    monkeypatch.setattr(_Sweep, "enter", entered)
     with pytest.raises(Full):
         sweep("digits", {"training.epochs": list(range(1, runs + 1))}, tmp_path / "out", jobs=jobs)
-    assert asked == [places]
+    assert asked == [(places, threads)]
     found = json.loads((tmp_path / "out" / "sweep.json").read_text())
-    assert ([run["status"] for run in found["runs"]], "search" in found) == (["waiting"] * runs, False)
+    assert ([run["status"] for run in found["runs"]], "search" in found) == (["failed"] * settled + ["waiting"] * (runs - settled), False)
 
 
 def test_what_is_at_work_counts_by_its_epochs_or_its_clock(tmp_path, monkeypatch):
