@@ -148,6 +148,22 @@ def test_standard_error_and_bias_are_those_of_repeated_experiments():
     assert values.mean() - exact > 10 * error  # so that a wrong correction is seen
 
 
+def test_error_and_bias_are_the_jackknife_s():
+    reference, images = rows(5, 2), rows(7, 2, 1)
+    found = frechet_table(as_features, reference, {"": images})[""]
+    variance = bias = 0.0
+    for place, part in enumerate((reference, images)):
+        sets = [reference, images]
+        left = []
+        for row in range(len(part)):
+            sets[place] = torch.cat([part[:row], part[row + 1 :]])
+            left.append(frechet_distance(*map(FeatureStatistics.of, sets)))
+        variance += (len(left) - 1) / len(left) * sum((each - np.mean(left)) ** 2 for each in left)
+        bias += (len(left) - 1) * (np.mean(left) - found.value)
+    assert found.stderr == pytest.approx(math.sqrt(variance), rel=1e-6)
+    assert found.bias == pytest.approx(bias, rel=1e-6)
+
+
 def test_table_of_few_images():
     pair = torch.tensor([[0.0], [2.0]])
     found = frechet_table(as_features, torch.tensor([[3.0], [7.0]]), {"pair": pair})["pair"]

@@ -62,6 +62,14 @@ def test_the_trotter_error_of_few_slices_is_taken_off(random_hamiltonian) -> Non
     assert float(left.max()) < 0.3 * float(untouched.max()) + SIGMAS * float(errors.max())
 
 
+def test_two_steps_of_annealing_are_as_unbiased_as_many() -> None:
+    hamiltonian = IsingHamiltonian([0.5, -0.3, 0.2], complete(3), [1.0, -0.6, 0.8], 1.0)
+    exact = exact_distribution(hamiltonian)
+    values, errors = log_diagonal_element(hamiltonian, spin_states(3), chains=5000, temperatures=2)
+    scores = (values - exact.log_probabilities - exact.log_z) / errors
+    assert float(scores.mean().abs()) < SIGMAS / len(scores) ** 0.5
+
+
 def test_diagonal_elements_in_parts(random_hamiltonian, monkeypatch) -> None:
     hamiltonian = random_hamiltonian(rbm(2, 2), gamma=1.0)
     spins = spin_states(4)

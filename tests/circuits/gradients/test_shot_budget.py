@@ -57,6 +57,19 @@ def test_noisy_derivatives_get_more_and_the_error_is_that_of_neyman(share, gain)
     assert best < gain * even
 
 
+def test_variances_are_of_what_a_circuit_adds_to_the_derivative_and_older_ones_fade():
+    circuit = Circuit(1, [Gate("ry", (0,), (Affine(0, 0.5),))], 1)
+    estimator, executor = ShotBudget(4000), StatevectorExecutor(seed=0)
+    variances = []
+    for angle in (0.0, math.pi):  # shifted by pi/2 either way, of means 0, and of -1 and 1
+        values, dual = torch.full((50, 1), angle, dtype=torch.float64), torch.ones(50, 1, dtype=torch.float64)
+        estimator.gradients(executor, circuit, values, [[("Z", 1.0)]], dual, range(1))
+        variances.append(estimator.state_dict()["variances"].flatten())
+    first = torch.full((2,), 0.25**2, dtype=torch.float64)  # both terms have the coefficient 0.5 * 0.5
+    torch.testing.assert_close(variances[0], first, rtol=0.02, atol=0)
+    torch.testing.assert_close(variances[1], 0.9 * variances[0])
+
+
 def test_its_state_goes_on():
     one, two = ShotBudget(700), ShotBudget(700)
     arguments = (CIRCUIT, VALUES, OBSERVABLES, DUAL, range(8))

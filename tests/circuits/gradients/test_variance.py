@@ -2,6 +2,7 @@
 
 from math import pi
 
+import numpy as np
 import pytest
 import torch
 
@@ -94,6 +95,15 @@ def test_a_decay_has_the_error_of_a_straight_line():
     rates = torch.tensor(rates)
     assert float(rates.mean()) == pytest.approx(1, abs=4 * stderr / 300**0.5)
     assert float(rates.std()) == pytest.approx(stderr, rel=0.2)
+
+
+def test_sizes_that_are_known_better_count_for_more():
+    sizes, values, errors = [2, 4, 6, 9], np.array([0.3, 0.11, 0.02, 0.02]), np.array([0.1, 0.02, 0.4, 0.2])  # relative
+    decay = exponential_decay(sizes, [GradientVariance(v, v * e, v, 100) for v, e in zip(values, errors, strict=True)])
+    weights = np.log(2) / errors
+    (slope, _), covariance = np.polyfit(sizes, np.log2(values), 1, w=weights, cov="unscaled")
+    assert decay.rate == pytest.approx(-slope)
+    assert decay.stderr == pytest.approx(covariance[0, 0] ** 0.5)
 
 
 def test_remedies_keep_gradients_that_uniform_angles_lose():
