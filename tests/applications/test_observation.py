@@ -1,16 +1,19 @@
 """p(seen | z) against sums and integrals over all rows x that may be behind what was seen."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from qvae.applications.observation import Flipped, Noisy, PartlyHidden, Pooled
+from qvae.config.schema import TrainingConfig
 from qvae.errors import CapabilityError
 from qvae.models.likelihoods.bernoulli import Bernoulli
 from qvae.models.likelihoods.categorical import Categorical
 from qvae.models.likelihoods.gaussian import Gaussian
 from qvae.models.likelihoods.likelihood import Statistics
+from qvae.training.objectives.variational import _corruption
 
 SHAPE = (2, 4)
 ALL = torch.tensor(list(itertools.product([0.0, 1.0], repeat=8)))  # (256, 8)
@@ -57,6 +60,20 @@ def test_hidden_bits_are_summed_out(bits, output):
     means = bits.mean(output)
     for done, x, mean, is_hidden in zip(found.completed(means), seen, means, hidden, strict=True):
         assert torch.equal(done, torch.where(is_hidden, mean, x))
+
+
+@pytest.mark.parametrize(("damage", "amount"), [("hidden", 0.3), ("coarse", 2)])
+def test_a_trained_encoder_is_shown_damage_as_in_its_training(gaussian, damage, amount):
+    model = SimpleNamespace(likelihood=gaussian, parameters=gaussian.parameters, shape=SHAPE)
+    corruption = _corruption(model, TrainingConfig(corruption=damage, corruption_amount=amount))
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(4))
+    damaged = corruption(x, torch.Generator().manual_seed(1))
+    if damage == "hidden":
+        observation = PartlyHidden(gaussian, x, damaged != x)
+        assert 0 < int((damaged != x).sum()) < x.numel()
+    else:
+        observation = Pooled(gaussian, x.unflatten(1, (2, 2, 2)).mean((1, 3)), 2, SHAPE)
+    torch.testing.assert_close(observation.picture(), damaged)
 
 
 def test_hidden_features_of_any_likelihood_don_t_matter(gaussian, output):

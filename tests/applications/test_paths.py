@@ -49,6 +49,14 @@ def test_a_search_of_width_one_goes_to_the_lowest_neighbour():
     assert peaks[1] <= peaks[0] + 1e-5  # or the way back was lower
 
 
+def test_there_and_back_the_barrier_is_the_same():
+    for seed in range(8):
+        hamiltonian, (start, end) = glass(seed), ends(seed)
+        ways = (start, lowest_order(hamiltonian, start, end, 1)), (end, lowest_order(hamiltonian, end, start, 1))
+        there, back = (float(energies_along(hamiltonian, *way).max()) for way in ways)
+        assert there == pytest.approx(back, abs=1e-5)
+
+
 def test_states_and_energies_along_a_path_are_those_of_its_flips():
     hamiltonian, (start, end) = glass(2), ends(2, differing=3)
     order = torch.tensor([i for i in range(7) if start[i] != end[i]]).flip(0)

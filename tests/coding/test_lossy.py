@@ -10,10 +10,13 @@ from qvae.config.schema import ModelConfig
 from qvae.models.likelihoods.likelihood import Statistics
 from qvae.models.qvae import QVAE
 
+RBM = {"sizes": [4, 3]}
+CHAIN = {"graph": "edges", "sizes": [7], "edges": [[spin, spin + 1] for spin in range(6)]}  # whose colours take turns
 
-def model(levels):
+
+def model(levels, latent=RBM):
     torch.manual_seed(0)
-    settings = {"latent": {"sizes": [4, 3]}, "posterior": {"levels": levels}, "network": {"hidden": [16]}}
+    settings = {"latent": latent, "posterior": {"levels": levels}, "network": {"hidden": [16]}}
     found = QVAE.from_config(ModelConfig.model_validate(settings), Statistics.blank((4, 4))).eval()
     for parameter in found.parameters():
         parameter.data.add_(0.5 * torch.randn_like(parameter))
@@ -24,9 +27,10 @@ def score(given, logits, codes, thrift):
     return (codes * logits).sum(-1) - thrift * given.prior.frozen().energy(2 * codes - 1)
 
 
+@pytest.mark.parametrize("latent", [RBM, CHAIN], ids=["rbm", "chain"])
 @pytest.mark.parametrize("thrift", [0.0, 0.5, 5.0])
-def test_no_change_of_one_bit_makes_a_code_better(thrift):
-    given, rows = model(1), (torch.rand(50, 16) < 0.5).float()
+def test_no_change_of_one_bit_makes_a_code_better(thrift, latent):
+    given, rows = model(1, latent), (torch.rand(50, 16) < 0.5).float()
     with torch.no_grad():
         logits = given.posterior_sample(rows, relaxed=False).logits
         codes = chosen_codes(given, rows, thrift)

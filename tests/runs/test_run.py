@@ -124,9 +124,13 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path):
     assert [row["step"] for row in resumed.metrics] == [row["step"] for row in whole.metrics]
 
 
-def test_a_finished_run_goes_on_with_more_epochs(small_run):
+def test_a_finished_run_goes_on_with_more_epochs_and_tells_of_its_new_weights(small_run):
+    before = qvae.load_run(small_run).evaluation
+    (small_run / "report.html").write_text("of the weights before")
     resumed = workflow.resume(small_run, ["training.epochs=5"])
     assert [row["epoch"] for row in resumed.metrics] == [1, 2, 3, 4, 5]
+    assert resumed.evaluation["elbo"] != before["elbo"]
+    assert ", 5 epochs in" in (small_run / "report.html").read_text()
 
 
 def test_epochs_after_the_checkpoint_are_written_once(small_run):
