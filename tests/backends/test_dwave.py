@@ -111,6 +111,16 @@ def test_what_is_out_of_range_is_clipped_and_told(annealer, server):
     assert np.nanmax(np.abs(sent["quad"])) == 1.0
 
 
+def test_the_temperature_is_told_from_what_was_sent_also_where_that_was_clipped(annealer, server):
+    server.beta = 1.0
+    sampler = annealer()
+    hamiltonian = problem(sampler.native_graph(10), strength=1.5)
+    for _ in range(3):
+        info = sampler.sample(hamiltonian, 1000).info
+    assert info["clipped"] > 0.2
+    assert abs(info["device_beta"] - 1) < 4 * info["device_beta_stderr"] + 0.01
+
+
 def test_a_temperature_near_the_control_errors_is_told(annealer, server):
     sampler = annealer(beta=30.0)
     samples = sampler.sample(problem(sampler.native_graph(10)), 10)
