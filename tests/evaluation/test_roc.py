@@ -17,6 +17,11 @@ def test_the_area_is_scikit_learn_s_ties_included():
     assert math.isnan(auroc(normal[:1], odd)[1])
 
 
+def test_the_error_of_few_rows_by_hand():
+    """Odd rows are above 2/3 and 1 of the normal ones, which are below 1, 1 and 1/2 of the odd ones."""
+    assert auroc(np.array([1, 2, 4]), np.array([3, 5])) == pytest.approx((5 / 6, math.sqrt(1 / 18 / 2 + 1 / 12 / 3)))
+
+
 def test_the_error_is_the_scatter_over_fresh_sets():
     rng = np.random.default_rng(1)
     found = np.array([auroc(rng.normal(0, 1, 40), rng.normal(1, 1, 30)) for _ in range(1000)])

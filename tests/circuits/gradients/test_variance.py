@@ -101,9 +101,11 @@ def test_sizes_that_are_known_better_count_for_more():
     sizes, values, errors = [2, 4, 6, 9], np.array([0.3, 0.11, 0.02, 0.02]), np.array([0.1, 0.02, 0.4, 0.2])  # relative
     decay = exponential_decay(sizes, [GradientVariance(v, v * e, v, 100) for v, e in zip(values, errors, strict=True)])
     weights = np.log(2) / errors
-    (slope, _), covariance = np.polyfit(sizes, np.log2(values), 1, w=weights, cov="unscaled")
-    assert decay.rate == pytest.approx(-slope)
+    line, covariance = np.polyfit(sizes, np.log2(values), 1, w=weights, cov="unscaled")
+    assert decay.rate == pytest.approx(-line[0])
     assert decay.stderr == pytest.approx(covariance[0, 0] ** 0.5)
+    rest = (np.log2(values) - np.polyval(line, sizes)) * weights
+    assert decay.chi_square == pytest.approx((rest**2).sum() / 2)  # of four sizes, of which a line takes two
 
 
 def test_remedies_keep_gradients_that_uniform_angles_lose():
