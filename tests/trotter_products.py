@@ -16,12 +16,12 @@ from qvae.ising.world_lines import WorldLines
 SIGMAS = 5.0
 MIXED = [3.0, 0.0, 1.0, 0.2]
 
-# Two colours, three colours that permute the spins, free spins beside coupled ones.
+# Two colours and three, in the order of the spins and in another, free spins beside coupled ones.
 GRAPHS = {
     "rbm": rbm(2, 2),
     "complete": complete(4),
-    "ring": edge_list([(0, 2), (2, 1), (1, 3), (3, 0)]),
-    "permuted, a free spin": edge_list([(1, 3), (3, 2), (2, 1)], 4),
+    "ring": edge_list([(0, 1), (1, 2), (2, 3), (3, 0)]),
+    "permuted, a free spin": edge_list([(0, 1), (1, 3), (3, 0)], 4),
     "no edges": edge_list([], 3),
 }
 

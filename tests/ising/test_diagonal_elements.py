@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from trotter_products import MIXED, SIGMAS, generator, trotter
+from trotter_products import GRAPHS, MIXED, SIGMAS, generator, trotter
 
 from qvae.ising import diagonal_elements
 from qvae.ising.diagonal_elements import log_diagonal_element
@@ -62,10 +62,17 @@ def test_the_trotter_error_of_few_slices_is_taken_off(random_hamiltonian) -> Non
     assert float(left.max()) < 0.3 * float(untouched.max()) + SIGMAS * float(errors.max())
 
 
+def test_spins_may_stand_in_another_order_than_that_of_their_colours(random_hamiltonian) -> None:
+    hamiltonian = random_hamiltonian(GRAPHS["ring"], gamma=[*MIXED[:1], 0.1, *MIXED[2:]])
+    exact = exact_distribution(hamiltonian)
+    values, errors = log_diagonal_element(hamiltonian, spin_states(4), chains=50, temperatures=5)
+    assert float(((values - exact.log_probabilities - exact.log_z) / (errors + 1e-3)).abs().max()) < SIGMAS
+
+
 def test_two_steps_of_annealing_are_as_unbiased_as_many() -> None:
     hamiltonian = IsingHamiltonian([0.5, -0.3, 0.2], complete(3), [1.0, -0.6, 0.8], 1.0)
     exact = exact_distribution(hamiltonian)
-    values, errors = log_diagonal_element(hamiltonian, spin_states(3), chains=5000, temperatures=2)
+    values, errors = log_diagonal_element(hamiltonian, spin_states(3), chains=3000, temperatures=2)
     scores = (values - exact.log_probabilities - exact.log_z) / errors
     assert float(scores.mean().abs()) < SIGMAS / len(scores) ** 0.5
 

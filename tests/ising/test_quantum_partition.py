@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from trotter_products import MIXED, SIGMAS, broken_symmetry, flattened, generator, settled, trotter
+from trotter_products import GRAPHS, MIXED, SIGMAS, broken_symmetry, flattened, generator, settled, trotter
 
 from qvae.ising import quantum_partition
 from qvae.ising.diagonal_elements import log_diagonal_element
@@ -28,6 +28,12 @@ def test_log_z(graph: Graph, gamma: object, random_hamiltonian) -> None:
     assert abs(found.value - exact_distribution(hamiltonian).log_z) < SIGMAS * found.stderr < 1.0
     assert found.stderr == pytest.approx(math.hypot(found.details["sampling_error"], found.details["trotter_error"]))
     assert found.method.startswith("path-integral AIS forward + reverse (BAR), 100 chains x 50 temperatures x ")
+
+
+def test_log_z_of_spins_in_another_order_than_that_of_their_colours(random_hamiltonian) -> None:
+    hamiltonian = random_hamiltonian(GRAPHS["ring"], gamma=MIXED)
+    found = path_integral_log_partition(hamiltonian, chains=100, temperatures=30)
+    assert abs(found.value - exact_distribution(hamiltonian).log_z) < SIGMAS * found.stderr < 0.5
 
 
 def test_all_errors_are_part_of_the_error_bar(random_hamiltonian, monkeypatch) -> None:

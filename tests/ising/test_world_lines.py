@@ -31,6 +31,11 @@ def test_slices_are_distributed_as_trotter_says(graph: Graph, gamma: object, ran
     assert excess(lines.gibbs.to_spins(bits[:, 3]), exact) < SIGMAS
 
 
+def test_some_graphs_have_their_rows_in_another_order_than_their_spins() -> None:
+    colours = {name: graph.colouring.tolist() for name, graph in GRAPHS.items()}
+    assert [name for name, of_spins in colours.items() if of_spins != sorted(of_spins)] == ["ring", "permuted, a free spin"]
+
+
 @pytest.mark.parametrize("gamma", [0.3, 1.5])
 @pytest.mark.parametrize(("graph", "slices"), [(complete(3), 2), (complete(2), 4), (complete(3), 4)], ids=str)
 def test_all_slices_together_are_distributed_as_their_weights(graph, slices, gamma, random_hamiltonian, excess) -> None:
