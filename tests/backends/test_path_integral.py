@@ -16,6 +16,7 @@ from qvae.sampling.sampler import Moments
 from qvae.testing import check_sampler
 
 SIGMAS = 5.0
+CHAIN = graphs.edge_list([(spin, spin + 1) for spin in range(4)])  # whose colours take turns
 
 
 def random_hamiltonian(graph, gamma=1.0, scale=0.5, seed=0):
@@ -58,8 +59,9 @@ def test_moments_have_less_variance_than_samples_and_no_bias(gamma):
     assert bool((found.mean(0).abs() < stated + SIGMAS * noise).all())
 
 
-def test_transverse_moments_are_exact():
-    hamiltonian = random_hamiltonian(graphs.complete(5), torch.tensor([1.0, 0.0, 3.0, 0.5, 2.0]))
+@pytest.mark.parametrize("graph", [graphs.complete(5), CHAIN], ids=["complete", "chain"])
+def test_transverse_moments_are_exact(graph):
+    hamiltonian = random_hamiltonian(graph, torch.tensor([1.0, 0.0, 3.0, 0.5, 2.0]))
     found = load_sampler("path_integral", slices=64, burn_in=20, seed=0).transverse_moments(hamiltonian, 3000)
     assert found.dtype == torch.float32
     # Kinks of one line number gamma <sx> on average, and <sx> is their number over gamma; they come in pairs.
@@ -69,7 +71,7 @@ def test_transverse_moments_are_exact():
     assert float(found[1]) == 0.0
 
 
-@pytest.mark.parametrize("graph", [graphs.rbm(3, 3), graphs.complete(5)], ids=["rbm", "complete"])
+@pytest.mark.parametrize("graph", [graphs.rbm(3, 3), CHAIN], ids=["rbm", "chain"])
 def test_the_trotter_error_is_measured(graph):
     hamiltonian = random_hamiltonian(graph, gamma=1.5)
     exact = torch.cat(exact_distribution(hamiltonian).moments())
