@@ -178,7 +178,7 @@ def hill(monkeypatch):
 
     def take(ends=None):
         workers = Hill(ends)
-        monkeypatch.setattr("qvae.sweep.Processes", lambda number: workers)
+        monkeypatch.setattr("qvae.sweep.Processes", lambda number, threads: workers)
         return workers
 
     monkeypatch.setattr("qvae.sweep._Sweep._finish", finish)
@@ -252,7 +252,7 @@ def test_trials_are_runs_and_what_they_lack_as_an_aim_is_said(command, small, tm
             future.set_result(function(*arguments))
             return future
 
-    monkeypatch.setattr("qvae.sweep.Processes", lambda number: Here())
+    monkeypatch.setattr("qvae.sweep.Processes", lambda number, threads: Here())
     grid = ["--grid", f"{RATE}=log:1e-3..1e-2", *small]
     code, out, error = command("sweep", "digits", *grid, "--search", "tpe:trials=2", "--out", "out")
     assert code == 0, error
