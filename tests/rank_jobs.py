@@ -233,7 +233,7 @@ def dying(how):
 
 def vanishing():
     """The last process is silent for a while, but alive; later it stops, as if its machine had lost its power."""
-    pulse._SECONDS = 0.05
+    pulse._SECONDS = 0.15  # one that a busy machine holds up for a second is there
     pids = ranks.gathered(os.getpid())
     is_last = ranks.number() == ranks.count() - 1
     if is_last:

@@ -217,7 +217,10 @@ def _joined_in_one(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     kept = _memory.get(place)
     if kept is None or len(kept) < numbers:
         kept = _memory[place] = tensors[0].new_empty(numbers, dtype=dtype)
-    return torch.cat([tensor.reshape(-1) for tensor in tensors], out=kept[:numbers])
+    flat = kept[:numbers]
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(parts, [tensor.reshape(-1) for tensor in tensors])  # quicker than to concatenate, of mixed types
+    return flat
 
 
 def _sum(flat: Tensor) -> Tensor:
