@@ -356,6 +356,8 @@ def test_a_penalty_of_a_shipped_game_has_the_weight_that_goes_with_it(penalty, w
     for name in ("digits-vqgan", "mnist-vqgan"):
         config = load_config(name, [f"model.critic.penalty={penalty}"])
         assert config.model.critic.penalty_weight == weight
+        given = load_config(name, [f"model.critic.penalty={penalty}", "model.critic.penalty_weight=7.5"])
+        assert given.model.critic.penalty_weight == 7.5
 
 
 def test_a_generator_has_the_shipped_settings_that_are_its_own():

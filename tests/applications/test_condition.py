@@ -102,6 +102,24 @@ def test_gibbs_steps_lead_from_any_bits_to_the_exact_distribution(gamma):
         require_distribution(frequencies(start)[0], exact(target)[0])
 
 
+@torch.no_grad()
+def test_a_chain_that_stays_proposes_from_where_it_is():
+    """Where a flip changes all slopes, proposals from the state that was refused would be others."""
+    z = torch.cartesian_prod(*3 * [torch.tensor([0.0, 1.0])])
+    couplings = torch.tensor([[0.0, 2.0, -2.0], [2.0, 0.0, 2.0], [-2.0, 2.0, 0.0]])
+
+    class Coupled:
+        def with_gradient(self, bits):
+            slopes = bits @ couplings
+            return (slopes * bits).sum(-1).double() / 2, slopes
+
+    start = z[torch.arange(20_000) % 8].unsqueeze(0)
+    found = gibbs_steps(Coupled(), start, 30, torch.Generator().manual_seed(0))
+    p = Coupled().with_gradient(z)[0].softmax(0)
+    counts = torch.bincount(state_numbers(found.flip(2).flatten(0, 1)), minlength=8) / 20_000
+    assert float((counts - p).abs().max()) < 0.012
+
+
 @pytest.mark.parametrize("steps", [0, 30])
 def test_completions_and_their_moments_are_exact(steps):
     target = target_of(small_model())

@@ -7,6 +7,7 @@ from enumerated import all_bits, exact_log_prior
 from PIL import Image
 
 import qvae
+from qvae.applications.condition import sampled_proposals
 from qvae.applications.denoise import denoise
 from qvae.applications.inpaint import inpaint
 from qvae.applications.observation import Flipped
@@ -127,11 +128,19 @@ def test_coarse_images_are_refined(run, clean, tmp_path):
     assert error(found.reshape(-1, 4, 2, 4, 2).mean((2, 4)), coarse) < 0.001  # what was seen is kept
 
 
-def test_a_sampler_draws_the_proposals(command, folder, clean, tmp_path):
+def test_a_sampler_draws_the_proposals(command, folder, clean, tmp_path, monkeypatch):
     np.save(tmp_path / "noisy.npy", clean)
     call = ("apply", "denoise", folder, "--input", "noisy.npy", "--out", "done", *QUICK)
+    asked = []
+
+    def proposed(target, draws, sampler, generator):
+        asked.append((draws, sampler.name))
+        return sampled_proposals(target, draws, sampler, generator)
+
+    monkeypatch.setattr("qvae.applications.condition.sampled_proposals", proposed)
     code, _, err = command(*call, "--sampler", "gibbs:persistent=false")
     assert (code, err) == (0, "")
+    assert asked == [(40, "gibbs")]
     code, _, err = command(*call, "--sampler", "gibs")
     assert (code, "did you mean 'gibbs'" in err) == (2, True)
 

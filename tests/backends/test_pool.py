@@ -1,5 +1,6 @@
 """A pool of samplers: right on every kind of workers, its chains go on, and what is lost is replaced and said."""
 
+import math
 import os
 import pickle
 import signal
@@ -139,6 +140,19 @@ def test_population_annealing_counts_workers_by_their_z(pool, rbm):
     exact = exact_distribution(rbm).log_z
     assert abs(samples.info["log_z"] - exact) < 5 * samples.info["log_z_stderr"] < 0.2
     assert not torch.equal(samples.weights[:1], samples.weights[-1:])
+
+
+def test_moments_count_workers_by_their_samples_and_their_z(rbm, monkeypatch):
+    found = [(torch.full((8,), value), torch.full((16,), -value)) for value in (0.5, -0.25)]
+    one = qvae.load_sampler("pool", of="gibbs", workers=2)
+    for logs, share in ((None, 0.75), ((0.0, 1.0), 3 / (3 + math.e))):
+        infos = [{} if logs is None else {"log_z": log, "log_z_stderr": 0.1} for log in logs or (0, 0)]
+        answers = [pool_worker.Answer(moments, info, []) for moments, info in zip(found, infos, strict=True)]
+        monkeypatch.setattr(one, "_drawn", lambda *arguments, answers=answers, **options: ([3, 1], answers))
+        moments = one.moments(rbm, 4)
+        mean = 0.5 * share - 0.25 * (1 - share)
+        assert torch.allclose(moments.spins, torch.full((8,), mean))
+        assert torch.allclose(moments.pairs, torch.full((16,), -mean))
 
 
 def test_advice_is_of_the_options_that_the_user_has(pool, rbm):

@@ -128,6 +128,10 @@ def test_from_qiskit_takes_parameters_in_the_order_given():
     for row, found in zip(x.tolist(), layer(x).tolist(), strict=True):
         state = Statevector(circuit.assign_parameters({inputs[0]: row[0], inputs[1]: row[1], z: 0.4, a: 1.1}))
         assert found == pytest.approx([state.expectation_value(one).real for one in observables], abs=1e-12)
+    executor = qvae.load_executor("statevector")
+    shifted = qvae.CircuitLayer.from_qiskit(circuit, inputs, [z, a], executor=executor, gradient="parameter-shift")
+    assert shifted.executor is executor
+    assert shifted.gradient is not None
     for wrong, words in (
         ({"inputs": inputs, "weights": [z]}, "parameter a is neither among inputs nor weights"),
         ({"inputs": inputs, "weights": [z, a, z]}, "named twice"),

@@ -39,6 +39,14 @@ def test_alignment_undoes_a_rotation_and_a_reflection():
     assert np.allclose(aligned(turned, target), target, atol=1e-5)
 
 
+def test_alignment_turns_the_right_way():
+    """A reflection is its own inverse, and would not tell."""
+    target = np.random.default_rng(1).normal(size=(30, 2)).astype(np.float32)
+    target -= target.mean(0)
+    turned = target @ np.array([[np.cos(1.1), -np.sin(1.1)], [np.sin(1.1), np.cos(1.1)]])
+    assert np.allclose(aligned(turned, target), target, atol=1e-5)
+
+
 def test_the_next_map_starts_from_the_last(codes):
     first = tsne_map(codes)
     nudged = codes + 0.01 * np.random.default_rng(2).random(codes.shape).astype(np.float32)

@@ -151,6 +151,16 @@ def test_a_very_strong_transverse_field_does_not_overflow(monkeypatch) -> None:
     torch.testing.assert_close(exact.probabilities, torch.full((512,), 1 / 512).double())
 
 
+def test_transverse_moments_survive_energies_far_apart(monkeypatch) -> None:
+    """Columns that are divided by their largest entries get it back."""
+    monkeypatch.setattr(exact_module, "_RANGE", 1.0)
+    h, gamma = torch.linspace(-1.5, 1.5, 3).double(), torch.linspace(0.4, 1.0, 3).double()
+    hamiltonian = IsingHamiltonian(h, [], [], gamma)
+    found = exact_module._extrapolated(hamiltonian, exact_module.basis_energies(hamiltonian))
+    omega = torch.hypot(h, gamma)
+    torch.testing.assert_close(found.transverse, gamma / omega * omega.tanh(), atol=1e-6, rtol=0)
+
+
 def test_no_spins() -> None:
     for gamma in (0.0, 1.0):
         exact = exact_distribution(IsingHamiltonian([], Graph(0, []), [], gamma))

@@ -67,6 +67,8 @@ def test_energies_are_those_of_the_prior_s_samples_and_of_the_test_rows(run, vie
     spins = run.prior_spins(len(prior)).double()
     by_hand = spins @ h + ((spins[:, :4] @ J) * spins[:, 4:]).sum(1)
     assert np.allclose(prior, by_hand.numpy(), atol=1e-5)
+    bits = run.model.encode(views.test, views.fresh_generator())
+    assert np.allclose(encoded, views.hamiltonian.energy(2 * bits - 1).numpy(), atol=1e-5)
     assert (len(encoded), noun) == (40, "image")
 
 

@@ -1,6 +1,6 @@
 """Gradients by Jordan's circuit: autograd is the truth, and promises are counted over many runs."""
 
-from math import sqrt
+from math import pi, sin, sqrt
 
 import pytest
 import torch
@@ -61,6 +61,15 @@ def test_the_probability_is_that_of_the_worst_gradient():
     assert least(promised, RUNS) <= right <= RUNS * 0.815 + 3 * sqrt(RUNS * 0.815 * 0.185)
 
 
+@pytest.mark.parametrize("phase_error", [0.04, 0.2])
+def test_what_phases_are_off_is_taken_off_the_promise(phase_error):
+    """At least the half that the loss's curvature may take, at most all."""
+    loss, at = lambda w: 0.25 * w[:, 0], torch.zeros(1).double()
+    promised = jordan_gradient(loss, at, 0.7, 1e-3, repetitions=1, phase_error=phase_error).probability
+    linear = 2 / (16 * sin(pi / 32)) ** 2
+    assert phase_error / 2 <= linear - promised <= phase_error * 1.01
+
+
 def test_more_components_are_less_likely_to_be_right_all_together():
     """Each of three fails as often as one does; what else the circuits leave out is below a hundredth."""
     one, three = (
@@ -69,6 +78,16 @@ def test_more_components_are_less_likely_to_be_right_all_together():
     )
     assert 1 - three == pytest.approx(3 * (1 - one), abs=0.03)
     assert one < 0.99
+
+
+@pytest.mark.parametrize(("degree", "ratio"), [(1, 2.0), (2, 2**0.75)])
+def test_corners_of_a_cube_of_more_parameters_are_further_away(degree, ratio):
+    """The remainder grows as distance^(degree + 1), and the root of degree of it bounds the side."""
+    one, two = (
+        jordan_gradient(lambda w: 0.25 * w.sum(1), torch.zeros(number).double(), 0.7, 1e-3, qubits=3, degree=degree).side
+        for number in (1, 2)
+    )
+    assert one / two == pytest.approx(ratio)
 
 
 @pytest.mark.parametrize("slope", [-0.7, 0.7])
