@@ -72,17 +72,14 @@ def _load_table(config: DataConfig, kind: Kind) -> Dataset:
             raise DataError(f"{config.name} has no column {config.labels!r} of labels; {nearest(config.labels, columns)}.")
         labels, classes = to_labels(columns.pop(config.labels), f"column {config.labels!r} of {config.name}")
     dataset = dataset_from_arrays(columns, train_labels=labels, binarize=config.binarization, name=config.name, kind=kind)
-    learnt = [
+    remarks = [
         f"column {name!r} of {config.name} is learnt as any other; if it but names rows, leave it out of the file."
         for name in IDS
         if name in columns
     ]
-    dataset = replace(dataset, remarks=(*dataset.remarks, *learnt))
-    if not classes:
-        return dataset
-    numbered = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
-    remarks = (*dataset.remarks, f"classes of {config.name}: {numbered}.")
-    return replace(dataset, remarks=remarks, class_names=tuple(classes))
+    if classes:
+        remarks.append(f"classes of {config.name}: {', '.join(f'{number} {name}' for number, name in enumerate(classes))}.")
+    return replace(dataset, remarks=(*dataset.remarks, *remarks), class_names=tuple(classes))
 
 
 def _load_digits(config: DataConfig, kind: Kind) -> Dataset:
