@@ -1,12 +1,24 @@
 """Draws given what was seen, against p(z | seen) by enumeration, and of real latents against a closed form."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from enumerated import all_bits, small_model
 from torch import nn
 
 from qvae import load_sampler
-from qvae.applications.condition import Target, condition, gibbs_steps, proposals, sampled_proposals, slice_steps
+from qvae.applications import condition as module
+from qvae.applications.condition import (
+    Target,
+    condition,
+    gibbs_steps,
+    proposals,
+    sampled_proposals,
+    slice_steps,
+    taken_on_trust,
+)
 from qvae.applications.observation import Flipped, Noisy, PartlyHidden, Pooled
 from qvae.errors import CapabilityError
 from qvae.evaluation.likelihood import prior_log_partition
@@ -176,3 +188,96 @@ def test_holes_take_more_rounds_of_proposals_than_noise(monkeypatch):
         condition(target, 2, torch.Generator().manual_seed(0), draws=4, steps=0)
         condition(target, 2, torch.Generator().manual_seed(0), draws=4, rounds=7, steps=0)
     assert taken == [30, 7, 10, 7]
+
+
+def test_every_round_of_proposals_is_drawn_from_all_those_before(monkeypatch):
+    target, drawn = target_of(small_model()), []
+    whole = module.resampled
+
+    def kept(latents, weights, number, generator):
+        drawn.append((latents, weights, number))
+        return whole(latents, weights, number, generator)
+
+    monkeypatch.setattr(module, "resampled", kept)
+    latents, log_weights = proposals(target, 5, 4, torch.Generator().manual_seed(0))
+    assert (latents.shape, len(drawn)) == ((2, 20, 6), 3)
+    for number, (before, weights, draws) in enumerate(drawn, 1):
+        assert torch.equal(before, latents[:, : 5 * number])
+        torch.testing.assert_close(weights, log_weights[:, : 5 * number].softmax(1))
+        assert draws == 5
+
+
+@pytest.mark.parametrize(("steps", "walks"), [(7, [1] * 7), (20, [1] * 20), (45, [2] * 22 + [1])])
+@pytest.mark.parametrize("are_bits", [True, False])
+def test_moments_are_those_of_the_second_half_of_chains(steps, walks, are_bits, monkeypatch):
+    """After k steps, the two chains of a row stand at k and 2 k, and those of the other at 0 and -k."""
+    asked = []
+
+    def walk(target, latents, number, generator):
+        asked.append(number)
+        return latents + number * torch.tensor([[1.0, 2.0], [0.0, -1.0]]).unsqueeze(2)
+
+    monkeypatch.setattr(module, "gibbs_steps" if are_bits else "slice_steps", walk)
+    monkeypatch.setattr(module, "proposals", lambda *given: (torch.zeros(2, 3, 1), torch.zeros(2, 3).double()))
+    target = SimpleNamespace(
+        means=lambda latents: latents, model=SimpleNamespace(latents_are_bits=are_bits), observation=SimpleNamespace(rounds=1)
+    )
+    found = condition(target, 2, torch.Generator(), draws=3, steps=steps)
+    assert asked == walks
+    places = [sum(walks[: count + 1]) for count in range(len(walks))]
+    late = torch.tensor([float(place) for place in places if place > steps / 2])
+    for row, slopes in enumerate(((1, 2), (0, -1))):
+        both = torch.cat([slope * late for slope in slopes])
+        assert float(found.mean[row]) == pytest.approx(float(both.mean()))
+        assert float(found.spread[row]) == pytest.approx(float(both.std(correction=0)), rel=1e-5)
+    assert found.completions[:, :, 0].tolist() == [[steps, 2 * steps], [0, -steps]]
+
+
+@torch.no_grad()
+def test_an_encoder_that_is_trusted_has_the_moments_of_its_own_draws():
+    model = small_model()
+    target = target_of(model)
+    target = Target(model, target.observation, None)
+    logits = model.posterior.levels[0](model.encoder(target.observation.picture()))
+    z = all_bits()
+    q = (z * logits.unsqueeze(1) - torch.nn.functional.softplus(logits).unsqueeze(1)).sum(2).softmax(1).unsqueeze(2)
+    means = target.means(z.expand(2, -1, -1))
+    expected = (q * means).sum(1)
+    spread = ((q * means.square()).sum(1) - expected.square()).clamp_min(0).sqrt()
+    found = taken_on_trust(target, 3, torch.Generator().manual_seed(0), draws=4000)
+    assert found.completions.shape == (2, 3, 6)
+    torch.testing.assert_close(found.completions, target.means(found.latents))
+    assert ((found.mean - expected).abs() <= 5 * spread / 4000**0.5 + 1e-6).all()
+    assert ((found.spread - spread).abs() <= 5 * spread / 4000**0.5 + 1e-3).all()
+    assert found.effective_size.tolist() == [4000.0, 4000.0]
+    more = taken_on_trust(target, 7, torch.Generator().manual_seed(0), draws=2)  # which are as many as are asked for
+    assert (more.completions.shape, more.effective_size.tolist()) == ((2, 7, 6), [7.0, 7.0])
+    torch.testing.assert_close(more.mean, more.completions.mean(1))
+
+
+def test_a_sampler_is_pulled_halfway_from_the_prior_to_each_row_s_code(monkeypatch):
+    """By fields of independent spins, atanh(m) - atanh(m of the code), with no probability nearer to 0 or 1 than 0.02."""
+    target, asked = target_of(small_model()), []
+    usual = torch.tensor([0.5, 0.25, 0.9, 1.0, 0.5, 0.001])
+    codes = torch.tensor([[0.5, 0.75, 0.2, 0.5, 1.0, 0.01], [0.1, 0.25, 0.9, 0.98, 0.0, 0.5]])
+    target.model.code_means = lambda rows, generator: codes[: len(rows)]
+
+    def given(sampler, hamiltonian, draws, fields):
+        asked.append((draws, fields))
+        spins = torch.where(torch.arange(draws * 6).view(draws, 6) % (2 + len(asked)) > 0, 1, -1)
+        return SimpleNamespace(equal_weights=lambda generator: SimpleNamespace(spins=spins.to(torch.int8)))
+
+    monkeypatch.setattr(module, "sample_given", given)
+    sampler = SimpleNamespace(moments=lambda hamiltonian, draws: SimpleNamespace(spins=2 * usual - 1))
+    with torch.no_grad():
+        latents, log_weights = sampled_proposals(target, 4, sampler, torch.Generator())
+        seen = target.seen(latents)
+    for row, (draws, fields) in enumerate(asked):
+        assert draws == 4
+        means = [[min(max(float(p), 0.02), 0.98) for p in part] for part in (usual, codes[row])]
+        expected = [(math.atanh(2 * p - 1) - math.atanh(2 * code - 1)) / 2 for p, code in zip(*means, strict=True)]
+        assert fields.tolist() == pytest.approx(expected, abs=1e-5)
+        for draw in range(4):
+            pull = sum(field * (2 * bit - 1) for field, bit in zip(expected, latents[row, draw].tolist(), strict=True))
+            assert float(log_weights[row, draw] - seen[row, draw]) == pytest.approx(pull, abs=1e-4)
+    assert not torch.equal(latents[0], latents[1])
