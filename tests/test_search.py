@@ -13,7 +13,7 @@ from qvae.config.ranges import Range
 from qvae.errors import ConfigError, RunError
 from qvae.progress import Progress
 from qvae.reporting.sweep import SweptRun
-from qvae.search import AIMS, Proposals, Search, parse_search
+from qvae.search import AIMS, Proposals, Search, _value, parse_search
 from qvae.sweep import Outcome, sweep
 from qvae.workers import Workers
 
@@ -319,3 +319,48 @@ def test_the_best_is_said_with_its_mean_and_spread_over_seeds():
         "little worse"
     )
     assert proposals.in_words([SweptRun(trial, "failed") for trial in proposals.trials]) == "no combination came to its end"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "state"),
+    [
+        (("finished", "finished"), "COMPLETE"),
+        (("finished", "waiting"), "RUNNING"),
+        (("waiting", "waiting"), "RUNNING"),
+        (("failed", "waiting"), "FAIL"),
+        (("waiting", "failed"), "FAIL"),
+        (("finished", "failed"), "FAIL"),
+    ],
+)
+def test_a_combination_has_failed_as_soon_as_one_of_its_runs_has(statuses, state):
+    proposals = Proposals(Search("random", 3), SPACE, [0, 1])
+    point = {RATE: 1e-3, SIZES: [8, 8], CHAINS: 20}
+    proposals.recall([point])
+    values = {"finished": {"log-likelihood, nats": -3.0}, "failed": {}, "waiting": {}}
+    runs = [SweptRun(trial, status, figures=values[status]) for trial, status in zip(proposals.trials, statuses, strict=True)]
+    runs[-1].figures = {name: value - 2 for name, value in runs[-1].figures.items()}
+    told = proposals._told(point, runs)
+    assert (told.state.name, told.value) == (state, -4.0 if state == "COMPLETE" else None)
+    assert told.params == {RATE: 1e-3, SIZES: "[8, 8]", CHAINS: 20}
+
+
+def test_rounded_numbers_stay_between_the_ends():
+    part = Range(1.00004, 1.98765)
+    assert [_value(part, found) for found in (1.00004, 1.23456, 1.98765)] == [1.00004, 1.235, 1.98765]
+    assert _value(Range(1, 5000), 4321) == 4321
+    assert _value(SPACE[SIZES], "[4, 4]") == [4, 4]
+
+
+def test_an_attempt_at_something_new_has_a_seed_of_its_own(monkeypatch):
+    """Twenty at each combination; none of them is the one of another combination."""
+    proposals, seeds = Proposals(Search("random", 30), {CHAINS: [10, 20, 30]}, [0]), []
+    proposals.recall([{CHAINS: 10}])
+    points = iter([*[{CHAINS: 10}] * 5, {CHAINS: 20}, *[{CHAINS: 10}] * 30])
+    monkeypatch.setattr(Proposals, "_proposed", lambda self, tried, seed: seeds.append((len(tried), seed)) or next(points))
+    runs = [SweptRun(trial) for trial in proposals.trials]
+    (more,) = proposals.more(runs)
+    assert more.settings == {CHAINS: 20}
+    assert proposals.more([*runs, SweptRun(more)]) == []
+    assert [tried for tried, _ in seeds] == [1] * 6 + [2] * 20
+    assert len({seed for _, seed in seeds}) == len(seeds)
+    assert proposals.size == 2

@@ -175,8 +175,10 @@ def test_codes_alone_take_fewer_bits_the_more_thrift(small_run, images, tmp_path
         compress(run, tmp_path / "rows.npy", lossy=True, thrift=-1.0)
 
 
-def test_what_codes_cost_is_their_probability_under_the_prior(small_run, images, tmp_path):
-    """Against the sum over all 256 states of eight spins."""
+@pytest.mark.parametrize("most", [4096, 25])
+def test_what_codes_cost_is_their_probability_under_the_prior(most, small_run, images, tmp_path, monkeypatch):
+    """Against the sum over all 256 states of eight spins, in one block and in three."""
+    monkeypatch.setattr("qvae.coding.bits_back.MOST_ROWS", most)
     np.save(tmp_path / "rows.npy", images.astype(np.float32))
     run = qvae.load_run(small_run)
     outcome = compress(run, tmp_path / "rows.npy", lossy=True, out=tmp_path / "codes.qvz")
@@ -268,6 +270,25 @@ def test_other_models_versions_and_files_are_told(small_run, file, tmp_path):
         decompress(run, tmp_path)
     with pytest.raises(DataError, match="a device or pipe; name a file"):
         decompress(run, Path(os.devnull))
+
+
+def test_a_model_is_known_by_its_kind_and_by_names_types_shapes_and_values_of_its_weights():
+    class Model(torch.nn.Module):
+        def __init__(self, **weights):
+            super().__init__()
+            for name, weight in weights.items():
+                self.register_buffer(name, weight)
+
+    class Other(Model):
+        pass
+
+    a, b = torch.tensor([1.0, 2.0]), torch.zeros(2, 3)
+    models = [
+        Model(a=a, b=b), Other(a=a, b=b), Model(a=a, c=b), Model(a=a, b=b.int()), Model(a=a, b=b.T), Model(a=a.flip(0), b=b),
+        Model(a=a), Model(a=-a, b=b),
+    ]  # fmt: skip
+    assert len({identity(model) for model in models}) == len(models)
+    assert identity(Model(b=b.clone(), a=a.clone())) == identity(models[0])  # in whatever order they are
 
 
 def test_names_that_could_not_be_read_again_are_refused(small_run, images, tmp_path):

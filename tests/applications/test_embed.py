@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import qvae
-from qvae.applications.embed import embed
+from qvae.applications.embed import _write_parquet, embed
 from qvae.errors import ConfigError
 
 
@@ -59,3 +59,15 @@ def test_a_wrong_format_or_place_gets_a_sentence(small_run, images, tmp_path):
         embed(run, tmp_path / "rows.npy", "csv")
     with pytest.raises(qvae.QvaeError, match=r"rows\.npy can't be made a folder"):
         embed(run, tmp_path / "rows.npy", out=tmp_path / "rows.npy")
+
+
+def test_rows_that_are_written_a_few_at_a_time_keep_their_names(tmp_path):
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parts = [np.arange(size * 2, dtype=np.float32).reshape(size, 2) + 10 * size for size in (2, 3, 1)]
+    _write_parquet(tmp_path / "codes.parquet", list("abcdef"), iter(parts))
+    table = parquet.read_table(tmp_path / "codes.parquet")
+    assert table.column("id").to_pylist() == list("abcdef")
+    columns = np.stack([table.column(name).to_numpy() for name in ("z0", "z1")], axis=1)
+    np.testing.assert_array_equal(columns, np.concatenate(parts))

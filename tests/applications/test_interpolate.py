@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from enumerated import small_model
 from PIL import Image
 
 import qvae
+from qvae.applications import interpolate as module
 from qvae.applications.interpolate import Way, interpolate
 from qvae.errors import CapabilityError, ConfigError, DataError
 
@@ -91,3 +93,26 @@ def test_a_barrier_is_above_the_higher_end_wherever_the_path_ends():
     assert Way(np.zeros(0), np.array([1.0, 4.0, 2.5, np.nan])).barrier == 1.5
     assert Way(np.zeros(0), np.array([3.0, 3.5, 2.0])).barrier == 0.5
     assert Way(np.zeros(0), np.array([3.0, 1.0, np.nan, np.nan])).barrier == 0.0
+
+
+@torch.no_grad()
+def test_frames_are_at_the_flips_that_are_nearest_to_equal_parts_of_the_path():
+    """Of five flips, four frames stand at 0, 5/3, 10/3 and 5 of them."""
+    model = small_model()
+    start = torch.tensor([0.9, 0.2, 0.6, 0.8, 0.3, 0.7])
+    end = torch.tensor([0.2, 0.9, 0.7, 0.1, 0.6, 0.4])
+    low, straight = module._of_bits(model, start, end, 4, 8)
+    first, last = torch.logit(start), torch.logit(end)
+    when = {bit: float(first[bit] / (first[bit] - last[bit])) for bit in (0, 1, 3, 4, 5)}
+    bits, states = (start > 0.5).float(), []
+    for flip in [None, *sorted(when, key=when.get)]:
+        if flip is not None:
+            bits = bits.clone()
+            bits[flip] = 1 - bits[flip]
+        states.append(bits)
+    torch.testing.assert_close(torch.from_numpy(straight.images), model.decode(torch.stack([states[k] for k in (0, 2, 3, 5)])))
+    energies = model.prior.frozen().energy(2 * torch.stack(states) - 1)
+    np.testing.assert_allclose(straight.energies, [*energies.tolist(), np.nan], atol=1e-5)
+    assert torch.equal(bits, (end > 0.5).float())
+    assert low.energies[np.isfinite(low.energies)].max() <= energies.max() + 1e-5
+    np.testing.assert_allclose(low.images[[0, -1]], straight.images[[0, -1]], atol=1e-6)

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 import qvae
-from qvae.applications.style import class_information, style
+from qvae.applications import style as module
+from qvae.applications.style import class_information, mean_place, style
 from qvae.errors import ConfigError
 
 
@@ -42,7 +43,9 @@ def test_content_stays_and_style_is_taken(command, small_run, sets):
     assert found["ids"].tolist() == [str(number) for number in range(20)]
 
 
-def test_files_of_images_come_back_as_such(small_run, sets, tmp_path):
+def test_files_of_images_come_back_as_such(small_run, sets, tmp_path, monkeypatch):
+    batches = module.batches
+    monkeypatch.setattr(module, "batches", lambda rows: batches(rows, 2))
     (tmp_path / "given").mkdir()
     for number, image in enumerate(sets[:3]):
         Image.fromarray(np.uint8(255 * image)).save(tmp_path / "given" / f"{number}.png")
@@ -53,6 +56,13 @@ def test_files_of_images_come_back_as_such(small_run, sets, tmp_path):
     for number in range(3):
         found = np.asarray(Image.open(folder / f"{number}.png"))
         np.testing.assert_allclose(found / 255, moved[number], atol=0.51 / 255)
+
+
+def test_the_mean_of_a_set_is_that_of_all_its_rows_however_they_come(small_run, monkeypatch):
+    run, batches = qvae.load_run(small_run), module.batches
+    monkeypatch.setattr(module, "batches", lambda rows: batches(rows, 100))
+    expected = logits_of(run.model, run.dataset.values(run.dataset.test).numpy()).mean(0)
+    torch.testing.assert_close(mean_place(run.model, run.dataset, 0), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_without_labels_the_sets_say_what_style_is(small_run, sets, tmp_path):

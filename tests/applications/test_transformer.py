@@ -1,7 +1,10 @@
 """The transformer keeps all that scikit-learn asks of one, and its codes are worth something."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
@@ -10,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import qvae
 from qvae import LatentEmbedding
+from qvae.applications import transformer as module
 
 SMALL = ["model.latent.sizes=[3,3]", "model.network.hidden=[8]"]
 
@@ -43,3 +47,36 @@ def test_the_seed_decides():
     first, again, other = (LatentEmbedding(epochs=2, settings=SMALL, random_state=s).fit_transform(X) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+def test_what_it_is_made_with_arrives_and_the_averaged_weights_are_taken(monkeypatch):
+    """A model that halves its rows stands for the average, and one that doubles them for the last weights."""
+
+    class Scaled(torch.nn.Linear):
+        def code_means(self, rows, generator):
+            return self.weight * rows
+
+    def scaled(factor):
+        found = Scaled(1, 1).requires_grad_(False)
+        torch.nn.init.constant_(found.weight, factor)
+        return found
+
+    asked, done = [], []
+    trainer = SimpleNamespace(fit=lambda: done.append("fitted"), model=scaled(2.0), averaged_model=lambda: scaled(0.5))
+
+    def assemble(folder, config, progress, data):
+        asked.append((config, data))
+        return SimpleNamespace(trainer=trainer, close=lambda warn: done.append("closed"))
+
+    monkeypatch.setattr(module, "assemble", assemble)
+    X = np.array([[3.0, 0.0], [1.0, 5.0], [2.0, 2.0]])
+    settings = ["model.latent.sizes=[2,3]", "training.batch_size=9"]
+    embedding = LatentEmbedding("poisson", epochs=7, settings=settings, random_state=4)
+    np.testing.assert_allclose(embedding.fit_transform(X), X / 2)
+    ((config, data),) = asked
+    assert (config.model.likelihood, config.training.epochs, config.training.batch_size) == ("poisson", 7, 9)
+    assert config.model.latent.sizes == [2, 3]
+    assert config.training.seed == np.random.RandomState(4).randint(2**31)
+    np.testing.assert_array_equal(data.train.numpy(), X)
+    assert (data.kind, data.feature_names) == ("counts", ("x0", "x1"))
+    assert done == ["fitted", "closed"]

@@ -1,5 +1,10 @@
 """Options of tasks on a run arrive where they count: none of them is a default here."""
 
+import math
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +12,19 @@ import torch
 import qvae
 from qvae.applications import denoise, detect, inpaint, super_resolve
 from qvae.applications.restore import Effort
+from qvae.models.likelihoods.bernoulli import Bernoulli
+from qvae.models.likelihoods.likelihood import Statistics
 
 OPTIONS = {"completions": 3, "draws": 5, "steps": 7, "sampler": "exact", "trained": True, "seed": 9}
+
+
+class Four:
+    """Rows that are given, so many."""
+
+    extra: ClassVar = {}
+
+    def __len__(self):
+        return 4
 
 
 @pytest.fixture
@@ -79,6 +95,44 @@ def test_a_mask_of_each_row(restored, values, tmp_path):
 def test_squares_of_pixels(side, restored, values):
     name, whole, _ = restored(super_resolve, values[:, :side, :side])
     assert (name, whole.factor, whole.shape) == ("super-resolved", 8 // side, (8, 8))
+
+
+def test_squares_of_pixels_in_colour(monkeypatch):
+    """Sides of 4 x 6 pixels, from 2 x 3, in three channels."""
+    calls = []
+    coarse = torch.arange(36.0).view(2, 3, 2, 3) / 36
+    dataset = SimpleNamespace(shape=(3, 2, 3))
+    monkeypatch.setattr(super_resolve, "task_input", lambda run, path, shapes: nullcontext(SimpleNamespace(dataset=dataset)))
+    monkeypatch.setattr(super_resolve, "restore", lambda *given: calls.append(given))
+    model = SimpleNamespace(likelihood=Bernoulli(Statistics.blank((3, 4, 6))), shape=(3, 4, 6))
+    super_resolve.super_resolve(SimpleNamespace(model=model), "coarse.npy")
+    ((_, _, _, observe, _, _, factor, *_),) = calls
+    assert factor == 2
+    picture = observe(coarse.flatten(1), slice(0, 2)).picture()
+    assert torch.equal(picture.view(2, 3, 4, 6), coarse.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 3), (2, 3)])
+def test_one_mask_for_all_channels_and_rows_or_one_for_each(shape, monkeypatch):
+    """A pixel is hidden from a half on; the amount is the part of all numbers."""
+    of_row = torch.tensor([[0.0, 0.5, 0.49], [1.0, 0.0, 0.7]])
+    of_rows = torch.stack([of_row, of_row.flip(0), of_row.flip(1), 1 - of_row])
+    model = SimpleNamespace(likelihood=Bernoulli(Statistics.blank(shape)), shape=shape)
+    for mask in (of_row, of_rows):
+        calls = []
+        dataset = SimpleNamespace(test=mask, values=lambda rows: rows)
+        inputs = [Four(), SimpleNamespace(dataset=dataset)]
+        monkeypatch.setattr(inpaint, "task_input", lambda *given, inputs=inputs: nullcontext(inputs.pop(0)))
+        monkeypatch.setattr(inpaint, "restore", lambda *given, calls=calls: calls.append(given))
+        inpaint.inpaint(SimpleNamespace(model=model), "rows.npy", "mask.npy")
+        ((_, _, _, observe, _, _, amount, *_),) = calls
+        values = torch.rand(2, math.prod(shape), generator=torch.Generator().manual_seed(0))
+        found = observe(values, slice(1, 3))
+        expected = (mask if mask.ndim == 3 else mask.expand(4, -1, -1))[1:3] >= 0.5
+        whole = expected.unsqueeze(1).expand(2, *shape) if len(shape) > 2 else expected
+        assert torch.equal(found.hidden.squeeze(1), whole.flatten(1))
+        assert torch.equal(found.seen, values.masked_fill(whole.flatten(1), 0))
+        assert amount == pytest.approx(float((mask >= 0.5).float().mean()))
 
 
 def test_scores_of_both_inputs_are_of_their_rows_with_the_draws_and_the_seed(run, values, tmp_path, monkeypatch):

@@ -174,6 +174,13 @@ def test_options_of_a_backend_and_what_no_configuration_holds(capsys):
     assert backends._default(Bare).endswith("Bare'>")
 
 
+def test_a_search_and_combinations_at_random_exclude_each_other(command):
+    pytest.importorskip("optuna")
+    grid = ("--grid", "training.chains=[3, 4]")
+    code, _, error = command("sweep", "digits", *grid, "--search", "random:trials=2", "--random", 2)
+    assert (code, "a search exclude each other" in " ".join(error.split())) == (2, True)
+
+
 def test_a_plan_is_of_a_new_run(command):
     code, _, error = command("train", "digits", "--dry-run", "--resume")
     assert (code, error) == (2, "qvae: --dry-run is of a new run; leave --resume out.\n")

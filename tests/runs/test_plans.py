@@ -11,6 +11,7 @@ import torch
 import qvae
 from qvae.config.load import load_config
 from qvae.runs import sizes
+from qvae.runs.assemble import assemble
 from qvae.runs.plan import plan
 from qvae.training import trainer
 from qvae.training.objectives.latent_game import LatentGame
@@ -71,6 +72,13 @@ def test_prices():
     # Of 12 s 1.1 s are kept back, a tenth more than the samples at the end should take.
     found = planned(*paid, "sampler.options={max_seconds: 12}")
     assert found["budget of the training"] == "10.9 s, which is 36 steps"
+
+
+def test_a_paid_sampler_for_generation_is_only_rehearsed_with(tmp_path):
+    config = load_config(BASE, [*TRAINING, f"generation.sampler={{name: '{COINS}'}}"])
+    for is_rehearsal in (True, False):
+        parts = assemble(tmp_path, config, data=ROWS, is_rehearsal=is_rehearsal)
+        assert parts.generating.is_rehearsal is is_rehearsal
 
 
 def test_circuits():
