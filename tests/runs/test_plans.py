@@ -178,10 +178,11 @@ def test_a_long_measurement_is_told_once_as_soon_as_it_is_known(each, told, monk
 
     now, said, shares = [0.0], [], []
 
-    def quality(model, dataset, settings, advance=lambda done, total: None):
-        for done in range(1, 11):
+    def quality(model, dataset, settings, advance=None):
+        for done in range(1, 11) if advance else ():
             now[0] += each
             advance(done, 10)
+        return model, dataset, settings
 
     progress = SimpleNamespace(
         say=said.append, work=lambda name: nullcontext(lambda share, figures: shares.append((name, share, figures)))
@@ -190,8 +191,10 @@ def test_a_long_measurement_is_told_once_as_soon_as_it_is_known(each, told, monk
     monkeypatch.setattr(on_executor, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(on_executor, "running_on", lambda run, executor: nullcontext("model"))
     monkeypatch.setattr(on_executor, "executor_loss", lambda *given: given)
-    run = SimpleNamespace(config=load_config("digits-vqvae"), model=None, dataset=None, device=None)
-    label, _, _, seconds, *_ = on_executor.measured_loss(run, "qiskit:shots=5", None, progress)
+    run = SimpleNamespace(config=load_config("digits-vqvae"), model="exact", dataset="data", device="here")
+    label, *both, seconds, dataset, device = on_executor.measured_loss(run, "qiskit:shots=5", "settings", progress)
+    assert both == [("exact", "data", "settings"), ("model", "data", "settings")]
+    assert (dataset, device) == ("data", "here")
     assert [text.partition("takes ")[2].partition(";")[0] for text in said] == told
     assert all("measuring on qiskit:shots=5 takes" in text and "evaluation.num_test or" in text for text in said)
     assert (label, seconds) == ("qiskit:shots=5", round(10 * each, 2))

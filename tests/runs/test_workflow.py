@@ -3,6 +3,10 @@
 import json
 import re
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
 
 import qvae
 from qvae import workflow
@@ -116,3 +120,89 @@ def test_a_run_that_is_asked_for_less_than_it_has_done_says_so(small_run):
     workflow.resume(small_run, ["training.epochs=1"], Listener())
     assert "at step 15, which is beyond the 5 that training.epochs=1 asks for" in said[0]
     assert "of 5" not in said[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "begun_anew"),
+    [
+        ("sampler.options.sweeps=9", ["sampler"]),
+        ("executor=qiskit", ["executor"]),
+        ("executor.options.seed=5", ["executor"]),
+        ("training.epochs=9", []),
+    ],
+)
+def test_a_backend_goes_on_from_its_state_unless_it_is_another_one(change, begun_anew, tmp_path, monkeypatch):
+    taken = []
+    state = {"config": None, "data": "known", "sampler": {"chains": 1}, "executor": {"calls": 2}, "step": 3}
+    trainer = SimpleNamespace(load_state_dict=taken.append)
+    for name, result in (
+        ("load_checkpoint", dict(state)), ("require_same_model", None), ("require_resumable", None),
+        ("require_same_data", None), ("shape_of", ((2,), None, None)), ("assemble", SimpleNamespace(trainer=trainer, dataset=None)),
+    ):  # fmt: skip
+        monkeypatch.setattr(workflow, name, lambda *given, result=result, **named: result)
+    (tmp_path / "checkpoint.safetensors").touch()
+    before = qvae.load_config("digits-vqvae")
+    after = qvae.load_config("digits-vqvae", [change]) if "sampler" not in change else before.model_copy(deep=True)
+    if "sampler" in change:
+        after.sampler.options["sweeps"] = 9
+    workflow._resumed_parts(tmp_path, after, before, qvae.Progress(), None)
+    (found,) = taken
+    assert {name: found[name] for name in state} == state | {name: {} for name in begun_anew}
+
+
+@pytest.mark.parametrize("has_trained", [True, False])
+def test_an_evaluation_is_of_the_weights_until_a_step_is_made(has_trained, tmp_path, monkeypatch):
+    """What is interrupted before its first step saves what it had."""
+    for name in ("evaluation.json", "report.html"):
+        (tmp_path / name).touch()
+    saved = []
+    trainer = SimpleNamespace(step=5, save=saved.append, model=None)
+
+    def fit():
+        trainer.step += has_trained
+        trainer.save(trainer)
+        raise KeyboardInterrupt
+
+    trainer.fit = fit
+    closed = []
+    parts = SimpleNamespace(trainer=trainer, objective=SimpleNamespace(device=None), close=closed.append)
+    monkeypatch.setattr(workflow, "threads_for", lambda *given: nullcontext())
+    monkeypatch.setattr(workflow, "needed_words", lambda *given: set())
+    with pytest.raises(KeyboardInterrupt):
+        workflow._fit_and_evaluate(tmp_path, config(), parts, qvae.Progress())
+    assert (saved, len(closed)) == ([trainer], 1)
+    there = [(tmp_path / name).exists() for name in ("evaluation.json", "report.html")]
+    assert there == [not has_trained] * 2
+
+
+def test_other_settings_of_an_evaluation_are_those_of_the_executor_s_measurement_too(tmp_path, monkeypatch):
+    asked = []
+    own, other = config().evaluation, config("evaluation.seed=7").evaluation
+    run = SimpleNamespace(path=tmp_path, model="model", dataset="data", config=SimpleNamespace(evaluation=own))
+    found = SimpleNamespace(to_dict=lambda: {"elbo": 1.0})
+    monkeypatch.setattr(workflow, "evaluate_model", lambda *given: asked.append(given[:3]) or found)
+    monkeypatch.setattr(workflow, "losses_before", lambda run: [{"executor": "aer"}])
+    monkeypatch.setattr(workflow, "measures_here", lambda run: True)
+    monkeypatch.setattr(workflow, "measure", lambda run, settings, progress: asked.append(settings))
+    for settings, expected in ((None, own), (other, other)):
+        asked.clear()
+        assert workflow.evaluate(run, settings) is found
+        assert asked == [("model", "data", expected), expected]
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {"elbo": 1.0, "executors": [{"executor": "aer"}]}
+
+
+def test_a_measurement_takes_the_place_of_that_of_the_same_executor_alone(tmp_path, monkeypatch):
+    losses = {"aer": 1.0, "aer:shots=5": 2.0, "qiskit": 3.0}
+    before = {"elbo": -1.0, "executors": [{"executor": name, "loss": loss} for name, loss in losses.items()]}
+    run, asked = SimpleNamespace(path=tmp_path, config=SimpleNamespace(evaluation="own")), []
+    loss = SimpleNamespace(executor="aer:shots=5", to_dict=lambda: {"executor": "aer:shots=5", "loss": 9.0})
+    monkeypatch.setattr(workflow, "evaluated", lambda run: before)
+    monkeypatch.setattr(
+        workflow, "measured_loss", lambda run, name, settings, progress: asked.append((name, settings)) or loss
+    )
+    for given in (None, "other"):
+        workflow.measure(run, "aer:shots=5", given)
+    assert asked == [("aer:shots=5", "own"), ("aer:shots=5", "other")]
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["executors"]
+    assert {row["executor"]: row["loss"] for row in rows} == losses | {"aer:shots=5": 9.0}
+    assert len(rows) == 3
