@@ -5,6 +5,7 @@ import torch
 from conftest import SMALL
 
 import qvae
+from qvae import study
 from qvae.config.load import load_config
 from qvae.errors import ConfigError
 from qvae.progress import Progress
@@ -38,3 +39,37 @@ def test_a_run_is_made_once(tmp_path):
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match="holds a run of another configuration; choose another --out"):
         make(load_config("digits", [*SMALL, "training.epochs=9"]), tmp_path / "run", Progress())
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([], ("train", "observers")),
+        (["checkpoint.safetensors"], ("resume", "observers")),
+        (["checkpoint.safetensors", "evaluation.json"], ("load", "report")),
+        (["checkpoint.safetensors", "evaluation.json", "report.html"], ("load",)),
+    ],
+)
+def test_the_user_s_word_and_observers_go_wherever_a_run_is_made(files, expected, tmp_path, monkeypatch):
+    """A run that begins has the words with its configuration."""
+    for name in files:
+        (tmp_path / name).touch()
+    calls, config = [], load_config("digits").trusting(["a_module:Thing"])
+
+    def told(name):
+        def call(*given, trust=None, observers=None, **named):
+            words = given[0].trust.words if name == "train" else trust
+            assert "a_module:Thing" in words
+            calls.append(name)
+            calls.extend(observers or [])
+            return "a run"
+
+        return call
+
+    monkeypatch.setattr(study, "is_finished", lambda config, folder: len(files) == 3)
+    monkeypatch.setattr(study.workflow, "train", told("train"))
+    monkeypatch.setattr(study.workflow, "resume", told("resume"))
+    monkeypatch.setattr(study, "load_run", told("load"))
+    monkeypatch.setattr(study.workflow, "report", lambda run, progress: calls.append("report"))
+    assert make(config, tmp_path, Progress(), ["observers"]) == "a run"
+    assert tuple(calls) == expected

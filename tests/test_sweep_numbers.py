@@ -122,3 +122,17 @@ def test_a_run_that_can_t_be_sent_has_failed(tmp_path):
     assert (run.status, run.reason) == ("failed", "it couldn't be sent to a worker: TypeError: it can't be pickled")
     assert said == [f"1 of 1: seed-0: failed: {run.reason}"]
     assert json.loads((tmp_path / "sweep.json").read_text())["runs"][0]["status"] == "failed"
+
+
+def test_a_finished_run_has_its_merits_and_the_seconds_of_its_last_epoch(tmp_path, monkeypatch):
+    made = _Sweep(tmp_path, lambda trial: load_config("digits"), Progress(), None)
+    (run,) = made.enter(trials({}, [4]))
+    epochs = [{"epoch": 1, "seconds": 2.5}, {"epoch": 2, "seconds": 7.25}]
+    monkeypatch.setattr("qvae.sweep.read_record", lambda file, kind: file)
+    monkeypatch.setattr("qvae.sweep.merits", lambda found: {"ELBO, nats": -3.0} if found.parent.name == "seed-4" else {})
+    monkeypatch.setattr("qvae.sweep.read_metrics", lambda folder: epochs if folder.name == "seed-4" else [])
+    made._finish(run)
+    assert (run.status, run.figures, run.seconds) == ("finished", {"ELBO, nats": -3.0}, 7.25)
+    epochs.clear()
+    made._finish(run)
+    assert run.seconds is None

@@ -33,14 +33,14 @@ def rows_of(folder, labels):
 
 
 def test_samples_are_of_the_given_classes_and_as_often(command, labelled):
-    labels = np.array([3, 0, 3, 7])
+    labels = np.array([3, 0, 3, 3, 7, 7])
     np.savez("few.npz", images=rows_of(labelled, labels), labels=labels)
     code, out, err = command("apply", "augment", labelled, "--input", "few.npz", "--factor", 20, "--out", "here")
     assert (code, err) == (0, "")
-    assert "80 samples of 3 classes" in out
+    assert "120 samples of 3 classes" in out
     found = np.load("here/augmented.npz")
-    assert found["images"].shape == (80, 8, 8)
-    assert np.unique(found["labels"], return_counts=True)[1].tolist() == [20, 40, 20]
+    assert found["images"].shape == (120, 8, 8)
+    assert np.unique(found["labels"], return_counts=True)[1].tolist() == [20, 60, 40]
     data = qvae.load_run(labelled).dataset
     mean = {label: data.values(data.train[data.train_labels == label]).mean(0).numpy() for label in (0, 3, 7)}
     nearest = [min(mean, key=lambda label: ((image - mean[label]) ** 2).sum()) for image in found["images"]]
@@ -67,6 +67,7 @@ def test_folders_have_the_labels_of_the_training_folders_of_their_names():
     """Training numbers folders 3, 7 and 10 in the order of their names: 10 is 0, 3 is 1, and 7 is 2."""
     rows = SimpleNamespace(are_pictures=True, ids=["7/a.png", "10/a.png", "7/b.png"])
     assert labels_of(rows, (0, 1, 2), Path("few"), ("10", "3", "7")).tolist() == [2, 0, 2]
+    assert labels_of(rows, (0, 1, 2), Path("few"), ("7", "3", "10")).tolist() == [0, 2, 0]  # in whatever order they are
     with pytest.raises(DataError, match="has the label '10', which the model doesn't know.*cat"):
         labels_of(rows, (0, 1), Path("few"), ("cat", "dog"))
 

@@ -15,6 +15,7 @@ from PIL import Image
 import qvae
 from qvae.applications.compress import compress, sentences
 from qvae.applications.decompress import decompress
+from qvae.coding import bits_back
 from qvae.coding.bits_back import Bits
 from qvae.coding.container import Header, identity
 from qvae.config.load import dump_config
@@ -152,6 +153,19 @@ def test_files_of_the_first_version_are_read(small_run, file, images, tmp_path):
     file.write_bytes(content[:8] + b"\x01\x00" + content[10:])
     (back,) = decompress(qvae.load_run(small_run), file, tmp_path / "back.npz").files
     np.testing.assert_array_equal(np.load(back)["rows"], images)
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+def test_a_chain_of_another_length_is_told_by_the_file(lossy, small_run, images, tmp_path, monkeypatch):
+    """As of a later version: rows come back with the chain that they were pushed by."""
+    np.save(tmp_path / "rows.npy", images)
+    run, name = qvae.load_run(small_run), "CodeCoder" if lossy else "RowCoder"
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(bits_back, name).__init__, "__defaults__", (16,))
+        patch.setattr(bits_back.Coder.__init__, "__defaults__", (16,))
+        (file,) = compress(run, tmp_path / "rows.npy", lossy=lossy).files
+    assert b'"temperatures":16' in file.read_bytes()
+    assert len(np.load(decompress(run, file).files[0])["rows"]) == 60
 
 
 def test_codes_alone_take_fewer_bits_the_more_thrift(small_run, images, tmp_path):

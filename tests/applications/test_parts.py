@@ -9,6 +9,7 @@ import torch
 
 import qvae
 from qvae.applications import generate as module
+from qvae.applications import reconstruct as reconstruction
 from qvae.applications.generate import class_share, generate, generated
 from qvae.applications.reconstruct import reconstruct, reconstructed
 from qvae.models.vqvae import VQVAE
@@ -37,8 +38,9 @@ def test_all_that_is_asked_of_a_generation_is_handed_on(small_run, monkeypatch, 
     assert said.endswith(f"for the same images again: --seed {given[1]['seed']}")
 
 
-def test_samples_and_images_of_a_generation_follow_its_sampler_fields_and_seed(small_run):
-    run = qvae.load_run(small_run)
+def test_samples_and_images_of_a_generation_follow_its_sampler_fields_and_seed(small_run, monkeypatch):
+    run, runs_on, whole = qvae.load_run(small_run), [], on_executor.running_on
+    monkeypatch.setattr(on_executor, "running_on", lambda *given: runs_on.append(given) or whole(run))
     handed, codes = [], torch.arange(16.0).view(2, 8)
     run.sampler = lambda *arguments: handed.append(arguments)
     run.model.generate = lambda num, sampler, generator, bias: handed.append((num, generator.initial_seed(), bias)) or codes
@@ -46,8 +48,9 @@ def test_samples_and_images_of_a_generation_follow_its_sampler_fields_and_seed(s
     assert handed[0] == ("exact", 7)
     assert (handed[1][0], handed[1][1], handed[1][2].tolist()) == (2, 7, [1.0] * 8)
     run.config.evaluation.seed = 5
-    generated(run, 2)
+    generated(run, 2, executor="aer")
     assert (handed[2], handed[3]) == ((None, None), (2, 5, None))
+    assert runs_on == [(run, None, 7), (run, "aer", None)]
 
 
 def test_the_share_of_a_class_is_that_of_the_images_taken_for_it(small_run, monkeypatch):
@@ -70,6 +73,45 @@ def test_reconstructions_are_of_the_first_test_rows_and_stand_under_their_names(
     arrays = np.load(reconstruct(run, 5, out=tmp_path / "r.npz").files[0])
     assert np.array_equal(arrays["originals"], originals)
     assert np.array_equal(arrays["reconstructions"], found)
+
+
+def test_reconstructions_are_made_by_the_executor_that_is_named(small_run, monkeypatch, tmp_path):
+    asked = []
+    made = (np.zeros((2, 8, 8)), np.ones((2, 8, 8)))
+    monkeypatch.setattr(reconstruction, "reconstructed", lambda *given: asked.append(given[1:]) or made)
+    reconstruct(qvae.load_run(small_run), 2, "aer:shots=3", tmp_path / "r.npz")
+    assert asked == [(2, "aer:shots=3")]
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_strings_are_drawn_of_codes_that_follow_sampler_fields_and_seed(seed, monkeypatch):
+    asked, bias = [], torch.ones(4)
+    prior = SimpleNamespace(draw=lambda *given: asked.append(given) or "codes")
+    model = SimpleNamespace(
+        circuit=None, shape=(5,), likelihood=SimpleNamespace(kind="strings"), require_prior=lambda: prior
+    )
+    sampler = SimpleNamespace(close=lambda: asked.append("closed"))
+    config = SimpleNamespace(evaluation=SimpleNamespace(seed=5), model=SimpleNamespace(has_boltzmann_prior=True))
+    run = SimpleNamespace(model=model, config=config, device=torch.device("cpu"))
+    run.sampler = lambda *given: asked.append(given) or sampler
+    monkeypatch.setattr("qvae.evaluation.strings.drawn_rows", lambda *given: asked.append(given) or torch.arange(3))
+    assert generated(run, 3, "exact", bias, seed).tolist() == [0, 1, 2]
+    made, drawn, rows, closed = asked
+    assert (made, closed) == (("exact", seed), "closed")
+    assert (drawn[:2], drawn[3]) == ((3, sampler), bias)
+    assert drawn[2].initial_seed() == (5 if seed is None else 7)
+    assert rows == (model, "codes", drawn[2])
+
+
+@pytest.mark.parametrize(("given", "checked"), [(None, "a+"), ("b+", "b+")])
+def test_strings_are_checked_by_what_is_asked_for_or_by_the_run(given, checked, small_run, monkeypatch, tmp_path):
+    asked, run = [], qvae.load_run(small_run)
+    run.config.evaluation.check = "a+"
+    monkeypatch.setattr("qvae.reporting.run_rows.is_of_strings", lambda run: True)
+    monkeypatch.setattr(module, "generated", lambda *given: "rows")
+    monkeypatch.setattr(module, "_strings", lambda *given: asked.append(given[1:4:2]) or "outcome")
+    assert generate(run, 2, check=given, seed=1, out=tmp_path / "x.txt") == "outcome"
+    assert asked == [("rows", checked)]
 
 
 def test_a_circuit_is_run_by_the_executor_that_is_named_and_by_its_own_afterwards(monkeypatch):

@@ -57,6 +57,19 @@ def test_there_and_back_the_barrier_is_the_same():
         assert there == pytest.approx(back, abs=1e-5)
 
 
+def test_among_orders_of_one_barrier_that_of_the_lowest_energies_goes_on():
+    """Every flip leads down, so that all of them have the energy of the start as their highest."""
+    torch.manual_seed(3)
+    graph = graphs.complete(5)
+    hamiltonian = IsingHamiltonian(torch.full((5,), 6.0) + torch.rand(5), graph, torch.randn(graph.num_edges))
+    start, end = torch.ones(5, dtype=torch.int64), torch.tensor([-1, -1, 1, -1, -1])
+    orders = [torch.tensor(order) for order in itertools.permutations((0, 1, 3, 4))]
+    along = torch.stack([energies_along(hamiltonian, start, order) for order in orders])
+    assert bool((along.argmax(1) == 0).all())
+    found = lowest_order(hamiltonian, start, end, 6)  # sets of two flips among four
+    assert found.tolist() == orders[int(along.sum(1).argmin())].tolist()
+
+
 def test_states_and_energies_along_a_path_are_those_of_its_flips():
     hamiltonian, (start, end) = glass(2), ends(2, differing=3)
     order = torch.tensor([i for i in range(7) if start[i] != end[i]]).flip(0)

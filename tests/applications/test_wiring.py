@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import qvae
-from qvae.applications import denoise, detect, inpaint, super_resolve
+from qvae.applications import denoise, detect, embed, inpaint, interpolate, paths, restore, style, super_resolve
+from qvae.applications.interpolate import Way
 from qvae.applications.restore import Effort
+from qvae.applications.task import task_input
 from qvae.models.likelihoods.bernoulli import Bernoulli
 from qvae.models.likelihoods.likelihood import Statistics
 
@@ -151,3 +153,96 @@ def test_scores_of_both_inputs_are_of_their_rows_with_the_draws_and_the_seed(run
     for (rows, *others), expected in zip(calls, (values, values[::-1]), strict=True):
         assert np.array_equal(rows.numpy(), expected)
         assert others == ["density", 6, 9]
+
+
+@pytest.fixture
+def seeded(run, values, tmp_path):
+    """A run with a seed of its own for evaluations, and a file of four rows."""
+    run.config.evaluation.seed = 5
+    np.save(tmp_path / "rows.npy", values)
+    return run, tmp_path / "rows.npy"
+
+
+def test_codes_are_drawn_with_the_seed_of_evaluations(seeded, tmp_path, monkeypatch):
+    (run, rows), calls = seeded, []
+    monkeypatch.setattr(embed, "codes", lambda *given: calls.append(given) or iter(np.ones((2, 2, 8), np.float32)))
+    embed.embed(run, rows, out=tmp_path / "out")
+    ((model, dataset, seed, _),) = calls
+    assert (model, len(dataset.test), seed) == (run.model, 4, 5)
+    assert np.load(tmp_path / "out" / "codes.npz")["codes"].shape == (4, 8)
+
+
+def test_paths_are_told_apart_and_made_as_they_are_asked_for(seeded, tmp_path, monkeypatch):
+    """Of the low ones the barriers are 1 and 3, of the straight ones 2.5 and 4.5."""
+    (run, rows), calls = seeded, []
+
+    def way(barrier, grey):
+        return Way(np.full((7, 8, 8), grey, np.float32), np.array([0.0, barrier, -1.0], np.float32))
+
+    def ways(model, dataset, *others):
+        calls.append((model, len(dataset.test), *others[:3]))
+        yield from (((way(1.0, 0.1), way(2.5, 0.2))), (way(3.0, 0.3), way(4.5, 0.4)))
+
+    monkeypatch.setattr(interpolate, "ways", ways)
+    found = interpolate.interpolate(run, rows, 7, 3, tmp_path / "out")
+    assert calls == [(run.model, 4, 7, 3, 5)]
+    assert found.sentences == [
+        "the highest energy lies 2.0 nats above the higher end, on the straight line 3.5; means of 2 paths"
+    ]
+    arrays = np.load(found.files[0])
+    assert arrays["landscape"][:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.3])
+    assert arrays["straight"][:, 6, 7, 7].tolist() == pytest.approx([0.2, 0.4])
+    assert arrays["landscape_energy"][:, 1].tolist() == [1.0, 3.0]
+    assert arrays["straight_energy"][:, 1].tolist() == [2.5, 4.5]
+
+
+def test_a_path_is_sought_among_as_many_beginnings_as_are_asked_for(run, monkeypatch):
+    asked = []
+
+    def order(hamiltonian, start, end, width):
+        asked.append((width, start.tolist(), end.tolist()))
+        return (start != end).nonzero().squeeze(1)
+
+    monkeypatch.setattr(paths, "lowest_order", order)
+    start, end = torch.full((8,), 0.9), torch.tensor([0.1, 0.9, 0.2, 0.6, 0.3, 0.7, 0.4, 0.8])
+    with torch.no_grad():
+        interpolate._of_bits(run.model, start, end, 3, 17)
+    assert asked == [(17, [1] * 8, [-1, 1, -1, 1, -1, 1, -1, 1])]
+
+
+def test_places_of_both_sets_have_the_seed_of_evaluations(seeded, tmp_path, monkeypatch):
+    (run, rows), seeds, whole = seeded, [], style.places
+    monkeypatch.setattr(
+        style, "places", lambda model, dataset, seed, *rest: seeds.append(seed) or whole(model, dataset, seed, *rest)
+    )
+    style.style(run, rows, rows, units=3, grid=2, out=tmp_path / "out")
+    assert set(seeds) == {5}
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_all_that_a_restoration_is_asked_for_is_drawn_part_by_part(is_trained, run, values, tmp_path, monkeypatch):
+    """Of four rows two are at work together where each has 7 draws or 3 completions of 14 latents."""
+    calls, slices = [], []
+    monkeypatch.setattr(restore, "_LATENTS", 14)
+    monkeypatch.setattr(restore, "log_prior", lambda run, progress: "density")
+    monkeypatch.setattr("qvae.applications.condition.condition", lambda *given, **named: calls.append((given, named)))
+    monkeypatch.setattr("qvae.applications.condition.taken_on_trust", lambda *given: calls.append((given, {})))
+    run.sampler = lambda *given: SimpleNamespace(asked=given, close=lambda: calls.append("closed"))
+    np.save(tmp_path / "rows.npy", values)
+
+    def observe(rows, part):
+        slices.append((rows, part))
+        return len(slices)
+
+    effort = Effort(3, 7, 11, None if is_trained else "exact", is_trained, 9)
+    with task_input(run, tmp_path / "rows.npy") as rows:
+        parts = [part for part, _, _ in restore.restored(run, rows, observe, effort, qvae.Progress())]
+    assert parts == [part for _, part in slices] == [slice(0, 2), slice(2, 4)]
+    assert torch.equal(torch.cat([rows for rows, _ in slices]), torch.from_numpy(values).flatten(1))
+    assert calls[2:] == ([] if is_trained else ["closed"])
+    for number, ((target, completions, generator, draws), named) in enumerate(calls[:2], 1):
+        assert (target.model, target.observation) == (run.model, number)
+        assert target.log_prior == (None if is_trained else "density")
+        assert (completions, generator.initial_seed(), draws) == (3, 9, 7)
+        if not is_trained:
+            assert (named["steps"], named["sampler"].asked) == (11, ("exact", 9))

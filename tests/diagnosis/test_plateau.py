@@ -23,6 +23,7 @@ def test_the_product_circuit_decays_as_cerezo_says():
         assert abs(whole.variance - (1 / 8) * (3 / 8) ** (n - 1)) < 4 * whole.stderr
         assert abs(local.variance - 1 / (8 * n**2)) < 4 * local.stderr
     assert everywhere.sizes == single.sizes == (2, 3, 4)
+    assert everywhere.fixed == single.fixed == "1 layer"
     assert (everywhere.cost, single.cost, everywhere.against) == ("global", "local", "qubits")
     # log2(8/3) bits a qubit, and the square of the number of qubits.
     assert everywhere.law == "exponential"
@@ -39,6 +40,8 @@ def test_sizes_of_which_there_is_no_circuit_are_left_out():
 
     found, _ = curves(even, "qubits", [(2, 1), (3, 1), (4, 1)], starts=10, seed=0)
     assert found.sizes == (2, 4)
+    deeper, _ = curves(product_circuit, "layers", [(3, 1), (3, 2)], starts=10, seed=0)
+    assert (deeper.against, deeper.fixed, deeper.sizes) == ("layers", "3 qubits", (1, 2))
     assert found.decay is None
 
 

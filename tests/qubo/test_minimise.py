@@ -54,3 +54,15 @@ def test_every_temperature_is_asked_for_and_the_last_draws_are_judged():
     # Values of the bits (1, 1), (1, 0) and (0, 1).
     assert (found.value, found.bits.tolist()) == (-0.5, [1, 0])
     assert (found.frequency, found.mean) == (pytest.approx(1 / 3), pytest.approx((2.5 - 0.5 + 0.5) / 3))
+
+
+def test_the_penalties_of_longer_monomials_are_as_strong_as_is_asked_for():
+    polynomial = PseudoBoolean({frozenset({0, 1, 2}): -2.0, frozenset({0}): 1.0})
+    size = polynomial.quadratised(1.5).hamiltonian.num_spins
+    for strength in (0.25, 1.5):
+        sampler = Recorded([[1] * size])
+        minimise_by_sampling(polynomial, sampler, 1, betas=[1.0], strength=strength)
+        expected = polynomial.quadratised(strength).hamiltonian
+        ((asked, _),) = sampler.asked
+        torch.testing.assert_close((asked.h, asked.J), (expected.h, expected.J))
+    assert not torch.allclose(polynomial.quadratised(0.25).hamiltonian.J, expected.J)

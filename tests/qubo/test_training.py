@@ -211,8 +211,28 @@ def test_a_circuit_begins_as_a_short_anneal(monkeypatch):
         minimise_by_qaoa(PseudoBoolean.bit(0) * PseudoBoolean.bit(1))
     assert begun["weight"].tolist() == pytest.approx([0.7 * part / 6 for part in (1, 5, 3, 3, 5, 1)])
     assert begun["lr"] == 0.05
+    with pytest.raises(Stopped):
+        minimise_by_qaoa(PseudoBoolean.bit(0) * PseudoBoolean.bit(1), layers=2, lr=0.2, ramp=0.4)
+    assert begun["weight"].tolist() == pytest.approx([0.1, 0.3, 0.3, 0.1])
+    assert begun["lr"] == 0.2
     monkeypatch.undo()
     assert minimise_by_qaoa(PseudoBoolean.bit(0), steps=0).num_draws == 1000
+
+
+def test_a_circuit_has_the_executor_and_the_gradients_that_are_named(monkeypatch):
+    asked = []
+
+    class Stopped(Exception):
+        pass
+
+    def layer(circuit, observables, *others):
+        asked.append((circuit.num_weights, *others))
+        raise Stopped
+
+    monkeypatch.setattr("qvae.qubo.qaoa.CircuitLayer", layer)
+    with pytest.raises(Stopped):
+        minimise_by_qaoa(PseudoBoolean.bit(0) * PseudoBoolean.bit(1), "an executor", layers=2, gradient="spsa")
+    assert asked == [(4, "an executor", "spsa")]
 
 
 def test_costs_of_strings_have_the_deviation_of_so_many_qubits():

@@ -6,7 +6,15 @@ import pytest
 
 from qvae.config.load import load_config
 from qvae.runs import backends
-from qvae.runs.backends import chosen_executor, generation_executor, generation_sampler, make_executor, make_sampler, own_seed
+from qvae.runs.backends import (
+    chosen_executor,
+    generation_executor,
+    generation_sampler,
+    make_executor,
+    make_sampler,
+    needed_words,
+    own_seed,
+)
 
 
 @pytest.fixture
@@ -67,3 +75,15 @@ def test_what_a_user_names_needs_no_other_word(made, tmp_path):
     generation_sampler(config, tmp_path, "dimod:sampler=my_module.Mine")
     generation_executor(config, tmp_path, "aer:backend=my_module.Mine")
     assert [words for *_, words in made] == [{"dimod", "my_module.Mine"}, {"aer", "my_module.Mine"}]
+
+
+def test_every_backend_that_a_run_may_use_asks_for_its_word(monkeypatch, tmp_path):
+    """A model without a circuit uses no executor, and one with a normal prior no sampler."""
+    registry = SimpleNamespace(needs=lambda spec, folder: [SimpleNamespace(text=f"{spec.name} in {folder.name}")])
+    monkeypatch.setattr(backends, "SAMPLERS", registry)
+    monkeypatch.setattr(backends, "EXECUTORS", registry)
+    config = load_config("digits", ["training.fallback=exact", "generation.sampler={name: dimod}"])
+    here = tmp_path.name
+    assert needed_words(config, tmp_path) == {f"{name} in {here}" for name in ("gibbs", "dimod", "exact")}
+    assert needed_words(load_config("digits"), tmp_path) == {f"gibbs in {here}"}
+    assert needed_words(load_config("digits-vqvae"), tmp_path) == {f"statevector in {here}"}

@@ -41,3 +41,15 @@ def test_a_game_of_pixels_sees_0_for_black_and_1_for_white(tmp_path):
     black, white = (game.real(torch.full((1, 16), value), None)[0] for value in (-2.0, 3.0))
     torch.testing.assert_close(black, torch.zeros(1, 16), atol=1e-5, rtol=0)
     torch.testing.assert_close(white, torch.ones(1, 16))
+
+
+def test_noise_begins_as_wide_as_the_data_by_the_seed_of_the_training(tmp_path, monkeypatch):
+    seeds = []
+    rows = np.random.default_rng(0).random((60, 4, 4)).astype(np.float32)
+    dataset = dataset_from_arrays(rows, rows[:10], name="memory")
+    kind = type(objective(tmp_path, dataset).game.model.prior)
+    monkeypatch.setattr(kind, "begin_as_wide_as_data", lambda prior, generator: seeds.append(generator.initial_seed()))
+    for seed in (5, 6):
+        config = {"model": MODEL, "training": {"batch_size": 20, "seed": seed}, "evaluation": {"tsne_every": 0}}
+        assemble(tmp_path / "run", Config.model_validate(config), data=dataset)
+    assert seeds == [5, 6]

@@ -280,6 +280,7 @@ def test_every_key_is_in_a_table():
 def seeds_of(seed, folder):
     config = load_config(QVAE, [f"training.seed={seed}"])
     circuit = load_config(CIRCUIT, [f"training.seed={seed}", "executor.name=statevector"])
+    measured = parts_of(CIRCUIT, f"training.seed={seed}", "training.circuit_gradient=spsa", folder=folder)
     more = ("training.fallback=gibbs", "generation.sampler={name: gibbs}")
     parts = parts_of(QVAE, f"training.seed={seed}", *more, folder=folder)
     return {
@@ -289,12 +290,13 @@ def seeds_of(seed, folder):
         "generation": generation_sampler(config, folder).seed,
         "circuit": make_executor(circuit, folder, purpose=4).seed,
         "circuit of generation": generation_executor(circuit, folder).seed,
+        "gradient": block(measured).layer.gradient.seed,
     }, parts
 
 
 def test_every_part_has_a_seed_of_its_own_which_follows_that_of_the_run(tmp_path):
     (first, parts), (second, others) = (seeds_of(seed, tmp_path) for seed in (1, 2))
-    assert len({*first.values(), *second.values()}) == 12
+    assert len({*first.values(), *second.values()}) == 14
     assert parts.generating.seed == first["generation"]
     assert not torch.equal(parts.objective.prior.J, others.objective.prior.J)  # weights at the start, too
     (again, same) = seeds_of(1, tmp_path)

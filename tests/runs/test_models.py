@@ -73,3 +73,20 @@ def test_classes_are_told_where_they_are_wanted_and_there(keys, has_labels, clas
     else:
         held, weights = module.held_by(config, data)
         assert (held.classes, held.autoencoder, weights) == (classes, None, {})
+
+
+def test_an_autoencoder_comes_with_its_configuration_its_edges_and_its_weights_alone(monkeypatch):
+    config = ModelConfig.model_validate({"kind": "vqgan", "gan": {"autoencoder": "a run", "conditional": False}})
+    inner = ModelConfig.model_validate({"latent": {"graph": "native", "sizes": [3]}})
+    parts = ("encoder", "posterior", "decoder", "likelihood")
+    weights = {f"{part}.w": torch.full((2,), float(place)) for place, part in enumerate((*parts, "prior", "encoders"))}
+    monkeypatch.setattr(module, "existing_run", Path)
+    monkeypatch.setattr(module, "run_config", lambda folder: SimpleNamespace(model=inner))
+    state = {"image_shape": [2, 3], "levels": None, "edges": EDGES, "model": weights | {"prior._extra_state": 0}}
+    monkeypatch.setattr(module, "load_checkpoint", lambda file: state)
+    held, found = module.held_by(config, SimpleNamespace(name="mine", shape=(2, 3), train_labels=None))
+    assert (held.classes, held.autoencoder) == ((), inner)
+    assert torch.equal(held.edges, EDGES)
+    assert found == {f"{part}.w": weights[f"{part}.w"] for part in parts}
+    with pytest.raises(DataError, match=r"mine has rows of shape \(3, 2\), but the autoencoder in a run was trained on"):
+        module.held_by(config, SimpleNamespace(name="mine", shape=(3, 2), train_labels=None))

@@ -231,7 +231,9 @@ def test_a_run_without_a_checkpoint_is_started_anew(small_run):
     assert len(qvae.train(config("training.epochs=1"), out=small_run).metrics) == 1
 
 
-@pytest.mark.parametrize("change", ["training.seed=5", "training.batch_size=100", "data.binarize=dynamic"])
+@pytest.mark.parametrize(
+    "change", ["training.seed=5", "training.batch_size=100", "data.binarize=dynamic", "training.validation=0.2"]
+)
 def test_what_the_steps_depend_on_can_t_be_changed_when_resuming(small_run, change):
     with pytest.raises(ConfigError, match="can't be changed"):
         workflow.resume(small_run, [change])

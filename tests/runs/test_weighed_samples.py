@@ -40,3 +40,13 @@ def test_generated_images_are_of_equal_weight(small_run, monkeypatch):
     monkeypatch.setattr(run.model, "decode_codes", lambda bits, generator=None: decoded.append(bits) or bits)
     run.model.generate(20000, Weighing(seed=0), torch.Generator().manual_seed(0))
     assert (2 * decoded[0].mean(0) - 1 - means).abs().max() < 0.05
+
+
+def test_they_are_thinned_by_the_seed_of_evaluations(small_run, monkeypatch):
+    run, _ = opened(small_run, monkeypatch)
+    run.config.evaluation.seed = 5
+    weighed = Weighing(seed=0).sample(run.model.prior.frozen(), 300)
+    drawn = [weighed.equal_weights(torch.Generator().manual_seed(seed)).spins for seed in (5, 0)]
+    found = run.prior_spins(300)
+    assert torch.equal(found, drawn[0])
+    assert not torch.equal(found, drawn[1])

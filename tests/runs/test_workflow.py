@@ -137,7 +137,8 @@ def test_a_backend_goes_on_from_its_state_unless_it_is_another_one(change, begun
     trainer = SimpleNamespace(load_state_dict=taken.append)
     for name, result in (
         ("load_checkpoint", dict(state)), ("require_same_model", None), ("require_resumable", None),
-        ("require_same_data", None), ("shape_of", ((2,), None, None)), ("assemble", SimpleNamespace(trainer=trainer, dataset=None)),
+        ("require_same_data", None), ("shape_of", ((2,), None, None)),
+        ("assemble", SimpleNamespace(trainer=trainer, dataset=None)),
     ):  # fmt: skip
         monkeypatch.setattr(workflow, name, lambda *given, result=result, **named: result)
     (tmp_path / "checkpoint.safetensors").touch()
