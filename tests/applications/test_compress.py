@@ -18,6 +18,7 @@ from qvae.applications.decompress import decompress
 from qvae.coding import bits_back
 from qvae.coding.bits_back import Bits
 from qvae.coding.container import Header, identity
+from qvae.coding.lossy import chosen_codes
 from qvae.config.load import dump_config
 from qvae.errors import CapabilityError, ConfigError, DataError, RunError
 from qvae.ising.exact import exact_distribution, state_numbers
@@ -159,13 +160,21 @@ def test_files_of_the_first_version_are_read(small_run, file, images, tmp_path):
 def test_a_chain_of_another_length_is_told_by_the_file(lossy, small_run, images, tmp_path, monkeypatch):
     """As of a later version: rows come back with the chain that they were pushed by."""
     np.save(tmp_path / "rows.npy", images)
+    monkeypatch.setattr(bits_back, "MOST_ROWS", 25)  # three blocks
     run, name = qvae.load_run(small_run), "CodeCoder" if lossy else "RowCoder"
     with monkeypatch.context() as patch:
         patch.setattr(getattr(bits_back, name).__init__, "__defaults__", (16,))
         patch.setattr(bits_back.Coder.__init__, "__defaults__", (16,))
         (file,) = compress(run, tmp_path / "rows.npy", lossy=lossy).files
     assert b'"temperatures":16' in file.read_bytes()
-    assert len(np.load(decompress(run, file).files[0])["rows"]) == 60
+    found = np.load(decompress(run, file).files[0])
+    assert found["ids"].tolist() == [str(number) for number in range(60)]
+    if lossy:
+        with torch.no_grad():
+            codes = chosen_codes(run.model, torch.from_numpy(images).flatten(1).float())
+            np.testing.assert_allclose(found["rows"], run.model.decode(codes), atol=1e-6)
+    else:
+        np.testing.assert_array_equal(found["rows"], images)
 
 
 def test_codes_alone_take_fewer_bits_the_more_thrift(small_run, images, tmp_path):

@@ -218,7 +218,8 @@ def test_moments_are_those_of_the_second_half_of_chains(steps, walks, are_bits, 
         return latents + number * torch.tensor([[1.0, 2.0], [0.0, -1.0]]).unsqueeze(2)
 
     monkeypatch.setattr(module, "gibbs_steps" if are_bits else "slice_steps", walk)
-    monkeypatch.setattr(module, "proposals", lambda *given: (torch.zeros(2, 3, 1), torch.zeros(2, 3).double()))
+    weights = torch.tensor([[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]], dtype=torch.float64)
+    monkeypatch.setattr(module, "proposals", lambda *given: (torch.zeros(2, 3, 1), weights.log()))
     target = SimpleNamespace(
         means=lambda latents: latents, model=SimpleNamespace(latents_are_bits=are_bits), observation=SimpleNamespace(rounds=1)
     )
@@ -231,6 +232,7 @@ def test_moments_are_those_of_the_second_half_of_chains(steps, walks, are_bits, 
         assert float(found.mean[row]) == pytest.approx(float(both.mean()))
         assert float(found.spread[row]) == pytest.approx(float(both.std(correction=0)), rel=1e-5)
     assert found.completions[:, :, 0].tolist() == [[steps, 2 * steps], [0, -steps]]
+    assert found.effective_size.tolist() == pytest.approx([36 / 14, 3])
 
 
 @torch.no_grad()
@@ -281,3 +283,29 @@ def test_a_sampler_is_pulled_halfway_from_the_prior_to_each_row_s_code(monkeypat
             pull = sum(field * (2 * bit - 1) for field, bit in zip(expected, latents[row, draw].tolist(), strict=True))
             assert float(log_weights[row, draw] - seen[row, draw]) == pytest.approx(pull, abs=1e-4)
     assert not torch.equal(latents[0], latents[1])
+
+
+def test_flips_are_proposed_by_half_of_what_they_change_to_first_order():
+    """Of f = 2 z_0 - 3 z_1 + z_2 at (1, 0, 0) flips change it by -2, -3 and +1."""
+    bits = torch.tensor([[[1.0, 0.0, 0.0]]])
+    found = module._flip_log_probs(bits, torch.tensor([[[2.0, -3.0, 1.0]]])).exp().flatten().tolist()
+    odds = [math.exp(-1), math.exp(-1.5), math.exp(0.5)]
+    assert found == pytest.approx([each / sum(odds) for each in odds])
+
+
+def test_draws_are_taken_again_and_again_and_row_by_row():
+    latents = torch.arange(12.0).view(2, 3, 2)
+    weights = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)
+    found = module.resampled(latents, weights, 4, torch.Generator().manual_seed(0))
+    assert found.tolist() == [[[2.0, 3.0]] * 4, [[10.0, 11.0]] * 4]
+
+
+@pytest.mark.parametrize(("are_bits", "middle"), [(True, 0.5), (False, 0.0)])
+def test_proposals_begin_at_what_latents_half_way_make_of_the_hidden(are_bits, middle):
+    asked = []
+    model = SimpleNamespace(latents_are_bits=are_bits, code_means=lambda rows, generator: torch.zeros(len(rows), 4))
+    target = SimpleNamespace(
+        model=model, observation=SimpleNamespace(picture=lambda: X), means=lambda latents: asked.append(latents) or latents
+    )
+    assert module._first_guess(target, torch.Generator()) is asked[0]
+    assert asked[0].tolist() == [[[middle] * 4]] * 2

@@ -1,12 +1,16 @@
 """Codes in files, with the rows' names: those of the model, in any format, whatever rows stand beside them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import qvae
-from qvae.applications.embed import _write_parquet, embed
+from qvae.applications import embed as module
+from qvae.applications.embed import _write_parquet, codes, embed
+from qvae.data.arrays import dataset_from_arrays
 from qvae.errors import ConfigError
 
 
@@ -71,3 +75,20 @@ def test_rows_that_are_written_a_few_at_a_time_keep_their_names(tmp_path):
     assert table.column("id").to_pylist() == list("abcdef")
     columns = np.stack([table.column(name).to_numpy() for name in ("z0", "z1")], axis=1)
     np.testing.assert_array_equal(columns, np.concatenate(parts))
+
+
+def test_grey_rows_are_encoded_as_they_are_and_in_their_order(monkeypatch):
+    """Five rows, two at a time; the encoder makes twice as much of each, and adds its seed."""
+
+    class Twice(torch.nn.Linear):
+        def code_means(self, rows, generator):
+            return 2 * rows.double() + generator.initial_seed()
+
+    batches = module.batches
+    monkeypatch.setattr(module, "batches", lambda rows: batches(rows, 2))
+    grey = np.random.default_rng(0).random((5, 1, 3)).astype(np.float32)
+    dataset = dataclasses.replace(dataset_from_arrays(grey, grey, name="mine"), binarization="dynamic")
+    found = list(codes(Twice(1, 1), dataset, 7, qvae.Progress()))
+    assert [(part.shape, part.dtype) for part in found] == [((2, 3), np.float32)] * 2 + [((1, 3), np.float32)]
+    np.testing.assert_allclose(np.concatenate(found), 2 * dataset.values(dataset.test).flatten(1).numpy() + 7, rtol=1e-6)
+    assert np.unique(np.concatenate(found)).size > 10  # no bits

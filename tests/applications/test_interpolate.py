@@ -1,5 +1,7 @@
 """Paths between images on the way a user takes: ends, energies and sizes, for bits and for real latents."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,24 @@ def test_frames_are_at_the_flips_that_are_nearest_to_equal_parts_of_the_path():
     assert torch.equal(bits, (end > 0.5).float())
     assert low.energies[np.isfinite(low.energies)].max() <= energies.max() + 1e-5
     np.testing.assert_allclose(low.images[[0, -1]], straight.images[[0, -1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("are_bits", [True, False])
+def test_paths_lead_from_each_row_to_the_next_however_they_come(are_bits, monkeypatch):
+    class Model(torch.nn.Linear):
+        latents_are_bits = are_bits
+
+        def code_means(self, rows, generator):
+            return rows + generator.initial_seed()
+
+    calls, batches = [], module.batches
+    monkeypatch.setattr(module, "batches", lambda rows: batches(rows, 2))
+    for kind in ("_of_bits", "_of_reals"):
+        monkeypatch.setattr(
+            module, kind, lambda model, start, end, frames, width, kind=kind: calls.append((float(start), float(end), kind))
+        )
+    rows = torch.tensor([[1.0], [5.0], [2.0], [9.0], [4.0]])
+    dataset = SimpleNamespace(name="mine", test=rows, values=lambda rows: rows)
+    list(module.ways(Model(1, 1), dataset, 3, 4, 10, qvae.Progress()))
+    kind = "_of_bits" if are_bits else "_of_reals"
+    assert calls == [(11.0, 15.0, kind), (15.0, 12.0, kind), (12.0, 19.0, kind), (19.0, 14.0, kind)]

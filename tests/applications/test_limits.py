@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from qvae.applications import augment, detect, embed, generate, restore, style, super_resolve, task
 from qvae.applications.restore import Effort, write_pictures
@@ -106,6 +107,20 @@ def test_pictures_are_rounded_to_their_255_levels_and_named_as_what_they_are_of(
     colour[0, 1] = 1.0
     write_pictures(None, tmp_path, ["green"], colour)
     assert Image.open(tmp_path / "green.png").getpixel((1, 0)) == (0, 255, 0)
+
+
+def test_a_picture_has_what_was_given_the_best_guess_four_completions_and_their_spread(monkeypatch):
+    """Of twelve rows out of fifteen, and of four completions out of six."""
+    monkeypatch.setattr("qvae.reporting.run_rows.as_grey", lambda run, images: images + 100)
+    rng = np.random.default_rng(0)
+    given, best, completions, spread = (rng.random(shape) for shape in ((15, 6), (15, 2, 3), (15, 6, 2, 3), (15, 2, 3)))
+    observation = SimpleNamespace(picture=lambda: torch.from_numpy(given))
+    run = SimpleNamespace(model=SimpleNamespace(shape=(2, 3)))
+    shown = restore._shown(run, observation, {"best": best, "completions": completions, "spread": spread})
+    lines = [given.reshape(15, 2, 3) + 100, best + 100, *(completions[:, number] + 100 for number in range(4)), spread]
+    assert len(shown) == len(lines)
+    for found, line in zip(shown, lines, strict=True):
+        np.testing.assert_array_equal(found, line[:12])
 
 
 # What is refused or said where something lacks -----------------------------------------------------------------------------

@@ -170,6 +170,24 @@ def test_noise_and_means_of_normal_reals_are_normal(gaussian, output):
     torch.testing.assert_close(found.completed(mean) @ pool.T, values.unsqueeze(1).expand(3, 5, 2), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("shape", "factor"), [((4, 6), 2), ((3, 4, 6), 2), ((2, 3, 6), 3)])
+def test_squares_are_those_of_each_channel_in_the_order_of_the_coarse_pixels(shape, factor):
+    """Against loops over channels, squares and the pixels of each."""
+    *channels, height, width = shape
+    number = channels[0] if channels else 1
+    rows = torch.randn(2, number * height * width, generator=torch.Generator().manual_seed(0))
+    pixels = rows.view(2, number, height, width)
+    coarse = torch.zeros(2, number, height // factor, width // factor)
+    for channel, i, j in itertools.product(range(number), range(height // factor), range(width // factor)):
+        square = pixels[:, channel, factor * i : factor * (i + 1), factor * j : factor * (j + 1)]
+        coarse[:, channel, i, j] = square.mean((1, 2))
+    found = Pooled(Gaussian(Statistics.blank(shape)), coarse.flatten(1), factor, shape)
+    torch.testing.assert_close(found._squares(rows).mean(-1), coarse.flatten(1))
+    picture = found.picture().view(2, number, height, width)
+    for i, j in itertools.product(range(height), range(width)):
+        assert torch.equal(picture[:, :, i, j], coarse[:, :, i // factor, j // factor])
+
+
 def test_a_channel_that_a_likelihood_lacks_is_refused(gaussian):
     categorical = Categorical(Statistics.blank(SHAPE, levels=3))
     for make in (lambda: Flipped(gaussian, rows(0), 0.1, 0.5), lambda: Noisy(categorical, rows(0), 1.0)):

@@ -97,3 +97,11 @@ def test_a_great_circle_turns_evenly_and_keeps_the_length():
     turned = torch.nn.functional.cosine_similarity(found[1:], found[:-1])
     torch.testing.assert_close(turned, torch.full((3,), 3**0.5 / 2))
     torch.testing.assert_close(great_circle(start, 2 * start, 3), torch.tensor([2.0, 3, 4]).unsqueeze(1) * start / 2)
+
+
+def test_codes_that_point_the_same_or_the_opposite_way_have_a_straight_line():
+    start = torch.tensor([3.0, 4.0])
+    for factor in (-1.0, 0.5, 1.0, -2.0):
+        found = great_circle(start, factor * start, 5)
+        expected = torch.stack([start * (1 + (factor - 1) * part / 4) for part in range(5)])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -1,5 +1,7 @@
 """Style: which latents are content, what is carried from set to set, and the grid, beside codes taken apart by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 
 import qvae
 from qvae.applications import style as module
-from qvae.applications.style import class_information, mean_place, style
+from qvae.applications.style import class_information, mean_place, places, style
 from qvae.errors import ConfigError
 
 
@@ -63,6 +65,26 @@ def test_the_mean_of_a_set_is_that_of_all_its_rows_however_they_come(small_run, 
     monkeypatch.setattr(module, "batches", lambda rows: batches(rows, 100))
     expected = logits_of(run.model, run.dataset.values(run.dataset.test).numpy()).mean(0)
     torch.testing.assert_close(mean_place(run.model, run.dataset, 0), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("are_bits", [True, False])
+def test_bits_lie_at_their_logits_which_are_never_sure_and_real_latents_at_their_means(are_bits, monkeypatch):
+    class Model(torch.nn.Linear):
+        latents_are_bits = are_bits
+
+        def code_means(self, rows, generator):
+            assert generator.initial_seed() == 7
+            return rows
+
+    batches = module.batches
+    monkeypatch.setattr(module, "batches", lambda rows: batches(rows, 2))
+    rows = torch.tensor([[0.5, 0.25], [0.001, 1.0], [0.9, 0.02]])
+    dataset = SimpleNamespace(name="mine", test=rows, values=lambda rows: rows)
+    first, last = places(Model(1, 1), dataset, 7)
+    sure = np.log(0.98 / 0.02)
+    expected = [[0.0, -np.log(3)], [-sure, sure], [np.log(9), -sure]] if are_bits else rows.tolist()
+    np.testing.assert_allclose(torch.cat([first, last]), expected, rtol=1e-4, atol=1e-6)
+    assert (len(first), len(last)) == (2, 1)
 
 
 def test_without_labels_the_sets_say_what_style_is(small_run, sets, tmp_path):

@@ -15,6 +15,7 @@ from qvae.runs.assemble import assemble
 from qvae.runs.plan import plan
 from qvae.training import trainer
 from qvae.training.objectives.latent_game import LatentGame
+from qvae.training.objectives.variational import VariationalObjective
 from qvae.training.trainer import Trainer
 
 ROWS = (np.random.default_rng(0).random((80, 4, 4)) < 0.4).astype(np.float32)
@@ -81,7 +82,7 @@ def test_a_paid_sampler_for_generation_is_only_rehearsed_with(tmp_path):
         assert parts.generating.is_rehearsal is is_rehearsal
 
 
-def test_circuits():
+def test_circuits(monkeypatch):
     """Two inputs and six weights, with two circuits for each of their gradients, and one more; for each of 24 rows."""
     circuit = {"qubits": 2, "layers": 1, "ansatz": "hardware_efficient"}
     base = {"model": {"kind": "vqvae", "circuit": circuit, "network": {"hidden": [8]}}}
@@ -93,6 +94,9 @@ def test_circuits():
     assert found["training"] == "15 steps"
     frozen = plan(load_config(base, [*overrides, *settings, "model.circuit.arm=frozen"]), data=ROWS)
     assert frozen["circuits in a step"] == f"about {24 * (1 + 2 * 2)}, {shots}"
+    monkeypatch.setattr(VariationalObjective, "circuit_executions", 1000)  # of an optimizer beside gradients
+    more = plan(load_config(base, [*overrides, *settings]), data=ROWS)
+    assert more["circuits in a step"] == f"about {1000 + 24 * (1 + 2 * 8):,}, {shots}"
 
 
 def test_an_evaluation_with_other_settings_is_what_is_written(small_run):
