@@ -114,6 +114,20 @@ def test_strings_are_checked_by_what_is_asked_for_or_by_the_run(given, checked, 
     assert asked == [("rows", checked)]
 
 
+def test_strings_are_counted_that_match_and_that_training_did_not_have(monkeypatch, tmp_path):
+    """Of five, three match; one stands among the training strings, twice, and another one among those of the test."""
+    found = ["ab", "ba", "b", "ab", "aab"]
+    alphabet = SimpleNamespace(decode=lambda rows: [["ab", "bb"][number] for number in rows])
+    data = SimpleNamespace(alphabet=alphabet, train=torch.tensor([0, 1]), test=torch.tensor([1]))
+    monkeypatch.setattr("qvae.reporting.run_rows.texts", lambda run, rows: found)
+    monkeypatch.setattr("qvae.reporting.run_rows.reachable_data", lambda run: data)
+    outcome = module._strings(None, None, tmp_path / "x.txt", "a+b", ["before"])
+    assert outcome.sentences == ["before", "3 of 5 match 'a+b'", "3 of 5 are none of the training strings"]
+    assert (tmp_path / "x.txt").read_text() == "ab\nba\nb\nab\naab\n"
+    monkeypatch.setattr("qvae.reporting.run_rows.reachable_data", lambda run: None)
+    assert module._strings(None, None, tmp_path / "x.txt", None, []).sentences == []
+
+
 def test_a_circuit_is_run_by_the_executor_that_is_named_and_by_its_own_afterwards(monkeypatch):
     layer, asked, closed = SimpleNamespace(executor="exact"), [], []
 
