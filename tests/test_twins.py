@@ -66,6 +66,14 @@ def test_every_arm_has_a_run_of_each_seed_from_the_training_s_on(tmp_path, monke
     assert [folder.name for _, folder in made] == [f"{arm}-{seed}" for seed in (5, 6) for arm in arms]
 
 
+def test_bits_that_a_circuit_measures_have_no_perceptron_and_no_gaussian_in_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(twins, "make", lambda config, folder, progress: folder.name)
+    monkeypatch.setattr(twins, "twins_table", lambda runs: None)
+    monkeypatch.setattr(twins, "write_page", lambda run, table: None)
+    config = load_config("digits-vqvae", [*TINY, "model.variant=discrete"])
+    assert train_twins(config, 1, tmp_path) == {arm: [f"{arm}-0"] for arm in ("quantum", "unentangled", "frozen")}
+
+
 def test_beside_a_run_are_those_alone_that_differ_by_arm_and_seed(tmp_path):
     config = load_config("digits-vqvae", TINY)
     runs = train_twins(config, 1, tmp_path)

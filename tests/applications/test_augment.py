@@ -189,3 +189,22 @@ def test_the_picture_has_given_rows_of_each_class_before_its_samples(labelled, t
     assert np.allclose(images[2:12], [*made["images"][made["labels"] == 0], *[grey] * 4], atol=1e-5)
     assert np.allclose(images[12:14], [rows[0], rows[2]], atol=0.01)
     assert np.allclose(images[14:], made["images"][made["labels"] == 3][:10], atol=1e-5)
+
+
+def test_the_first_samples_of_each_class_are_judged_and_all_of_them_written(labelled, tmp_path, monkeypatch):
+    """Of two classes, two samples of each of the first parts."""
+    judged, sizes = [], ((3, 4), (3, 2), (0, 3))
+    parts = [(label, np.full((size, 8, 8), number, np.float32)) for number, (label, size) in enumerate(sizes)]
+    monkeypatch.setattr(module, "_JUDGED", 4)
+    monkeypatch.setattr(module, "samples_of", lambda run, wanted, *rest: judged.append(wanted) or iter(parts))
+    monkeypatch.setattr(module, "_judgement", lambda run, found: judged.append(found) or "fine")
+    labels = np.array([3, 0, 3])
+    np.savez(tmp_path / "few.npz", images=rows_of(labelled, labels), labels=labels)
+    outcome = augment(qvae.load_run(labelled), tmp_path / "few.npz", factor=3, out=tmp_path / "out")
+    wanted, found = judged
+    assert wanted == {0: 3, 3: 6}
+    assert {label: (len(images), images.max()) for label, images in found.items()} == {3: (2, 0.0), 0: (2, 2.0)}
+    assert outcome.sentences == ["9 samples of 2 classes; fine"]
+    arrays = np.load(outcome.files[0])
+    assert arrays["labels"].tolist() == [3] * 6 + [0] * 3
+    assert arrays["images"][:, 0, 0].tolist() == [0] * 4 + [1] * 2 + [2] * 3

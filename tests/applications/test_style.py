@@ -67,6 +67,20 @@ def test_the_mean_of_a_set_is_that_of_all_its_rows_however_they_come(small_run, 
     torch.testing.assert_close(mean_place(run.model, run.dataset, 0), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_picture_has_content_at_the_left_and_style_at_the_top(small_run, sets, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("qvae.reporting.figures.image_grid", lambda images, columns, title: shown.append((images, columns)))
+    monkeypatch.setattr("qvae.reporting.figures.save_figure", lambda figure, file: file)
+    files = style(qvae.load_run(small_run), tmp_path / "a.npz", tmp_path / "b.npz", grid=3, out=tmp_path / "out").files
+    ((images, columns),) = shown
+    grid = images.reshape(4, 4, 8, 8)
+    assert columns == 4
+    assert bool((grid[0, 0] == 1).all())
+    np.testing.assert_array_equal(grid[0, 1:], sets[20:23] >= 0.5)
+    np.testing.assert_array_equal(grid[1:, 0], sets[:3] >= 0.5)
+    np.testing.assert_array_equal(grid[1:, 1:], np.load(files[0])["grid"])
+
+
 @pytest.mark.parametrize("are_bits", [True, False])
 def test_bits_lie_at_their_logits_which_are_never_sure_and_real_latents_at_their_means(are_bits, monkeypatch):
     class Model(torch.nn.Linear):

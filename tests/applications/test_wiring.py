@@ -14,6 +14,7 @@ from qvae.applications import denoise, detect, embed, inpaint, interpolate, path
 from qvae.applications.interpolate import Way
 from qvae.applications.restore import Effort
 from qvae.applications.task import task_input
+from qvae.data.given_table import KnownColumns
 from qvae.models.likelihoods.bernoulli import Bernoulli
 from qvae.models.likelihoods.likelihood import Statistics
 
@@ -246,3 +247,61 @@ def test_all_that_a_restoration_is_asked_for_is_drawn_part_by_part(is_trained, r
         assert (completions, generator.initial_seed(), draws) == (3, 9, 7)
         if not is_trained:
             assert (named["steps"], named["sampler"].asked) == (11, ("exact", 9))
+
+
+def test_parts_of_a_restoration_stand_one_after_another_and_the_first_is_pictured(run, tmp_path, monkeypatch):
+    """Three rows and then two, which came as files of images."""
+    rng, written, shown = np.random.default_rng(0), [], []
+    parts = []
+    for part in (slice(0, 3), slice(3, 5)):
+        size = part.stop - part.start
+        arrays = {"best": rng.random((size, 64)), "completions": rng.random((size, 2, 64)), "spread": rng.random((size, 64))}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        found = SimpleNamespace(
+            mean=tensors["best"], completions=tensors["completions"], spread=tensors["spread"],
+            effective_size=torch.arange(part.start + 1.0, part.stop + 1.0),
+        )  # fmt: skip
+        parts.append((part, SimpleNamespace(picture=lambda size=size: torch.full((size, 64), 0.25)), found))
+    monkeypatch.setattr(restore, "restored", lambda *given: iter(parts))
+    monkeypatch.setattr(restore, "write_pictures", lambda run, folder, ids, best: written.append((folder.name, ids, best)))
+    monkeypatch.setattr("qvae.reporting.figures.image_grid", lambda images, columns, title: shown.append((images, columns)))
+    monkeypatch.setattr("qvae.reporting.figures.save_figure", lambda figure, file: file)
+    rows = SimpleNamespace(ids=list("abcde"), are_pictures=True)
+    effort = Effort(2, 5, 7, None, False, 0)
+    outcome = restore.restore(run, "mine", rows, None, effort, "hidden", 0.5, tmp_path, None)
+    assert [file.name for file in outcome.files] == ["mine.npz", "mine", "mine.png"]
+    assert outcome.sentences == ["effective number of proposals for a row, in the median: 3.0"]
+    arrays = np.load(outcome.files[0])
+    assert arrays["ids"].tolist() == rows.ids
+    for name, attribute in (("best", "mean"), ("spread", "spread"), ("completions", "completions")):
+        expected = torch.cat([getattr(found, attribute) for _, _, found in parts])
+        np.testing.assert_array_equal(arrays[name].reshape(expected.shape), expected)
+    assert arrays["effective_size"].tolist() == [1, 2, 3, 4, 5]
+    assert [(name, ids) for name, ids, _ in written] == [("mine", ["a", "b", "c"]), ("mine", ["d", "e"])]
+    np.testing.assert_array_equal(np.concatenate([best for *_, best in written]), arrays["best"])
+    ((images, columns),) = shown
+    assert (images.shape, columns) == ((15, 8, 8), 3)
+    np.testing.assert_array_equal(images[3:6], arrays["best"][:3])
+
+
+@pytest.mark.parametrize(("binarization", "shapes", "cuts"), [
+    ("threshold", None, True), ("threshold", [(2, 2)], False), ("dynamic", None, False),
+])  # fmt: skip
+def test_rows_are_opened_as_those_of_the_model(binarization, shapes, cuts, monkeypatch):
+    """Levels and alphabet are the model's; what columns and clips are called is asked of the data."""
+    asked = []
+    monkeypatch.setattr("qvae.data.given.given_rows", lambda *given: asked.append(given))
+    data = SimpleNamespace(feature_names=("a", "b"), category_names={"a": ("x",)}, rate=8000)
+    monkeypatch.setattr("qvae.reporting.run_rows.reachable_data", lambda run: data)
+    statistics = SimpleNamespace(levels=7, alphabet="an alphabet")
+    model = SimpleNamespace(likelihood=SimpleNamespace(kind="categories", statistics=statistics), shape=(4, 4))
+    config = SimpleNamespace(data=SimpleNamespace(binarization=binarization))
+    run = SimpleNamespace(model=model, config=config)
+    task_input(run, "rows.csv", shapes)
+    task_input(run, "rows.npy", shapes, "reals")
+    known = KnownColumns(("a", "b"), {"a": ("x",)})
+    opened = shapes or [(4, 4)]
+    assert asked == [
+        ("rows.csv", opened, "categories", 7, cuts, known, "an alphabet", 8000),
+        ("rows.npy", opened, "reals", 7, cuts, KnownColumns(), "an alphabet", None),
+    ]

@@ -207,3 +207,24 @@ def test_a_measurement_takes_the_place_of_that_of_the_same_executor_alone(tmp_pa
     rows = json.loads((tmp_path / "evaluation.json").read_text())["executors"]
     assert {row["executor"]: row["loss"] for row in rows} == losses | {"aer:shots=5": 9.0}
     assert len(rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "is_fixed"),
+    [
+        ("model.circuit.layers=2", True),
+        ("data.binarize=dynamic", True),
+        ("training.seed=5", True),
+        ("training.batch_size=31", True),
+        ("training.validation=0.25", True),
+        ("training.optimizer.options={eps: 0.5}", True),
+        ("training.circuit_gradient=spsa", True),
+        ("training.epochs=9", False),
+        ("training.learning_rate=0.5", False),
+        ("executor=qiskit", False),
+        ("data.root=elsewhere", False),
+    ],
+)
+def test_what_steps_depend_on_stays_while_a_run_goes_on(change, is_fixed):
+    before, after = (workflow._fixed(qvae.load_config("digits-vqvae", keys)) for keys in ([], [change]))
+    assert (before != after) == is_fixed
