@@ -13,7 +13,7 @@ from qvae.config.ranges import Range
 from qvae.errors import ConfigError, RunError
 from qvae.progress import Progress
 from qvae.reporting.sweep import SweptRun
-from qvae.search import AIMS, Proposals, Search, _value, parse_search
+from qvae.search import AIMS, Proposals, Search, _distribution, _value, parse_search
 from qvae.sweep import Outcome, sweep
 from qvae.workers import Workers
 
@@ -349,6 +349,14 @@ def test_rounded_numbers_stay_between_the_ends():
     assert [_value(part, found) for found in (1.00004, 1.23456, 1.98765)] == [1.00004, 1.235, 1.98765]
     assert _value(Range(1, 5000), 4321) == 4321
     assert _value(SPACE[SIZES], "[4, 4]") == [4, 4]
+
+
+def test_what_may_be_proposed_is_between_the_ends_or_one_of_the_values():
+    rate, chains, sizes = (_distribution(part) for part in (SPACE[RATE], SPACE[CHAINS], [[4, 4], [8, 8], [4, 4]]))
+    assert (type(rate).__name__, rate.low, rate.high, rate.log) == ("FloatDistribution", 1e-5, 1e-1, True)
+    assert (type(chains).__name__, chains.low, chains.high, chains.log) == ("IntDistribution", 10, 200, False)
+    assert _distribution(Range(2, 64, is_log=True)).log
+    assert sizes.choices == ("[4, 4]", "[8, 8]")  # one as likely as the other
 
 
 def test_an_attempt_at_something_new_has_a_seed_of_its_own(monkeypatch):

@@ -57,6 +57,22 @@ def test_there_and_back_the_barrier_is_the_same():
         assert there == pytest.approx(back, abs=1e-5)
 
 
+def test_the_barrier_counts_before_the_energies_that_are_passed():
+    """Where the order of the lowest energies has a barrier that is higher by three."""
+    torch.manual_seed(300)
+    graph = graphs.complete(5)
+    hamiltonian = IsingHamiltonian(torch.randn(5), graph, torch.randn(graph.num_edges))
+    start = 2 * torch.randint(2, (5,)) - 1
+    end = start.clone()
+    end[torch.randperm(5)[:4]] *= -1
+    orders = [torch.tensor(order) for order in itertools.permutations((start != end).nonzero().squeeze(1).tolist())]
+    along = torch.stack([energies_along(hamiltonian, start, order) for order in orders])
+    peaks, lowest = along.max(1).values, int(along.sum(1).argmin())
+    assert float(peaks[lowest]) > float(peaks.min()) + 2
+    found = float(energies_along(hamiltonian, start, lowest_order(hamiltonian, start, end, 6)).max())
+    assert found == pytest.approx(float(peaks.min()), abs=1e-5)
+
+
 def test_among_orders_of_one_barrier_that_of_the_lowest_energies_goes_on():
     """Every flip leads down, so that all of them have the energy of the start as their highest."""
     torch.manual_seed(3)

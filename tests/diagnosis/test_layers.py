@@ -119,8 +119,10 @@ def test_a_layer_explodes_above_a_thousand_times_the_largest_of_the_three_neares
 
 
 def test_what_explodes_in_a_training_says_when_and_how_much():
-    nan = float("nan")
+    nan, infinite = float("nan"), float("inf")
     found = verdicts_of({"a": [1.0, 2.0, nan, nan], "b": [0.5, 9.0, 9.0, 150.0], "c": [0.1] * 4})
     assert found["a"] == ("exploding", "its gradient is not finite from step 7 on")
     assert found["b"] == ("exploding", "its gradient grows 3e+02 times in 10 steps")
+    grows = verdicts_of({"a": [1.0, infinite, 2.0, 1.0]})
+    assert grows["a"] == ("exploding", "its gradient is not finite from step 4 on")
     assert verdicts_of({"a": [7.0]}, (1,))["a"][0] == "healthy"  # one step has no end to be held against its beginning

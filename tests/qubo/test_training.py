@@ -57,6 +57,18 @@ def test_weights_are_evenly_spaced():
     assert levels == [-1.5, -0.5, 0.5, 1.5]
 
 
+def test_bits_are_those_of_outputs_one_by_one_with_the_bias_last():
+    """Levels -1, -1/3, 1/3 and 1, the lower bit first; and layers one after another, with squares between them."""
+    network = FewBitNetwork((2, 2), bits=2)
+    network.bits.copy_(torch.tensor([1, 1, 0, 0, 1, 0, 0, 1, 1, 0, 0, 0]))
+    x = torch.tensor([[3.0, 6.0], [-3.0, 9.0]])
+    expected = [[3 - 6 - 1 / 3, 1 - 2 - 1], [-3 - 9 - 1 / 3, -1 - 3 - 1]]
+    torch.testing.assert_close(network(x), torch.tensor(expected))
+    network = FewBitNetwork((1, 1, 2), bits=1)
+    network.bits.copy_(torch.tensor([1, 0, 1, 0, 0, 1]))
+    torch.testing.assert_close(network(torch.tensor([[4.0]])), torch.tensor([[9.0 - 1, 1 - 9.0]]))
+
+
 def test_the_least_of_all_states():
     a, b, c = (PseudoBoolean.bit(number) for number in range(3))
     found = minimise_exhaustively(2 * a * b - 3 * b * c + a)

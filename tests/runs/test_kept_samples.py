@@ -10,7 +10,9 @@ from qvae.sampling.sampler import Samples, SeededSampler
 
 
 def test_they_are_drawn_again_by_another_sampler_or_with_other_options(small_run):
-    first = qvae.load_run(small_run).prior_spins(50)
+    run = qvae.load_run(small_run)
+    first = run.prior_spins(50)
+    assert run.samples_warning is None  # nothing is wrong with them
     assert qvae.load_run(small_run).prior_spins(50).equal(first)
     for change in ("generation.sampler={name: exact}", "generation.sampler={name: gibbs, options: {sweeps: 3}}"):
         assert not qvae.load_run(small_run, [change]).prior_spins(50).equal(first)

@@ -84,6 +84,12 @@ def test_other_data_are_refused(finished):
         qvae.train(config(), finished.parent / "other", data=counts)
 
 
+def test_other_data_of_the_same_shape_are_refused(finished):
+    for again in (lambda: qvae.load_run(finished, data=1 - IMAGES), lambda: qvae.resume(finished, data=1 - IMAGES)):
+        with pytest.raises(DataError, match="holds other data than the run in .* was trained on, of the same shape"):
+            again()
+
+
 def test_a_name_in_a_file_is_not_enough(tmp_path):
     with pytest.raises(DataError, match="came from memory"):
         workflow.train(config("data.name=memory"), tmp_path / "run")

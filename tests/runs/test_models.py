@@ -8,6 +8,7 @@ import torch
 
 from qvae.config.schema import ModelConfig
 from qvae.errors import ConfigError, DataError, RunError
+from qvae.models.likelihoods.likelihood import Statistics
 from qvae.runs import models as module
 from qvae.runs.models import Held
 
@@ -90,3 +91,15 @@ def test_an_autoencoder_comes_with_its_configuration_its_edges_and_its_weights_a
     assert found == {f"{part}.w": weights[f"{part}.w"] for part in parts}
     with pytest.raises(DataError, match=r"mine has rows of shape \(3, 2\), but the autoencoder in a run was trained on"):
         module.held_by(config, SimpleNamespace(name="mine", shape=(3, 2), train_labels=None))
+
+
+def test_an_autoencoder_has_its_own_edges_and_the_data_s_statistics(monkeypatch):
+    inner = ModelConfig.model_validate({"latent": {"graph": "native", "sizes": [3]}, "network": {"hidden": [4]}})
+    given = []
+    monkeypatch.setattr(module.VQGAN, "from_config", lambda *arguments: given.append(arguments))
+    config, statistics = ModelConfig(kind="vqgan"), Statistics.blank((2, 3))
+    module.make_model(config, statistics, None, "an executor", Held((3, 7), inner, EDGES))
+    ((asked, of_data, classes, autoencoder, executor),) = given
+    assert (asked, of_data, classes, executor) == (config, statistics, (3, 7), "an executor")
+    assert autoencoder.prior.graph.edges.tolist() == EDGES.tolist()
+    assert autoencoder.shape == (2, 3)

@@ -52,6 +52,7 @@ def test_whoever_watches_hears_of_every_part(tmp_path):
     ]
     qvae.resume(tmp_path / "run", ["training.epochs=3"], listening)
     assert f"resuming {tmp_path / 'run'} at step 10 of 15" in listening.said
+    assert any("training rows make 5 steps an epoch, so figures of one epoch are rough" in text for text in listening.said)
 
 
 def test_numbers_are_kept_when_drawing_fails(tmp_path, monkeypatch):
@@ -228,3 +229,25 @@ def test_a_measurement_takes_the_place_of_that_of_the_same_executor_alone(tmp_pa
 def test_what_steps_depend_on_stays_while_a_run_goes_on(change, is_fixed):
     before, after = (workflow._fixed(qvae.load_config("digits-vqvae", keys)) for keys in ([], [change]))
     assert (before != after) == is_fixed
+
+
+def test_paths_that_are_said_when_a_run_is_opened_or_goes_on_hold_from_anywhere(small_run, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert qvae.load_run(small_run, ["data.root=mine"]).config.data.root == str(tmp_path / "here" / "mine")
+    asked = []
+
+    class Stop(Exception):
+        pass
+
+    def parts(path, config, *others):
+        asked.append(config.data.root)
+        raise Stop
+
+    monkeypatch.setattr(workflow, "_resumed_parts", parts)
+    with pytest.raises(Stop):
+        workflow.resume(small_run, ["data.root=mine"])
+    monkeypatch.setattr(workflow, "assemble", lambda folder, config, *others: parts(folder, config))
+    with pytest.raises(Stop):
+        workflow.train(config("data.root=mine"), tmp_path / "run")
+    assert asked == [str(tmp_path / "here" / "mine")] * 2
