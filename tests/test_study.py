@@ -73,3 +73,15 @@ def test_the_user_s_word_and_observers_go_wherever_a_run_is_made(files, expected
     monkeypatch.setattr(study.workflow, "report", lambda run, progress: calls.append("report"))
     assert make(config, tmp_path, Progress(), ["observers"]) == "a run"
     assert tuple(calls) == expected
+
+
+def test_a_configuration_with_paths_from_here_is_that_of_its_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config("digits", ["data.root=mine"])
+    for name in ("checkpoint.safetensors", "evaluation.json", "report.html"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(study, "existing_run", lambda folder: folder)
+    monkeypatch.setattr(study, "run_config", lambda folder: load_config("digits", [f"data.root={tmp_path / 'mine'}"]))
+    assert is_finished(config, tmp_path)
+    with pytest.raises(ConfigError, match="a run of another configuration"):
+        is_finished(load_config("digits", ["data.root=other"]), tmp_path)

@@ -270,10 +270,14 @@ def test_a_sampler_is_pulled_halfway_from_the_prior_to_each_row_s_code(monkeypat
         return SimpleNamespace(equal_weights=lambda generator: SimpleNamespace(spins=spins.to(torch.int8)))
 
     monkeypatch.setattr(module, "sample_given", given)
-    sampler = SimpleNamespace(moments=lambda hamiltonian, draws: SimpleNamespace(spins=2 * usual - 1))
+    counts = []
+    sampler = SimpleNamespace(
+        moments=lambda hamiltonian, draws: counts.append(draws) or SimpleNamespace(spins=2 * usual - 1)
+    )
     with torch.no_grad():
         latents, log_weights = sampled_proposals(target, 4, sampler, torch.Generator())
         seen = target.seen(latents)
+    assert counts == [4]
     for row, (draws, fields) in enumerate(asked):
         assert draws == 4
         means = [[min(max(float(p), 0.02), 0.98) for p in part] for part in (usual, codes[row])]

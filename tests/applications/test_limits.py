@@ -177,12 +177,13 @@ def test_content_is_what_knows_more_of_the_class_than_the_mean_or_the_best_so_ma
     labels = SimpleNamespace(numpy=lambda: np.zeros(4))
     data = SimpleNamespace(train_labels={0: labels})
     monkeypatch.setattr("qvae.reporting.run_rows.reachable_data", lambda run: data)
-    monkeypatch.setattr("qvae.evaluation.rows.training_rows", lambda data, count, seed: 0)
-    monkeypatch.setattr("qvae.evaluation.rows.prepared", lambda *given: None)
-    monkeypatch.setattr("qvae.evaluation.rows.code_means", lambda *given: None)
+    seeds = []
+    monkeypatch.setattr("qvae.evaluation.rows.training_rows", lambda data, count, seed: seeds.append((count, seed)) or 0)
+    monkeypatch.setattr("qvae.evaluation.rows.prepared", lambda data, places, seed: seeds.append(seed))
+    monkeypatch.setattr("qvae.evaluation.rows.code_means", lambda model, rows, seed: seeds.append(seed))
     monkeypatch.setattr(style, "class_information", lambda *given: np.array([0.2, 0.1, 0.5, 1.0]))
     run = SimpleNamespace(
-        model=SimpleNamespace(latents_are_bits=True), config=SimpleNamespace(evaluation=SimpleNamespace(seed=0))
+        model=SimpleNamespace(latents_are_bits=True), config=SimpleNamespace(evaluation=SimpleNamespace(seed=5))
     )
     if content is None:
         with pytest.raises(ConfigError, match=f"units is {units}; it must be 1 to 3, of 4 latents"):
@@ -191,6 +192,7 @@ def test_content_is_what_knows_more_of_the_class_than_the_mean_or_the_best_so_ma
         found, what = style.content_latents(run, None, None, units)
         assert np.flatnonzero(found).tolist() == content
         assert what == "know most of the class"
+        assert seeds == [(5000, 5), 5, 5]
 
 
 def test_a_run_that_was_never_evaluated_has_its_log_z_reckoned(monkeypatch):

@@ -114,6 +114,28 @@ def test_strings_are_checked_by_what_is_asked_for_or_by_the_run(given, checked, 
     assert asked == [("rows", checked)]
 
 
+def test_fields_of_a_class_are_of_training_rows_in_the_order_of_their_seed(small_run, monkeypatch):
+    """Of four rows those at 3 and 0 are of class 7; with half a vote for either side their mean is (1 + 0.5) / 3."""
+    asked, places = [], torch.tensor([2, 3, 1, 0])
+    means = np.array([[1.0, 0.0], [1.0, 0.5], [0.5, 1.0], [0.0, 0.5]], dtype=np.float32)
+    run = qvae.load_run(small_run)
+    run.config.evaluation.seed = 5
+    run.dataset = SimpleNamespace(train_labels=torch.tensor([7, 3, 3, 7]), name="mine")
+    for name, result in (("training_rows", places), ("prepared", "rows"), ("code_means", means)):
+        monkeypatch.setattr(
+            f"qvae.evaluation.rows.{name}", lambda *given, name=name, result=result: asked.append((name, *given[1:])) or result
+        )
+    found = module.class_fields(run, 7)
+    everywhere, there = np.array([3.0, 2.5]) / 5, np.array([1.5, 1.5]) / 3
+    expected = np.arctanh(2 * everywhere - 1) - np.arctanh(2 * there - 1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert [each[0] for each in asked] == ["training_rows", "prepared", "code_means"]
+    assert [each[-1] for each in asked] == [5, 5, 5]
+    assert asked[0][1] == 10_000
+    assert torch.equal(asked[1][1], places)
+    assert asked[2][1] == "rows"
+
+
 def test_strings_are_counted_that_match_and_that_training_did_not_have(monkeypatch, tmp_path):
     """Of five, three match; one stands among the training strings, twice, and another one among those of the test."""
     found = ["ab", "ba", "b", "ab", "aab"]

@@ -125,9 +125,16 @@ def test_one_mask_for_all_channels_and_rows_or_one_for_each(shape, monkeypatch):
         calls = []
         dataset = SimpleNamespace(test=mask, values=lambda rows: rows)
         inputs = [Four(), SimpleNamespace(dataset=dataset)]
-        monkeypatch.setattr(inpaint, "task_input", lambda *given, inputs=inputs: nullcontext(inputs.pop(0)))
+        opened = []
+
+        def task_input(*given, inputs=inputs, opened=opened):
+            opened.append(given[1:])
+            return nullcontext(inputs.pop(0))
+
+        monkeypatch.setattr(inpaint, "task_input", task_input)
         monkeypatch.setattr(inpaint, "restore", lambda *given, calls=calls: calls.append(given))
         inpaint.inpaint(SimpleNamespace(model=model), "rows.npy", "mask.npy")
+        assert opened == [("rows.npy",), ("mask.npy", [shape, shape[1:]][: len(shape) - 1], "bits")]
         ((_, _, _, observe, _, _, amount, *_),) = calls
         values = torch.rand(2, math.prod(shape), generator=torch.Generator().manual_seed(0))
         found = observe(values, slice(1, 3))

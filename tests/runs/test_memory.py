@@ -1,5 +1,7 @@
 """Data from memory: trained on, named as such, and asked for again when the run is opened."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,8 @@ def test_other_data_are_refused(finished):
 
 
 def test_other_data_of_the_same_shape_are_refused(finished):
-    for again in (lambda: qvae.load_run(finished, data=1 - IMAGES), lambda: qvae.resume(finished, data=1 - IMAGES)):
+    go_on = functools.partial(qvae.resume, finished, ["training.epochs=3"])
+    for again in (lambda: qvae.load_run(finished, data=1 - IMAGES), lambda: go_on(data=1 - IMAGES)):
         with pytest.raises(DataError, match="holds other data than the run in .* was trained on, of the same shape"):
             again()
 

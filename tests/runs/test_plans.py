@@ -67,12 +67,19 @@ def test_prices():
     assert found["QPU seconds of the training"] == "6.0"
     assert found["QPU seconds of the samples at the end"] == "1.0"
     assert "budget of the training" not in found
-    assert "time of the training" not in found
+    assert not {"time of the training", "qpu_seconds", "budget"} & found.keys()
     assert planned(*paid, "evaluation.num_generated=0")["QPU seconds of the samples at the end"] == "20.0"  # of pictures
     assert planned(*paid, "generation.sampler={name: exact}")["QPU seconds of the samples at the end"] == "0.0"
     # Of 12 s 1.1 s are kept back, a tenth more than the samples at the end should take.
     found = planned(*paid, "sampler.options={max_seconds: 12}")
     assert found["budget of the training"] == "10.9 s, which is 36 steps"
+    assert not {"qpu_seconds", "budget"} & found.keys()
+
+
+def test_steps_that_wait_for_a_machine_elsewhere_are_not_made(monkeypatch):
+    monkeypatch.setattr(VariationalObjective, "is_remote", property(lambda objective: True))
+    monkeypatch.setattr(Trainer, "seconds_of_step", lambda trainer: pytest.fail("a step was made"))
+    assert "time of the training" not in planned()
 
 
 def test_a_paid_sampler_for_generation_is_only_rehearsed_with(tmp_path):
@@ -127,6 +134,27 @@ def test_memory(overrides, name, expected, monkeypatch):
     monkeypatch.setattr(sizes, "require_memory", lambda size, what, *rest: asked.update({what.partition("=")[0]: size}))
     sizes.require_sizes(load_config(BASE, [*TRAINING, *overrides]), 16)
     assert asked[name] == expected
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "data", "expected"),
+    [
+        ("categorical", np.arange(120).reshape(20, 2, 3) % 4, (6, 4)),
+        ("poisson", np.arange(120).reshape(20, 2, 3), (6, None)),
+        ("bernoulli", (2 * np.arange(120) + 17).astype(np.uint8).reshape(20, 2, 3), (6, None)),
+    ],
+)
+def test_memory_is_reckoned_for_the_rows_and_categories_of_the_data(likelihood, data, expected, tmp_path, monkeypatch):
+    class Reckoned(Exception):
+        pass
+
+    def reckon(config, features, levels):
+        raise Reckoned(features, levels)
+
+    monkeypatch.setattr("qvae.runs.assemble.require_sizes", reckon)
+    with pytest.raises(Reckoned) as found:
+        assemble(tmp_path, load_config(BASE, [f"model.likelihood={likelihood}"]), data=data)
+    assert found.value.args == expected
 
 
 def test_memory_of_categories(monkeypatch):

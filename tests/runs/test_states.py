@@ -160,6 +160,8 @@ def test_a_training_of_before_says_less():
     require_resumable({"step": 3, "seconds": 1.5}, Path("a"))
     with pytest.raises(RunError, match="doesn't hold what a training goes on with"):
         require_resumable({"step": 3, "seconds": 1.5, "watch": [1]}, Path("a"))
+    with pytest.raises(RunError, match="a doesn't hold what qvae keeps of a training"):
+        require_resumable({"step": 3, "seconds": 1.5, "observer": FILM | {"losses": [3.0, 2.0]}}, Path("a"))
 
 
 SPINS = 1 - 2 * torch.eye(3, dtype=torch.int8)
