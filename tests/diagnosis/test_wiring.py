@@ -3,6 +3,7 @@
 import json
 import re
 from math import sqrt
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,6 +168,20 @@ def test_layers_of_a_run_s_circuit_have_all_begun(is_of_run, monkeypatch):
     with pytest.raises(Stop, match="^0.0$" if is_of_run else "^0.5$"):
         diagnose._trial(config, "a run" if is_of_run else None, "", 1, print)
     assert config.model.circuit.layerwise == 0.5
+
+
+def test_a_run_s_graph_classes_data_and_weights_are_those_that_are_trained(tmp_path, monkeypatch):
+    taken, state = [], {"image_shape": [2, 3], "levels": None, "edges": torch.tensor([[0, 1], [1, 2]]), "classes": [3, 7]}
+    weights = SimpleNamespace(state_dict=lambda: "weights of the run")
+    trainer = SimpleNamespace(model=SimpleNamespace(load_state_dict=taken.append))
+    calls = recorded(monkeypatch, diagnose, "assemble", SimpleNamespace(trainer=trainer))
+    run = SimpleNamespace(training_state=state, path=tmp_path, dataset="data", model=weights)
+    diagnose._parts(tmp_path, "config", run)
+    (((folder, config), named),) = calls
+    assert (folder, config, named["data"], named["is_rehearsal"]) == (tmp_path, "config", "data", True)
+    assert named["edges"] is state["edges"]
+    assert named["held"].classes == (3, 7)
+    assert taken == ["weights of the run"]
 
 
 def test_a_run_without_a_checkpoint_is_refused(small_run, tmp_path):

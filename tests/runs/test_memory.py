@@ -10,6 +10,7 @@ import yaml
 import qvae
 from qvae import workflow
 from qvae.errors import ConfigError, DataError
+from qvae.runs.assemble import make_dataset
 
 SETTINGS = [
     "training.epochs=2", "training.batch_size=16", "model.latent.sizes=[3,3]", "model.network.hidden=[8]",
@@ -43,6 +44,13 @@ def test_whatever_holds_data_trains(data, tmp_path):
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["name"] == "memory"
     assert np.isfinite(run.evaluation["log_likelihood"])
     assert run.dataset.shape == (6, 6)
+
+
+def test_what_is_said_with_data_counts_more_than_the_configuration():
+    own = make_dataset(config("data.binarize=threshold"), IMAGES)
+    assert (own.name, own.kind, own.binarization) == ("memory", "bits", "threshold")
+    said = make_dataset(config("data.binarize=threshold"), {"train": IMAGES, "name": "mine", "binarize": "dynamic"})
+    assert (said.name, said.kind, said.binarization) == ("mine", "bits", "dynamic")
 
 
 def test_a_mapping_of_columns_is_a_table(tmp_path):

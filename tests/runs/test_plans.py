@@ -231,3 +231,16 @@ def test_a_long_measurement_is_told_once_as_soon_as_it_is_known(each, told, monk
     assert all("measuring on qiskit:shots=5 takes" in text and "evaluation.num_test or" in text for text in said)
     assert (label, seconds) == ("qiskit:shots=5", round(10 * each, 2))
     assert shares == [("measuring on qiskit:shots=5", pytest.approx(k / 10), "") for k in range(1, 11)]
+
+
+@pytest.mark.parametrize("edges", [None, torch.tensor([[0, 2], [1, 2]])])
+def test_hardware_says_its_graph_once_for_all(edges, tmp_path, monkeypatch):
+    """A run that goes on keeps the one that it has, whatever hardware has become."""
+    asked = []
+    graph = SimpleNamespace(edges=torch.tensor([[0, 1], [1, 2]]))
+    monkeypatch.setattr("qvae.runs.assemble.native_graph", lambda sampler, spins: asked.append(spins) or graph)
+    config = load_config(BASE, ["model.latent={graph: native, sizes: [3]}"])
+    parts = assemble(tmp_path, config, data=ROWS, edges=edges)
+    expected = graph.edges if edges is None else edges
+    assert parts.objective.prior.graph.edges.tolist() == expected.tolist()
+    assert asked == ([3] if edges is None else [])
