@@ -313,3 +313,29 @@ def test_proposals_begin_at_what_latents_half_way_make_of_the_hidden(are_bits, m
     )
     assert module._first_guess(target, torch.Generator()) is asked[0]
     assert asked[0].tolist() == [[[middle] * 4]] * 2
+
+
+def test_a_bracket_of_angles_shrinks_to_the_start_from_either_side():
+    """Every angle that is refused is the new end of its side; the thirteenth is taken."""
+    start, moved = torch.tensor([[[1.0, 2.0]]]), []
+
+    def seen(latents):
+        moved.append(latents.flatten())
+        return torch.full((1, 1), 0.0 if len(moved) in (1, 14) else -1e9, dtype=torch.float64)
+
+    found = slice_steps(SimpleNamespace(seen=seen), start, 1, torch.Generator().manual_seed(0))
+    other = torch.randn(2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found.flatten(), moved[-1])
+    assert len(moved) == 14
+    turns = torch.linalg.solve(torch.stack([start.flatten(), other], 1), torch.stack(moved[1:], 1))
+    torch.testing.assert_close(turns.square().sum(0), torch.ones(13), atol=1e-4, rtol=0)  # cosines and sines
+    first, *others = torch.atan2(turns[1], turns[0]).tolist()
+    high = first % (2 * math.pi)
+    low, sides = high - 2 * math.pi, set()
+    ends = low, high
+    for angle in others:
+        angle = next(angle + shift for shift in (-2 * math.pi, 0, 2 * math.pi) if ends[0] < angle + shift < ends[1])
+        assert low - 1e-4 < angle < high + 1e-4
+        low, high = (angle, high) if angle < 0 else (low, angle)
+        sides.add(angle < 0)
+    assert sides == {True, False}
