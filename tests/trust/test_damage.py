@@ -197,9 +197,10 @@ def test_a_line_of_the_metrics_that_was_cut_off_is_left_out_and_a_damaged_one_na
             read_metrics(small_run)
 
 
-def test_weights_that_are_no_numbers(small_run):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_weights_that_are_no_numbers(value, small_run):
     state = load_checkpoint(small_run / "model.safetensors")
-    state["model"]["prior.h"][0] = torch.nan
+    state["model"]["prior.h"][0] = value
     save_checkpoint(small_run / "model.safetensors", state)
     with pytest.raises(RunError, match=r"NaN or infinite.* in prior\.h; train anew"):
         qvae.load_run(small_run)
