@@ -100,8 +100,8 @@ class WorldLines:
             bits: (n, P, chains).
             num_sweeps: updates of every colour.
             generator: on the state's device.
-            beta: leads from independent spins in the same transverse field, whose bits have the logits ``base`` in every
-                slice, to the Hamiltonian.
+            beta: a number or (chains,), which leads from independent spins in the same transverse field, whose bits have the
+                logits ``base`` in every slice, to the Hamiltonian.
             base: (n, 1) or (n, chains), in row order; needed unless ``beta`` is 1.
             order: the colours in the order of their updates, else ascending.
             pinned: spins of slice 0 that are held, (n, chains), in row order.
@@ -112,12 +112,13 @@ class WorldLines:
             fused.sweep(swept, num_sweeps, generator, beta, base, blocks, None if pinned is None else _PINNED * pinned)
             return bits if swept is bits else bits.copy_(swept)
         for part, lines in self._parts(bits):
+            own_beta = beta[part] if isinstance(beta, Tensor) and beta.ndim else beta
             own_base = None if base is None else (base if base.shape[1] == 1 else base[:, part]).unsqueeze(1)
             own_pins = None if pinned is None else _PINNED * pinned[:, part]
             room = self._room(lines)
             for _ in range(num_sweeps):
                 for block in blocks:
-                    self._turn(lines, block, generator, room, beta, own_base, own_pins)
+                    self._turn(lines, block, generator, room, own_beta, own_base, own_pins)
             bits[:, :, part] = lines
         return bits
 

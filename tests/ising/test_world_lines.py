@@ -189,3 +189,21 @@ def test_another_number_of_slices_goes_on_from_the_nearest() -> None:
     bits = torch.tensor([0, 1, 0, 1], dtype=torch.int8).view(1, 4, 1)
     assert lines.resliced(bits).flatten().tolist() == [0, 0, 1, 0, 0, 1]
     assert lines.resliced(bits[:, :1]).flatten().tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("chains", [1, 70])
+def test_what_is_of_a_chain_is_its_own_in_every_part(chains: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins, base and temperature: spins that are held stay, and where beta is 0 strong bases alone decide."""
+    for module, name in ((world_lines, "_CPU_ELEMENTS"), (fused_line_sweeps, "_BITS")):
+        monkeypatch.setattr(module, name, 16)
+    lines = WorldLines(IsingHamiltonian(torch.full((3,), -30.0), [(0, 1), (1, 2)], [0.5, -0.3], 0.3), 4)
+    bits = torch.zeros(3, 4, chains, dtype=torch.int8)
+    pinned = torch.randn(3, chains, generator=generator()).sign()
+    held = lines.sweep(bits.clone(), 2, generator(1), pinned=pinned)
+    assert torch.equal(2 * held[:, 0] - 1, pinned.to(torch.int8))
+    base = 1e4 * torch.randn(3, chains, generator=generator(2)).sign()
+    beta = torch.randint(2, (chains,), generator=generator(3)).float()
+    for own in (beta, 0.0):
+        expected = torch.where(torch.as_tensor(own) == 1, 1.0, (1 + base.sign()) / 2)  # all up at beta = 1
+        found = lines.sweep(bits.clone(), 2, generator(1), own, base)
+        assert torch.equal(found, expected.to(torch.int8).unsqueeze(1).expand_as(found))
