@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from trotter_products import broken_symmetry
 
-from qvae.ising import block_gibbs
+from qvae.ising import annealing, block_gibbs
 from qvae.ising.annealing import annealed_importance_sampling, bidirectional_annealing, combine_annealings
 from qvae.ising.annealing_path import AnnealingPath
 from qvae.ising.exact import exact_distribution
@@ -83,6 +83,40 @@ def test_replicas_pass_from_the_hottest_rung_to_the_coldest() -> None:
     replicas, betas = torch.ones(8, 8, 300), torch.linspace(0, 1, 8, dtype=torch.float64)
     path.temper(replicas, betas, 200)
     assert abs(float((2 * replicas[:, -1] - 1).mean())) < 5 / math.sqrt(300)
+
+
+def off_order() -> IsingHamiltonian:
+    """Three spins whose rows, sorted by colour, stand in another order: 0, 2, 1."""
+    return IsingHamiltonian([1.0, -0.7, 0.4], [(0, 1), (1, 2)], [1.2, -0.8])
+
+
+def test_the_means_of_tempering_are_those_of_the_coldest_rung() -> None:
+    path = AnnealingPath(off_order(), generator(), torch.zeros(3), pilot_steps=2)
+    betas, chains = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64), 2000
+    replicas = path.base_state(3 * chains).view(3, 3, chains)
+    path.temper(replicas, betas, 20)
+    exact = exact_distribution(off_order()).moments()[0][path.gibbs.order]
+    assert float((path.temper(replicas, betas, 20) - exact).abs().max()) < 5 / math.sqrt(chains)
+
+
+def test_states_that_are_kept_on_the_way_are_weighed() -> None:
+    """After one step from independent spins, and one sweep, it is the weights alone that make samples of them."""
+    path, chains = AnnealingPath(off_order(), generator(), torch.zeros(3), pilot_steps=2), 20_000
+    betas, start = torch.tensor([0.0, 1.0], dtype=torch.float64), path.base_state(chains)
+    _, kept = path.anneal(start.clone(), betas, keep=torch.tensor([0, 1]))
+    exact = exact_distribution(off_order()).moments()[0][path.gibbs.order]
+    assert torch.equal(kept[:, 0], start)
+    assert float(((2 * kept[:, 1] - 1).mean(1) - exact).abs().max()) < 10 / math.sqrt(chains)  # few weigh much
+    path.sweep(start, 1.0)
+    assert float(((2 * start - 1).mean(1) - exact).abs().max()) > 0.05
+
+
+def test_spins_of_which_all_samples_agree_have_a_base_that_is_not_certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thirty samples two more are supposed, one either way: means of 30 / 32."""
+    monkeypatch.setattr(annealing, "_MIN_SWEEPS", 4)
+    hamiltonian = IsingHamiltonian([-40.0, 40.0, -40.0], [(0, 1), (1, 2)], [0.1, 0.2])
+    _, fields = annealing._equilibrate(hamiltonian, 30, 4, generator())
+    assert fields.tolist() == pytest.approx([-math.atanh(30 / 32), math.atanh(30 / 32), -math.atanh(30 / 32)])
 
 
 def test_one_way_error_bars_and_the_fitted_base(small) -> None:

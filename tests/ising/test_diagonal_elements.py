@@ -88,6 +88,24 @@ def test_diagonal_elements_in_parts(random_hamiltonian, monkeypatch) -> None:
     assert float(scores.abs().max()) < SIGMAS
 
 
+def test_values_and_errors_of_two_numbers_of_slices_by_hand() -> None:
+    """Of four slices and of the odd ones alone, three runs of each of two rows: the error is that of what is extrapolated."""
+    draws = torch.randn(5, 6, generator=generator(), dtype=torch.float64)
+    works, energies = draws[0].view(2, 3), draws[1:]
+    limit, fine_base, coarse_base = torch.tensor([[0.5, -1.0], [0.3, -1.2], [0.1, -1.5]], dtype=torch.float64)
+    values, errors = diagonal_elements._extrapolated((limit, fine_base, coarse_base), works, energies)
+    for row in range(2):
+        fine = [math.exp(float(works[row, run])) for run in range(3)]
+        change = [sum((-1) ** (k + 1) * float(energies[k, 3 * row + run]) for k in range(4)) for run in range(3)]
+        coarse = [weight * math.exp(step) for weight, step in zip(fine, change, strict=True)]
+        means = sum(fine) / 3, sum(coarse) / 3
+        coupled = math.log(means[0]), math.log(means[1]) + float(fine_base[row] - coarse_base[row])
+        assert float(values[row]) == pytest.approx(float(limit[row]) + (4 * coupled[0] - coupled[1]) / 3)
+        ratios = [(4 * a / means[0] - b / means[1]) / 3 for a, b in zip(fine, coarse, strict=True)]
+        variance = sum((ratio - 1) ** 2 for ratio in ratios) / 2
+        assert float(errors[row]) == pytest.approx(math.sqrt(variance / 3))
+
+
 def test_too_few_chains_or_temperatures() -> None:
     hamiltonian = IsingHamiltonian([0.5], [], [], gamma=1.0)
     with pytest.raises(ValueError, match="chains is 1; it must be 2 or more"):

@@ -263,3 +263,11 @@ def test_what_trotter_products_may_lose_of_rare_states_is_said() -> None:
     h, gamma = (torch.full((4,), value, dtype=torch.float64) for value in (400.0, 1e-90))
     hamiltonian = IsingHamiltonian(h, [], [], gamma)
     assert exact_module._extrapolated(hamiltonian, exact_module.basis_energies(hamiltonian)).rare_error == math.inf
+
+
+def test_the_distance_of_two_extrapolations_is_the_larger_of_total_variation_and_log_z() -> None:
+    p, q = (torch.tensor(values, dtype=torch.float64).log() for values in ([0.5, 0.3, 0.2], [0.3, 0.4, 0.3]))
+    assert exact_module._distance(p, q) == pytest.approx(0.2)
+    assert exact_module._distance(p, q + 0.15) == pytest.approx(0.2)
+    assert exact_module._distance(p + 0.5, q + 0.1) == pytest.approx(0.4)
+    assert exact_module._largest_step(p, q) == pytest.approx(math.log(5 / 3))

@@ -88,3 +88,13 @@ def test_the_mean_of_a_pinned_spin_is_the_slope_of_its_return(spin: float) -> No
     gamma, pinned = torch.tensor([0.4, 1.7, 0.8, 0.3], dtype=torch.float64), torch.full((4,), spin, dtype=torch.float64)
     (slope,) = torch.autograd.grad(FreeSpin(field, gamma).log_return(pinned).sum(), field)
     torch.testing.assert_close(pinned_mean(field.detach(), gamma, pinned), -slope, rtol=1e-10, atol=1e-12)
+
+
+def test_a_rare_return_keeps_its_digits_where_the_transverse_field_is_tiny() -> None:
+    """To second order in gamma: the spin turns to its field and back, gamma^2 times the integral of (1 - t) e^(f (2 t - 1))."""
+    f, gamma = 40.0, 1e-6
+    there_and_back = gamma**2 * (math.exp(f) - (1 + 2 * f) * math.exp(-f)) / (4 * f**2)
+    for sign in (1.0, -1.0):
+        spin = FreeSpin(torch.tensor([sign * f]).double(), torch.tensor([gamma], dtype=torch.float64))
+        expected = math.log(math.exp(-f) + there_and_back)
+        assert float(spin.log_return(torch.tensor([sign]).double())) == pytest.approx(expected, rel=1e-9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from qvae.ising import partition
 from qvae.ising.graphs import Graph, chimera, complete, edge_list, rbm
 from qvae.ising.partition import log_partition
 
@@ -32,3 +33,9 @@ def test_bad_input(random_hamiltonian) -> None:
         log_partition(random_hamiltonian(rbm(2, 2)), temperatures=1)
     with pytest.raises(ValueError, match="chains is 1"):
         log_partition(random_hamiltonian(rbm(2, 2)), chains=3, parts=2)
+
+
+def test_options_are_handed_on(random_hamiltonian, monkeypatch) -> None:
+    monkeypatch.setattr(partition, "bidirectional_annealing", lambda hamiltonian, **options: options)
+    options = {"chains": 9, "temperatures": 7, "seed": 5, "parts": 3, "spread": map}
+    assert log_partition(random_hamiltonian(rbm(21, 21)), **options) == options

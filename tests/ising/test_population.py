@@ -121,3 +121,25 @@ def test_the_generator_decides():
     first, second, other = (anneal_population(kernel, 50, 1, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(first.state, second.state)
     assert first.log_z == second.log_z != other.log_z
+
+
+def test_steps_leave_four_fifths_of_the_chains():
+    """As weights of Gaussian energies would: dbeta^2 times their variance is log 1.25."""
+    kernel, spreads, betas = BlockGibbs(two_modes(complete(8))), [], [0.0]
+    energies, sweep = kernel.energies, kernel.sweep
+
+    def seen(state):
+        spreads.append(float(energies(state).double().std(correction=0)))
+        return energies(state)
+
+    def swept(state, sweeps, generator, beta):
+        betas.append(beta)
+        return sweep(state, sweeps, generator, beta)
+
+    kernel.energies, kernel.sweep = seen, swept
+    anneal_population(kernel, 300, 1, torch.Generator().manual_seed(0))
+    steps = [after - before for before, after in zip(betas, betas[1:], strict=False)]
+    wanted = [math.sqrt(math.log(1.25)) / spread for spread in spreads]
+    assert steps[:-1] == pytest.approx(wanted[:-1])
+    assert betas[-1] == 1.0
+    assert steps[-1] <= wanted[-1]
