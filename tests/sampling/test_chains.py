@@ -118,6 +118,21 @@ def test_the_memory_of_chains_has_the_error_of_their_scatter():
     assert stderr == pytest.approx((2 * 0.25**2 + 0) ** 0.5)
 
 
+@pytest.mark.parametrize(("burn_in", "swept"), [(0, [0]), (1, [1]), (5, [3, 2]), (6, [3, 3])])
+def test_fresh_chains_are_burned_in_as_long_as_asked_for_an_odd_number_too(name, burn_in, swept):
+    sampler, hamiltonian, asked = load_sampler(name, sweeps=4, burn_in=burn_in, seed=0), stiff(name), []
+    sweep = sampler._sweep
+
+    def recorded(kernel, hamiltonian, bits, sweeps, generator):
+        asked.append((sweeps, bits.shape[2]))
+        return sweep(kernel, hamiltonian, bits, sweeps, generator)
+
+    sampler._sweep = recorded
+    assert sampler.sample(hamiltonian, 3).info["sweeps"] == burn_in + 4
+    assert sampler.sample(hamiltonian, 5).info["sweeps"] == burn_in + 4  # of two that are added
+    assert asked == [*((count, 3) for count in swept), (4, 3), *((count, 2) for count in swept), (4, 5)]
+
+
 # State ----------------------------------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import optimize, stats
 
 from qvae.ising import graphs
 from qvae.ising.exact import exact_distribution
@@ -71,6 +73,17 @@ def test_expected_sizes_have_their_textbook_limits():
     assert expected_kl(p, n) == pytest.approx(31 / (2 * n), rel=1e-3)
 
 
+@pytest.mark.parametrize("number", [9, 78, 82, 600])
+def test_the_kl_expected_of_perfect_samples_is_that_of_poissonian_counts(number):
+    """Of one spin that is up twice as often as down; above 40 counts a series stands for their sum."""
+    distribution = exact_distribution(IsingHamiltonian([-0.5 * math.log(2)], [], []))
+    total = 0.0
+    for mean in (number / 3, 2 * number / 3):
+        counts = np.arange(1, 1000)
+        total += stats.poisson.pmf(counts, mean) @ (counts * np.log(counts)) - mean * math.log(mean)
+    assert expected_kl(distribution, number) == pytest.approx((total - 0.5) / number, rel=3e-5)
+
+
 def test_moment_error(generator):
     hamiltonian = random_hamiltonian(graphs.rbm(5, 5))
     distribution = exact_distribution(hamiltonian)
@@ -117,6 +130,24 @@ def test_effective_beta_of_weighted_samples(generator):
     distribution = exact_distribution(hamiltonian)
     everything = effective_beta(Samples(distribution.spins(), distribution.probabilities), hamiltonian)
     assert everything.value == pytest.approx(1.0, abs=1e-6)
+
+
+def test_effective_beta_of_unequal_weights_has_the_error_of_a_sandwich():
+    hamiltonian = IsingHamiltonian([0.5, -0.2, 0.1], [(0, 1), (1, 2)], [-0.8, 0.6])
+    spins = torch.tensor([[1, 1, -1], [-1, -1, 1], [1, -1, 1], [-1, 1, -1], [-1, -1, -1]])
+    weights = np.array([0.4, 0.3, 0.1, 0.15, 0.05])
+    h, J = hamiltonian.h.tolist(), hamiltonian.J.tolist()
+    fields = [(h[0] + J[0] * b, h[1] + J[0] * a + J[1] * c, h[2] + J[1] * b) for a, b, c in spins.tolist()]
+    x = -2 * spins.numpy() * np.array(fields)
+
+    def scores(beta):
+        return (x / (1 + np.exp(beta * x))).sum(1)
+
+    beta = optimize.brentq(lambda beta: weights @ scores(beta), -10, 10)
+    curvature = weights @ (x**2 / (2 + 2 * np.cosh(beta * x))).sum(1)
+    found = effective_beta(Samples(spins.to(torch.int8), torch.from_numpy(weights)), hamiltonian)
+    assert found.value == pytest.approx(beta, rel=1e-6)
+    assert found.stderr == pytest.approx(math.sqrt((weights**2) @ scores(beta) ** 2) / curvature, rel=1e-6)
 
 
 def test_effective_beta_takes_any_scale(generator):
@@ -172,6 +203,32 @@ def test_chains_that_do_not_agree(generator):
     assert r_hat(drifting) == pytest.approx((1 + 0.75**2 * 8 / 7 / 1.1875) ** 0.5, rel=0.05)
     assert effective_sample_size(apart) < 20
     assert effective_sample_size(mixed) > 1500
+
+
+def test_r_hat_of_a_few_draws_by_hand():
+    """Of five draws the one in the middle is in neither half."""
+    found = r_hat(torch.tensor([[1.0, 0.0], [3.0, 1.0], [9.0, 9.0], [2.0, 5.0], [4.0, 7.0]]))
+    within, between = (2 + 0.5 + 2 + 2) / 4, np.var([2.0, 0.5, 3.0, 6.0], ddof=1)
+    assert found == pytest.approx(math.sqrt(1 / 2 + between / within))
+
+
+@pytest.mark.parametrize("chains", [1, 3])
+def test_the_effective_sample_size_by_loops(chains, generator):
+    """Vehtari et al. 2021, equations 10 to 13, without a Fourier transform."""
+    draws = 25
+    x = autoregressive(draws, chains, 0.8, generator).double().numpy() + 0.3 * np.arange(chains)
+    centred = x - x.mean(0)
+    variances = x.var(0, ddof=1)
+    pooled = variances.mean() * (draws - 1) / draws + (x.mean(0).var(ddof=1) if chains > 1 else 0.0)
+    rho = [1.0]
+    for lag in range(1, draws):
+        products = [sum(centred[t, c] * centred[t + lag, c] for t in range(draws - lag)) / draws for c in range(chains)]
+        rho.append(1 - (variances.mean() - np.mean(products) * draws / (draws - 1)) / pooled)
+    total, least, pair = 0.0, math.inf, 0
+    while 2 * pair + 1 < draws and rho[2 * pair] + rho[2 * pair + 1] >= 0:
+        least = min(least, rho[2 * pair] + rho[2 * pair + 1])
+        total, pair = total + least, pair + 1
+    assert effective_sample_size(torch.from_numpy(x)) == pytest.approx(draws * chains / (2 * total - 1), rel=1e-6)
 
 
 def test_chains_that_stand_still():

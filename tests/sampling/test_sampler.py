@@ -1,5 +1,6 @@
 """The contract: guards, the derived methods, and the generators of seeded samplers."""
 
+import math
 import pickle
 
 import pytest
@@ -370,6 +371,28 @@ def test_conditional_moments_agree_with_plain_ones_and_scatter_less(graph):
         plain, conditional = (torch.stack([getattr(moments, name) for moments in part]) for part in parts)
         assert float((getattr(whole[0], name) - getattr(whole[1], name)).abs().max()) < 5 / 8000**0.5
         assert float(conditional.var(0).mean()) < 0.8 * float(plain.var(0).mean())
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 0.2, 0.3]])
+@pytest.mark.parametrize("edges", [[(0, 2), (1, 2)], [(0, 1), (1, 2), (0, 2)]], ids=["rbm", "complete"])
+def test_conditional_moments_by_hand(edges, weights):
+    h, J = [0.5, -0.2, 0.3], [-1.0, 0.4, 0.7][: len(edges)]
+    rows, fields = [[1, 1, -1], [-1, 1, 1], [-1, -1, 1]], []
+    for row in rows:
+        field = list(h)
+        for (i, j), coupling in zip(edges, J, strict=True):
+            field[i] += coupling * row[j]
+            field[j] += coupling * row[i]
+        fields.append(field)
+    given = [[-math.tanh(value) for value in field] for field in fields]
+    share = weights or [1 / 3] * 3
+    samples = Samples(torch.tensor(rows, dtype=torch.int8), None if weights is None else torch.tensor(weights))
+    hamiltonian = IsingHamiltonian(h, edges, J)
+    found = Moments.conditional(samples, hamiltonian)
+    assert found.spins.tolist() == pytest.approx([sum(w * m[i] for w, m in zip(share, given, strict=True)) for i in range(3)])
+    triples = list(zip(share, given, rows, strict=True))
+    pairs = [sum(w * (m[i] * s[j] + s[i] * m[j]) / 2 for w, m, s in triples) for i, j in hamiltonian.edges.tolist()]
+    assert found.pairs.tolist() == pytest.approx(pairs)
 
 
 def test_in_a_transverse_field_moments_stay_averages_of_the_samples():

@@ -47,6 +47,20 @@ def test_weights_count_as_samples_do():
     assert found.stderr < 0.1
 
 
+def test_the_error_bar_is_that_of_both_mean_energies_by_the_samples_weights():
+    """A reference that isn't swept has the samples' own energies: sqrt(2 Var / N) / Var, N what unequal weights are worth."""
+    hamiltonian = problem()
+    spins = samples_at(1.0, hamiltonian, 50)
+    variance = float(hamiltonian.energy(spins).var())
+    found = energy_matching_beta(spins, hamiltonian, torch.Generator().manual_seed(0), sweeps=0)
+    assert (found.value, found.stderr) == (1.0, pytest.approx((2 / variance / 50) ** 0.5, rel=1e-5))
+    weighed = Samples(spins, torch.arange(1.0, 51) / 1275)
+    drawn = weighed.equal_weights(torch.Generator().manual_seed(0)).spins
+    found = energy_matching_beta(weighed, hamiltonian, torch.Generator().manual_seed(0), sweeps=0)
+    worth = 1275**2 / sum(weight**2 for weight in range(1, 51))
+    assert found.stderr == pytest.approx((2 / float(hamiltonian.energy(drawn).var()) / worth) ** 0.5, rel=1e-5)
+
+
 def test_both_estimates_see_the_same_temperature():
     hamiltonian = problem(1)
     samples = samples_at(1.5, hamiltonian, 4000)
@@ -76,6 +90,15 @@ def test_the_filter_s_steps_by_hand():
         assert beta.value == value
         surprise = (measured - 2) ** 2
         assert beta.variance == pytest.approx(surprise * 0.01 / (surprise + 0.01))
+
+
+def test_a_jump_is_five_deviations_of_what_is_known_and_measured_together():
+    for measured, predicted in ((3.58, 0.01), (3.6, 1.6**2)):  # sqrt(25 (0.1^2 + 0.3^2)) is 1.58
+        beta = BetaFilter(2.0, variance=0.01, drift=0.0)
+        beta.update(Estimate(measured, 0.3))
+        gain = predicted / (predicted + 0.09)
+        assert beta.value == pytest.approx(2.0 + gain * (measured - 2))
+        assert beta.variance == pytest.approx((1 - gain) * predicted)
 
 
 def test_the_filter_follows_a_drift_and_ignores_what_says_nothing():
