@@ -100,13 +100,13 @@ def test_errors_are_of_pairs():
 
 
 def test_distances_are_of_the_same_latents():
-    digits = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
+    digits = 10 * torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))  # both are made grey levels
     labels = torch.arange(60) % 3
-    dataset = dataset_from_arrays(digits, digits, train_labels=labels, test_labels=labels)
+    dataset = dataset_from_arrays(digits, digits, train_labels=labels, test_labels=labels, kind="reals")
     same = Quality(torch.zeros(3).double(), digits[:40])
     found = executor_loss("x", same, Quality(torch.zeros(3).double(), digits[20:]), 0.0, dataset, CPU)
     assert found.samples.num_images == 40
-    noise = Quality(torch.zeros(3).double(), torch.rand(40, 8, 8, generator=torch.Generator().manual_seed(1)))
+    noise = Quality(torch.zeros(3).double(), 10 * torch.rand(40, 8, 8, generator=torch.Generator().manual_seed(1)))
     worse = executor_loss("x", Quality(torch.zeros(3).double(), digits), noise, 0.0, dataset, CPU)
     assert worse.exact_samples.value < 1e-3 < worse.samples.value
     again = executor_loss("x", same, same, 0.0, dataset, CPU)

@@ -58,4 +58,6 @@ def test_the_order_is_that_of_the_data():
     independent = ["".join(rng.choice(list("ab"), rng.geometric(0.3))) for _ in range(300)]
     assert best_ngram(independent, LETTERS, 99).order <= 2
     pairs = ["".join(rng.choice(["aab", "abb", "bba"], 4)) for _ in range(300)]  # what comes next hangs on five before it
-    assert best_ngram(pairs, LETTERS, 12).order >= 4
+    found = best_ngram(pairs, LETTERS, 12)
+    assert found.order >= 4
+    assert found.log_prob(pairs[-1]) == NGram(pairs, LETTERS, found.order, 12).log_prob(pairs[-1])  # counted in all of them

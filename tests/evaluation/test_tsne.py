@@ -103,8 +103,9 @@ def test_a_film_leaves_the_model_and_the_random_numbers_as_they_were(watched):
     model, images = watched
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    LatentFilm(images, every=1).observe(model, 1, "surrogate 3.0")
-    assert model.training
+    for training in (False, True):
+        LatentFilm(images, every=1).observe(model.train(training), 1, "surrogate 3.0")
+        assert model.training == training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

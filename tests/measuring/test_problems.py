@@ -71,6 +71,12 @@ def test_beta_and_seed():
     assert make_problem("rbm-weak:4x4,seed=1").fingerprint != make_problem("rbm-weak:4x4").fingerprint
 
 
+def test_a_seed_decides_on_the_graph_of_a_regular_glass_too():
+    first, again, other = (make_problem(f"glass:n=20,graph=regular,seed={seed}").hamiltonian for seed in (3, 3, 4))
+    assert torch.equal(first.edges, again.edges)
+    assert not torch.equal(first.edges, other.edges)
+
+
 def test_priors_of_annealers_are_tempered():
     hot, cold = make_problem("trained-zephyr").hamiltonian, make_problem("trained-zephyr:beta=1").hamiltonian
     assert hot.num_spins == cold.num_spins == 256

@@ -76,6 +76,8 @@ def test_reference_runs_are_kept(tmp_path, monkeypatch):
             assert kept == measured, field.name
     with pytest.raises(pytest.fail.Exception, match="measured again"):
         cached_truth(problem.hamiltonian, problem.fingerprint, tmp_path, 0.2)
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        cached_truth(problem.hamiltonian, problem.fingerprint, tmp_path, 0.1, seed=1)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(pytest.fail.Exception, match="measured again"):

@@ -56,6 +56,26 @@ def test_pathwise_gradient_is_that_of_the_mean(relaxation, logit):
     assert abs(grads.mean().item() - slope) < 5 * error + 1e-4
 
 
+@pytest.mark.parametrize(
+    "relaxation", [Gumbel(0.7), OverlappingExponentials(1.5), SpikeAndExponential(1.5)], ids=lambda r: type(r).__name__
+)
+def test_each_draw_has_the_slope_at_which_its_quantile_stays(relaxation):
+    """Of wide and overlapping distributions, whose every term counts: d zeta/d l = -(dF/d l) / (dF/d zeta)."""
+    logits = torch.linspace(-2, 2, 40, dtype=torch.float64, requires_grad=True)
+    zeta = relaxation.sample(logits, torch.Generator().manual_seed(0))
+    (slopes,) = torch.autograd.grad(zeta.sum(), logits)
+    step, seen = 1e-5, 0
+    for logit, value, slope in zip(logits.tolist(), zeta.tolist(), slopes.tolist(), strict=True):
+        if value == 0:
+            assert slope == 0
+            continue
+        in_logit = cdf(relaxation, logit + step, value) - cdf(relaxation, logit - step, value)
+        in_value = cdf(relaxation, logit, value + step) - cdf(relaxation, logit, value - step)
+        assert slope == pytest.approx(-in_logit / in_value, rel=1e-4)
+        seen += 1
+    assert seen > 10
+
+
 @pytest.mark.parametrize("relaxation", RELAXATIONS[1:], ids=lambda r: type(r).__name__)
 def test_bit_mean_averages_to_q_with_the_right_gradient(relaxation):
     logits, zeta = draw(relaxation, 0.7)
