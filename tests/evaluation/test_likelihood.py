@@ -10,6 +10,7 @@ from enumerated import BITS, small_model
 from qvae.evaluation import likelihood, log_terms
 from qvae.evaluation.likelihood import evaluate_likelihood, expected_seconds, prior_log_partition
 from qvae.ising.estimate import LogPartition
+from qvae.ising.exact import exact_distribution
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.qvae import QVAE
 
@@ -188,7 +189,10 @@ def test_codes_of_the_gap_are_drawn_with_the_seed_after_that_of_the_bound(monkey
 def test_rare_latents_of_which_the_exact_method_knows_little_are_told(monkeypatch):
     monkeypatch.setattr("qvae.ising.exact.MAX_EXPONENTIAL_SPINS", 0)
     strong = IsingHamiltonian([200.0, 200.0], [], [], 0.01)
-    assert "rarest latents may be off by" in prior_log_partition(strong, 10, 10, 0).details["warning"]
+    found = prior_log_partition(strong, 10, 10, 0)
+    assert "rarest latents may be off by" in found.details["warning"]
+    assert (found.value, found.stderr) == ((exact := exact_distribution(strong)).log_z, exact.error)
+    assert found.stderr > 0
     assert prior_log_partition(IsingHamiltonian([2.0, 2.0], [], [], 0.01), 10, 10, 0).details == {}
 
 

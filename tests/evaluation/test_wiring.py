@@ -10,7 +10,7 @@ from enumerated import small_model
 
 from qvae.config.schema import EvaluationConfig
 from qvae.data.arrays import dataset_from_arrays
-from qvae.data.dataset import prepare_fixed
+from qvae.data.dataset import epoch_permutation, prepare_fixed
 from qvae.data.strings import dataset_from_strings
 from qvae.errors import DataError, SamplerError
 from qvae.evaluation import distances, evaluate, latents, strings
@@ -20,7 +20,7 @@ from qvae.evaluation.frechet import FrechetDistance
 from qvae.evaluation.latents import bit_information, latent_use
 from qvae.evaluation.likelihood import evaluate_reconstruction
 from qvae.evaluation.ngram import best_ngram
-from qvae.evaluation.rows import code_means, evaluation_rows, prepared, training_rows
+from qvae.evaluation.rows import code_means, code_moments, evaluation_rows, prepared, training_rows
 from qvae.evaluation.samples import SampleQuality, SamplesAmongCodes
 from qvae.evaluation.strings import SAMPLES, StringSet, edit_distances, string_figures
 from qvae.evaluation.tsne import latent_film
@@ -110,6 +110,27 @@ def test_each_set_of_images_is_made_of_its_rows_and_codes_with_the_seed(dataset)
     means = torch.from_numpy(code_means(model, prepared(dataset, places, 7), 7).mean(0))
     assert torch.equal(independent, torch.bernoulli(means.expand(14, -1), generator=generator.manual_seed(7)))
     assert set(seeds) == {7}
+
+
+def test_rows_their_bits_and_their_codes_are_those_of_the_seed(dataset):
+    """And of no other; a hierarchy's means are given bits that are drawn."""
+    model, places = small_model(levels=2), training_rows(dataset, 14, 7)
+    assert torch.equal(places, epoch_permutation(40, 0, 7)[:14])
+    rows = prepared(dataset, places, 7)
+    assert torch.equal(rows, dataset.prepare(dataset.train[places].flatten(1), torch.Generator().manual_seed(7)))
+    code = model.posterior_sample(rows, relaxed=False, generator=torch.Generator().manual_seed(7))
+    for found, expected in zip(code_moments(model, rows, 7), (code.means(), code.variances()), strict=True):
+        assert np.array_equal(found, expected.detach().numpy())
+    others = training_rows(dataset, 14, 8), prepared(dataset, places, 8), torch.from_numpy(code_means(model, rows, 8))
+    for other, own in zip(others, (places, rows, code.means()), strict=True):
+        assert not torch.equal(other, own)
+
+
+def test_a_model_without_a_likelihood_is_asked_for_its_reconstructions_with_the_seed(dataset, monkeypatch):
+    asked = recorded(monkeypatch, evaluate, "evaluate_reconstruction", "the reconstructions")
+    model, rows = SimpleNamespace(has_likelihood=False), torch.zeros(3, 6)
+    assert evaluate._likelihood(model, rows, SETTINGS, Progress()) == ("the reconstructions", {})
+    assert asked == [(model, rows, 7)]
 
 
 def test_probes_see_the_same_rows_in_each_of_their_guises(dataset, monkeypatch):
