@@ -139,3 +139,5 @@ def test_where_no_classifier_looks_samples_lie_among_codes_each_in_its_own_unit(
     assert among(scattered).coverage.precision < 0.3
     assert among(codes[:1].repeat(300, 1)).coverage.recall < 0.1
     assert among(codes[:5]) is None
+    few = among(codes[:200])
+    assert (few.coverage.num_samples, few.floor.num_samples) == (200, 300)

@@ -133,12 +133,16 @@ def test_a_film_goes_on_from_its_state(watched):
 
 def test_a_long_film_is_thinned_out(watched, monkeypatch):
     model, images = watched
-    monkeypatch.setattr(tsne, "tsne_map", lambda codes, start=None, seed=0: np.zeros((len(codes), 2), np.float32))
+    now = []
+    monkeypatch.setattr(tsne, "tsne_map", lambda codes, start=None, seed=0: np.full((len(codes), 2), now[-1], np.float32))
     film = LatentFilm(images, every=3)
     for epoch in range(1, 2001):
         if film.is_due(epoch):
-            film.observe(model, epoch, "")
+            now.append(epoch)
+            film.observe(model, epoch, f"surrogate {epoch}")
     assert len(film.maps) <= 60
+    assert [int(found[0, 0]) for found in film.maps] == film.epochs  # what belongs together stays beside each other
+    assert film.losses == [f"surrogate {epoch}" for epoch in film.epochs]
     assert film.every > 3
     assert film.epochs[0] == 1
     assert np.ptp(np.diff(film.epochs[1:])) == 0  # still evenly spaced

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from qvae.ising import block_gibbs, population
+from qvae.ising.annealing_path import AnnealingPath
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.compiled import SWITCH
 from qvae.ising.exact import exact_distribution
@@ -143,3 +144,15 @@ def test_steps_leave_four_fifths_of_the_chains():
     assert steps[:-1] == pytest.approx(wanted[:-1])
     assert betas[-1] == 1.0
     assert steps[-1] <= wanted[-1]
+
+
+@pytest.mark.parametrize("which", ["population", "path"])
+def test_chains_are_drawn_again_in_proportion_to_their_weights(which):
+    """Four chains, 2,000 times: the mean number of each is 4 times its weight, and none is off by one."""
+    weights, generator = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64), torch.Generator().manual_seed(0)
+    path = object.__new__(AnnealingPath)
+    path.generator = generator
+    drawn = path._resample if which == "path" else lambda works: population._resample(works, generator)
+    counts = torch.stack([drawn(weights.log() + 7).bincount(minlength=4) for _ in range(2000)])
+    assert (counts.double().mean(0) - 4 * weights).abs().max() < SIGMAS * 0.5 / 2000**0.5
+    assert ((counts - 4 * weights).abs() < 1).all()

@@ -177,3 +177,10 @@ def test_the_base_is_not_fitted_to_the_noise_of_the_samples() -> None:
     magnetizations = torch.empty(300)
     magnetizations[lines.gibbs.order] = 2 * state.view(300, 8, 4).float().mean((1, 2)) - 1
     assert abs(float(torch.corrcoef(torch.stack([magnetizations, fields.float()]))[0, 1])) < SIGMAS / 300**0.5
+
+
+def test_spins_of_which_all_samples_agree_have_a_base_that_is_not_certain() -> None:
+    """Of thirty samples two more are supposed, one either way: means of 30 / 32, in rows of another order than the spins."""
+    hamiltonian = IsingHamiltonian([-40.0, 40.0, -40.0], [(0, 1), (1, 2)], [0.1, 0.2], [1e-6, 2e-6, 3e-6])
+    _, fields = quantum_partition._equilibrate(WorldLines(hamiltonian, 2), hamiltonian, 30, 4, generator())
+    assert fields.tolist() == pytest.approx([-math.atanh(30 / 32), math.atanh(30 / 32), -math.atanh(30 / 32)], rel=1e-6)

@@ -71,6 +71,15 @@ def test_beta_and_seed():
     assert make_problem("rbm-weak:4x4,seed=1").fingerprint != make_problem("rbm-weak:4x4").fingerprint
 
 
+@pytest.mark.parametrize("family", ["rbm-critical:3x4", "glass:n=9", "glass:n=20,graph=regular", "zephyr:m=1", "pegasus:m=2"])
+def test_seeds_decide_on_all_numbers(family):
+    first, again, other = (make_problem(f"{family},seed={seed}") for seed in (3, 3, 4))
+    assert first.fingerprint == again.fingerprint
+    assert not torch.equal(first.hamiltonian.J, other.hamiltonian.J)
+    if not family.startswith("glass"):  # which has no fields
+        assert not torch.equal(first.hamiltonian.h, other.hamiltonian.h)
+
+
 def test_a_seed_decides_on_the_graph_of_a_regular_glass_too():
     first, again, other = (make_problem(f"glass:n=20,graph=regular,seed={seed}").hamiltonian for seed in (3, 3, 4))
     assert torch.equal(first.edges, again.edges)
