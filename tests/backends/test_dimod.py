@@ -108,6 +108,24 @@ def test_parameters_that_a_sampler_takes_but_does_not_list():
     assert sampler.sample(random_hamiltonian(graphs.rbm(2, 2)), 5).spins.shape == (5, 4)
 
 
+def test_parameters_of_the_user_win_over_those_set_here(module):
+    name = module("""
+        class Ups(dimod.Sampler):
+            properties, parameters, seen = {}, {"num_reads": [], "seed": []}, []
+
+            def sample(self, bqm, num_reads, seed):
+                self.seen.append((num_reads, seed))
+                return dimod.SampleSet.from_samples(np.ones((num_reads, bqm.num_variables)), "SPIN", energy=0)
+    """)
+    plain, own = (load_sampler("dimod", sampler=f"{name}.Ups", parameters=given, seed=1) for given in ({}, {"seed": 5}))
+    for sampler in (plain, plain, own, own):
+        sampler.sample(IsingHamiltonian([0.0, 0.0], [], []), 3)
+    (first, second, *others) = plain._child.seen
+    assert (first[0], second[0]) == (3, 3)
+    assert first[1] != second[1]
+    assert others == [(3, 5), (3, 5)]
+
+
 def test_reads_in_any_form(module):
     name = module("""
         class Scrambled(dimod.Sampler):

@@ -36,13 +36,15 @@ def test_a_tie_is_drawn(chains):
 
 def test_couplings_are_clipped_to_what_either_sign_of_them_can_have(chains):
     """A spin reversal turns a coupling's sign after it was clipped; ranges reach further down than up."""
-    assert chains.clip_couplings(np.array([-1.7, 1.7]), [-2.0, 1.0]).tolist() == [-1.0, 1.0]
+    for limits in ([-2.0, 1.0], [-1.0, 2.0]):
+        assert chains.clip_couplings(np.array([-1.7, 1.7]), limits).tolist() == [-1.0, 1.0]
     assert chains.clip_fields(np.array([-20.0, 20.0, 9.0]), [-4.0, 4.0]).tolist() == [-12.0, 4.0, 8.0]
 
 
 def test_fields_and_couplings_are_shared_out_over_qubits_and_couplers():
     edges = [(10, 11), (10, 20), (11, 20)]  # two couplers join the chains
     chains = placement.Placement(Graph(2, [(0, 1)]), [[10, 11], [20]], edges)
+    assert chains.clip_couplings(np.array([2.5]), [-1.0, 1.0]).tolist() == [2.0]
     fields, couplings = chains.spread(np.array([0.6, -0.2]), np.array([0.8]), 1.5)
     assert fields.tolist() == [0.3, 0.3, -0.2]
     assert dict(zip(map(tuple, chains.couplers.tolist()), couplings.tolist(), strict=True)) == {

@@ -9,7 +9,7 @@ from support import drawn_in_each_default_type
 
 from qvae.errors import SamplerError
 from qvae.ising import graphs
-from qvae.ising.exact import exact_distribution
+from qvae.ising.exact import exact_distribution, spin_states
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.diagnostics import expected_total_variation, total_variation
 from qvae.sampling.registry import load_sampler
@@ -115,6 +115,19 @@ def test_swap_rates_without_interaction_with_temperature():
     assert load_sampler("gibbs", tempering=3, seed=0).sample(hamiltonian, 50).info["swap_acceptance"].tolist() == [1.0, 1.0]
     assert load_sampler("gibbs", tempering=2, seed=0).sample(hamiltonian, 50).info["swap_acceptance"].tolist() == [1.0]
     assert "swap_acceptance" not in load_sampler("gibbs", seed=0).sample(hamiltonian, 50).info
+
+
+def test_neighbouring_temperatures_swap_as_often_as_their_energies_say():
+    """Evenly spaced from 1 to the lowest: rates are means of min(1, exp[(beta - beta')(E - E')]) over all pairs of states."""
+    hamiltonian, chains = random_hamiltonian(graphs.complete(5), 0.8), 4000
+    energies = hamiltonian.energy(spin_states(5)).double()
+    p = [torch.softmax(-beta * energies, 0) for beta in (1.0, 0.75, 0.5)]
+    accepted = (0.25 * (energies.unsqueeze(1) - energies)).exp().clamp(max=1)
+    expected = [float(p[k] @ accepted @ p[k + 1]) for k in (0, 1)]
+    sampler = load_sampler("gibbs", tempering=3, beta_min=0.5, sweeps=5, burn_in=20, seed=0)
+    rates = sampler.sample(hamiltonian, chains).info["swap_acceptance"]
+    assert rates.tolist() == pytest.approx(expected, abs=SIGMAS * 0.5 / chains**0.5)
+    assert max(expected) < 0.9
 
 
 @pytest.mark.parametrize("graph", [graphs.complete(6), graphs.rbm(3, 3)], ids=repr)
