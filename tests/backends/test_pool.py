@@ -146,13 +146,36 @@ def test_moments_count_workers_by_their_samples_and_their_z(rbm, monkeypatch):
     found = [(torch.full((8,), value), torch.full((16,), -value)) for value in (0.5, -0.25)]
     one = qvae.load_sampler("pool", of="gibbs", workers=2)
     for logs, share in ((None, 0.75), ((0.0, 1.0), 3 / (3 + math.e))):
-        infos = [{} if logs is None else {"log_z": log, "log_z_stderr": 0.1} for log in logs or (0, 0)]
+        errors = (0.1, 0.4)
+        infos = [
+            {} if logs is None else {"log_z": log, "log_z_stderr": error} for log, error in zip(logs or (0, 0), errors, strict=True)
+        ]
         answers = [pool_worker.Answer(moments, info, []) for moments, info in zip(found, infos, strict=True)]
         monkeypatch.setattr(one, "_drawn", lambda *arguments, answers=answers, **options: ([3, 1], answers))
         moments = one.moments(rbm, 4)
         mean = 0.5 * share - 0.25 * (1 - share)
         assert torch.allclose(moments.spins, torch.full((8,), mean))
         assert torch.allclose(moments.pairs, torch.full((16,), -mean))
+        if logs is None:
+            assert "log_z" not in moments.info
+            continue
+        assert moments.info["log_z"] == pytest.approx(math.log((3 + math.e) / 4))  # the mean of Z over all samples
+        assert moments.info["log_z_stderr"] == pytest.approx(math.hypot(0.1 * share, 0.4 * (1 - share)))
+
+
+def test_samples_keep_the_weights_that_they_have_among_those_of_their_worker(rbm, monkeypatch):
+    """Three of weights of their own, of one worker, and one of another: three quarters are the first one's, whatever its Z."""
+    spins, weights = torch.ones(4, 8, dtype=torch.int8), torch.tensor([0.5, 0.3, 0.2])
+    spins[3] = -1
+    one = qvae.load_sampler("pool", of="gibbs", workers=2)
+    for log_z, share in ((None, 0.75), (1.0, 3 / (3 + math.e))):
+        infos = [{} if log_z is None else {"log_z": log, "log_z_stderr": 0.1} for log in (0.0, log_z)]
+        found = (spins[:3], weights), (spins[3:], None)
+        answers = [pool_worker.Answer(drawn, info, []) for drawn, info in zip(found, infos, strict=True)]
+        monkeypatch.setattr(one, "_drawn", lambda *arguments, answers=answers, **options: ([3, 1], answers))
+        samples = one.sample(rbm, 4)
+        assert torch.equal(samples.spins, spins)
+        assert samples.weights.tolist() == pytest.approx([*(share * weights).tolist(), 1 - share])
 
 
 def test_advice_is_of_the_options_that_the_user_has(pool, rbm):
