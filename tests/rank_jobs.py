@@ -119,8 +119,11 @@ def normalised_and_activated(x, gradient):
 
 
 def averaged(halves):
-    """Gradients (64, 64) and (3,), whose first number is 1 + this process's / 1,000, after their average, and bytes sent."""
-    parameters = [nn.Parameter(torch.zeros(64, 64)), nn.Parameter(torch.zeros(3))]
+    """Gradients (64, 64), (5000,) and (8, 8), whose numbers are 1 + this process's / 1,000, after their average, and bytes sent.
+
+    Vectors and small matrices, as of a circuit's weights, aren't halved.
+    """
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in ((64, 64), (5000,), (8, 8))]
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 1 + ranks.number() / 1000)
     sent = []

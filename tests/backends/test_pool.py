@@ -146,10 +146,8 @@ def test_moments_count_workers_by_their_samples_and_their_z(rbm, monkeypatch):
     found = [(torch.full((8,), value), torch.full((16,), -value)) for value in (0.5, -0.25)]
     one = qvae.load_sampler("pool", of="gibbs", workers=2)
     for logs, share in ((None, 0.75), ((0.0, 1.0), 3 / (3 + math.e))):
-        errors = (0.1, 0.4)
-        infos = [
-            {} if logs is None else {"log_z": log, "log_z_stderr": error} for log, error in zip(logs or (0, 0), errors, strict=True)
-        ]
+        told = zip(logs or (0, 0), (0.1, 0.4), strict=True)
+        infos = [{} if logs is None else {"log_z": log, "log_z_stderr": error} for log, error in told]
         answers = [pool_worker.Answer(moments, info, []) for moments, info in zip(found, infos, strict=True)]
         monkeypatch.setattr(one, "_drawn", lambda *arguments, answers=answers, **options: ([3, 1], answers))
         moments = one.moments(rbm, 4)

@@ -72,6 +72,14 @@ def test_quadratic_polynomials_need_no_more_spins():
     assert torch.allclose(lowest_energies(quadratised), (A * B - 2 * B + C * A).values(states(3)))
 
 
+def test_what_is_left_out_of_a_mean_is_small_beside_the_largest_coefficient():
+    pair = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    for unit in (1e-20, 1.0, 1e20):
+        mean = ((3.0 * A - 1e-6 * B + C * (pair + 1e-16)) * unit).mean()
+        assert mean.terms == {frozenset([0]): pytest.approx(3.0 * unit), frozenset([1]): pytest.approx(-1e-6 * unit)}
+    assert (A * pair).mean().terms == {}
+
+
 def test_squares_are_averaged_over_rows_and_polynomials():
     rows = torch.tensor([0.5, -2.0])
     squares = MeanSquare([A * B * rows - 1, C * rows])

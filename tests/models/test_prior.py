@@ -13,7 +13,7 @@ from qvae.config.latent import LatentConfig
 from qvae.errors import CapabilityError
 from qvae.ising import graphs
 from qvae.models.prior import BoltzmannPrior, boltzmann_prior, make_graph
-from qvae.sampling.sampler import LatentSampler
+from qvae.sampling.sampler import LatentSampler, Samples
 
 
 def small_prior(seed=0, graph=None):
@@ -134,6 +134,34 @@ def test_no_samples_are_drawn_where_no_gradient_is_wanted():
 
     with torch.no_grad():
         assert small_prior().kl_divergence(torch.zeros(3, 5), Refusing()).shape == (3,)
+
+
+class Weighing(LatentSampler):
+    """All spins up, and all down in the second half; the first half weighs as much as is said."""
+
+    def __init__(self, first):
+        self.first, self.asked = first, []
+
+    def _sample(self, hamiltonian, num_samples):
+        self.asked.append(num_samples)
+        is_first = torch.arange(num_samples) < num_samples // 2
+        spins = torch.where(is_first, 1, -1).to(torch.int8).unsqueeze(1).expand(-1, hamiltonian.num_spins)
+        weights = torch.where(is_first, self.first, 1 - self.first) / (num_samples // 2)
+        return Samples(spins.contiguous(), weights)
+
+
+def test_as_many_samples_are_drawn_as_are_asked_for_and_their_weights_count():
+    prior, sampler = small_prior(), Weighing(0.8)
+    prior.kl_divergence(torch.zeros(3, 5), sampler, 10).mean().backward()
+    # q's spins are fair: the gradient is minus the sampler's mean of 0.8 - 0.2, and of pairs that agree.
+    torch.testing.assert_close(prior.h.grad, torch.full((5,), -0.6))
+    torch.testing.assert_close(prior.J.grad, torch.full((6,), -1.0))
+    prior.kl_divergence(torch.zeros(3, 5), sampler).sum()
+    found = [prior.draw(1000, sampler, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert sampler.asked == [10, 256, 1000, 1000, 1000]
+    assert float(found[0].mean()) == pytest.approx(0.8)
+    assert torch.equal(found[0], found[1])  # the generator decides on the order
+    assert not torch.equal(found[0], found[2])
 
 
 def striped(count=256):

@@ -167,6 +167,23 @@ def test_the_ledger_keeps_notes_of_all(tmp_path):
     assert first.read()["betas"] == {"mode 0": 0, "mode 1": 1}
 
 
+def test_who_goes_on_in_a_folder_has_spent_and_asked_what_the_books_say_or_more(tmp_path):
+    """A run that was resumed knows as much as its checkpoint, and its folder may know of more, or have lost its books."""
+    first = Meter(None)
+    first.attach(tmp_path)
+    for seconds in (0.5, 0.25):
+        first.pay(0.1, lambda seconds=seconds: (None, seconds))
+    for seconds, calls, expected in ((0.1, 1, (0.75, 2)), (2.0, 9, (2.0, 9))):
+        later = Meter(None)
+        later.seconds, later.calls = seconds, calls
+        later.attach(tmp_path)
+        assert (later.seconds, later.calls) == expected
+    later = Meter(None)
+    later.seconds, later.calls = 0.3, 4
+    later.attach(tmp_path / "nowhere")
+    assert (later.seconds, later.calls) == (0.3, 4)
+
+
 BROKEN = [
     "", "{", "[]", "{}", "null",
     '{"qpu_seconds": -1}', '{"qpu_seconds": NaN}', '{"qpu_seconds": Infinity}', '{"qpu_seconds": "0"}',

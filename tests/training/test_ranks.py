@@ -70,8 +70,9 @@ def test_a_compiled_batch_norm_is_that_of_the_whole_batch(tmp_path, dtype, toler
 
 def test_gradients_of_matrices_may_be_sent_in_half_the_bytes(tmp_path):
     whole, in_halves = (together(tmp_path, 2, jobs.averaged, halves) for halves in (False, True))
-    assert whole == 2 * [([pytest.approx(1.0005, rel=1e-6)] * 2, [4 * (64 * 64 + 3)])]
-    assert in_halves == 2 * [([1.0, pytest.approx(1.0005, rel=1e-6)], [4 * 3, 2 * 64 * 64])]  # 1.001 is 1 in bfloat16
+    mean = pytest.approx(1.0005, rel=1e-6)
+    assert whole == 2 * [([mean] * 3, [4 * (64 * 64 + 5000 + 64)])]
+    assert in_halves == 2 * [([1.0, mean, mean], [2 * 64 * 64, 4 * (5000 + 64)])]  # 1.001 is 1 in bfloat16
 
 
 MODELS = [
