@@ -119,7 +119,7 @@ def normalised_and_activated(x, gradient):
 
 
 def averaged(halves):
-    """The first numbers of gradients (64, 64), (5000,) and (8, 8) of 1 + this process's / 1,000 after their average; bytes sent.
+    """The first numbers of gradients (64, 64), (5000,) and (8, 8) of 1 + this process's / 1,000 after averaging; bytes sent.
 
     Vectors and small matrices, as of a circuit's weights, aren't halved.
     """
