@@ -136,6 +136,13 @@ def test_update_takes_over_new_values(hamiltonian: IsingHamiltonian, random_hami
     state = new.random_state(50, generator())
     for block in range(new.num_blocks):
         torch.testing.assert_close(old.logits(state, block), new.logits(state, block))
+    state = BlockGibbs(hamiltonian).sweep(state, 1, generator())
+    swept = BlockGibbs(hamiltonian)
+    swept.sweep(state.clone(), 1, generator())
+    swept.update(other)
+    expected = new.sweep(state.clone(), 2, generator(1))
+    assert torch.equal(swept.sweep(state.clone(), 2, generator(1)), expected)
+    assert torch.equal(swept.energies(expected), new.energies(expected))
 
 
 def test_parts_of_the_chains(hamiltonian: IsingHamiltonian, monkeypatch: pytest.MonkeyPatch, excess) -> None:

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 
+from qvae.ising import pseudo_boolean as module
 from qvae.ising.pseudo_boolean import MeanSquare, PseudoBoolean
 
 A, B, C, D, E = (PseudoBoolean.bit(number) for number in range(5))
@@ -64,6 +65,21 @@ def test_weak_penalties_lose_the_minimum():
     polynomial = random_polynomial(0)
     weak = lowest_energies(polynomial.quadratised(strength=0.3))
     assert (weak < polynomial.values(states(5)) - 1e-3).any()
+
+
+@pytest.mark.parametrize("make", [random_polynomial, random_squares])
+def test_penalties_have_the_strength_that_is_asked_for_in_whatever_way_products_are_found(make, monkeypatch):
+    asked, penalised = [], module.penalised
+
+    def recorded(polynomial, products, num_bits, strength):
+        asked.append(strength)
+        return penalised(polynomial, products, num_bits, strength)
+
+    monkeypatch.setattr(module, "penalised", recorded)
+    make(0).quadratised(2.5)
+    make(0).quadratised()
+    ways = 2 if make is random_squares else 1
+    assert asked == ways * [2.5] + ways * [1.25]
 
 
 def test_quadratic_polynomials_need_no_more_spins():

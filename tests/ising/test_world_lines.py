@@ -207,3 +207,18 @@ def test_what_is_of_a_chain_is_its_own_in_every_part(chains: int, monkeypatch: p
         expected = torch.where(torch.as_tensor(own) == 1, 1.0, (1 + base.sign()) / 2)  # all up at beta = 1
         found = lines.sweep(bits.clone(), 2, generator(1), own, base)
         assert torch.equal(found, expected.to(torch.int8).unsqueeze(1).expand_as(found))
+
+
+@pytest.mark.parametrize("changed", ["h", "J", "gamma"])
+@pytest.mark.parametrize("graph", [rbm(2, 3), edge_list([(0, 1), (1, 4), (4, 2), (2, 0)], 5)], ids=["rbm", "permuted"])
+def test_after_an_update_nothing_is_left_of_the_values_before(graph: Graph, changed: str, random_hamiltonian) -> None:
+    before, other = (random_hamiltonian(graph, gamma=gamma, seed=seed) for gamma, seed in ((0.5, 1), (1.2, 2)))
+    after = before.replace(**{changed: getattr(other, changed)})
+    lines, fresh = WorldLines(before, 4), WorldLines(after, 4)
+    bits = lines.sweep(lines.random_state(300, generator()), 2, generator(1))
+    lines.update(after)
+    expected = fresh.sweep(bits.clone(), 2, generator(2))
+    assert torch.equal(lines.energies(bits), fresh.energies(bits))
+    assert torch.equal(lines.transverse_means(bits), fresh.transverse_means(bits))
+    assert torch.equal(lines.sweep(bits.clone(), 2, generator(2)), expected)
+    assert not torch.equal(WorldLines(before, 4).sweep(bits.clone(), 2, generator(2)), expected)
