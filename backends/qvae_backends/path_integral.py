@@ -95,7 +95,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
 
         Its own Trotter error is larger than that of means where fields are strong: take more slices than for them.
         """
-        self.check(hamiltonian)
+        self._require_sense(hamiltonian, num_samples)
         kernel, chains, _ = self._advance(hamiltonian, num_samples)
         return kernel.gibbs.by_spin(kernel.transverse_means(chains)).to(hamiltonian.h)
 
@@ -106,7 +106,7 @@ class PathIntegralSampler(ChainSampler[WorldLines]):
         ``num_samples`` chains of P, reweighted for P/2: their difference has far less noise than two runs. ``info`` has
         ``standard_error``, the root of the mean square over all moments, besides what :meth:`sample` gives.
         """
-        self.check(hamiltonian)
+        self._require_sense(hamiltonian, num_samples)
         kernel, chains, info = self._advance(hamiltonian, num_samples)
         groups = chains.split(math.ceil(num_samples / _GROUPS), 2)
         found = torch.stack([_halving_error(kernel, part.contiguous(), hamiltonian) for part in groups])

@@ -100,6 +100,9 @@ def test_limits_are_kept_in_methods_of_its_own(method):
     sampler.capabilities = type(sampler.capabilities)(max_spins=1)
     with pytest.raises(CapabilityError):
         getattr(sampler, method)(stiff(), 5)
+    for number in (0, 2.5):
+        with pytest.raises(SamplerError, match=f"num_samples is {number}; it must be"):
+            getattr(load_sampler("path_integral"), method)(stiff(), number)
 
 
 def test_a_large_sparse_graph():
