@@ -10,7 +10,7 @@ from qvae.errors import CapabilityError, DataError, SamplerError
 from qvae.ising import graphs
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.sampling.info import Advice
+from qvae.sampling.info import Advice, SampleInfo
 from qvae.sampling.sampler import (
     Capabilities,
     LatentSampler,
@@ -159,6 +159,11 @@ def test_moments_are_looked_at_too(returned, words):
 
     with pytest.raises(SamplerError, match=f"'Returns' returned no moments: .*{words}"):
         Returns().moments(PAIR, 5)
+
+
+def test_what_was_measured_as_nothing_is_a_measurement():
+    assert SampleInfo.of({"wall_seconds": 0.0, "qpu_seconds": 0, "device_beta": -0.5, "clipped": None}).fault is None
+    assert SampleInfo.of({"wall_seconds": math.inf}).fault == "info's wall_seconds is inf; it must be a finite number, 0 or more"
 
 
 def test_sums_and_moments_may_be_rounded():
