@@ -280,6 +280,17 @@ def test_an_embedding_is_kept_for_its_graph_and_its_device(tmp_path):
     assert again.kept_chains("ring", graphs.complete(4)) is None
 
 
+@pytest.mark.parametrize("chains", ["[[0], [1.5]]", "[[0], [true]]", '[[0], ["1"]]', "[[0], []]", "[[0], 1]", "7", f"[[{2**31}]]"])
+def test_chains_that_are_no_lists_of_units_are_none(chains, tmp_path):
+    """Whoever wrote the file may have meant harm: what it names is looked at."""
+    sampler, graph = Ring(), graphs.complete(2)
+    sampler.attach(tmp_path)
+    sampler.keep_chains("ring", graph, [[0], [1, 2]])
+    (file,) = tmp_path.glob("embedding.json")
+    file.write_text(file.read_text().replace("[[0], [1, 2]]", chains))
+    assert sampler.kept_chains("ring", graph) is None
+
+
 def test_a_remote_sampler_works_in_the_background():
     class Far(Remote, Ring):
         def describe(self):

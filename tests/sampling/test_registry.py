@@ -8,10 +8,13 @@ import textwrap
 
 import pytest
 
+from qvae.config.backends import BackendSpec
 from qvae.errors import SamplerError
-from qvae.sampling.registered import capable_samplers, list_samplers, sampler_infos, sampler_options
-from qvae.sampling.registry import load_sampler
+from qvae.sampling.abilities import KeepsFiles
+from qvae.sampling.registered import SAMPLERS, capable_samplers, list_samplers, sampler_infos, sampler_options
+from qvae.sampling.registry import load_sampler, make_sampler
 from qvae.testing import check_sampler
+from qvae.trust import Trust
 
 PLAIN = """
     import torch
@@ -230,3 +233,17 @@ def test_our_own_extras_are_installed_from_the_clone(monkeypatch):
     assert str(error.value) == f"sampler 'dwave' needs the module minorminer, which isn't installed: {remedy}."
     with pytest.raises(SamplerError, match=r"'dimod' needs the module dimod, .*: pip install -e \. in the clone"):
         load_sampler("dimod")
+
+
+def test_a_run_s_sampler_is_made_with_its_seed_the_user_s_word_and_the_folder(tmp_path, monkeypatch):
+    class Kept(KeepsFiles):
+        def _sample(self, hamiltonian, num_samples):
+            raise NotImplementedError
+
+    asked, kept = [], Kept()
+    monkeypatch.setattr(SAMPLERS, "make", lambda *given: asked.append(given) or kept)
+    spec, trust = BackendSpec(name="exact"), Trust(frozenset(["a.b"]))
+    assert make_sampler(spec, 5, tmp_path, trust) is kept
+    assert asked == [(spec, 5, trust, tmp_path)]
+    assert asked[0][2] is trust  # what was said is no part of what is compared
+    assert kept.folder == tmp_path
