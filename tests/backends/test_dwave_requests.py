@@ -92,8 +92,10 @@ def test_fields_and_couplings_are_sent_over_the_temperature_in_the_gauge_in_whic
     gauges = set()
     for _ in range(12):
         sampler.sample(PAIR, 1)
-        gauges.add(tuple(np.sign(solver.given[-1].fields)))
-    assert len(gauges) > 2
+        flips = np.sign(solver.given[-1].fields) * np.array([1, -1])
+        assert solver.given[-1].couplings.tolist() == [0.375 * flips[0] * flips[1]]
+        gauges.add(tuple(flips))
+    assert len(gauges) == 4
     plain, solver = annealer(spin_reversal=False)
     plain.sample(PAIR, 1)
     assert solver.given[0].fields.tolist() == [0.25, -0.5]
@@ -324,6 +326,22 @@ def test_a_recording_holds_what_was_sent_read_and_spent(tmp_path):
     assert json.loads((tmp_path / "r.jsonl").read_text())["seconds"] == 2.5
     recording.close()
     assert solver.is_closed
+
+
+def test_a_recording_that_begins_in_the_middle_of_a_run_counts_from_there(tmp_path):
+    meter, file = Meter(None), tmp_path / "r.jsonl"
+    meter.calls, meter.seconds = 2, 0.5
+    recording = dwave_recording.RecordingSolver(Told(None, None), file, meter)
+    for _ in range(2):
+        recording.answer(submission())
+    for position in (1, 5):
+        with pytest.raises(SamplerError, match="lacks answers of this run"):
+            recording.rewind(position, 1.0)
+    for position, spent, start, seconds in ((4, 1.5, 0.5, [0.25, 0.75]), (3, 1.5, 0.5, [1.0]), (2, 1.75, 1.75, [])):
+        recording.rewind(position, spent)
+        header, *rows = map(json.loads, file.read_text().splitlines())
+        assert (header["start"], header["seconds"]) == (2, start)
+        assert [row["qpu_seconds"] for row in rows] == seconds
 
 
 def test_what_a_lost_job_took_is_recorded_once_where_the_run_goes_back(tmp_path):

@@ -66,6 +66,9 @@ def test_a_classifier_belongs_to_the_kind_of_its_images(cache, quick):
 def test_black_and_white_are_those_of_the_training_images():
     assert GreyScale.of(images("bits")) == GreyScale(0.0, 1.0)
     assert GreyScale.of(images("counts")) == GreyScale(0.0, 16.0)
+    bright = images("counts")
+    bright.train.clamp_(min=3)
+    assert GreyScale.of(bright) == GreyScale(0.0, 16.0)  # nothing is black, and black is still nothing
     ends = GreyScale.of(images("reals"))
     assert ends.black == pytest.approx(-2)
     assert ends.white == pytest.approx(2.8)

@@ -140,6 +140,24 @@ def test_the_first_fifth_of_a_reference_run_is_thrown_away_and_four_measurements
     assert short.moments.spins.tolist() == [1.5 + 2.5]
 
 
+def test_a_measurement_s_means_are_those_given_the_other_colours():
+    """Of sixteen groups of two chains each, by loops; spins in rows of another order."""
+    h, J, edges = [0.5, -0.2, 0.3], [-1.0, 0.4], [(0, 1), (1, 2)]
+    hamiltonian = IsingHamiltonian(h, edges, J)
+    kernel = module.BlockGibbs(hamiltonian)
+    spins = 2 * torch.randint(2, (32, 3), generator=torch.Generator().manual_seed(0)) - 1
+    means, pairs, energies = module._measure(kernel, hamiltonian, kernel.from_spins(spins))
+    for group, rows in enumerate(spins.view(16, 2, 3).tolist()):
+        given = []
+        for a, b, c in rows:
+            given.append([-math.tanh(h[0] + J[0] * b), -math.tanh(h[1] + J[0] * a + J[1] * c), -math.tanh(h[2] + J[1] * b)])
+        assert means[group].tolist() == pytest.approx([(given[0][i] + given[1][i]) / 2 for i in range(3)], rel=1e-5)
+        products = [sum(m[i] * s[j] + s[i] * m[j] for m, s in zip(given, rows, strict=True)) / 4 for i, j in edges]
+        assert pairs[group].tolist() == pytest.approx(products, rel=1e-5)
+        plain = [h[0] * a + h[1] * b + h[2] * c + J[0] * a * b + J[1] * b * c for a, b, c in rows]
+        assert energies[group].tolist() == pytest.approx(plain, rel=1e-5, abs=1e-6)
+
+
 @pytest.mark.parametrize(("gamma", "most"), [(0.0, 20), (1.0, 12)])
 def test_what_is_small_is_solved(gamma, most):
     assert module.can_be_exact(IsingHamiltonian(torch.zeros(most), [], [], gamma))

@@ -280,7 +280,10 @@ def test_an_embedding_is_kept_for_its_graph_and_its_device(tmp_path):
     assert again.kept_chains("ring", graphs.complete(4)) is None
 
 
-@pytest.mark.parametrize("chains", ["[[0], [1.5]]", "[[0], [true]]", '[[0], ["1"]]', "[[0], []]", "[[0], 1]", "7", f"[[{2**31}]]"])
+NO_CHAINS = ["[[0], [1.5]]", "[[0], [true]]", '[[0], ["1"]]', "[[0], []]", "[[0], 1]", "7", f"[[{2**31}]]"]
+
+
+@pytest.mark.parametrize("chains", NO_CHAINS)
 def test_chains_that_are_no_lists_of_units_are_none(chains, tmp_path):
     """Whoever wrote the file may have meant harm: what it names is looked at."""
     sampler, graph = Ring(), graphs.complete(2)

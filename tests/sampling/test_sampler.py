@@ -163,7 +163,7 @@ def test_moments_are_looked_at_too(returned, words):
 
 def test_what_was_measured_as_nothing_is_a_measurement():
     assert SampleInfo.of({"wall_seconds": 0.0, "qpu_seconds": 0, "device_beta": -0.5, "clipped": None}).fault is None
-    assert SampleInfo.of({"wall_seconds": math.inf}).fault == "info's wall_seconds is inf; it must be a finite number, 0 or more"
+    assert SampleInfo.of({"wall_seconds": math.inf}).fault.startswith("info's wall_seconds is inf; it must be a finite number")
 
 
 def test_sums_and_moments_may_be_rounded():
