@@ -295,6 +295,28 @@ def test_details_and_reproducibility(small) -> None:
     assert found.value != bidirectional_annealing(hamiltonian, chains=100, temperatures=50, seed=4).value
 
 
+def test_targets_are_equilibrated_for_an_eighth_of_the_temperatures_and_no_pilot_is_finer_than_the_ladder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    class Stopped(Exception):
+        pass
+
+    def recorded(hamiltonian: IsingHamiltonian, *given: object) -> None:
+        asked.append([one.initial_seed() if isinstance(one, torch.Generator) else one for one in given])
+        raise Stopped
+
+    fields = torch.zeros(3)
+    monkeypatch.setattr(annealing, "_equilibrate", recorded)
+    monkeypatch.setattr(annealing, "AnnealingPath", recorded)
+    for work, given in ((annealing._both_ways, (7, 400, 5)), (annealing._forward, (fields, 7, 30, 4)),
+                        (annealing._forward, (fields, 7, 300, 6))):  # fmt: skip
+        with pytest.raises(Stopped):
+            work(off_order(), *given)
+    assert asked == [[7, 50, 5], [4, fields, 30], [6, fields, 100]]
+
+
 def test_parts_are_the_same_wherever_they_are_done(small) -> None:
     hamiltonian, log_z = small
     options = {"chains": 101, "temperatures": 50, "seed": 3, "parts": 4}
@@ -329,6 +351,8 @@ def test_parts_from_bases_far_apart_count_from_one_z(small) -> None:
 def test_a_transverse_field_is_refused(random_hamiltonian) -> None:
     with pytest.raises(ValueError, match=r"use exact_distribution\(hamiltonian\).log_z, for at most 14 spins"):
         bidirectional_annealing(random_hamiltonian(rbm(2, 2), gamma=1.0))
+    with pytest.raises(ValueError, match=r"use exact_distribution\(hamiltonian\).log_z, for at most 14 spins"):
+        annealed_importance_sampling(random_hamiltonian(rbm(2, 2), gamma=1.0), chains=5, temperatures=5, generator=generator())
 
 
 def test_wrong_base_fields(random_hamiltonian) -> None:

@@ -40,6 +40,13 @@ def test_diagonal_elements_without_transverse_field_are_energies(random_hamilton
     assert float(errors.max()) < 1e-4
 
 
+def test_seeds_decide() -> None:
+    hamiltonian = IsingHamiltonian([0.5, -0.3, 0.2], complete(3), [1.0, -0.6, 0.8], 1.0)
+    first, again, other = (log_diagonal_element(hamiltonian, spin_states(3), chains=2, seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert bool((first != other).any())
+
+
 def test_diagonal_elements_in_strong_fields() -> None:
     free = IsingHamiltonian(torch.zeros(16), [], [], 1000.0)
     values, errors = log_diagonal_element(free, torch.ones(1, 16), chains=2, temperatures=2)

@@ -136,10 +136,11 @@ def test_steps_leave_four_fifths_of_the_chains():
 
     def swept(state, sweeps, generator, beta):
         betas.append(beta)
+        assert sweeps == 3
         return sweep(state, sweeps, generator, beta)
 
     kernel.energies, kernel.sweep = seen, swept
-    anneal_population(kernel, 300, 1, torch.Generator().manual_seed(0))
+    anneal_population(kernel, 300, 3, torch.Generator().manual_seed(0))
     steps = [after - before for before, after in itertools.pairwise(betas)]
     wanted = [math.sqrt(math.log(1.25)) / spread for spread in spreads]
     assert steps[:-1] == pytest.approx(wanted[:-1])

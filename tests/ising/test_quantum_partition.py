@@ -184,3 +184,17 @@ def test_spins_of_which_all_samples_agree_have_a_base_that_is_not_certain() -> N
     hamiltonian = IsingHamiltonian([-40.0, 40.0, -40.0], [(0, 1), (1, 2)], [0.1, 0.2], [1e-6, 2e-6, 3e-6])
     _, fields = quantum_partition._equilibrate(WorldLines(hamiltonian, 2), hamiltonian, 30, 4, generator())
     assert fields.tolist() == pytest.approx([-math.atanh(30 / 32), math.atanh(30 / 32), -math.atanh(30 / 32)], rel=1e-6)
+
+
+def test_trotter_s_error_is_told_by_the_samples_of_all_parts(random_hamiltonian, monkeypatch) -> None:
+    seen, works = [], torch.zeros(2, dtype=torch.float64)
+    base = quantum_partition._Base(torch.zeros(2, 1).double(), torch.ones(2, 1).double())
+    energies = torch.randn(2, 4, 2, generator=generator())
+    parts = [quantum_partition._Part(base, works, works, own) for own in energies]
+    monkeypatch.setattr(
+        quantum_partition, "_towards_infinitely_many", lambda *given: seen.append(given) or (0.0, 0.0, 0.0)
+    )
+    hamiltonian = random_hamiltonian(rbm(1, 1), gamma=1.0)
+    path_integral_log_partition(hamiltonian, slices=4, chains=4, temperatures=2, parts=2, spread=lambda *given: parts)
+    ((found, _),) = seen
+    assert torch.equal(found, torch.cat([*energies], 1))
