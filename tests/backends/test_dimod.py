@@ -158,7 +158,11 @@ def test_more_reads_than_asked_for_are_thinned_at_random(module):
             def sample(self, bqm, num_reads=1):
                 return dimod.SampleSet.from_samples([[1]] * num_reads + [[-1]] * num_reads, "SPIN", energy=0)
     """)
-    spins = load_sampler("dimod", sampler=f"{name}.Doubling", seed=0).sample(IsingHamiltonian([0.0], [], []), 1000).spins
+    hamiltonian = IsingHamiltonian([0.0], [], [])
+    found = [load_sampler("dimod", sampler=f"{name}.Doubling", seed=seed).sample(hamiltonian, 1000).spins for seed in (0, 0, 1)]
+    spins = found[0]
+    assert torch.equal(spins, found[1])
+    assert not torch.equal(spins, found[2])
     assert len(spins) == 1000
     assert abs(spins.float().mean()) < SIGMAS / 1000**0.5
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from qvae_backends import path_integral
 from support import drawn_in_each_default_type
 
 from qvae.errors import CapabilityError, SamplerError
@@ -86,6 +87,23 @@ def test_the_trotter_error_is_measured(graph):
     noise = float(moments.std(0).max()) / 5
     off = (moments.mean(0) - exact).abs().max()
     assert float((moments.mean(0) - error - exact).abs().max()) < min(float(off), SIGMAS * (noise + info["standard_error"]))
+
+
+@pytest.mark.parametrize(("number", "sizes"), [(25, [3] * 8 + [1]), (4, [1] * 4), (40, [4] * 10)])
+def test_the_error_of_a_trotter_error_is_that_of_ten_groups_of_chains(number, sizes, monkeypatch):
+    seen, found = [], torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+
+    def of_part(kernel, chains, hamiltonian):
+        seen.append(chains.shape[2])
+        return found[len(seen) - 1]
+
+    monkeypatch.setattr(path_integral, "_halving_error", of_part)
+    told = load_sampler("path_integral", slices=4, burn_in=1, seed=0).trotter_error(stiff(), number)
+    rows = found[: len(sizes)]
+    assert seen == sizes
+    assert torch.cat([told.spins, told.pairs]).tolist() == pytest.approx(rows.mean(0).tolist())
+    variances = [sum((value - column.mean()) ** 2 for value in column) / (len(sizes) - 1) for column in rows.T]
+    assert told.info["standard_error"] == pytest.approx(math.sqrt(sum(variances) / 3 / len(sizes)), rel=1e-5)
 
 
 def test_the_trotter_error_without_transverse_field_is_none():

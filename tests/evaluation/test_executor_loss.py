@@ -113,6 +113,14 @@ def test_distances_are_of_the_same_latents():
     assert again.samples == again.exact_samples
 
 
+def test_latents_of_rows_and_samples_are_those_of_the_seed():
+    model, dataset = model_and_data("variational", rows=5, hidden=[8])
+    first, again, other = (quality(model, dataset, EvaluationConfig(num_generated=4, seed=seed)) for seed in (1, 1, 2))
+    for name in ("reconstruction", "samples"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+        assert not torch.equal(getattr(first, name), getattr(other, name))
+
+
 def test_no_more_are_measured_than_are_worth_it(monkeypatch):
     monkeypatch.setattr("qvae.evaluation.executor_loss.MOST", 20)
     model, dataset = model_and_data("variational", rows=30, hidden=[8])

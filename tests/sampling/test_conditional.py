@@ -10,6 +10,7 @@ from qvae.errors import CapabilityError
 from qvae.ising.exact import exact_distribution, spin_states, state_numbers
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.sampling.conditional import sample_given
+from qvae.sampling.info import Advice
 from qvae.sampling.sampler import Capabilities, Samples, SeededSampler
 
 HELD, VALUES = [4, 1], [1, -1]
@@ -86,9 +87,12 @@ def test_weights_of_the_free_spins_are_those_of_all():
         capabilities = Capabilities()
 
         def _sample(self, hamiltonian, num_samples):
-            return Samples(torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8), torch.tensor([0.7, 0.3]))
+            spins = torch.ones(num_samples, hamiltonian.num_spins, dtype=torch.int8)
+            return Samples(spins, torch.tensor([0.7, 0.3]), {"sweeps": 4}, lambda info: [Advice("slow", f"{info['sweeps']}")])
 
-    assert sample_given(Weighing(0), system(), 2, HELD, VALUES).weights.tolist() == pytest.approx([0.7, 0.3])
+    found = sample_given(Weighing(0), system(), 2, HELD, VALUES)
+    assert found.weights.tolist() == pytest.approx([0.7, 0.3])
+    assert (found.info["sweeps"], list(found.advice)) == (4, [Advice("slow", "4")])
 
 
 def test_what_isn_t_a_conditional_is_refused():

@@ -231,6 +231,11 @@ def test_the_effective_sample_size_by_loops(chains, generator):
     assert effective_sample_size(torch.from_numpy(x)) == pytest.approx(draws * chains / (2 * total - 1), rel=1e-6)
 
 
+def test_draws_that_take_turns_claim_no_more_than_a_bound():
+    turns = (-1.0) ** torch.arange(100).unsqueeze(1) * torch.tensor([1.0, 1.01])
+    assert effective_sample_size(turns) == pytest.approx(200 * math.log10(200))
+
+
 def test_chains_that_stand_still():
     still = torch.ones(100, 3)
     assert math.isnan(r_hat(still))

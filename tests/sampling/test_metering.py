@@ -158,6 +158,15 @@ def test_a_call_of_several_parts_is_covered_as_a_whole_or_not_begun(tmp_path):
     assert meter.seconds == 0
 
 
+def test_what_a_sampler_spends_itself_is_told_from_what_the_folder_has_spent(tmp_path):
+    first, second = Meter(None), Meter(None)
+    for meter, seconds in ((first, 0.5), (second, 0.25), (first, 0.125)):
+        meter.attach(tmp_path)
+        meter.pay(0.1, lambda seconds=seconds: (None, seconds))
+    assert (first.own_seconds, first.seconds) == (0.625, 0.875)
+    assert (second.own_seconds, second.seconds) == (0.25, 0.75)
+
+
 def test_the_ledger_keeps_notes_of_all(tmp_path):
     first, second = Meter(None), Meter(None)
     for number, meter in enumerate((first, second)):

@@ -61,6 +61,13 @@ def test_the_error_bar_is_that_of_both_mean_energies_by_the_samples_weights():
     assert found.stderr == pytest.approx((2 / float(hamiltonian.energy(drawn).var()) / worth) ** 0.5, rel=1e-5)
 
 
+@pytest.mark.parametrize(("beta", "after"), [(6.0, 2.0), (-2.0, 0.5)])
+def test_a_step_of_newton_s_doubles_or_halves_at_most(beta, after):
+    hamiltonian = problem()
+    samples = samples_at(beta, hamiltonian, 500)
+    assert energy_matching_beta(samples, hamiltonian, torch.Generator().manual_seed(0), steps=1).value == after
+
+
 def test_both_estimates_see_the_same_temperature():
     hamiltonian = problem(1)
     samples = samples_at(1.5, hamiltonian, 4000)
