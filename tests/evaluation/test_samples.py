@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from qvae.data.arrays import dataset_from_arrays
+from qvae.evaluation import samples as module
 from qvae.evaluation.classifier import FeatureClassifier
 from qvae.evaluation.grey_scale import GreyScale
 from qvae.evaluation.samples import sample_quality, samples_among_codes
@@ -125,8 +126,8 @@ class Coded(nn.Module):
         return SimpleNamespace(latents=torch.stack([above.mean(1), 100 * below.mean(1)], 1))
 
 
-def test_where_no_classifier_looks_samples_lie_among_codes_each_in_its_own_unit(dataset):
-    model = Coded()
+def test_where_no_classifier_looks_samples_lie_among_codes_each_in_its_own_unit(dataset, monkeypatch):
+    model, prepared, seeds = Coded(), module.prepared, []
     rows = torch.rand(300, 64, generator=torch.Generator().manual_seed(3))
     codes = model.posterior_sample(rows, False).latents
 
@@ -140,5 +141,7 @@ def test_where_no_classifier_looks_samples_lie_among_codes_each_in_its_own_unit(
     assert among(scattered).coverage.precision < 0.3
     assert among(codes[:1].repeat(300, 1)).coverage.recall < 0.1
     assert among(codes[:5]) is None
+    monkeypatch.setattr(module, "prepared", lambda dataset, places, seed: seeds.append(seed) or prepared(dataset, places, seed))
     few = among(codes[:200])
+    assert seeds == [6]
     assert (few.coverage.num_samples, few.floor.num_samples) == (200, 300)

@@ -110,6 +110,15 @@ def test_a_film_leaves_the_model_and_the_random_numbers_as_they_were(watched):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_codes_of_a_film_are_drawn_with_its_seed(watched, monkeypatch):
+    model, images = watched
+    monkeypatch.setattr(tsne, "tsne_map", lambda codes, start, seed: seeds.append(seed))
+    code_means, seeds = model.code_means, []
+    model.code_means = lambda rows, generator: seeds.append(generator.initial_seed()) or code_means(rows, generator)
+    LatentFilm(images, every=1, seed=9).observe(model, 1, "")
+    assert seeds == [9, 9]  # of the codes and of their map
+
+
 def test_a_film_goes_on_from_its_state(watched):
     model, images = watched
     whole, half = LatentFilm(images, every=2), LatentFilm(images, every=2)

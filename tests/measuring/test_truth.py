@@ -45,6 +45,24 @@ def test_reference_runs_find_the_exact_truth(kind, monkeypatch):
     assert errors[0] < 0.1
 
 
+@pytest.mark.parametrize("problem", ["rbm-weak:3x4", "glass:n=4,gamma=1"])
+def test_a_reference_run_s_seed_decides_on_its_numbers(problem, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "can_be_exact", lambda hamiltonian: False)
+    hamiltonian, asked = make_problem(problem).hamiltonian, []
+
+    def found(seed):
+        ticks = itertools.count()
+        return find_truth(hamiltonian, 0.0, seed, clock=lambda: next(ticks) * 1e-3).moments
+
+    first, again, other = map(found, (3, 3, 4))
+    assert torch.equal(first.pairs, again.pairs)
+    assert not torch.equal(first.pairs, other.pairs)
+    truth = find_truth(hamiltonian, 0.0)
+    monkeypatch.setattr(module, "find_truth", lambda *given: asked.append(given) or truth)
+    assert cached_truth(hamiltonian, "abc", tmp_path, 0.25, 3, print) is truth
+    assert asked == [(hamiltonian, 0.25, 3, print)]
+
+
 def test_the_error_of_slices_which_no_spread_shows_is_part_of_every_error_bar(monkeypatch):
     monkeypatch.setattr(module, "can_be_exact", lambda hamiltonian: False)
     monkeypatch.setattr(module, "estimate_trotter_error", lambda hamiltonian, slices: 0.7)
