@@ -108,7 +108,8 @@ class CircuitBlock(nn.Module):
 
     def sample(self, latents: Tensor, shots: int) -> Tensor:
         """Measured bits, (B, shots, q), int8."""
-        return self.layer.sample(self.angles(latents.float()), shots)
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.layer.sample(self.angles(latents.float()), shots)
 
 
 def _blind(inputs: str, remedy: str) -> CircuitError:

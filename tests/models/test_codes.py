@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
+from qvae.circuits.registry import load_executor
 from qvae.config.circuit import CircuitConfig
 from qvae.ising.exact import state_numbers
 from qvae.models.circuit_block import CircuitBlock, perceptron
@@ -122,10 +123,35 @@ def test_angles_weights_and_observables_of_a_block():
 
 
 def test_a_perceptron_has_as_many_parameters_as_the_circuit_weights():
-    for qubits, layers in ((3, 2), (4, 6), (6, 4)):
-        block = CircuitBlock.from_config(CircuitConfig(qubits=qubits, layers=layers))
-        count = sum(weight.numel() for weight in perceptron(block).parameters())
-        assert abs(count - block.circuit.num_weights) <= qubits + 1  # half of what a hidden unit has, rounded
+    """As nearly as any number of hidden units can have; the numbers of inputs and of outputs differ."""
+    for qubits, layers, measured in ((3, 2, "z"), (4, 6, ["ZZII"]), (6, 4, "zz"), (3, 1, "zz"), (5, 2, "zz"), (5, 1, "zz")):
+        block = CircuitBlock.from_config(CircuitConfig(qubits=qubits, layers=layers, measured=measured))
+        seen = len(block.layer.observables)
+        counts = [hidden * (qubits + 1) + (hidden + 1) * seen for hidden in range(1, 100)]
+        nearest = min(abs(count - block.circuit.num_weights) for count in counts)
+        made = perceptron(block)
+        count = sum(weight.numel() for weight in made.parameters())
+        assert count in counts
+        assert abs(count - block.circuit.num_weights) == nearest
+        outputs = made(torch.randn(7, qubits))
+        assert outputs.shape == (7, seen)
+        assert outputs.abs().max() <= 1
+
+
+def test_a_block_keeps_full_precision_among_networks_that_do_not():
+    torch.manual_seed(0)
+    block, latents = CircuitBlock.styled(CircuitConfig(qubits=2, layers=2), num_inputs=3), torch.randn(4, 3)
+
+    def found():
+        block.layer.executor = load_executor("statevector", seed=1)
+        return block(latents), block.probabilities(latents), block.sample(latents, 500)
+
+    expected = found()
+    with torch.autocast("cpu", torch.bfloat16):
+        among = found()
+    for one, other in zip(expected, among, strict=True):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(block(latents.double()), expected[0])
 
 
 @pytest.mark.parametrize("posterior", [PointPosterior(4, 3), IdentityPosterior(4)])
@@ -134,3 +160,13 @@ def test_draws_of_a_row_that_are_all_the_same_stand_side_by_side(posterior):
     one, three = (posterior(features, relaxed=False, draws=draws).latents for draws in (1, 3))
     assert torch.equal(three, one.repeat_interleave(3, 0))
     assert len(one.unique(dim=0)) == 5
+
+
+def test_normal_noise_turns_a_styled_circuit_by_a_radian_from_anywhere():
+    torch.manual_seed(0)
+    for inputs in (1, 40):
+        angles = CircuitBlock.styled(CircuitConfig(qubits=8, layers=50), inputs).angles
+        weight, bias = angles.weight.detach(), angles.bias.detach()
+        assert float(weight.var()) * inputs == pytest.approx(1, abs=5 * math.sqrt(2 / weight.numel()))
+        assert float(bias.abs().max()) <= math.pi
+        assert float(bias.var()) == pytest.approx(math.pi**2 / 3, rel=5 * math.sqrt(0.8 / 400))
