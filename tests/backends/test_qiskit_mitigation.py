@@ -80,6 +80,25 @@ def test_readout_is_calibrated_once_for_each_set_of_qubits(monkeypatch):
     assert counted[1] == [500, 500]  # all qubits down, and all up; ten times the shots, since all later calls rest on them
 
 
+def test_the_same_qubits_in_another_order_are_other_readings():
+    """A bit is put right by what is known of the qubit that was read into it."""
+    executor = load_executor("qiskit", noise_model=biased_readout, readout_mitigation=True, shots=200)
+    wrong = {(0, 1): torch.tensor([0.1, 0.3]), (1, 0): torch.tensor([0.3, 0.1])}  # readings of |0> as 1
+
+    def read(runs, seed):
+        (first, _, shots), _ = runs
+        zeros = torch.rand(shots, 2, generator=torch.Generator().manual_seed(seed % 1000)) < wrong[measured_qubits(first)]
+        return [zeros.numpy(), torch.ones(shots, 2, dtype=torch.bool).numpy()]
+
+    executor._device.run_together = read
+    for qubits, shares in wrong.items():
+        circuit = QuantumCircuit(2, 2)
+        circuit.measure(qubits, [0, 1])
+        bits = (torch.arange(1000)[:, None] < 1000 * shares).to(torch.int8)  # what |00> is read as
+        for label in ("IZ", "ZI"):
+            assert float(executor._mean(label, bits, circuit)) == pytest.approx(1, abs=5 * 2 / (0.7 * 2000**0.5) * 0.46)
+
+
 def test_signs_are_the_inverse_of_the_readings():
     zeros = torch.tensor([[0], [0], [0], [1]])
     ones = torch.tensor([[1], [0], [1], [1], [1]])

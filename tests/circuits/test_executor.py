@@ -7,6 +7,7 @@ import torch
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.executor import Executor, ExecutorCapabilities, SeededExecutor
+from qvae.circuits.registry import load_executor
 from qvae.errors import CircuitError, ExecutorError, QvaeError
 from qvae.testing.dense import dense_expectation, dense_state
 
@@ -145,11 +146,31 @@ def test_the_generator_travels():
         Wrong(None).load_state_dict(first.state_dict())
 
 
+class Told(Executor):
+    """Has expectations of its own: products with a table, as of a surrogate."""
+
+    shots = 10
+
+    def _sample(self, circuit, values, shots):
+        raise AssertionError("bits are drawn")
+
+    def _expectations(self, circuit, values, observables):
+        return values @ torch.full((values.shape[1], len(observables)), 1.001)
+
+    def _amplitudes(self, circuit, values, weights):
+        return torch.complex(*[values @ torch.full((values.shape[1], 2**circuit.num_qubits), 1.001)] * 2)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("where", ["values", "weights"])
-def test_nothing_is_measured_at_nan(where):
+def test_nothing_is_measured_at_nan(where, number):
     circuit = Circuit(1, [Gate("rx", (0,), (Affine(0),)), Gate("rx", (0,), (Affine(1),))], 2, 1)
     values, weights = torch.zeros(2, 1), torch.zeros(1)
-    {"values": values, "weights": weights}[where][0] = float("nan")
+    {"values": values, "weights": weights}[where][-1] = number
+    with pytest.raises(CircuitError, match="infinite or NaN"):
+        Told().expectations(circuit, values, [[("Z", 1.0)]], weights)
+    exact = load_executor("statevector").expectations(circuit, values, [[("Z", 1.0)]], weights)
+    assert exact[-1].isnan()  # which is seen
     executor = Drawn(seed=0)
     with pytest.raises(CircuitError, match="infinite or NaN"):
         executor.expectations(circuit, values, [[("Z", 1.0)]], weights)
@@ -161,3 +182,20 @@ def test_nothing_is_measured_at_nan(where):
 def test_shots_are_whole():
     with pytest.raises(ExecutorError, match="shots is 2.5; it must be a whole number, 1 or more"):
         Drawn(seed=0).sample(TURN, torch.zeros(1, 1), 2.5)
+
+
+def test_what_an_author_computes_keeps_the_precision_of_values():
+    executor, values = Told(), torch.tensor([[0.3], [0.7]])
+    executor.capabilities = ExecutorCapabilities(exact=True)
+    alone = executor.expectations(TURN, values, [[("ZI", 1.0)]]), executor.amplitudes(TURN, values)
+    with torch.autocast("cpu", torch.bfloat16):
+        among_networks = executor.expectations(TURN, values, [[("ZI", 1.0)]]), executor.amplitudes(TURN, values)
+    for expected, found in zip(alone, among_networks, strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_as_many_qubits_as_allowed_are_taken():
+    able = ExecutorCapabilities(max_qubits=3)
+    assert able.excludes(3) is None
+    assert able.excludes(4) == "it takes at most 3 qubits"
+    assert ExecutorCapabilities().excludes(1000) is None

@@ -227,3 +227,13 @@ def test_observables_that_are_none_and_half_precision_are_refused():
         qvae.CircuitLayer(circuit, 3)
     with pytest.raises(CircuitError, match=r"float16; convert them by \.float\(\), and a layer that holds them"):
         qvae.CircuitLayer(circuit).half()(torch.zeros(1, 1))
+
+
+def test_watchers_are_told_of_each_run_that_gives_expectations_or_probabilities(layer, x):
+    seen = []
+    layer.watchers += [lambda *told: seen.append(told)] * 2
+    x.requires_grad_()
+    layer(x), layer.probabilities(2 * x), layer.sample(x, 3)
+    assert [told[0] for told in seen] == [layer] * 4
+    assert not any(told[1].requires_grad for told in seen)
+    assert [torch.equal(told[1], scale * x) for told, scale in zip(seen, (1, 1, 2, 2), strict=True)] == [True] * 4

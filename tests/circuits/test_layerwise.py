@@ -16,6 +16,12 @@ def test_layer_l_begins_after_its_part_and_all_have_begun_at_the_end_of_it():
     assert [layerwise.begun(progress) for progress in (0.0, 0.124, 0.125, 0.374, 0.375, 0.5, 1.0)] == [1, 1, 2, 3, 4, 4, 4]
 
 
+def test_several_sets_of_weights_are_held_side_by_side():
+    weights = torch.ones(2, 3, 5)
+    Layerwise(ends=(1, 4, 5), part=1.0).hold(weights, progress=0.4)
+    assert torch.equal(weights, torch.tensor([1.0, 1, 1, 1, 0]).expand(2, 3, 5))
+
+
 OPTIMIZERS = {
     "adam": lambda layer: torch.optim.Adam(layer.parameters(), 0.1),
     "qng": QuantumNaturalGradient,

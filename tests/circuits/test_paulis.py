@@ -26,6 +26,8 @@ def test_rounding_of_a_product_leaves_a_coefficient_real():
     assert pauli_sums([[("ZI", 0.63 + 1.7e-18j)]], 2) == [[("ZI", 0.63)]]
     with pytest.raises(CircuitError, match="it must be real"):
         pauli_sums([[("ZI", 1e-12 + 1e-12j)]], 2)
+    with pytest.raises(CircuitError, match="it must be real"):
+        pauli_sums([[("IX", 1.0), ("ZI", -1000.0 + 2e-9j)]], 2)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Gradients by Jordan's circuit: autograd is the truth, and promises are counted over many runs."""
 
-from math import pi, sin, sqrt
+from math import factorial, pi, sin, sqrt
 
 import pytest
 import torch
 
+from qvae.circuits.gradients import jordan
 from qvae.circuits.gradients.jordan import central_differences, jordan_gradient
+from qvae.circuits.library.diagonals import diagonal
 from qvae.circuits.registry import load_executor
 from qvae.errors import CircuitError, ExecutorError
 
@@ -171,3 +173,29 @@ def test_too_many_qubits_are_refused_before_the_loss_is_asked_for():
 
     with pytest.raises(ExecutorError, match="at most 24 qubits"):
         jordan_gradient(loss, torch.zeros(5), 1.0, 1.0, qubits=5)
+
+
+def test_what_the_oracle_leaves_out_is_taken_off_the_promise(monkeypatch):
+    def promised(left_out):
+        monkeypatch.setattr(jordan, "diagonal", lambda phases, tolerance: diagonal(phases)._replace(error=left_out))
+        return jordan_gradient(lambda w: 0.25 * w[:, 0], torch.zeros(1).double(), 0.7, 1e-3, repetitions=1).probability
+
+    assert promised(0.0) - promised(0.015) == pytest.approx(0.015)
+
+
+@pytest.mark.parametrize(
+    ("degree", "sizes"),
+    [(1, {1: 1.0}), (2, {-1: 0.5, 1: 0.5}), (4, {-2: 1 / 12, -1: 2 / 3, 1: 2 / 3, 2: 1 / 12})],
+)
+def test_points_are_as_far_apart_as_the_curvature_allows(degree, sizes):
+    """Taylor's remainder, at the corner of the cube that is furthest away, turns the phase by half of ``phase_error``."""
+    bound, curvature, number, phase_error = 0.7, 0.02, 3, 0.1
+    found = jordan_gradient(
+        lambda w: 0.25 * w.sum(1), torch.zeros(number).double(), bound, curvature, None, 3, degree, phase_error=phase_error
+    )
+    corner = found.side * sqrt(number) / 2
+    remainder = sum(size * (abs(step) * corner) ** (degree + 1) for step, size in sizes.items()) / factorial(degree + 1)
+    per_unit = 2 * pi / (found.precision * found.side)
+    assert found.precision == pytest.approx(bound / 3)
+    assert per_unit * curvature * remainder == pytest.approx(phase_error / 2)
+    assert found.phase_scale == pytest.approx(per_unit * sum(sizes.values()))

@@ -88,3 +88,13 @@ def test_too_few_shots_are_refused():
     fewest = ShotBudget(64)
     fewest.gradients(StatevectorExecutor(seed=0), CIRCUIT, VALUES, OBSERVABLES, DUAL, range(8))
     assert fewest.spent == 64
+
+
+def test_portions_are_rounded_to_the_nearest_and_none_is_left_over():
+    estimator = ShotBudget(22)  # eleven portions of two shots
+    estimator.load_state_dict({"spent": 0, "variances": torch.tensor([[1.3], [5.9], [3.8]]).double().square()})
+    counts, size = estimator._portions(3, 1)
+    assert (counts.flatten().tolist(), size) == ([1, 6, 4], 2)
+    estimator.load_state_dict({"spent": 0, "variances": torch.tensor([[0.0, 4.0], [1.0, 0.0]]).double()})
+    counts, size = estimator._portions(2, 2)  # no cell is without shots
+    assert (counts.tolist(), size) == ([[1, 6], [3, 1]], 2)

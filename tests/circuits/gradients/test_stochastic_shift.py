@@ -1,6 +1,7 @@
 """Random shifts: unbiased over many draws, exact where there is but one pair, and right where no finite rule is."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,8 @@ def test_it_is_unbiased_for_repeated_parameters_and_four_term_rules():
 
 def test_a_parameter_of_one_rotation_is_exact():
     circuit = hardware_efficient(2, 2)
+    turned = [gate._replace(angles=tuple(replace(angle, scale=-0.7) for angle in gate.angles)) for gate in circuit.gates]
+    circuit = replace(circuit, gates=turned)
     values = torch.rand(1, circuit.num_parameters, dtype=torch.float64)
     found = StochasticShift(seed=0).gradients(Counting(), circuit, values, OBSERVABLES, DUAL, range(circuit.num_parameters))
     assert torch.allclose(found, exact_gradient(circuit, values), atol=1e-12)
@@ -102,3 +105,15 @@ def test_it_repeats_itself_from_its_state():
 def test_no_draws_are_refused():
     with pytest.raises(ValueError, match="repetitions is 0; it must be a whole number, 1 or more"):
         StochasticShift(repetitions=0)
+
+
+def test_draws_of_a_four_term_rule_have_the_derivative_as_their_weighted_mean():
+    """Pairs at pi/2 and 3 pi/2, of opposite signs, of which the first is drawn with (2 + sqrt(2)) / 4."""
+    circuit = Circuit(2, [Gate("ry", (0,), (1.1,)), Gate("ry", (1,), (0.4,)), Gate("crx", (0, 1), (Affine(0),))], 1)
+    values = torch.tensor([[0.5]], dtype=torch.float64)
+    arguments = (circuit, values.expand(60, -1), OBSERVABLES, DUAL.expand(60, -1), range(1))
+    found = StochasticShift(seed=1).gradients(Counting(), *arguments).flatten()
+    rare, often = sorted({round(one, 9) for one in found.tolist()}, key=lambda one: (found - one).abs().lt(1e-6).sum())
+    share = (2 + math.sqrt(2)) / 4
+    assert share * often + (1 - share) * rare == pytest.approx(float(exact_gradient(circuit, values)), abs=1e-8)
+    assert abs(often - rare) > 0.1

@@ -160,3 +160,21 @@ def test_what_is_refused():
         IdentityBlocks(angle_encoding(2), 1)
     with pytest.raises(CircuitError, match="take the circuit of IdentityBlocks itself"):
         gradient_variance(product_circuit(3), local_cost(3), start=IdentityBlocks(product_circuit(3), 1))
+
+
+def test_the_numbers_are_those_of_few_starts():
+    """d<Z_q>/dw_q is -sin w_q: an unbiased variance of each weight's derivatives, its mean over weights, and the error of that."""
+    angles = np.array([[0.3, 1.1], [2.0, -0.4], [-1.3, 0.9], [0.8, 2.2], [1.7, 0.2]])
+    circuit, both = product_circuit(2), [("IZ", 2.0), ("ZI", 1.0)]
+    derivatives = -np.sin(angles) * [2.0, 1.0]
+
+    def found(weight):
+        return gradient_variance(circuit, both, weight, 5, lambda circuit, starts, generator: torch.from_numpy(angles))
+
+    for weight, chosen in ((0, derivatives[:, :1]), (1, derivatives[:, 1:]), (None, derivatives)):
+        squares = ((chosen - chosen.mean(0)) ** 2).mean(1) * 5 / 4
+        one = found(weight)
+        assert one.variance == pytest.approx(chosen.var(0, ddof=1).mean())
+        assert one.stderr == pytest.approx(squares.std(ddof=1) / 5**0.5)
+        assert one.mean_square == pytest.approx((chosen**2).mean())
+        assert one.starts == 5

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.layer import CircuitLayer
 from qvae.circuits.library import (
     ANSATZES,
@@ -164,3 +165,10 @@ def bound(gate, values):
 def test_amplitudes_of_no_qubits_are_refused(wrong):
     with pytest.raises(CircuitError, match=f"num_qubits is {wrong!r}; it must be a whole number, 1 or more"):
         AmplitudeAngles(wrong)
+
+
+def test_joined_angles_keep_their_scales_and_offsets():
+    turned = Circuit(1, [Gate("rx", (0,), (Affine(0, 2.0, 0.3),)), Gate("u2", (0,), (Affine(1, -0.5, 0.7), 0.1))], 2, 1)
+    first, second, third, fourth = compose(turned, turned).gates
+    assert (first.angles, second.angles) == ((Affine(0, 2.0, 0.3),), (Affine(2, -0.5, 0.7), 0.1))
+    assert (third.angles, fourth.angles) == ((Affine(1, 2.0, 0.3),), (Affine(3, -0.5, 0.7), 0.1))
