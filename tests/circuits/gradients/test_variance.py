@@ -163,7 +163,7 @@ def test_what_is_refused():
 
 
 def test_the_numbers_are_those_of_few_starts():
-    """d<Z_q>/dw_q is -sin w_q: an unbiased variance of each weight's derivatives, its mean over weights, and the error of that."""
+    """d<Z_q>/dw_q is -sin w_q: an unbiased variance of each weight's derivatives, its mean over weights, and its error."""
     angles = np.array([[0.3, 1.1], [2.0, -0.4], [-1.3, 0.9], [0.8, 2.2], [1.7, 0.2]])
     circuit, both = product_circuit(2), [("IZ", 2.0), ("ZI", 1.0)]
     derivatives = -np.sin(angles) * [2.0, 1.0]
