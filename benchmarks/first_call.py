@@ -3,8 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/first_call.py
 
 Each line is of processes of their own, best and median of them, in seconds of the processor. The parts are of warm ones:
-numba's import, scipy's linear algebra, which numba asks for and other packages may have imported before, numba's tables of what
-it knows, and our own kernels.
+numba's import, and our own kernels, without numba's tables of what it knows; as a comparison, these tables.
 """
 
 from __future__ import annotations
@@ -39,14 +38,11 @@ _PARTS = """
 gc.disable()
 import numba
 lap("numba's import")
-import scipy.linalg.cython_blas
-lap("scipy.linalg")
-from numba.core.registry import cpu_target
-cpu_target.typing_context.refresh()
-cpu_target.target_context.refresh()
-lap("numba's tables")
 import qvae.ising.fused
 lap("our kernels")
+from numba.core.registry import cpu_target
+cpu_target.target_context.refresh()
+lap("numba's tables, which no call needs")
 """
 _PRINT = "import json; print(json.dumps(times))"
 
@@ -74,8 +70,6 @@ def main() -> None:
     rows = {"code to be compiled, one process": cold}
     times_of(_SWEEP, 1)  # or the first of the next would compile
     rows["code on disk"] = times_of(_SWEEP, processes)["call"]
-    after_scipy = 'import scipy.linalg\nlap("scipy")' + _SWEEP
-    rows["code on disk, scipy.linalg imported before"] = times_of(after_scipy, processes)["call"]
     rows["torch's kernels"] = times_of(_SWEEP, processes, QVAE_KERNELS="torch")["call"]
     rows |= {f"a part: {part}": seconds for part, seconds in times_of(_PARTS, processes).items()}
     for name, seconds in rows.items():

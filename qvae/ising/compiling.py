@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numba
 import numpy as np
 from numba import njit
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 
 _f32, _i32 = np.float32, np.int32
 
@@ -19,19 +22,45 @@ new_kernels: list[str] = []
 # numba looks for changes in a function's own file only: after one in another file, delete what it kept (*.nbi, *.nbc).
 
 
+_TRIED = (0, 61), (0, 68)  # versions of numba, from and to, whose kept code was seen to run without its tables
+
+
+class _Kept(FunctionCache):
+    """Code on disk, loaded without the tables of all that numba knows: they take as long as all else in a process's first call.
+
+    numba fills them itself as soon as something is to be compiled.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        if not _TRIED[0] <= numba.version_info.short <= _TRIED[1]:
+            return super().load_overload(sig, target_context)
+        rtsys.initialize(target_context)  # what code that asks for memory calls; ours calls nothing else
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
 def compiled(*signatures: Any) -> Callable[[Any], Any]:
     """Compile for these types now; the code is kept on disk, where numba finds a place that can be written to."""
 
     def compile_(function: Any) -> Any:
+        kernel = njit(**OPTIONS)(function)
         try:
-            kernel = njit(list(signatures), cache=True, **OPTIONS)(function)
+            kernel._cache = _Kept(function)
+            _compile(kernel, signatures)
         except Exception:  # no such place, a full disk, or a damaged file
-            kernel = njit(list(signatures), **OPTIONS)(function)
+            kernel = njit(**OPTIONS)(function)
+            _compile(kernel, signatures)
         if kernel.stats.cache_misses:
             new_kernels.append(function.__name__)
         return kernel
 
     return compile_
+
+
+def _compile(kernel: Any, signatures: Sequence[Any]) -> None:
+    for signature in signatures:
+        kernel.compile(signature)
+    kernel.disable_compile()  # for other types
 
 
 # 2^t: a polynomial of relative error 1e-7 for the fraction of t, its whole part into the exponent.

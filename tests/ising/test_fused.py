@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -261,12 +262,45 @@ def test_kernels_that_do_not_compile_are_said_and_done_without(failing: str, mon
     assert gc.isenabled()
 
 
-def test_where_nothing_can_be_written_code_is_compiled_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_a_place(signatures, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return numba.njit(signatures, **options)
+def doubled(x):
+    return np.float32(2) * x
 
-    monkeypatch.setattr(compiling, "njit", without_a_place)
-    double = compiling.compiled(numba.types.float32(numba.types.float32))(lambda x: np.float32(2) * x)
+
+SINGLE = numba.types.float32(numba.types.float32)
+
+
+def test_where_nothing_can_be_written_code_is_compiled_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_a_place(function):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(compiling, "_Kept", without_a_place)
+    double = compiling.compiled(SINGLE)(doubled)
     assert double(1.5) == 3.0
+    with pytest.raises(TypeError, match="No matching definition"):
+        double(1j)  # what is compiled is for its types alone
+
+
+FIRST_CALL = """
+import sys, torch
+from qvae.ising.block_gibbs import BlockGibbs
+from qvae.ising.graphs import rbm
+from qvae.ising.hamiltonian import IsingHamiltonian
+
+fields = IsingHamiltonian(0.1 * torch.ones(5), rbm(2, 3), torch.ones(6))
+gibbs, generator = BlockGibbs(fields), torch.Generator().manual_seed(0)
+found = gibbs.sweep(gibbs.random_state(40, generator), 3, generator)
+"""
+LOOK = """
+print([name in sys.modules for name in ("numba", "numba.np.arraymath", "scipy.linalg")])
+import numba, numpy
+print(numba.njit(lambda x: numpy.dot(x, x))(numpy.arange(3.0)))  # others' code finds all tables
+print(found.int().tolist())
+"""
+
+
+def test_code_on_disk_runs_without_numbas_tables_and_as_it_was_compiled() -> None:
+    """Their import takes longer than all else in a first call. A version of numba that this fails on isn't in ``_TRIED``."""
+    here: dict[str, torch.Tensor] = {}
+    exec(FIRST_CALL, here)  # or the other process might have to compile
+    told = subprocess.run([sys.executable, "-c", FIRST_CALL + LOOK], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == ["[True, False, False]", "5.0", str(here["found"].int().tolist())]
