@@ -21,7 +21,11 @@ def no_process(monkeypatch):
 
 
 def test_the_command_and_what_it_leaves(command, small, tmp_path, monkeypatch):
-    arguments = ("benchmark", "training", "digits", "--seconds", 1, "--out", "t", *small)
+    seeds = {"prior_log_partition": [], "evaluate_likelihood": []}
+    for name, found in seeds.items():
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, of=function, found=found: found.append(args[-1]) or of(*args))
+    arguments = ("benchmark", "training", "digits", "--seconds", 1, "--out", "t", *small, "--set", "evaluation.seed=7")
     code, out, err = command(*arguments, "--sampler", "gibbs:sweeps=2")
     assert (code, err) == (0, "")
     assert "gibbs:sweeps=2" in out
@@ -35,6 +39,7 @@ def test_the_command_and_what_it_leaves(command, small, tmp_path, monkeypatch):
     assert set(row["milliseconds"]) == {"forward", "negative_phase", "backward", "optimizer"}
     assert row["peak_memory_mb"] is None or 50 < row["peak_memory_mb"] < 20_000
     curve = row["curve"]
+    assert list(seeds.values()) == 2 * [len(curve) * [7]]
     assert [point["step"] for point in curve] == sorted(point["step"] for point in curve)
     assert curve[-1]["step"] == row["steps"]
     assert curve[-1]["seconds"] == pytest.approx(row["seconds"])
