@@ -114,6 +114,9 @@ def test_parameters_keep_qiskit_s_order(qiskit):
         (Affine(3, -0.25),),
         (Affine(2),),
     ]
+    in_our_order = Circuit.from_qiskit(circuit, inputs=[many[10], b], weights=[many[2], a])
+    assert (in_our_order.num_inputs, in_our_order.num_parameters) == (2, 4)
+    assert [gate.angles[0].index for gate in in_our_order.gates] == [1, 3, 0, 2]
     assert overlap(ours, circuit.assign_parameters([0.3, 0.6, 0.9, 1.2])) == pytest.approx(1)
 
 

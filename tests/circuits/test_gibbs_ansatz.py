@@ -11,6 +11,7 @@ from qvae.circuits.gibbs_ansatz import (
     ExactGibbsState,
     GibbsAnsatz,
     _FreeEnergy,
+    _settled,
     follow_imaginary_time,
     minimise_free_energy,
 )
@@ -185,6 +186,18 @@ def test_a_warm_start_from_far_away():
     ansatz = GibbsAnsatz(hamiltonian.graph)
     solution = minimise_free_energy(ansatz, hamiltonian, minimise_free_energy(ansatz, far))
     assert divergence(ansatz, solution, hamiltonian) < 1e-3
+
+
+def test_when_iterations_have_come_to_rest():
+    """Warm starts after one small gain, or after six values unless they still jump; fresh ones after ten small gains."""
+
+    def after(*gains):
+        return (-torch.tensor([0.0, *gains]).double().cumsum(0)).tolist()
+
+    warm = [_settled(after(*gains), True) for gains in ((), (2e-5,), (0.9e-5,), [9e-4] * 4, [9e-4] * 5, [1.1e-3] * 5)]
+    assert warm == [False, False, True, False, True, False]
+    fresh = [_settled(after(*gains), False) for gains in ([0.0] * 9, [9e-6] * 10, [1.1e-5] * 10, [1.0, *[0.0] * 9])]
+    assert fresh == [False, True, False, False]
 
 
 # Imaginary time -------------------------------------------------------------------------------------------------------

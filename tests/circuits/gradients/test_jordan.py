@@ -199,3 +199,28 @@ def test_points_are_as_far_apart_as_the_curvature_allows(degree, sizes):
     assert found.precision == pytest.approx(bound / 3)
     assert per_unit * curvature * remainder == pytest.approx(phase_error / 2)
     assert found.phase_scale == pytest.approx(per_unit * sum(sizes.values()))
+
+
+def test_a_slope_above_the_bound_is_told_and_what_phases_may_be_off_is_not():
+    """A bound of 0.7 in units of 0.1: the 0.02 radians of a phase are 1.1 % of a unit."""
+
+    def estimate(slope):
+        return jordan_gradient(lambda w: slope * w[:, 1], torch.zeros(2).double(), 0.7, 1e-3, repetitions=9)
+
+    for sign in (1, -1):
+        assert float(estimate(sign * 0.7005).gradient[1]) == pytest.approx(sign * 0.7)
+        with pytest.raises(CircuitError, match=r"slope of 0.7[02].*raise bound"):
+            estimate(sign * 0.702)
+
+
+def test_rounding_is_taken_off_the_promise_until_it_is_more_than_phases_may_be_off():
+    def estimate(height):
+        loss = lambda w: torch.full((len(w),), height, dtype=torch.float32)  # noqa: E731
+        return jordan_gradient(loss, torch.zeros(1).double(), 0.7, 1e-3, repetitions=1)
+
+    none = estimate(0.0)
+    radians = 4 * torch.finfo(torch.float32).eps * none.phase_scale  # of a loss of 1
+    assert none.probability - estimate(0.98 * 0.02 / radians).probability == pytest.approx(0.98 * 0.02, rel=1e-3)
+    for sign in (1, -1):
+        with pytest.raises(CircuitError, match=r"rounding turns phases by 0.02 radians where 0.02 are"):
+            estimate(sign * 1.02 * 0.02 / radians)

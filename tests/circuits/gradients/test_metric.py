@@ -61,10 +61,11 @@ def test_a_rotation_moves_a_state_by_half_its_angle_unless_it_is_an_eigenstate()
     assert torch.allclose(found, torch.tensor([[0.25, 0.0], [0.0, 0.0]]), atol=1e-6)
 
 
-def test_measured_overlaps_give_the_same():
+@pytest.mark.parametrize("rows", [ROWS[:1], ROWS], ids=["row", "rows"])
+def test_measured_overlaps_give_the_same(rows):
     # Each element is half a sum of products of two rules' terms, each with the binomial error of its overlap.
-    exact = fubini_study(StatevectorExecutor(), MIXED, ROWS[:1], WEIGHTS)
-    found = fubini_study(Overlaps(seed=0), MIXED, ROWS[:1], WEIGHTS)
+    exact = fubini_study(StatevectorExecutor(), MIXED, rows, WEIGHTS)
+    found = fubini_study(Overlaps(seed=0), MIXED, rows, WEIGHTS)
     chain = 1.5**2 + 1  # at most so many squared scales meet in one element
     error = chain * math.sqrt(16) * 0.5 * math.sqrt(0.25 / Overlaps.shots)
     assert (found - exact).abs().max() < 5 * error

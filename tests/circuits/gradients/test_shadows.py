@@ -61,6 +61,7 @@ def test_all_derivatives_come_from_the_same_copies(problem):
     assert ((found.mean(0) - exact[1:]).abs() < 5 * error + 1e-12).all()
     assert estimator.spent == rows * copies
     assert estimator.executions(problem.circuit, range(1, 4)) == copies
+    assert estimator.executions(problem.circuit, range(4, 4)) == 0
 
 
 def test_large_circuits_are_refused():
