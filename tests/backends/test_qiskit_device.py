@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 
+from qvae.circuits.registry import load_executor
 from qvae.errors import ExecutorError
 from qvae.trust import needs
 
@@ -222,6 +223,26 @@ def test_a_sampler_s_backend_is_transpiled_for():
     assert set(device.transpiled(fair_coins()).count_ops()) <= set(coupled().operation_names)
 
 
+def test_a_resumed_run_has_the_same_circuit():
+    """Of many ways to bring pairs that are far apart together."""
+    circuit = QuantumCircuit(5)
+    for pair in ((0, 3), (1, 4), (2, 0), (3, 1), (4, 2), (0, 4), (1, 2)):
+        circuit.cx(*pair)
+    first, *others = (QiskitDevice(coupled()).transpiled(circuit) for _ in range(3))
+    assert others == [first] * 2
+
+
+def test_translated_gates_stay_where_they_are_and_none_is_left_out():
+    circuit = QuantumCircuit(6)
+    circuit.h(4)
+    circuit.cx(2, 3)
+    circuit.cx(2, 3)
+    found = QiskitDevice(coupled()).translated(circuit)
+    assert set(found.count_ops()) <= set(coupled().operation_names)
+    assert [[found.find_bit(qubit).index for qubit in each.qubits] for each in found.data if len(each.qubits) > 1] == [[2, 3]] * 2
+    assert {found.find_bit(each.qubits[0]).index for each in found.data if len(each.qubits) == 1} == {4}
+
+
 # An IBM account -------------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +267,8 @@ def test_a_device_of_the_saved_account(monkeypatch):
     device = QiskitDevice("ibm:ibm_somewhere")
     assert (device.name, device.num_qubits) == ("ibm:ibm_somewhere", 3)
     assert device.run(device.transpiled(first_qubit_up()), [], 10, seed=0).shape == (10, 3)
+    assert load_executor("qiskit", backend="ibm:ibm_somewhere").capabilities.remote
+    assert not load_executor("qiskit", backend=GenericBackendV2(3)).capabilities.remote
 
 
 def test_an_account_that_fails_gives_no_token_away(monkeypatch):

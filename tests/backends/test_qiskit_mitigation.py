@@ -105,6 +105,7 @@ def test_signs_are_the_inverse_of_the_readings():
     signs = signs_of_bits(zeros, ones)
     assert signs[0] @ torch.tensor([0.75, 0.25]).double() == pytest.approx(1)
     assert signs[0] @ torch.tensor([0.2, 0.8]).double() == pytest.approx(-1)
+    assert signs_of_bits(torch.ones(3, 1), torch.zeros(5, 1)).tolist() == [[-1, 1]]  # of a qubit whose readings are exchanged
     bits = torch.tensor([[[0, 1], [1, 1]]])
     perfect = torch.tensor([[1.0, -1.0]] * 2).double()
     assert mitigated_mean("ZZ", bits, perfect).tolist() == [0]
@@ -117,6 +118,14 @@ def test_a_random_reading_is_refused():
     bits = torch.tensor([[0, 0], [0, 1]])
     with pytest.raises(ExecutorError, match=message.replace("|", r"\|")):
         signs_of_bits(bits, 1 - bits)
+    ups = (torch.arange(100)[:, None] < torch.tensor([50, 54, 56, 44])).long()  # in a hundred
+    for number, refused in ((1, True), (2, False), (3, False)):
+        try:
+            signs_of_bits(ups[:, :1], ups[:, number : number + 1])
+        except ExecutorError:
+            assert refused
+        else:
+            assert not refused
 
 
 def test_calibration_is_of_the_qubits_that_are_measured():

@@ -10,6 +10,7 @@ from qvae_backends import statevector
 from qvae_backends.statevector import StatevectorExecutor
 from qvae_backends.statevector_fusion import GatherStep, MatrixStep, PhaseStep, permutation, plan
 from qvae_backends.statevector_items import Waiting, items_of
+from qvae_backends.statevector_measured import Measurement
 from qvae_backends.statevector_states import Adjoint
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
@@ -170,6 +171,26 @@ def test_permutation_of_cnots_swaps_and_toffolis():
         ups = [Gate("x", (qubit,)) for qubit in range(4) if state >> qubit & 1]
         columns.append(torch.from_numpy(abs(dense_state(Circuit(4, [*ups, *gates]), torch.zeros(0)))).double())
     assert torch.equal(before[permutation(circuit.gates, range(4))], torch.stack(columns, 1) @ before)
+
+
+@pytest.mark.parametrize(
+    ("end", "is_made"),
+    [
+        ([Gate("ccx", (0, 2, 1))], True),
+        ([Gate("cswap", (2, 0, 1))], True),
+        ([Gate("cx", (0, 2)), Gate("swap", (1, 2)), Gate("cx", (2, 1))], False),
+    ],
+)
+def test_a_last_permutation_need_not_be_made_where_it_turns_strings_into_strings(end, is_made):
+    circuit = Circuit(3, [*(Gate("ry", (qubit,), (0.4 + 0.5 * qubit,)) for qubit in range(3)), *end])
+    labels = ["IIZ", "IZI", "ZII", "IZZ", "ZIZ", "ZZI", "ZZZ"]
+    made = plan(circuit, 0)
+    observables = [[(label, 1.0)] for label in labels]
+    assert Measurement(observables, made, torch.zeros(1)).last == len(made.steps) - (not is_made)
+    found = StatevectorExecutor().expectations(circuit, torch.zeros(1, 0).double(), observables)[0]
+    probabilities = abs(dense_state(circuit, torch.zeros(0))) ** 2
+    signs = [[(-1) ** sum(b >> q & 1 for q in range(3) if label[2 - q] == "Z") for b in range(8)] for label in labels]
+    assert found.tolist() == pytest.approx([sum(s * p for s, p in zip(row, probabilities, strict=True)) for row in signs])
 
 
 def placed(name, qubits):

@@ -107,6 +107,15 @@ def test_gumbel_noise_is_gumbel_s():
     assert float((noise < 0).float().mean()) == pytest.approx(math.exp(-1), abs=5 * (0.25 / 100_000) ** 0.5)
 
 
+def test_gumbel_noise_is_finite_at_both_ends(monkeypatch):
+    """A random number of 24 bits is 0 once in 16 million times."""
+    for dtype in (torch.float32, torch.float64):
+        monkeypatch.setattr(torch, "rand", lambda shape, dtype, **others: torch.tensor([0.0, 1.0], dtype=dtype))
+        low, high = gumbel(torch.empty(2, dtype=dtype), None).tolist()
+        bits = 1 - math.log2(torch.finfo(dtype).eps)
+        assert (low, high) == pytest.approx((-math.log(bits * math.log(2)), bits * math.log(2)), rel=1e-6)
+
+
 def test_angles_weights_and_observables_of_a_block():
     torch.manual_seed(0)
     block = CircuitBlock.from_config(CircuitConfig(qubits=3, layers=8, initial_weights=0.3, measured="zz"))

@@ -106,9 +106,11 @@ def test_what_is_generated_is_decoded_from_the_generator_s_latents():
     assert torch.equal(model.generate(4, generator=generator.manual_seed(1), label=8), expected)
 
 
-def test_a_frozen_autoencoder_neither_learns_nor_changes_in_training():
-    model = vqgan()
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_a_frozen_autoencoder_neither_learns_nor_changes_in_training(likelihood):
+    model = vqgan(likelihood=likelihood)
     model.train()
+    assert bool(list(model.likelihood.parameters())) is (likelihood == "gaussian")
     assert all(part.training for part in model.modules())
     model.freeze_autoencoder()
     frozen = (model.encoder, model.posterior, model.decoder)
