@@ -210,6 +210,14 @@ def test_imaginary_time_comes_as_close(gamma, scale):
     assert divergence(ansatz, follow_imaginary_time(ansatz, hamiltonian), hamiltonian) < 1e-3
 
 
+@pytest.mark.parametrize(("scale", "steps"), [(0.1, 4), (1.0, 11)])
+def test_imaginary_time_has_as_many_steps_as_the_spread_of_levels_asks_for(scale, steps):
+    """Of fourth order, so that McLachlan's equation is solved four times in each; the norm is 8.37."""
+    hamiltonian = IsingHamiltonian([4.0 * scale, -6.0 * scale], [(0, 1)], [3.0 * scale], [0.0, 3.0 * scale])
+    solution = follow_imaginary_time(GibbsAnsatz(hamiltonian.graph), hamiltonian)
+    assert solution.iterations == 4 * steps
+
+
 def test_imaginary_time_goes_on_from_the_last_solution_and_begins_anew_in_time():
     hamiltonian = random_hamiltonian(4, 1.0)
     ansatz = GibbsAnsatz(hamiltonian.graph)

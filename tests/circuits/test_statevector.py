@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from qvae.circuits import statevector
 from qvae.circuits.statevector import PauliRotations
 
 
@@ -66,8 +67,10 @@ def test_gradients_where_only_one_of_the_two_needs_them():
     assert torch.equal(torch.autograd.grad(circuit(angles, both[1])[0], both[1])[0], both[1].grad)
 
 
+@pytest.mark.parametrize("at_once", [2**18, 2 * 2**3])
 @pytest.mark.parametrize("real", [True, False])
-def test_jacobian_is_autograd_s(real):
+def test_jacobian_is_autograd_s(real, at_once, monkeypatch):
+    monkeypatch.setattr(statevector, "_CACHED", at_once)  # of eight amplitudes each, two rows
     circuit = PauliRotations(3, random_strings(3, 10, real, seed=3))
     angles, state = torch.randn(circuit.num_angles).double(), random_state(circuit)
     reached, jacobian = circuit.jacobian(angles, state)

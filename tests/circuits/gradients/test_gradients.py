@@ -225,6 +225,7 @@ def test_as_many_circuits_are_run_as_is_said(name, wanted):
     # A budget asks for a circuit in portions of its shots.
     run = executor.different if name == "shot-budget" else executor.circuits
     assert run == 3 * estimator.executions(circuit, wanted)
+    assert estimator.executions(circuit, range(2, 2)) == 0
     with torch.no_grad():
         nothing = estimator.gradients(executor, circuit, values[:0], observables, torch.ones(0, 1).double(), wanted)
     assert nothing.shape == (0, len(wanted))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from qvae.circuits.circuit import Circuit, Gate
+from qvae.circuits.gradients import variance
 from qvae.circuits.gradients.variance import (
     GradientVariance,
     exponential_decay,
@@ -160,6 +161,18 @@ def test_what_is_refused():
         IdentityBlocks(angle_encoding(2), 1)
     with pytest.raises(CircuitError, match="take the circuit of IdentityBlocks itself"):
         gradient_variance(product_circuit(3), local_cost(3), start=IdentityBlocks(product_circuit(3), 1))
+
+
+def test_starts_that_are_run_in_parts_give_the_same(monkeypatch):
+    circuit = hardware_efficient(3, 2)
+
+    def found():
+        return gradient_variance(circuit, [("ZZI", 1.0)], 2, 7, seed=3)
+
+    expected = found()
+    monkeypatch.setattr(variance, "_AT_ONCE", 2 * 2**3)
+    again = found()
+    assert (again.variance, again.stderr) == pytest.approx((expected.variance, expected.stderr))
 
 
 def test_the_numbers_are_those_of_few_starts():
