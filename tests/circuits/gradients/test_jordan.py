@@ -224,3 +224,18 @@ def test_rounding_is_taken_off_the_promise_until_it_is_more_than_phases_may_be_o
     for sign in (1, -1):
         with pytest.raises(CircuitError, match=r"rounding turns phases by 0.02 radians where 0.02 are"):
             estimate(sign * 1.02 * 0.02 / radians)
+
+
+def test_a_loss_may_bend_phases_by_as_much_as_they_may_be_off():
+    """Of a parabola, what no straight line takes away of the phases is told by its spread on the grid: 0.02 radians."""
+
+    def estimate(bend):
+        return jordan_gradient(lambda w: bend * w[:, 0].square(), torch.zeros(1).double(), 0.7, 1e-3, degree=1, repetitions=1)
+
+    none = estimate(0.0)
+    squares = (none.side * (torch.arange(16).double() - 7.5) / 16).square()
+    most = 0.02 / (none.phase_scale * float(squares.std(correction=0)))
+    for sign in (1, -1):
+        estimate(0.98 * sign * most)
+        with pytest.raises(CircuitError, match="bends more than curvature says"):
+            estimate(1.02 * sign * most)
