@@ -8,6 +8,7 @@ from qvae_backends.statevector import StatevectorExecutor
 
 from qvae.circuits.circuit import Affine, Circuit, Gate
 from qvae.circuits.executor import Executor, ExecutorCapabilities
+from qvae.circuits.gradients import metric
 from qvae.circuits.gradients.metric import fubini_study, levels, num_overlaps
 from qvae.testing.dense import dense_state
 
@@ -70,6 +71,15 @@ def test_measured_overlaps_give_the_same(rows):
     error = chain * math.sqrt(16) * 0.5 * math.sqrt(0.25 / Overlaps.shots)
     assert (found - exact).abs().max() < 5 * error
     assert (found - exact).abs().max() > 0
+
+
+def test_overlaps_without_errors_of_shots_give_exactly_the_same(monkeypatch):
+    def exact(executor, circuit, values):
+        return executor.amplitudes(circuit, values)[:, 0].abs().square()
+
+    monkeypatch.setattr(metric, "_return_probability", exact)
+    expected, found = (fubini_study(StatevectorExecutor(), MIXED, ROWS, WEIGHTS, measured=way) for way in (False, True))
+    assert torch.allclose(found, expected, atol=1e-10)
 
 
 def test_blocks_are_layers_of_gates():
