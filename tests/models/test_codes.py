@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal
 
+from qvae.circuits.executor import ExecutorCapabilities
 from qvae.circuits.registry import load_executor
 from qvae.config.circuit import CircuitConfig
 from qvae.ising.exact import state_numbers
@@ -98,6 +99,11 @@ def test_relaxed_bits_are_those_of_their_own_row():
     certain = block.probabilities(torch.tensor([[0.0, 0.0], [math.pi, math.pi]])).argmax(1).tolist()
     assert certain[0] != certain[1]
     assert state_numbers(code.latents.round()).tolist() == [certain[0]] * 3 + [certain[1]] * 3
+    block.layer.executor = load_executor("statevector", seed=0)
+    block.layer.executor.capabilities = ExecutorCapabilities()  # which knows bits alone
+    measured = posterior(torch.tensor([[0.0], [1.0]]), False, draws=3)
+    assert measured.probabilities is None
+    assert state_numbers(measured.latents).tolist() == [certain[0]] * 3 + [certain[1]] * 3
 
 
 def test_gumbel_noise_is_gumbel_s():
