@@ -179,6 +179,13 @@ def test_the_warm_start_travels(trainer):
             assert found.info["free_energy"] == expected.info["free_energy"]
 
 
+def test_another_graph_of_as_many_edges_has_a_circuit_of_its_own():
+    sampler = load_sampler("aer", seed=0)
+    for i, j in ((0, 1), (1, 2)):
+        hamiltonian = IsingHamiltonian(torch.zeros(3), [(i, j)], [-2.0])
+        assert float(sampler.moments(hamiltonian, 1000).pairs) > 0.9
+
+
 def test_a_warm_start_of_something_else_is_left_alone():
     small, large = random_hamiltonian(3, 1.0), random_hamiltonian(4, 1.0)
     first = load_sampler("aer", seed=0)

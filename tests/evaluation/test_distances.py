@@ -10,7 +10,7 @@ from qvae.data.arrays import dataset_from_arrays
 from qvae.data.load import load_data
 from qvae.evaluation import classifier_files
 from qvae.evaluation import distances as module
-from qvae.evaluation.classifier import train_classifier
+from qvae.evaluation.classifier import measure_accuracy, train_classifier
 from qvae.evaluation.distances import PriorSamples, frechet_distances
 from qvae.evaluation.grey_scale import GreyScale
 from qvae.models.likelihoods.likelihood import Statistics
@@ -73,6 +73,12 @@ def test_black_and_white_are_those_of_the_training_images():
     assert ends.black == pytest.approx(-2)
     assert ends.white == pytest.approx(2.8)
     assert ends(torch.tensor([-3.0, 0.4, 9.0])).tolist() == pytest.approx([0.0, 0.5, 1.0])
+
+
+def test_accuracy_is_measured_in_the_grey_levels_of_training():
+    dataset, seen = images("reals"), []
+    measure_accuracy(lambda rows: seen.append(rows) or torch.ones(len(rows), 2), (-3, 7), dataset)
+    assert torch.equal(seen[0], GreyScale.of(dataset)(dataset.values(dataset.test)))
 
 
 def test_the_reference_is_the_test_images(cache, quick, monkeypatch):

@@ -62,7 +62,8 @@ def test_a_recommendation_in_words(configured):
     assert table.note.startswith("Measured on a prior;")
     assert "Allowed: a batch." in table.note
     assert table.note.endswith("Truth: a truth. Not measured: far (it is remote).")
-    found.candidates[:3] = []
+    worse = Candidate(BackendSpec(name="worse"), 8, 0.25, 30.0, 4.5, False, 9)
+    found.candidates[:3] = [worse]
     text, command = recommendation_text(found)
     assert "The nearest is wrong, with 24.5 times the allowed variance" in text
     assert command.endswith("--sampler wrong --set data.root=x --set training.chains=8")

@@ -43,6 +43,8 @@ def test_a_gaussian_posterior_draws_what_it_says():
     spread = (code.variances() / 20_000).sqrt()
     assert ((drawn.mean(1) - code.means()).abs() < 5 * spread).all()
     assert ((drawn.var(1) / code.variances() - 1).abs() < 5 * math.sqrt(2 / 20_000)).all()
+    first, second = (drawn - code.means().unsqueeze(1)) / code.variances().sqrt().unsqueeze(1)
+    assert ((first * second).mean(0).abs() < 5 / math.sqrt(20_000)).all()  # each row has noise of its own
 
 
 def test_draws_of_a_normal_prior_and_points_follow_what_they_are_given():

@@ -145,6 +145,9 @@ def test_generation_adds_its_bias_to_the_fields_and_smooths_bits():
     assert torch.equal(sampler.fields, model.prior.h.detach() + bias)
     assert torch.equal(seen[0], torch.ones(3, 4))
     assert torch.equal(images, model.decode(torch.full((3, 4), 0.75)))
+    model.likelihood.sample = lambda output, generator: output
+    output = model.decoder(torch.full((3, 4), 0.75)).unflatten(1, (3, 3))
+    assert torch.equal(model.draw(torch.ones(3, 4)), output)  # draws are of smoothed bits, too
 
 
 def test_the_encoder_sees_deviations_from_the_mean():

@@ -35,6 +35,14 @@ def test_the_mean_over_bases_and_outcomes_is_the_state():
     assert torch.allclose(total, density, atol=1e-12)
 
 
+def test_the_mean_snapshot_of_copies_is_their_state():
+    """Of |i> and |0>, so that the sign of Y counts."""
+    circuit, copies = Circuit(2, [Gate("rx", (0,), (-math.pi / 2,))]), 2000
+    (found,) = ClassicalShadows(copies, seed=1)._shadow(StatevectorExecutor(seed=2), circuit, torch.zeros(1, 0))
+    state = torch.tensor([1, 1j, 0, 0], dtype=torch.complex128) / math.sqrt(2)
+    assert (found - torch.outer(state, state.conj())).abs().max() < 5 * 9 / 4 / math.sqrt(copies)
+
+
 @pytest.mark.parametrize("problem", PROBLEMS[1:4], ids=[problem.name for problem in PROBLEMS[1:4]])
 def test_a_circuit_s_matrix_makes_its_state(problem):
     found = unitary(problem.circuit, problem.values)
