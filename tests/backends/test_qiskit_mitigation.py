@@ -115,9 +115,10 @@ def test_signs_are_the_inverse_of_the_readings():
 
 def test_a_random_reading_is_refused():
     message = "readout of the circuit's qubit 1 can't be mitigated: it is read as 1 in 50% of |0> and 50% of |1>; take another"
-    bits = torch.tensor([[0, 0], [0, 1]])
-    with pytest.raises(ExecutorError, match=message.replace("|", r"\|")):
-        signs_of_bits(bits, 1 - bits)
+    for exchanged in (0, 1):  # the other qubit is read perfectly, or the other way round
+        bits = torch.tensor([[exchanged, 0], [exchanged, 1]])
+        with pytest.raises(ExecutorError, match=message.replace("|", r"\|")):
+            signs_of_bits(bits, 1 - bits)
     ups = (torch.arange(100)[:, None] < torch.tensor([50, 54, 56, 44])).long()  # in a hundred
     for number, refused in ((1, True), (2, False), (3, False)):
         try:

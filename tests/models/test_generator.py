@@ -35,6 +35,17 @@ def test_samples_begin_with_mean_and_variance_of_data(arm):
     assert (samples.var(0).log().abs() < 5 * (2 / 256) ** 0.5).all()
 
 
+def test_a_latent_that_a_circuit_does_not_move_begins_with_none_and_stays_a_number():
+    made = LatentGenerator.from_config(ModelConfig(kind="vqgan", circuit={"qubits": 2}).circuit, noise=4, num_latents=3)
+    with torch.no_grad():
+        made.head.weight[1] = 0
+        made.begin_as_wide_as_data(torch.Generator().manual_seed(1))
+        samples = made(made.draw_noise(50, torch.Generator().manual_seed(2)), None)
+    assert bool(samples.isfinite().all())
+    assert float(samples[:, 1].std()) == 0
+    assert float(samples[:, 0].std()) > 0.5
+
+
 def test_classes_are_drawn_as_often_as_in_the_data_or_are_all_the_one_of_a_label():
     config = ModelConfig(kind="vqgan", circuit={"qubits": 2}).circuit
     made = LatentGenerator.from_config(config, noise=4, num_latents=3, classes=(3, 7))
