@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
-from numba import njit
+from numba import njit, version_info
 from numba.core.caching import FunctionCache
 from numba.core.runtime import rtsys
 
@@ -17,9 +16,6 @@ _f32, _i32 = np.float32, np.int32
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 new_kernels: list[str] = []
 """Names of those that weren't found on disk."""
-
-
-# numba looks for changes in a function's own file only: after one in another file, delete what it kept (*.nbi, *.nbc).
 
 
 _TRIED = (0, 61), (0, 68)  # versions of numba, from and to, whose kept code was seen to run without its tables
@@ -32,35 +28,33 @@ class _Kept(FunctionCache):
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        if not _TRIED[0] <= numba.version_info.short <= _TRIED[1]:
+        if not _TRIED[0] <= version_info.short <= _TRIED[1]:
             return super().load_overload(sig, target_context)
         rtsys.initialize(target_context)  # what code that asks for memory calls; ours calls nothing else
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
 
 
+# numba looks for changes in a function's own file only: after one in another file, delete what it kept (*.nbi, *.nbc).
+
+
 def compiled(*signatures: Any) -> Callable[[Any], Any]:
     """Compile for these types now; the code is kept on disk, where numba finds a place that can be written to."""
 
     def compile_(function: Any) -> Any:
-        kernel = njit(**OPTIONS)(function)
         try:
-            kernel._cache = _Kept(function)
-            _compile(kernel, signatures)
-        except Exception:  # no such place, a full disk, or a damaged file
             kernel = njit(**OPTIONS)(function)
-            _compile(kernel, signatures)
+            kernel._cache = _Kept(function)
+            for signature in signatures:
+                kernel.compile(signature)
+            kernel.disable_compile()  # for other types, as numba does where it is told all at once
+        except Exception:  # no such place, a full disk, or a damaged file
+            kernel = njit(list(signatures), **OPTIONS)(function)
         if kernel.stats.cache_misses:
             new_kernels.append(function.__name__)
         return kernel
 
     return compile_
-
-
-def _compile(kernel: Any, signatures: Sequence[Any]) -> None:
-    for signature in signatures:
-        kernel.compile(signature)
-    kernel.disable_compile()  # for other types
 
 
 # 2^t: a polynomial of relative error 1e-7 for the fraction of t, its whole part into the exponent.
