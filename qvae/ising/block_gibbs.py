@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from qvae.ising.graphs import by_row
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.products import REFRESH, Block, RoundedProducts
 from qvae.ising.uniforms import Uniforms
+
+if TYPE_CHECKING:
+    from qvae.ising.triton_sweeps import Layout, TritonSweeps
 
 _DENSE_SPINS = 64  # up to here a dense matrix is as quick as a sparse one, whatever the graph
 _ROUNDED_SPINS = 96  # of a colour, on average: from here on products in bfloat16 are quicker
@@ -105,7 +109,7 @@ class BlockGibbs:
         bias = sums.sub_(h if self._is_sorted else h[self.order]).mul_(2.0).unsqueeze(1)
         self._biases = [bias[b.start : b.stop] for b in self._blocks]
         self._bias, self._couplings = bias, doubled
-        self._swept: FusedSweeps | None = None
+        self._swept: FusedSweeps | TritonSweeps | None = None
         self._all_down = J.sum() - h.sum()
         if sizes is not None:
             matrix = -4.0 * J.view(sizes)
@@ -128,15 +132,26 @@ class BlockGibbs:
         return torch.bfloat16 if large and multiplies_bfloat16(self.order.device) else torch.float32
 
     @property
-    def fused(self) -> FusedSweeps | None:
+    def fused(self) -> FusedSweeps | TritonSweeps | None:
         """Sweeps by compiled passes where these serve, for the values that were read last."""
         fused = kernels(self.order.device)
         if fused is None:
             return None
-        if self._swept is None:
+        if self._swept is None and self.order.device.type == "cpu":
             dense = self._weights if self._dense else None
             self._swept = FusedSweeps(fused, self._blocks, self._entries, self._couplings, self._bias, dense)
+        elif self._swept is None:
+            self._swept = fused.TritonSweeps(self._layout, self._couplings, self._bias, self._weights)
         return self._swept
+
+    @functools.cached_property
+    def _layout(self) -> Layout:
+        """Where couplings stand for kernels on CUDA."""
+        from qvae.ising.triton_sweeps import Layout
+
+        if self._dense:
+            return Layout.dense(self._blocks, self.order.device)
+        return Layout.sparse(self._blocks, self._rows, self._columns)
 
     @functools.cached_property
     def _entries(self) -> Entries:
@@ -205,7 +220,7 @@ class BlockGibbs:
         from both its ends, c_i = 1/2; of two colours, one sees them all.
         """
         shares = [1.0, 0.0] if self.num_blocks == 2 else [0.5] * self.num_blocks
-        if (fused := self.fused) is not None and fused.factors is None:
+        if isinstance(fused := self.fused, FusedSweeps) and fused.factors is None:
             return self._all_down - fused.raised(state.to(torch.int8).contiguous(), shares)
         state = state.float()
         energies = self._all_down.repeat(state.shape[1])

@@ -22,6 +22,10 @@ class Block:
     low: int
     high: int
 
+    def firsts(self, size: int) -> range:
+        """The first rows of its tiles, each of so many rows."""
+        return range(self.start, self.stop, size)
+
 
 class RoundedProducts:
     """Those in bfloat16 of dense blocks with a state in bfloat16, for one call's sweeps; with ``biases``, logits at beta = 1.

@@ -8,6 +8,7 @@ number of the sweep. So what a chain draws depends on nothing beside it, and the
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 
@@ -34,3 +35,13 @@ def is_up(logit, drawn):  # type: ignore[no-untyped-def]
     e = tl.exp(-tl.abs(logit))
     u = (drawn >> 1).to(tl.int32).to(tl.float32) * 4.656612873077393e-10 + 2.3283064365386963e-10
     return (logit > 0) != (u * e + u < e)
+
+
+@triton.jit
+def _draw_one(logit, bit):  # type: ignore[no-untyped-def]
+    tl.store(bit, is_up(tl.load(logit), tl.full((), 1, tl.uint32)).to(tl.int8))
+
+
+def draw_one() -> None:
+    """Compile and run the smallest of kernels on the current device; raises whatever hinders Triton from it."""
+    _draw_one[(1,)](torch.zeros(1, device="cuda"), torch.zeros(1, dtype=torch.int8, device="cuda"))
