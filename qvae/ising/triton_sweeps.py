@@ -55,7 +55,8 @@ class Layout:
     @classmethod
     def dense(cls, blocks: Sequence[Block], device: torch.device) -> Layout:
         """Of products of matrices."""
-        rows, table, starts, shapes, place = _rows_of_tile(blocks, _MULTIPLIED_ROWS), [], [0], [], 0
+        rows, starts, shapes, place = _rows_of_tile(blocks, _MULTIPLIED_ROWS), [0], list[tuple[int, int]](), 0
+        table = list[tuple[int, ...]]()
         for b in blocks:
             shape = _up_to(rows, b.stop - b.start), _up_to(rows, b.high - b.low)
             table += [(first, b.stop, place + (first - b.start) * shape[1], b.low, b.high - b.low) for first in b.firsts(rows)]
@@ -70,7 +71,7 @@ class Layout:
         """From the ends (2m,) of both directions of every edge."""
         size, device, num_rows = _rows_of_tile(blocks, _GATHERED_ROWS), rows.device, blocks[-1].stop if blocks else 0
         own, order, begins = (x.cpu() for x in by_row(rows, columns, num_rows))
-        degrees, table, starts, place = begins.diff(), [], [0], 0
+        degrees, table, starts, place = begins.diff(), list[tuple[int, ...]](), [0], 0
         first_place = torch.zeros(num_rows, dtype=torch.int64)  # of each row's couplings
         for b in blocks:
             for first in b.firsts(size):
@@ -141,13 +142,14 @@ class TritonSweeps:
         together = chains_of_program(chains, *(_MULTIPLIED if is_dense else _GATHERED))
         width = _up_to(together, chains)
         swept = _padded(state, (len(state), width))
-        is_number = not isinstance(beta, Tensor)
+        if isinstance(beta, Tensor):
+            beta = _padded(beta.float().expand(1, chains), (1, width)).contiguous()
         _sweep[(width // together,)](
             swept,
             torch.empty(1, dtype=torch.int64, device=state.device).random_(-(2**63), None, generator=generator),
             self._level,
             self._level if base is None else base.flatten().float(),
-            beta if is_number else _padded(beta.float().expand(1, chains), (1, width)).contiguous(),
+            beta,
             layout.table,
             layout.starts,
             _on(state.device, tuple(order)),
@@ -156,7 +158,7 @@ class TritonSweeps:
             *(len(order), num_sweeps, width),
             DENSE=is_dense,
             HAS_BASE=base is not None,
-            PER_CHAIN=not is_number,
+            PER_CHAIN=isinstance(beta, Tensor),
             ROWS=layout.rows,
             CHAINS=together,
             num_warps=8,

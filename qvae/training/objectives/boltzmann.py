@@ -25,6 +25,7 @@ from qvae.training.objectives.sampler_watch import SamplerWatch
 from qvae.training.objectives.sharing import check, is_of_first, moments_of_first, samples_of_all, share_of
 from qvae.training.objectives.surrogate import Surrogate, surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
+from qvae.training.replay import ReplayedLoss
 
 T = TypeVar("T")
 
@@ -100,13 +101,15 @@ class BoltzmannObjective(VariationalObjective):
         hamiltonian = self.prior.hamiltonian()
         call = self._submit(hamiltonian) if self._draws else None
         self._zero_grad()
-        terms = self._terms(x, self.generator)
-        loss = terms.loss(weight)
+        terms, of_networks = self._loss(x, weight)
         self._laps.lap("ms_forward")
-        if isinstance(self.sampler, Remote):  # the service works while the networks do
-            loss.backward()
+        apart = isinstance(self.sampler, Remote)  # a service works while the networks do
+        if apart or isinstance(of_networks, ReplayedLoss):
+            of_networks.backward()
             self._laps.lap("ms_backward")
-            loss = torch.zeros((), device=self.device)
+            apart, loss = True, torch.zeros((), device=self.device)
+        else:
+            loss = of_networks
         if call is not None:
             moments = call()
             self.watch.record_call(moments.info)
@@ -117,7 +120,7 @@ class BoltzmannObjective(VariationalObjective):
         self._laps.lap("ms_negative_phase")
         if loss.requires_grad:
             loss.backward()
-        if not isinstance(self.sampler, Remote):
+        if not apart:
             self._laps.lap("ms_backward")
         return terms
 

@@ -34,10 +34,14 @@ class Surrogate:
     entropy: Tensor
     guess: Tensor | None = None
 
-    def loss(self, kl_weight: float = 1.0) -> Tensor:
+    def loss(self, kl_weight: float | Tensor = 1.0) -> Tensor:
         """mean of -log p(x|zeta) + kl_weight (E_q[E] - H(q)), less that of log q(y|x); the gradient of log Z is that of
         :func:`~qvae.models.prior.negative_phase`."""
-        loss = -torch.sub(self.log_likelihood, self.energy - self.entropy, alpha=kl_weight).mean()
+        kl = self.energy - self.entropy
+        if isinstance(kl_weight, Tensor):
+            loss = (kl_weight * kl - self.log_likelihood).mean()
+        else:
+            loss = -torch.sub(self.log_likelihood, kl, alpha=kl_weight).mean()
         return loss if self.guess is None else loss - self.guess.mean()
 
 

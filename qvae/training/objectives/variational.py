@@ -29,6 +29,7 @@ from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.objectives.undo import Undo
 from qvae.training.optimizers.chosen import ByLosses, circuit_optimizer, gradient_optimizer
 from qvae.training.optimizers.rotosolve import Rotosolve
+from qvae.training.replay import Replay, ReplayedLoss, can_be_replayed
 from qvae.training.schedules import kl_weight, learning_rate_factor
 
 Prepare = Callable[[Tensor, torch.Generator], Tensor]
@@ -113,6 +114,7 @@ class VariationalObjective(Objective):
         self._undo = Undo(self.generator, model)
         self.watch = HeldOutWatch(self.warn)
         self._laps = Laps(self.device)
+        self._replay = Replay(model, self.generator, self._terms_of_step) if self._is_replayed else None
 
     # A step -----------------------------------------------------------------------------------------------------------
 
@@ -137,12 +139,24 @@ class VariationalObjective(Objective):
     def _backward(self, x: Tensor, weight: float) -> Surrogate:
         """Gradients of the loss of prepared rows (B, D)."""
         self._zero_grad()
-        terms = self._terms(x, self.generator)
-        loss = terms.loss(weight)
+        terms, loss = self._loss(x, weight)
         self._laps.lap("ms_forward")
         loss.backward()
         self._laps.lap("ms_backward")
         return terms
+
+    def _loss(self, x: Tensor, weight: float) -> tuple[Surrogate, Tensor | ReplayedLoss]:
+        """Parts of the loss of prepared rows (B, D), and the loss."""
+        if self._replay is not None:
+            return self._replay.loss(x, weight)
+        terms = self._terms_of_step(x)
+        return terms, terms.loss(weight)
+
+    @property
+    def _is_replayed(self) -> bool:
+        """Whether the device does the same in every step, asked by nobody but this process."""
+        is_plain = self.circuit_optimizer is None and self._gradient is None and ranks.count() == 1
+        return self.device.type == "cuda" and is_plain and can_be_replayed(self.model)
 
     def _hold_layers(self, progress: float) -> None:
         """Layers of the circuit that don't learn yet stay at 0, whatever an optimizer made of them."""
@@ -182,6 +196,9 @@ class VariationalObjective(Objective):
             self.generator.set_state(state)
             for buffer, before in zip(self._undo.buffers, buffers, strict=True):
                 buffer.copy_(before)
+
+    def _terms_of_step(self, x: Tensor) -> Surrogate:
+        return self._terms(x, self.generator)
 
     def _terms(self, x: Tensor, generator: torch.Generator) -> Surrogate:
         seen = None if self.corruption is None else self.corruption(x, generator)
