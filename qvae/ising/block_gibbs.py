@@ -159,6 +159,11 @@ class BlockGibbs:
         return Entries.of(self._rows, self._columns, self.graph.num_spins)
 
     @property
+    def couplings(self) -> tuple[list[Block], list[Tensor], list[tuple[Tensor, Tensor]] | None, Tensor]:
+        """Blocks, the weights of each, columns and starts of rows of each where the graph is sparse, and the bias (n, 1)."""
+        return self._blocks, self._weights, None if self._dense else self._bags, self._bias
+
+    @property
     def num_blocks(self) -> int:
         """Number of colours."""
         return len(self._blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from qvae.ising.compiled import kernels
 from qvae.ising.fused_line_sweeps import FusedLines
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.trotter import checked_slices
+
+if TYPE_CHECKING:
+    from qvae.ising.triton_lines import TritonLines
 
 _CPU_ELEMENTS, _GPU_ELEMENTS = 2**19, 2**26  # bits of chains that are updated together
 _FEWEST_CHAINS = 32  # below it, rows are too short for the processor's vectors
@@ -56,12 +60,18 @@ class WorldLines:
         gamma = hamiltonian.gamma.detach()[self.gibbs.order]
         self._cut = torch.tanh(gamma.double() / self.slices).float().view(-1, 1, 1)  # exp(-2K)
         self._rigid = torch.nonzero(gamma == 0).squeeze(1)
-        self._swept: FusedLines | None = None
+        self._swept: FusedLines | TritonLines | None = None
 
     @property
-    def _fused(self) -> FusedLines | None:
-        """Sweeps by compiled passes where these serve, for the values that were read last."""
-        fused, sweeps = kernels(self._cut.device, "ising.fused_lines"), self.gibbs.fused
+    def _fused(self) -> FusedLines | TritonLines | None:
+        """Sweeps by compiled kernels where these serve, for the values that were read last."""
+        device = self._cut.device
+        if device.type == "cuda":
+            found = kernels(device, "ising.triton_lines")
+            if found is not None and self._swept is None:
+                self._swept = found.TritonLines(*self.gibbs.couplings, self._cut.flatten())
+            return self._swept if found is not None else None
+        fused, sweeps = kernels(device, "ising.fused_lines"), self.gibbs.fused
         if fused is None or sweeps is None:
             return None
         if self._swept is None:
