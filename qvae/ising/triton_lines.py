@@ -247,7 +247,7 @@ def sweep_lines(
                         entry = tl.load(borders + block * 6 + 5)
                         begin = entry + tl.load(place, mask=mine, other=0).to(tl.int32)
                         end = entry + tl.load(place + 1, mask=mine, other=0).to(tl.int32)
-                    limit = tl.load(cut + row, mask=mine, other=0)[:, None]
+                    limit = tl.load(cut + row, mask=mine, other=0).to(tl.uint32)[:, None]
 
                     total = tl.load(pinned + row[:, None] * pinned_row + chain[None, :] * pinned_chain, mask=both, other=0.0)
                     head = tl.zeros((R, C), tl.float32)  # of the first segment's logit, up to its cut
