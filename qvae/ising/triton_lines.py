@@ -1,6 +1,6 @@
 """Cluster updates of world lines on CUDA by one kernel of Triton; see :class:`qvae.ising.world_lines.WorldLines`.
 
-A program has some chains, which nothing couples to others, and goes with them through all sweeps, colours and rows. It keeps the
+A program has some chains, which nothing couples to others, and goes with them through all sweeps, colours and rows. It keeps
 bits of 32 slices of a line in one word.
 """
 
@@ -20,11 +20,10 @@ from qvae.ising.triton_bits import is_up, words
 _ROWS, _CHAINS, _COLUMNS = (16, 128), (8, 16), 128  # of a tile; slices and chains of a product together
 _NEIGHBOURS = 64  # that a product takes at once
 _PROGRAMS = 4  # for each multiprocessor
-_BORDERS = 6  # numbers that say where a block stands, see :func:`_borders`
 
 
 @triton.jit
-def _dense_fields(
+def _dense_fields(  # type: ignore[no-untyped-def]
     fields,
     state,
     above,
@@ -41,7 +40,7 @@ def _dense_fields(
     C: tl.constexpr,
     S: tl.constexpr,
     K: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     """Sums over neighbours in the slices of a word, for rows (R,), written to ``fields`` (slices, R, C)."""
     r, k, column = tl.arange(0, R), tl.arange(0, K), tl.arange(0, S * C)
     place = state + word * C + column % C
@@ -60,7 +59,7 @@ def _dense_fields(
 
 
 @triton.jit
-def _sparse_fields(
+def _sparse_fields(  # type: ignore[no-untyped-def]
     fields,
     state,
     begin,
@@ -74,7 +73,7 @@ def _sparse_fields(
     R: tl.constexpr,
     C: tl.constexpr,
     S: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     """As :func:`_dense_fields`, of entries ``begin`` to ``stop`` (R,) of compressed rows."""
     r, c = tl.arange(0, R)[:, None, None], tl.arange(0, C)[None, None, :]
     s = tl.arange(0, S)[None, :, None]
@@ -102,7 +101,7 @@ def _filled(up, joined, incoming, count):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _pack(
+def _pack(  # type: ignore[no-untyped-def]
     state,
     bits,
     chain,
@@ -113,7 +112,7 @@ def _pack(
     num_words,
     R: tl.constexpr,
     C: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     """Bits of some chains (C,) as words."""
     c = tl.arange(0, C)
     for first in range(0, n, R):
@@ -129,7 +128,7 @@ def _pack(
 
 
 @triton.jit
-def _unpack(
+def _unpack(  # type: ignore[no-untyped-def]
     state,
     bits,
     chain,
@@ -140,7 +139,7 @@ def _unpack(
     num_words,
     R: tl.constexpr,
     C: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     c = tl.arange(0, C)
     for first in range(0, n, R):
         row = first + tl.arange(0, R)
@@ -153,11 +152,13 @@ def _unpack(
                 tl.store(target + (32 * word + j) * chains.to(tl.int64), bit.to(tl.int8), mask=mask)
 
 
-_CHANGING = ["slices", "chains", "num_sweeps", "num_blocks", "base_row", "base_chain", "beta_chain", "pinned_row", "pinned_chain"]
+# Of these Triton would compile anew for a 1 or a multiple of 16.
+_CHANGING = ["n", "slices", "chains", "num_sweeps", "num_blocks"]
+_STRIDES = ["base_row", "base_chain", "beta_chain", "pinned_row", "pinned_chain"]
 
 
-@triton.jit(do_not_specialize=_CHANGING)
-def sweep_lines(
+@triton.jit(do_not_specialize=[*_CHANGING, *_STRIDES])
+def sweep_lines(  # type: ignore[no-untyped-def]
     bits,
     n,
     slices,
@@ -191,7 +192,7 @@ def sweep_lines(
     S: tl.constexpr,
     K: tl.constexpr,
     DENSE: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+):
     """Update all world lines ``num_sweeps`` times.
 
     A line is gone through once, slice by slice: is it cut after this one, and if so, what sign has the segment that ends here?
@@ -202,7 +203,7 @@ def sweep_lines(
         key: of this call's random words, (1,), int64.
         borders: of the blocks in the order of their updates, as of :func:`_borders`.
         level: (n,).
-        cut: 2^32 exp(-2K), (n,), uint32.
+        cut: 2^32 exp(-2K), (n,).
         base, pinned: of rows and chains, by their strides; added to the logits of slice 0 is ``pinned``.
         beta: of chains, by its stride.
         above, below, scale: dense couplings, scale (above + below), (n, width) each; scale (n,).
@@ -228,28 +229,28 @@ def sweep_lines(
         tl.debug_barrier()
         for sweep in range(num_sweeps):
             for block in range(num_blocks):
-                start = tl.load(borders + block * 6)
-                stop = tl.load(borders + block * 6 + 1)
-                low = tl.load(borders + block * 6 + 2)
-                high = tl.load(borders + block * 6 + 3)
+                border = borders + 6 * block
+                start, stop = tl.load(border), tl.load(border + 1)
+                low, high = tl.load(border + 2), tl.load(border + 3)
                 for first_row in range(start, stop, R):
                     row = first_row + r
                     mine = row < stop
                     both = mine[:, None] & there[None, :]
-                    free = tl.load(base + row[:, None] * base_row + chain[None, :] * base_chain, mask=both, other=0.0)
+                    far = row.to(tl.int64)[:, None]
+                    free = tl.load(base + far * base_row + chain[None, :] * base_chain, mask=both, other=0.0)
                     slope = own_beta + tl.zeros((R, C), tl.float32)
                     offset = free + slope * (tl.load(level + row, mask=mine, other=0.0)[:, None] - free)
                     if DENSE:
                         slope *= tl.load(scale + row, mask=mine, other=0.0)[:, None]
                         begin, end = row, row
                     else:
-                        place = starts + tl.load(borders + block * 6 + 4) + row - start
-                        entry = tl.load(borders + block * 6 + 5)
+                        place = starts + tl.load(border + 4) + row - start
+                        entry = tl.load(border + 5)
                         begin = entry + tl.load(place, mask=mine, other=0).to(tl.int32)
                         end = entry + tl.load(place + 1, mask=mine, other=0).to(tl.int32)
                     limit = tl.load(cut + row, mask=mine, other=0).to(tl.uint32)[:, None]
 
-                    total = tl.load(pinned + row[:, None] * pinned_row + chain[None, :] * pinned_chain, mask=both, other=0.0)
+                    total = tl.load(pinned + far * pinned_row + chain[None, :] * pinned_chain, mask=both, other=0.0)
                     head = tl.zeros((R, C), tl.float32)  # of the first segment's logit, up to its cut
                     first = tl.full((R, C), -1, tl.int32)  # the slice of that cut
                     kept = tl.zeros((R, C), tl.uint32)  # its random word
@@ -355,7 +356,7 @@ class TritonLines:
         order: Sequence[int],
         pinned: Tensor | None,
     ) -> None:
-        """As :meth:`qvae.ising.world_lines.WorldLines.sweep`; of contiguous bits in int8, and ``pinned`` are logits of slice 0."""
+        """As :meth:`qvae.ising.world_lines.WorldLines.sweep`; of contiguous int8, and ``pinned`` are logits of slice 0."""
         n, slices, chains = bits.shape
         device = bits.device
         key = torch.empty(1, dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
@@ -381,7 +382,7 @@ class TritonLines:
             *(bases, *bases.stride(), betas, *betas.stride(), pins, *pins.stride()),
             *(*self._dense, self._width, *self._sparse, states, fields, bonds),
             *(rows, width, together, _NEIGHBOURS, self._is_dense),
-            num_warps=min(8, max(4 if self._is_dense else 1, rows * width // 128)),
+            num_warps=min(8, max(4, rows * width // 128)),
             num_stages=1,
         )
 
@@ -393,7 +394,7 @@ def _multiprocessors(device: torch.device) -> int:
 
 @functools.lru_cache(256)
 def _borders(blocks: tuple[Block, ...], sizes: tuple[int, ...], order: tuple[int, ...], device: torch.device) -> Tensor:
-    """For each block in its turn: start, stop, low, high, and where its rows' starts and its entries begin, (order, 6), int32."""
+    """For each block in its turn: start, stop, low, high, and where its ``starts`` and its entries begin, (order, 6)."""
     entries = [sum(sizes[:number]) for number in range(len(sizes))]
     found = [(b.start, b.stop, b.low, b.high, b.start + i, entries[i]) for i, b in enumerate(blocks)]
-    return torch.tensor([found[number] for number in order] or [[0] * _BORDERS], dtype=torch.int32).to(device)
+    return torch.tensor([found[number] for number in order] or [(0,) * 6], dtype=torch.int32).to(device)
