@@ -24,6 +24,7 @@ from qvae.ising.triton_bits import is_up, words
 _PROGRAMS = 264  # two for each multiprocessor of a large GPU
 _GATHERED, _MULTIPLIED = (4, 32), (8, 64)  # chains of a program, from and to
 _GATHERED_ROWS, _MULTIPLIED_ROWS = 256, 128  # of a tile, at most
+_WARPS = 8
 _FEWEST_ROWS = 16  # that the device's products take
 _LARGEST = 65504.0  # of float16
 
@@ -161,7 +162,7 @@ class TritonSweeps:
             PER_CHAIN=isinstance(beta, Tensor),
             ROWS=layout.rows,
             CHAINS=together,
-            num_warps=8,
+            num_warps=_WARPS,
             num_stages=1,
         )
         if swept is not state:

@@ -11,6 +11,7 @@ from torch import Tensor
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.compiled import kernels
 from qvae.ising.fused_line_sweeps import FusedLines
+from qvae.ising.fused_sweeps import FusedSweeps
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.trotter import checked_slices
 
@@ -65,16 +66,14 @@ class WorldLines:
     @property
     def _fused(self) -> FusedLines | TritonLines | None:
         """Sweeps by compiled kernels where these serve, for the values that were read last."""
-        device = self._cut.device
-        if device.type == "cuda":
-            found = kernels(device, "ising.triton_lines")
-            if found is not None and self._swept is None:
-                self._swept = found.TritonLines(*self.gibbs.couplings, self._cut.flatten())
-            return self._swept if found is not None else None
-        fused, sweeps = kernels(device, "ising.fused_lines"), self.gibbs.fused
-        if fused is None or sweeps is None:
+        fused = kernels(self._cut.device, "ising.fused_lines")
+        if fused is None:
             return None
-        if self._swept is None:
+        if self._swept is None and self._cut.device.type == "cuda":
+            self._swept = fused.TritonLines(*self.gibbs.couplings, self._cut.flatten())
+        elif self._swept is None:
+            sweeps = self.gibbs.fused
+            assert isinstance(sweeps, FusedSweeps)
             self._swept = FusedLines(fused, sweeps, self._cut.flatten())
         return self._swept
 
