@@ -11,8 +11,12 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qvae.errors import QvaeError, RunError
+
+if TYPE_CHECKING:
+    import torch
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # numbers of the parameters in glibc's malloc.h
 _USUAL_PAD = 2**17  # of the second
@@ -23,22 +27,35 @@ _LEARNT = 2**25 - 2**16  # bytes of the largest block whose freeing glibc's allo
 _OF_USERS = ("MALLOC_", "GLIBC_TUNABLES")  # beginnings of variables by which a user sets the allocator
 
 
-def require_memory(num_bytes: float, what: str, remedy: str, error: type[QvaeError] = RunError) -> None:
-    """Raise ``error`` if something takes more memory than this machine has.
+def require_memory(
+    num_bytes: float, what: str, remedy: str, error: type[QvaeError] = RunError, device: torch.device | None = None
+) -> None:
+    """Raise ``error`` if something takes more memory than this machine, or its GPU, has.
 
     Args:
         num_bytes: that it takes.
         what: it is, as the beginning of a sentence.
         remedy: a clause.
         error: what is raised.
+        device: where it is; None is the machine itself.
 
     >>> require_memory(1e15, "the model", "lower model.network.hidden")
     Traceback (most recent call last):
     ...
     qvae.errors.RunError: the model takes 1,000,000.0 GB of memory, more than this machine has; lower model.network.hidden.
     """
-    if num_bytes > total_memory():
-        raise error(f"{what} takes {num_bytes / 1e9:,.1f} GB of memory, more than this machine has; {remedy}.")
+    if num_bytes > memory_of(device):
+        owner = "this machine" if device is None or device.type == "cpu" else str(device)
+        raise error(f"{what} takes {num_bytes / 1e9:,.1f} GB of memory, more than {owner} has; {remedy}.")
+
+
+def memory_of(device: torch.device | None) -> int:
+    """Bytes of a GPU's memory, or of what this process may have of the machine's."""
+    if device is None or device.type != "cuda":
+        return total_memory()
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 @cache

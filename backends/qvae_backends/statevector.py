@@ -12,13 +12,14 @@ from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
 from qvae.circuits.paulis import PauliSum
 from qvae.errors import ExecutorError
-from qvae.memory import expect_large_blocks, require_memory, total_memory
+from qvae.memory import expect_large_blocks, memory_of, require_memory
 from qvae_backends.statevector_fusion import linear_index, plan
 from qvae_backends.statevector_measured import Measurement
 from qvae_backends.statevector_states import Program
 
 _KEPT = 16  # circuits whose tables are kept: of 20 qubits they take some hundred MB
-_AT_ONCE = 2**20  # amplitudes that stay in a CPU's cache from step to step; four times as many take three times as long each
+_CPU_AMPLITUDES = 2**20  # that stay in a cache from step to step; four times as many take three times as long each
+_GPU_AMPLITUDES = 2**25  # that keep it busy
 _STORED = 0.25  # part of the memory that the states of all steps may take, before gradients are found without them
 
 
@@ -73,20 +74,25 @@ def _of_rows(
     program: Program, values: Tensor, weights: Tensor, last: int, measured: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """What is measured of the states before step ``last``, for all rows, a few at a time."""
-    at_once = max(1, _AT_ONCE >> program.num_qubits)
     stored = len(values) * (last + 3) * (2 * values.element_size() << program.num_qubits)
     _require_states(program.num_qubits, values, program.table_bytes)
     matrices = program.matrices(weights)
-    stores = stored < _STORED * total_memory()
-    parts = [measured(program(rows, weights, matrices, last, stores)) for rows in values.split(at_once)]
+    stores = stored < _STORED * memory_of(values.device)
+    rows_at_once = values.split(_at_once(program.num_qubits, values))
+    parts = [measured(program(rows, weights, matrices, last, stores)) for rows in rows_at_once]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _at_once(num_qubits: int, values: Tensor) -> int:
+    """How many rows of values are run together."""
+    return max(1, (_CPU_AMPLITUDES if values.device.type == "cpu" else _GPU_AMPLITUDES) >> num_qubits)
 
 
 def _require_states(num_qubits: int, values: Tensor, more: int = 0) -> None:
     """Raise an ExecutorError unless there is memory for the states that are run at once, and for more bytes."""
-    rows = min(max(1, _AT_ONCE >> num_qubits), len(values))
+    rows = min(_at_once(num_qubits, values), len(values))
     needed = 6 * rows * (2 * values.element_size() << num_qubits) + more
-    require_memory(needed, f"a circuit of {num_qubits} qubits", "take fewer qubits", ExecutorError)
+    require_memory(needed, f"a circuit of {num_qubits} qubits", "take fewer qubits", ExecutorError, values.device)
 
 
 def _in_order(program: Program, states: Tensor) -> Tensor:

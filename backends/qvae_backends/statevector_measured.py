@@ -63,6 +63,7 @@ class _Strings:
         # P|c> = i^y (-1)^(mask . c) |c ^ flips>, with y letters Y: of conj(psi_b) psi_(b ^ flips) the real or imaginary part.
         turns = torch.tensor([(flips & mask).bit_count() % 4 for mask in masks])
         self._imaginary = (turns % 2 == 1).to(like.device)
+        self._is_real = not bool((turns % 2 == 1).any())  # asked here, since the device would have to be waited for
         # i^y is 1, i, -1, -i, of which Re(i w) = -Im w; and (-1)^y comes of reading the mask at b in place of c.
         factors = like.new_tensor([1.0, 1.0, -1.0, -1.0])[turns]
         low = [mask % 2**lower for mask in masks]
@@ -77,7 +78,7 @@ class _Strings:
             parts = torch.view_as_real(states).flatten(1)
             return self._sums(parts * parts).unflatten(1, (-1, 2)).sum(2)
         product = states.conj() * states.index_select(0, self._flipped)
-        if not self._imaginary.any():
+        if self._is_real:
             return self._sums(product.real)
         return torch.where(self._imaginary.unsqueeze(1), self._sums(product.imag), self._sums(product.real))
 

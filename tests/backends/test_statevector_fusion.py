@@ -109,7 +109,7 @@ def test_rows_are_run_a_few_at_a_time(monkeypatch):
     circuit = ring(4)
     values = torch.rand(11, circuit.num_parameters, dtype=torch.float64)
     whole = StatevectorExecutor().expectations(circuit, values, observables(4))
-    monkeypatch.setattr(statevector, "_AT_ONCE", 3 * 2**4)
+    monkeypatch.setattr(statevector, "_CPU_AMPLITUDES", 3 * 2**4)
     assert torch.allclose(StatevectorExecutor().expectations(circuit, values, observables(4)), whole, atol=1e-14)
     assert StatevectorExecutor().amplitudes(circuit, values).shape == (11, 16)
 

@@ -250,4 +250,5 @@ def _check(
         raise CircuitError(f"repetitions is {repetitions}; it must be an odd number, of which there is a median.")
     executor.check_size(len(at) * qubits)
     needed = 8 * (2 * len(at) + 4) << len(at) * qubits
-    require_memory(needed, f"the loss at 2^{len(at) * qubits} points", "take fewer qubits or parameters", CircuitError)
+    what = f"the loss at 2^{len(at) * qubits} points"
+    require_memory(needed, what, "take fewer qubits or parameters", CircuitError, at.device)
