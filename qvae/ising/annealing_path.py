@@ -137,14 +137,16 @@ class AnnealingPath:
         """
         n, rungs, chains = replicas.shape
         state = replicas.view(n, -1)
-        beta = betas.to(state).repeat_interleave(chains)
+        betas = betas.to(state)
+        beta = betas.repeat_interleave(chains)
         sums = torch.zeros_like(state[:, 0])
         for step in range(sweeps):
             self.sweep(state, beta)
             # Neighbours exchange in pairs, (0, 1), (2, 3), ... and (1, 2), (3, 4), ... in turns.
-            partner, lower = torch.arange(rungs), torch.arange(step % 2, rungs - 1, 2)
+            partner = torch.arange(rungs, device=state.device)
+            lower = partner[step % 2 : rungs - 1 : 2].clone()
             partner[lower], partner[lower + 1] = lower + 1, lower
-            gain = self.log_ratio(state, beta, betas[partner].to(state).repeat_interleave(chains)).view(rungs, chains)
+            gain = self.log_ratio(state, beta, betas[partner].repeat_interleave(chains)).view(rungs, chains)
             uniform = torch.rand(len(lower), chains, generator=self.generator, device=state.device)
             accepted = uniform.log() < gain[lower] + gain[lower + 1]
             low, high = replicas[:, lower], replicas[:, lower + 1]
