@@ -113,6 +113,8 @@ class Trainer:
             self.held_out = with_classes(self.held_out, of_held_out)
         # Large data, which may be mapped from a file larger than memory, go to the device batch by batch.
         self.rows = rows if rows.nbytes > _MOST_ON_DEVICE else rows.to(objective.device)
+        if self.classes is not None:
+            self.classes = self.classes.to(self.rows.device)
         self.steps_per_epoch = max(1, len(rows) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.step, self.seconds = 0, 0.0
@@ -174,7 +176,7 @@ class Trainer:
         """The stored rows at these places, (B, D), with their classes, (B, D + 1), if the objective takes them."""
         rows = self.rows.index_select(0, places)
         if self.classes is not None:
-            rows = with_classes(rows, self.classes[places.cpu()])
+            rows = with_classes(rows, self.classes[places])
         return rows.to(self.objective.device)
 
     def _train_step(self, rows: Tensor) -> None:
@@ -358,7 +360,7 @@ class Trainer:
             **self.objective.state_dict(),
             "average": list(self.average.values),
             "early_stopping": self.stopping.state_dict(),
-            "global_random": global_random_state(),
+            "global_random": global_random_state(self.objective.device),
             "monitor": self.metrics.state_dict(),
             "observer": self.observer.state_dict() if self.observer is not None else {},
         }
@@ -370,7 +372,7 @@ class Trainer:
         self.objective.load_state_dict(state)
         self.average.load(state["average"])
         self.stopping.load_state_dict(state.get("early_stopping", {}), self.average.values)
-        restore_global_random_state(state["global_random"])
+        restore_global_random_state(state["global_random"], self.objective.device)
         totals = state["monitor"]["totals"]
         if totals is not None and totals.shape != (len(self.objective.figures),):
             raise ValueError(f"there are sums of {len(totals)} figures, not of {len(self.objective.figures)}")
