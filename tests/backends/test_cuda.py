@@ -32,7 +32,7 @@ SAMPLERS = [
     ("dimod", {}, ["RBM 3x3", "frustrated triangle"]),
     ("path_integral", {}, ["RBM 3x3", "RBM 3x3, transverse field", "frustrated triangle, transverse field"]),
 ]
-CASES = [pytest.param(name, options, problem, id=f"{name}, {options}, {problem}") for name, options, many in SAMPLERS for problem in many]
+CASES = [(name, options, problem) for name, options, many in SAMPLERS for problem in many]
 
 
 def there(name):
@@ -45,7 +45,7 @@ def rbm(scale=0.5):
     return IsingHamiltonian(h, graphs.rbm(4, 4), J).to(DEVICE)
 
 
-@pytest.mark.parametrize(("name", "options", "problem"), CASES)
+@pytest.mark.parametrize(("name", "options", "problem"), CASES, ids=str)
 def test_samples_and_moments_are_those_of_the_distribution(name, options, problem):
     trial = Trial(qvae.load_sampler(name, seed=1, **options), 2000, -math.log(FALSE_ALARM))
     for dtype in (torch.float32, torch.float64):
