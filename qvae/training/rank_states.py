@@ -1,4 +1,7 @@
-"""What of a training's state each of several processes has for itself, and a checkpoint that is given to as many, or others."""
+"""What of a training's state each of several processes has for itself, and a checkpoint that is given to as many, or others.
+
+The same serves a checkpoint that goes on on another kind of device, whose generators have other states.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,25 @@ def own_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fitting(
-    saved: Mapping[str, Any], here: Callable[[], Mapping[str, Any]], say: Callable[[str], None]
+    saved: Mapping[str, Any], here: Callable[[], Mapping[str, Any]], device: str, say: Callable[[str], None]
 ) -> Mapping[str, Any]:
     """The state that this process goes on with.
 
     Args:
-        saved: of any number of processes.
-        here: gives the state as it is now. What of it is this process's own stays, if it goes on with another number.
+        saved: of any number of processes, on any kind of device.
+        here: gives the state as it is now. What of it is this process's own stays, if it goes on with another number or kind.
+        device: the kind that it goes on on.
         say: is told so.
     """
-    others = saved.get("ranks", [])
+    others, difference = saved.get("ranks", []), ""
     if 1 + len(others) != ranks.count():
+        difference = f"is of {1 + len(others)} process{'es' * bool(others)} and goes on with {ranks.count()}"
+    elif saved.get("device", "cpu") != device:
+        difference = f"goes on with {device}, where it was not saved"
+    if difference:
         say(
-            f"this checkpoint is of {1 + len(others)} process{'es' * bool(others)} and goes on with {ranks.count()}: with "
-            "fresh chains and other random numbers, so that it doesn't repeat what those would have done"
+            f"this checkpoint {difference}: with fresh chains and other random numbers, so that it doesn't repeat what "
+            "those would have done"
         )
         fresh = {key: value for key, value in own_state(here()).items() if key != "monitor"}  # an open epoch's figures go on
         return _with_own(saved, fresh)

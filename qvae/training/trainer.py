@@ -357,6 +357,7 @@ class Trainer:
         return {
             "step": self.step,
             "seconds": self.seconds,
+            "device": self.objective.device.type,
             **self.objective.state_dict(),
             "average": list(self.average.values),
             "early_stopping": self.stopping.state_dict(),
@@ -366,8 +367,8 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state; of one of another number of processes with fresh chains and random numbers, which is said."""
-        state = fitting(state, self._state_here, self.metrics.progress.say)
+        """Continue from a state; of other processes or another device with fresh chains and random numbers, which is said."""
+        state = fitting(state, self._state_here, self.objective.device.type, self.metrics.progress.say)
         self.step, self.seconds = state["step"], state["seconds"]
         self.objective.load_state_dict(state)
         self.average.load(state["average"])

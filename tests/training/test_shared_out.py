@@ -75,21 +75,21 @@ MINE = {"generator": 23, "sampler": 24, "monitor": 25, "first": {"generator": 27
 def test_each_process_goes_on_with_what_was_its_own(three, monkeypatch):
     assert own_state(STATE) == {"generator": 3, "sampler": 4, "monitor": 5, "first": {"generator": 7}}
     saved, said = {**STATE, "ranks": [OWN, MINE]}, []
-    found = fitting(saved, lambda: pytest.fail("all is in the checkpoint"), said.append)
+    found = fitting(saved, lambda: pytest.fail("all is in the checkpoint"), "cpu", said.append)
     assert {key: found[key] for key in STATE} == {**STATE, **OWN, "first": {"watch": 6, "generator": 17}}
     monkeypatch.setattr(ranks, "_number", 2)
-    assert fitting(saved, dict, said.append)["first"] == {"watch": 6, "generator": 27}
+    assert fitting(saved, dict, "cpu", said.append)["first"] == {"watch": 6, "generator": 27}
     monkeypatch.setattr(ranks, "_number", 0)
-    assert fitting(saved, dict, said.append) is saved
+    assert fitting(saved, dict, "cpu", said.append) is saved
     assert said == []
 
 
 def test_of_another_number_of_processes_random_numbers_are_fresh_and_open_figures_go_on(three):
     said = []
-    found = fitting({**STATE, "ranks": [OWN]}, lambda: {**STATE, **MINE}, said.append)
+    found = fitting({**STATE, "ranks": [OWN]}, lambda: {**STATE, **MINE}, "cpu", said.append)
     assert {key: found[key] for key in STATE} == {**STATE, **MINE, "monitor": 5, "first": {"watch": 6, "generator": 27}}
     assert said[0].startswith("this checkpoint is of 2 processes and goes on with 3: with fresh chains")
-    fitting(STATE, lambda: STATE, said.append)
+    fitting(STATE, lambda: STATE, "cpu", said.append)
     assert said[1].startswith("this checkpoint is of 1 process and goes on with 3")
 
 
@@ -134,3 +134,15 @@ def test_the_process_that_is_silent_for_longest_is_missed():
     assert pulse.PATIENCE == 50  # seconds, as the error says
     assert given[:2] == [("pulse 0", "1"), ("pulse 0", "2")]
     assert set(map(tuple, looks)) == {("pulse 1", "pulse 2")}
+
+
+def test_a_checkpoint_goes_on_on_another_kind_of_device_with_fresh_chains(monkeypatch):
+    said = []
+    monkeypatch.setattr(ranks, "count", lambda: 1)
+    for saved, device in ((STATE, "cuda"), (STATE | {"device": "cuda"}, "cpu")):
+        found = fitting(saved, lambda: {**STATE, **MINE}, device, said.append)
+        assert {key: found[key] for key in STATE} == {**STATE, **MINE, "monitor": 5, "first": {"watch": 6, "generator": 27}}
+        assert said.pop().startswith(f"this checkpoint goes on with {device}, where it was not saved: with fresh chains")
+    same = STATE | {"device": "cuda"}
+    assert fitting(same, lambda: pytest.fail("all is in the checkpoint"), "cuda", said.append) is same
+    assert not said
