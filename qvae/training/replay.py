@@ -42,7 +42,8 @@ class Replay:
         self._parameters, self._generator, self._terms = list(model.parameters()), generator, terms
         self._steps, self._has_failed = 0, False
         self._recorded_of: tuple[object, ...] = ()
-        self._weight = torch.zeros((), device=generator.device)
+        self._device = generator.device
+        self._weight = torch.zeros((), device=self._device)
 
     def loss(self, rows: Tensor, weight: float) -> tuple[Surrogate, Tensor | ReplayedLoss]:
         """The parts of the loss, valid until the next call, and the loss, whose ``backward`` may be called once."""
@@ -67,10 +68,14 @@ class Replay:
         return self._steps > _STEPS_BEFORE and not self._has_failed
 
     def _try_to_record(self, rows: Tensor) -> None:
+        generators = [self._generator, torch.cuda.default_generators[self._device.index]]
+        before = [generator.clone_state() for generator in generators]
         try:
             self._record(rows)
-        except RuntimeError as error:  # nothing of it was done: the step can be made by Python
+        except Exception as error:  # nothing of it was done: the step can be made by Python
             self._has_failed = True
+            for generator, state in zip(generators, before, strict=True):
+                generator.graphsafe_set_state(state)  # they would wait for the recording's end
             why = str(error).splitlines()[0]
             _log.warning("steps can't be recorded as a CUDA graph (%s); they are made one by one, which takes longer", why)
 
