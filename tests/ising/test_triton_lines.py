@@ -35,11 +35,11 @@ def call(hamiltonian: IsingHamiltonian, slices: int, sweeps: int, chains: int = 
     return {"hamiltonian": hamiltonian, "slices": slices, "bits": bits, "sweeps": sweeps, "seed": 1} | more
 
 
-WORDS = hamiltonian_on(rbm(1, 2), gamma=2.5)
+WORDS = hamiltonian_on(rbm(1, 2), gamma=[2.5, 0.6, 2.5])  # few lines of the second are cut in the first 32 slices
 WIDE = hamiltonian_on(rbm(3, 5))
 ON_PATH, FIELDS = hamiltonian_on(SPARSE), torch.linspace(-1, 1, 7)
-BETAS = torch.tensor([0.6, 1.0]).repeat_interleave(CHAINS // 2)
-BASE = -FIELDS[WorldLines(ON_PATH, 2).gibbs.order].unsqueeze(1)
+BETAS = torch.tensor([0.6, 0.3]).repeat_interleave(CHAINS // 2)
+BASE = -FIELDS[WorldLines(ON_PATH, 2).gibbs.order].unsqueeze(1) * torch.tensor([1.0, -1.0]).repeat_interleave(CHAINS // 2)
 PINS = torch.randn(4, 500, generator=generator(3)).sign()
 # Two large couplings, all but opposite, of a spin in the field of what is left of them.
 LARGE = IsingHamiltonian([-1e4, -1e4, 0.3], [(0, 2), (1, 2)], [3000.3, -3000.1], 0.8)
@@ -54,9 +54,9 @@ def calls() -> dict[str, dict]:
         "joint": call(hamiltonian_on(complete(2)), 4, 5),
         "sparse": call(hamiltonian_on(SPARSE, gamma=1.0), 2, 5, given={"order": [2, 0, 1]}, tiles={"_ROWS": (2, 2)}),
         "no edges": call(hamiltonian_on(edge_list([], 3), gamma=1.0), 2, 5),
-        "words": call(WORDS, 34, 1, bits=settled(WORDS, 34, CHAINS)[1]),
+        "words": call(WORDS, 48, 1, bits=settled(WORDS, 48, CHAINS)[1]),
         "one slice": call(hamiltonian_on(rbm(2, 2), gamma=0.0), 1, 5),
-        "path": call(ON_PATH, 2, 5, given={"beta": BETAS, "base": BASE.expand(-1, CHAINS)}),
+        "path": call(ON_PATH, 2, 5, given={"beta": BETAS, "base": BASE}),
         "pinned": call(hamiltonian_on(rbm(2, 2)), 2, 2, 500, given={"pinned": 1e9 * PINS}),
         "turning": call(DOWN, 6, 2, bits=torch.ones(2, 6, 500, dtype=torch.int8)),
         "large": call(LARGE, 2, 3),
@@ -64,6 +64,7 @@ def calls() -> dict[str, dict]:
         "wide again": call(WIDE, 2, 2, 19),
         "wide in small tiles": call(WIDE, 2, 2, 19, tiles={"_CHAINS": (8, 8), "_COLUMNS": 16, "_PROGRAMS": 2}),
         "wide, other seed": call(WIDE, 2, 2, 19, seed=2),
+        "one colour": call(WIDE, 2, 1, 19, given={"order": [1]}),
     }
 
 
@@ -92,17 +93,17 @@ def test_all_slices_together_are_distributed_as_their_weights(swept: dict[str, T
 
 
 def test_correlations_in_imaginary_time_across_words(swept: dict[str, Tensor]) -> None:
-    # A word holds 32 slices: 31 is next to 32, and 33 to 0.
+    # A word holds 32 slices: 31 is next to 32, and 47 to 0.
     hamiltonian, bits = calls()["words"]["hamiltonian"], swept["words"]
-    product, power = slice_product(hamiltonian, 34), torch.linalg.matrix_power
+    product, power = slice_product(hamiltonian, 48), torch.linalg.matrix_power
     assert bool(((bits != calls()["words"]["bits"]).float().mean((0, 2)) > 0.1).all())
     signs = torch.tensor([-1.0, 1.0]).double()
-    spins = by_spin(WorldLines(hamiltonian, 34), 2 * bits.double() - 1)
+    spins = by_spin(WorldLines(hamiltonian, 48), 2 * bits.double() - 1)
     for k in (1, 5):
         for i in range(3):
             column = signs.repeat_interleave(2**i).repeat(2 ** (2 - i))
-            joint = (power(product, 34 - k) * column @ (power(product, k) * column)).trace()
-            expected = float(joint / power(product, 34).trace())
+            joint = (power(product, 48 - k) * column @ (power(product, k) * column)).trace()
+            expected = float(joint / power(product, 48).trace())
             found = (spins[i] * spins[i].roll(-k, 0)).mean(1)
             assert float((found - expected).abs().max()) < SIGMAS * math.sqrt((1 - expected**2) / CHAINS)
 
@@ -115,8 +116,8 @@ def test_a_spin_without_transverse_field_is_the_same_in_all_slices(swept: dict[s
 
 def test_chains_at_temperatures_of_their_own_on_the_path_from_independent_spins(swept, excess: Excess) -> None:
     spins = spins_of("path", swept["path"], 1)
-    for part, beta in zip(spins.split(CHAINS // 2), (0.6, 1.0), strict=True):
-        between = ON_PATH.replace((1 - beta) * FIELDS + beta * ON_PATH.h, beta * ON_PATH.J)
+    for part, beta, fields in zip(spins.split(CHAINS // 2), (0.6, 0.3), (FIELDS, -FIELDS), strict=True):
+        between = ON_PATH.replace((1 - beta) * fields + beta * ON_PATH.h, beta * ON_PATH.J)
         assert excess(part, trotter(between, 2)) < SIGMAS
 
 
@@ -143,6 +144,11 @@ def test_chains_draw_the_same_numbers_in_tiles_of_any_size(swept: dict[str, Tens
     assert torch.equal(swept["wide"], swept["wide again"])
     assert torch.equal(swept["wide"], swept["wide in small tiles"])
     assert not torch.equal(swept["wide"], swept["wide, other seed"])
+
+
+def test_colours_are_those_that_are_asked_for(swept: dict[str, Tensor]) -> None:
+    changed = (swept["one colour"] != calls()["one colour"]["bits"]).flatten(1).any(1)
+    assert changed.tolist() == [False] * 3 + [True] * 5
 
 
 # On a GPU -------------------------------------------------------------------------------------------------------------
