@@ -23,8 +23,9 @@ from qvae.ising.triton_bits import is_up, words
 
 _PROGRAMS = 264  # two for each multiprocessor of a large GPU
 _GATHERED, _MULTIPLIED = (4, 32), (8, 64)  # chains of a program, from and to
-_GATHERED_ROWS, _MULTIPLIED_ROWS = 256, 128  # of a tile, at most
-_WARPS = 8
+_GATHERED_ROWS, _MULTIPLIED_ROWS = 512, 128  # of a tile, at most
+_WARPS, _STAGES = (16, 8), 1  # of a program that gathers, and of one that multiplies
+_AT_ONCE = 4  # couplings of a row that are asked for together
 _FEWEST_ROWS = 16  # that the device's products take
 _LARGEST = 65504.0  # of float16
 
@@ -77,7 +78,7 @@ class Layout:
         for b in blocks:
             for first in b.firsts(size):
                 tile = slice(first, min(first + size, b.stop))
-                most = int(degrees[tile].max())
+                most = _up_to(_AT_ONCE, int(degrees[tile].max()))
                 table.append((first, b.stop, place, 0, most))
                 first_place[tile] = place + torch.arange(tile.stop - first)
                 place += most * size
@@ -162,8 +163,9 @@ class TritonSweeps:
             PER_CHAIN=isinstance(beta, Tensor),
             ROWS=layout.rows,
             CHAINS=together,
-            num_warps=_WARPS,
-            num_stages=1,
+            AT_ONCE=_AT_ONCE,
+            num_warps=_WARPS[is_dense],
+            num_stages=_STAGES,
         )
         if swept is not state:
             state.copy_(swept[:, :chains])
@@ -207,13 +209,14 @@ def _product(state, width, chains, first, rest, low, high, ROWS: tl.constexpr): 
 
 
 @triton.jit
-def _sum_of_neighbours(state, width, chains, values, columns, most, ROWS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _sum_of_neighbours(state, width, chains, values, columns, most, ROWS: tl.constexpr, AT_ONCE: tl.constexpr):  # type: ignore[no-untyped-def]
     sums = tl.zeros((ROWS, chains.shape[0]), tl.float32)
-    for number in range(0, most):
-        place = number * ROWS + tl.arange(0, ROWS)
-        value, column = tl.load(values + place), tl.load(columns + place)
-        bits = tl.load(state + column[:, None] * width + chains[None, :])
-        sums += tl.where(bits != 0, value[:, None], 0.0)
+    for first in range(0, most, AT_ONCE):
+        for number in tl.static_range(AT_ONCE):  # which don't wait for each other
+            place = (first + number) * ROWS + tl.arange(0, ROWS)
+            value, column = tl.load(values + place), tl.load(columns + place)
+            bits = tl.load(state + column[:, None] * width + chains[None, :])
+            sums += tl.where(bits != 0, value[:, None], 0.0)
     return sums
 
 
@@ -237,6 +240,7 @@ def _sweep(  # type: ignore[no-untyped-def]
     PER_CHAIN: tl.constexpr,
     ROWS: tl.constexpr,
     CHAINS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
 ):
     """Draw the bits of some chains so many times, of logits from base, at beta 0, to sums of neighbours + level.
 
@@ -265,7 +269,7 @@ def _sweep(  # type: ignore[no-untyped-def]
                 if DENSE:
                     logits = _product(state, width, chains, values + place, others + place, low, low + number, ROWS)
                 else:
-                    logits = _sum_of_neighbours(state, width, chains, values + place, others + place, number, ROWS)
+                    logits = _sum_of_neighbours(state, width, chains, values + place, others + place, number, ROWS, AT_ONCE)
                 logits += tl.load(level + rows, mask=rows < stop, other=0.0)[:, None]
                 if HAS_BASE:
                     free = tl.load(base + rows, mask=rows < stop, other=0.0)[:, None]
