@@ -67,7 +67,7 @@ class _Recorded(TorchDispatchMode):
 
 
 def _twin(x: torch.Tensor) -> torch.Tensor:
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(x)
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(x)
 
 
 def record_of(steps: Iterator[int], keeps_products: bool) -> _Recorded:

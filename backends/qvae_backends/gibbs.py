@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import torch
@@ -15,6 +16,7 @@ from qvae.options import checked_options
 from qvae.sampling.chains import ChainSampler, mixing_advice
 from qvae.sampling.sampler import Capabilities, Moments, Samples, pair_moments
 from qvae.seeding import Seed
+from qvae_backends.gibbs_recorded import RecordedCalls
 
 
 class GibbsSampler(ChainSampler[BlockGibbs]):
@@ -61,6 +63,7 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         if self.annealing and self.temperatures > 1:
             raise ValueError("annealing and tempering are two remedies for the same trouble; set one of them to 0")
         self._copies = self.temperatures
+        self._recorded = RecordedCalls(self._call)
 
     def _sample(self, hamiltonian: IsingHamiltonian, num_samples: int) -> Samples:
         """The spins of ``num_samples`` chains after their sweeps.
@@ -80,12 +83,40 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
         <s_i> is the average over chains of m_i = E[s_i | other colours], and <s_i s_j> that of (m_i s_j + s_i m_j) / 2: the
         ends of an edge differ in colour, so s_j is among what m_i is conditioned on (Rao-Blackwell).
         """
-        kernel, chains, info = self._advance(hamiltonian, num_samples)
-        means, spins = (kernel.by_spin(rows).T for rows in kernel.means(chains[:, 0].float()))
-        pairs = pair_moments(means, spins, hamiltonian) + pair_moments(spins, means, hamiltonian)
-        return Moments(means.mean(0).to(hamiltonian.h), (pairs / (2 * num_samples)).to(hamiltonian.h), info, mixing_advice)
+        started = time.perf_counter()
+        if (found := self._replayed(hamiltonian, num_samples)) is not None:
+            info = self._info(hamiltonian.h.device) | {"wall_seconds": time.perf_counter() - started}
+        else:
+            kernel, chains, info = self._advance(hamiltonian, num_samples)
+            found = _moments_of(kernel, chains, hamiltonian)
+        return Moments(*found, info, mixing_advice)
+
+    def _replayed(self, hamiltonian: IsingHamiltonian, num_samples: int) -> tuple[Tensor, Tensor] | None:
+        """Where chains go on by the same kernel as before, and nothing is to be said about them."""
+        kernel, chains, generator = self._kernel, self._chains, self.generator(hamiltonian.h.device)
+        if kernel is None or chains is None or self._graph is not hamiltonian.graph or self.temperatures > 1:
+            return None
+        if chains.shape[2] != num_samples or kernel.quickest != torch.int8 or not chains.is_contiguous():
+            return None
+        return self._recorded.play(hamiltonian, chains, generator)
+
+    def _call(
+        self, hamiltonian: IsingHamiltonian, chains: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The device's work of a call: chains are moved in place."""
+        kernel = self._kernel_for(hamiltonian)
+        kernel.sweep(chains.flatten(1), self.sweeps, generator)
+        return _moments_of(kernel, chains, hamiltonian)
 
     # Chains: their copies are at the temperatures, the coldest first --------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is recorded isn't pickled."""
+        return {key: value for key, value in super().__getstate__().items() if key != "_recorded"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._recorded = RecordedCalls(self._call)
 
     def _fit(self, kernel: BlockGibbs | None, hamiltonian: IsingHamiltonian, copies: int | None) -> BlockGibbs:
         if kernel is None:
@@ -152,3 +183,10 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
                 column[cold], column[hot] = b.where(swap, a), a.where(swap, b)
                 accepted[first::2] += swap.float().mean(1)
         return state[:, column.flatten()].view_as(chains), accepted / max(1, sweeps)
+
+
+def _moments_of(kernel: BlockGibbs, chains: Tensor, hamiltonian: IsingHamiltonian) -> tuple[Tensor, Tensor]:
+    """Means of spins and pairs over chains (n, 1, number), or over the first of their copies."""
+    means, spins = (kernel.by_spin(rows).T for rows in kernel.means(chains[:, 0].float()))
+    pairs = pair_moments(means, spins, hamiltonian) + pair_moments(spins, means, hamiltonian)
+    return means.mean(0).to(hamiltonian.h), (pairs / (2 * chains.shape[2])).to(hamiltonian.h)

@@ -2,8 +2,8 @@
 
 Triton comes with torch's builds for CUDA and is imported here: :func:`qvae.ising.compiled.kernels` says whether it can be had.
 
-Words are Philox's (Salmon et al. 2011, doi:10.1145/2063384.2063405), a function of a call's key and of a counter: chain, row and
-number of the sweep. So what a chain draws depends on nothing beside it, and there is no random state to keep.
+Words are Philox's (Salmon et al. 2011, doi:10.1145/2063384.2063405), a function of a call's key and of a counter: chain, row
+and number of the sweep. So what a chain draws depends on nothing beside it, and there is no random state to keep.
 """
 
 from __future__ import annotations

@@ -32,10 +32,10 @@ _LARGEST = 65504.0  # of float16
 
 @dataclass(frozen=True)
 class Layout:
-    """Which rows are updated at once, tile by tile, and where the kernel finds their couplings: the same for all values of these.
+    """Which rows are updated at once, tile by tile, and where the kernel finds their couplings; whatever values these have.
 
-    A dense tile's weights stand row by row, with 0 up to whole tiles. In a sparse tile the first couplings of all its rows stand
-    side by side, then the second ones, and so on; where a row has fewer than others, a 0 with row 0.
+    A dense tile's weights stand row by row, with 0 up to whole tiles. In a sparse tile the first couplings of all its rows
+    stand side by side, then the second ones, and so on; where a row has fewer than others, a 0 with row 0.
 
     Attributes:
         rows: of a tile, at most.
@@ -108,8 +108,8 @@ class TritonSweeps:
     """Heat-bath updates, block by block, of one Hamiltonian's values, of bits in int8.
 
     Dense blocks are products of matrices, each weight as the sum of two float16 numbers, which is right to 2^-22 of it or
-    to 3e-8; neighbours in sparse blocks are gathered. A call takes one random word from its generator, from which all chains draw.
-    Nothing waits for the device.
+    to 3e-8; neighbours in sparse blocks are gathered. A call takes one random word from its generator, from which all chains
+    draw. Nothing waits for the device.
 
     Args:
         layout: of the couplings.
@@ -256,8 +256,7 @@ def _sweep(  # type: ignore[no-untyped-def]
     chains = tl.program_id(0) * CHAINS + tl.arange(0, CHAINS)
     quads = tl.program_id(0) * (CHAINS // 4) + tl.arange(0, CHAINS // 4)
     word = tl.load(key)
-    if PER_CHAIN:
-        cold = tl.load(beta + chains)[None, :]
+    cold = tl.load(beta + chains)[None, :] if PER_CHAIN else beta
     for sweep in range(num_sweeps):
         for update in range(num_updates):
             block = tl.load(order + update)
@@ -273,14 +272,9 @@ def _sweep(  # type: ignore[no-untyped-def]
                 logits += tl.load(level + rows, mask=rows < stop, other=0.0)[:, None]
                 if HAS_BASE:
                     free = tl.load(base + rows, mask=rows < stop, other=0.0)[:, None]
-                    if PER_CHAIN:
-                        logits = free + cold * (logits - free)
-                    else:
-                        logits = free + beta * (logits - free)
-                elif PER_CHAIN:
-                    logits = cold * logits
+                    logits = free + cold * (logits - free)
                 else:
-                    logits = beta * logits
+                    logits = cold * logits
                 bits = is_up(logits, words(word, rows, quads, sweep, update)).to(tl.int8)
                 tl.store(state + rows[:, None] * width + chains[None, :], bits, mask=rows[:, None] < stop)
             tl.debug_barrier()  # what other threads have written is read next

@@ -170,9 +170,7 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
         generator = self.generator(hamiltonian.h.device)
         chains = None if self._chains is None else self._chains[:, :, :num_samples]
         missing = num_samples - (0 if chains is None else chains.shape[2])
-        info: dict[str, Any] = {"sweeps": self.sweeps, "kernels": name_of_kernels(hamiltonian.h.device)}
-        if self._saved_kernels not in (None, info["kernels"]):
-            info["saved_kernels"] = self._saved_kernels
+        info = self._info(hamiltonian.h.device)
         if missing:
             fresh, found = self._start(kernel, hamiltonian, missing, generator)
             info |= found | {"sweeps": self.sweeps + found["sweeps"]}
@@ -181,6 +179,13 @@ class ChainSampler(SeededSampler, Generic[Kernel]):
         chains, told = self._sweep(kernel, hamiltonian, chains.contiguous(), self.sweeps, generator)
         self._chains = chains if self.capabilities.persistent else None
         return kernel, chains, info | told | {"wall_seconds": time.perf_counter() - started}
+
+    def _info(self, device: torch.device) -> dict[str, Any]:
+        """What there is to say about chains that go on."""
+        info: dict[str, Any] = {"sweeps": self.sweeps, "kernels": name_of_kernels(device)}
+        if self._saved_kernels not in (None, info["kernels"]):
+            info["saved_kernels"] = self._saved_kernels
+        return info
 
     def _start(
         self, kernel: Kernel, hamiltonian: IsingHamiltonian, number: int, generator: torch.Generator

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from qvae.ising.compiled import SWITCH
+from qvae.ising.recorded import CALLS_BEFORE, record, records
 from qvae.training.objectives.surrogate import Surrogate
 
-_log = logging.getLogger(__name__)
-_STEPS_BEFORE = 3  # that are made by Python: what they set up, such as tables of circuits, isn't to be recorded
 _KNOWN = ("qvae.", "qvae_backends.", "torch.nn.")  # whose modules do in every step what they have done in the first
 
 
@@ -40,10 +36,9 @@ class Replay:
 
     def __init__(self, model: nn.Module, generator: torch.Generator, terms: Callable[[Tensor], Surrogate]) -> None:
         self._parameters, self._generator, self._terms = list(model.parameters()), generator, terms
-        self._steps, self._has_failed = 0, False
-        self._recorded_of: tuple[object, ...] = ()
-        self._device = generator.device
-        self._weight = torch.zeros((), device=self._device)
+        self._steps, self._recorded_of = 0, tuple[object, ...]()
+        self._graphs: list[torch.cuda.CUDAGraph] | None = None
+        self._weight = torch.zeros((), device=generator.device)
 
     def loss(self, rows: Tensor, weight: float) -> tuple[Surrogate, Tensor | ReplayedLoss]:
         """The parts of the loss, valid until the next call, and the loss, whose ``backward`` may be called once."""
@@ -52,50 +47,43 @@ class Replay:
             return terms, terms.loss(weight)
         self._rows.copy_(rows)
         self._weight.fill_(weight)
-        self._forward.replay()
+        assert self._graphs is not None
+        self._graphs[0].replay()
         return self._found, ReplayedLoss(self._play_backward)
 
     def _serves(self, rows: Tensor) -> bool:
         """Whether a recording fits; makes one once steps have been the same for a while."""
         what = (rows.shape, rows.dtype, *((p.data_ptr(), p.requires_grad) for p in self._parameters))
-        if self._has_failed or os.environ.get(SWITCH) == "torch":
+        if not records(rows.device):
             return False
         if what != self._recorded_of:
-            self._recorded_of, self._steps = what, 0
+            self._recorded_of, self._steps, self._graphs = what, 0, None
         self._steps += 1
-        if self._steps == _STEPS_BEFORE + 1:
-            self._try_to_record(rows)
-        return self._steps > _STEPS_BEFORE and not self._has_failed
-
-    def _try_to_record(self, rows: Tensor) -> None:
-        generators = [self._generator, torch.cuda.default_generators[self._device.index]]
-        before = [generator.clone_state() for generator in generators]
-        try:
+        if self._steps == CALLS_BEFORE + 1:
             self._record(rows)
-        except Exception as error:  # nothing of it was done: the step can be made by Python
-            self._has_failed = True
-            for generator, state in zip(generators, before, strict=True):
-                generator.graphsafe_set_state(state)  # they would wait for the recording's end
-            why = str(error).splitlines()[0]
-            _log.warning("steps can't be recorded as a CUDA graph (%s); they are made one by one, which takes longer", why)
+        return self._graphs is not None
 
     def _record(self, rows: Tensor) -> None:
         self._rows = rows.clone()
-        self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        for graph in (self._forward, self._backward):
-            graph.register_generator_state(self._generator)
-        pool = torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(self._forward, pool=pool):
+        recorded: list[tuple[Surrogate, Tensor]] = []
+
+        def forward() -> None:
             terms = self._terms(self._rows)
-            loss = terms.loss(self._weight)
-        with torch.cuda.graph(self._backward, pool=pool):
-            loss.backward()
+            recorded.append((terms, terms.loss(self._weight)))
+
+        self._graphs = record([forward, lambda: recorded[0][1].backward()], self._generator)
         self._gradients = [parameter.grad for parameter in self._parameters]
-        found = {name: value.detach() for name, value in vars(terms).items() if value is not None}
-        self._found = replace(terms, **found)
+        if self._graphs is None:  # the step is made by Python
+            for parameter in self._parameters:
+                parameter.grad = None
+        else:
+            terms = recorded[0][0]
+            found = {name: value.detach() for name, value in vars(terms).items() if value is not None}
+            self._found = replace(terms, **found)
 
     def _play_backward(self) -> None:
-        self._backward.replay()
+        assert self._graphs is not None
+        self._graphs[1].replay()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
 

@@ -1,0 +1,43 @@
+"""What functions ask of a GPU, recorded as CUDA graphs: asked for again at once, where Python takes longer than the GPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+import torch
+
+from qvae.ising.compiled import SWITCH
+
+_log = logging.getLogger(__name__)
+CALLS_BEFORE = 3
+"""Calls that are made by Python: what they set up, such as tables on the device, isn't to be recorded."""
+
+
+def records(device: torch.device) -> bool:
+    """Whether graphs are recorded there; ``QVAE_KERNELS=torch`` switches them off, too."""
+    return device.type == "cuda" and os.environ.get(SWITCH) != "torch"
+
+
+def record(works: Sequence[Callable[[], object]], generator: torch.Generator) -> list[torch.cuda.CUDAGraph] | None:
+    """Graphs of works that follow each other; None where they can't be recorded, as where the device is waited for. Nothing of them is done.
+
+    Tensors that a graph reads or writes must stay where they are. What is drawn from ``generator``, or from torch's own one of
+    the device, goes on with every replay as it would without one.
+    """
+    generators = [generator, torch.cuda.default_generators[generator.device.index or 0]]
+    before = [each.clone_state() for each in generators]
+    graphs, pool = [torch.cuda.CUDAGraph() for _ in works], torch.cuda.graph_pool_handle()
+    try:
+        for graph, work in zip(graphs, works, strict=True):
+            graph.register_generator_state(generator)
+            with torch.cuda.graph(graph, pool=pool):
+                work()
+    except Exception as error:
+        for each, state in zip(generators, before, strict=True):
+            each.graphsafe_set_state(state)  # they would wait for the recording's end
+        why = str(error).splitlines()[0]
+        _log.info("a CUDA graph can't be recorded (%s); its work is asked for piece by piece, which takes longer", why)
+        return None
+    return graphs
