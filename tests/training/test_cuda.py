@@ -131,12 +131,11 @@ def test_a_run_is_opened_and_evaluated_on_the_processor(name, tmp_path, monkeypa
         patch.setattr(torch.cuda, "is_available", lambda: False)
         opened = qvae.load_run(tmp_path / "run")
         assert all(parameter.device.type == "cpu" for parameter in opened.model.parameters())
-        there = run.evaluation
-        qvae.evaluate(opened)
-        here = qvae.load_run(tmp_path / "run").evaluation
-    for key in ("elbo", "log_likelihood"):
-        if key in there:
-            assert here[key] == pytest.approx(there[key], abs=0.3), key  # draws differ
+        here = qvae.evaluate(opened).to_dict()
+    for key in ("elbo", "log_likelihood", "log_z"):
+        # Rows are the same, draws differ: by less than rows do.
+        error = run.evaluation.get(f"{key}_stderr", 0.0)
+        assert here[key] == pytest.approx(run.evaluation[key], abs=error + 0.05), key
 
 
 def test_the_same_images_are_reconstructed_on_both_devices(tmp_path):
