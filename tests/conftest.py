@@ -41,6 +41,38 @@ def trained(tmp_path_factory):
     return folder
 
 
+def _hide_cuda(patch):
+    import torch
+
+    patch.setattr(torch.cuda, "is_available", lambda: False)
+    patch.setattr(torch.cuda, "device_count", lambda: 0)
+    patch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_cuda():
+    """Tests, and the processes that they start, are of the processor also where there is a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.init()
+        torch.cuda.device_count()  # from now on torch remembers the devices, whatever the environment says
+    with pytest.MonkeyPatch.context() as patch:
+        _hide_cuda(patch)
+        yield patch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cuda_where_tests_are_about_it(request, no_cuda):
+    """Of a module, so that it encloses what tests patch."""
+    about_it = request.path.name == "test_cuda.py"
+    if about_it:
+        no_cuda.undo()
+    yield
+    if about_it:
+        _hide_cuda(no_cuda)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def settings_folder(tmp_path_factory):
     """The user's settings, where words said for run folders are remembered: not those of whoever runs the tests."""
