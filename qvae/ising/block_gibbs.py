@@ -31,8 +31,8 @@ def sparse_matrix(starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     """A square sparse matrix of compressed rows (CSR): its entries by row and column, and where each row begins."""
     size = len(starts) - 1
     with warnings.catch_warnings():
-        # torch tells every user once that CSR is in beta, of which we use the matrix product alone; some versions tell, too, that
-        # indices go unchecked, as we ask for.
+        # torch tells every user once that CSR is in beta, of which we use the matrix product alone; some versions tell, too,
+        # that indices go unchecked, as we ask for.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
         warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
         return torch.sparse_csr_tensor(starts, columns, values, (size, size), check_invariants=False)

@@ -23,8 +23,9 @@ def records(device: torch.device) -> bool:
 def record(works: Sequence[Callable[[], object]], generator: torch.Generator) -> list[torch.cuda.CUDAGraph] | None:
     """Graphs of works that follow each other, of which nothing is done; None where they can't be recorded.
 
-    That is where the device is waited for, or asked for memory in ways that a graph doesn't know. Tensors that a graph reads or writes must stay where they are. What is drawn from ``generator``, or from torch's own one of
-    the device, goes on with every replay as it would without one.
+    That is where the device is waited for, or numbers come from the processor. Tensors that a graph reads or writes must stay
+    where they are. What is drawn from ``generator``, or from torch's own one of the device, goes on with every replay as it
+    would without one.
     """
     generators = [generator, torch.cuda.default_generators[generator.device.index or 0]]
     before = [each.clone_state() for each in generators]

@@ -2,6 +2,7 @@
 
 import math
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,11 @@ from on_cuda import DEVICE, needs_cuda
 
 import qvae
 from qvae.checkpoint import load_checkpoint
+from qvae.runs.assemble import assemble
+from qvae.training.objective import Clock
+from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.random_state import global_random_state, restore_global_random_state
+from qvae.training.replay import can_be_replayed
 from qvae.training.trainer import Trainer
 
 pytestmark = needs_cuda
@@ -144,6 +149,61 @@ def test_the_same_images_are_reconstructed_on_both_devices(tmp_path):
     there = run.model.encoder(rows.to(DEVICE))
     assert there.device == DEVICE
     torch.testing.assert_close(there.cpu(), run.model.to("cpu").encoder(rows), rtol=1e-3, atol=1e-4)
+
+
+# Steps that are played again ------------------------------------------------------------------------------------------
+
+
+def figures_of_steps(name, number=12):
+    """Each step's figures, in single precision, and the trained weights."""
+    preset, *settings = FAMILIES[name]
+    config = qvae.load_config(preset, [*THERE, *settings, "training.precision=float32"])
+    parts = assemble(Path("unused"), config)
+    rows = parts.dataset.train[: config.training.batch_size].flatten(1).to(DEVICE)
+    found = [parts.objective.step(rows, Clock(step, 1, step / number)) for step in range(1, number + 1)]
+    return torch.stack(found), parts.objective
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="there are graphs on CUDA only")
+@pytest.mark.parametrize("name", ["rbm", "clipped, held out", "corrupted", "gaussian", "vqvae", "discrete", "boltzmann"])
+def test_steps_that_are_played_again_are_those_that_python_would_make(name, monkeypatch):
+    played, objective = figures_of_steps(name)
+    monkeypatch.setattr("qvae.training.replay.records", lambda device: False)
+    made, other = figures_of_steps(name)
+    assert objective._replay._graphs is not None
+    assert other._replay._graphs is None
+    torch.testing.assert_close(played, made, rtol=1e-4, atol=1e-4)
+    assert torch.equal(objective.generator.get_state(), other.generator.get_state())
+    for key, value in objective.model.state_dict().items():
+        torch.testing.assert_close(value, other.model.state_dict()[key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="there are graphs on CUDA only")
+def test_a_step_that_waits_for_the_device_is_made_by_python(monkeypatch):
+    """What was begun to be recorded leaves no trace."""
+    made, _ = figures_of_steps("rbm")
+
+    def waiting(self, kl_weight=1.0):
+        assert math.isfinite(float(self.entropy.sum()))
+        return loss(self, kl_weight)
+
+    loss = Surrogate.loss
+    monkeypatch.setattr(Surrogate, "loss", waiting)
+    found, objective = figures_of_steps("rbm")
+    assert objective._replay._graphs is None
+    torch.testing.assert_close(found, made, rtol=1e-4, atol=1e-4)
+
+
+class Own(torch.nn.Linear):
+    """A user's module, of which nobody knows what it does from step to step."""
+
+
+def test_models_of_others_and_with_hooks_are_not_recorded():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    assert can_be_replayed(model)
+    assert not can_be_replayed(torch.nn.Sequential(model, Own(2, 2)))
+    model[0].register_forward_hook(lambda *arguments: None)
+    assert not can_be_replayed(model)
 
 
 # Random numbers -------------------------------------------------------------------------------------------------------
