@@ -12,9 +12,9 @@ import qvae
 from qvae.checkpoint import load_checkpoint
 from qvae.runs.assemble import assemble
 from qvae.training.objective import Clock
+from qvae.training.objectives.replay import can_be_replayed
 from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.random_state import global_random_state, restore_global_random_state
-from qvae.training.replay import can_be_replayed
 from qvae.training.trainer import Trainer
 
 pytestmark = needs_cuda
@@ -168,7 +168,7 @@ def figures_of_steps(name, number=12):
 @pytest.mark.parametrize("name", ["rbm", "clipped, held out", "corrupted", "gaussian", "vqvae", "discrete", "boltzmann"])
 def test_steps_that_are_played_again_are_those_that_python_would_make(name, monkeypatch):
     played, objective = figures_of_steps(name)
-    monkeypatch.setattr("qvae.training.replay.records", lambda device: False)
+    monkeypatch.setattr("qvae.training.objectives.replay.records", lambda device: False)
     made, other = figures_of_steps(name)
     assert objective._replay._graphs is not None
     assert other._replay._graphs is None

@@ -21,11 +21,11 @@ from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
 from qvae.training import ranks
 from qvae.training.objective import Clock
+from qvae.training.objectives.replay import ReplayedLoss
 from qvae.training.objectives.sampler_watch import SamplerWatch
 from qvae.training.objectives.sharing import check, is_of_first, moments_of_first, samples_of_all, share_of
 from qvae.training.objectives.surrogate import Surrogate, surrogate
 from qvae.training.objectives.variational import PositivePhase, VariationalObjective
-from qvae.training.replay import ReplayedLoss
 
 T = TypeVar("T")
 

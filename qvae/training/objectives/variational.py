@@ -25,11 +25,11 @@ from qvae.training.devices import choose_device, use_bfloat16
 from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
 from qvae.training.objectives.held_out import HeldOutWatch
+from qvae.training.objectives.replay import Replay, ReplayedLoss, can_be_replayed
 from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.objectives.undo import Undo
 from qvae.training.optimizers.chosen import ByLosses, circuit_optimizer, gradient_optimizer
 from qvae.training.optimizers.rotosolve import Rotosolve
-from qvae.training.replay import Replay, ReplayedLoss, can_be_replayed
 from qvae.training.schedules import kl_weight, learning_rate_factor
 
 Prepare = Callable[[Tensor, torch.Generator], Tensor]
