@@ -15,13 +15,12 @@ from qvae.ising.annealing import annealed_importance_sampling
 from qvae.ising.exact import MAX_EXPONENTIAL_SPINS
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.models.autoencoder import Autoencoder
-from qvae.models.prior import BoltzmannPrior, negative_phase
+from qvae.models.prior import BoltzmannPrior
 from qvae.sampling.abilities import Metered, Remote
 from qvae.sampling.closing import close
 from qvae.sampling.sampler import LatentSampler, Moments, Samples
 from qvae.training import ranks
 from qvae.training.objective import Clock
-from qvae.training.objectives.replay import ReplayedLoss
 from qvae.training.objectives.sampler_watch import SamplerWatch
 from qvae.training.objectives.sharing import check, is_of_first, moments_of_first, samples_of_all, share_of
 from qvae.training.objectives.surrogate import Surrogate, surrogate
@@ -101,28 +100,32 @@ class BoltzmannObjective(VariationalObjective):
         hamiltonian = self.prior.hamiltonian()
         call = self._submit(hamiltonian) if self._draws else None
         self._zero_grad()
-        terms, of_networks = self._loss(x, weight)
+        terms, loss = self._loss(x, weight)
         self._laps.lap("ms_forward")
-        apart = isinstance(self.sampler, Remote)  # a service works while the networks do
-        if apart or isinstance(of_networks, ReplayedLoss):
-            of_networks.backward()
+        is_remote = isinstance(self.sampler, Remote)
+        if is_remote:  # the service works while the networks do
+            loss.backward()
             self._laps.lap("ms_backward")
-            apart, loss = True, torch.zeros((), device=self.device)
-        else:
-            loss = of_networks
-        if call is not None:
-            moments = call()
+        moments = None if call is None else call()
+        if moments is not None:
             self.watch.record_call(moments.info)
             self.live = self.watch.live
-            if isinstance(self.sampler, Remote):  # others are heard at the next look: what they say may wait for the device
+            if is_remote:  # others are heard at the next look: what they say may wait for the device
                 self.watch.heed(moments.advice)
-            loss = torch.add(loss, negative_phase(hamiltonian, moments), alpha=weight)
         self._laps.lap("ms_negative_phase")
-        if loss.requires_grad:
+        if not is_remote:
             loss.backward()
-        if not apart:
             self._laps.lap("ms_backward")
+        if moments is not None:
+            self._add_negative_phase(moments, weight)
         return terms
+
+    def _add_negative_phase(self, moments: Moments, weight: float) -> None:
+        """The gradient of weight * log Z: that of :func:`~qvae.models.prior.negative_phase`."""
+        for parameter, means in ((self.prior.h, moments.spins), (self.prior.J, moments.pairs)):
+            if parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad.sub_(means, alpha=weight)
 
     def _submit(self, hamiltonian: IsingHamiltonian) -> Callable[[], Moments]:
         """Ask for the negative phase; a remote sampler has begun when this returns, others begin when they are called."""

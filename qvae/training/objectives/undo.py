@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Undo:
@@ -24,13 +24,16 @@ class Undo:
         self._generator = generator
         self.buffers = list(model.buffers())
         self._before = [buffer.clone() for buffer in self.buffers]
+        # Of one type at a time, since torch copies others one by one.
+        types = {buffer.dtype for buffer in self.buffers}
+        self._alike = [_of_type(dtype, self._before, self.buffers) for dtype in types]
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
         """Take back what the block has done to them if it raises."""
         state = self._generator.get_state()
-        if self.buffers:
-            torch._foreach_copy_(self._before, self.buffers)  # one pass: this is part of every step
+        for kept, moving in self._alike:  # a pass each: this is part of every step
+            torch._foreach_copy_(kept, moving)
         try:
             yield
         except BaseException:
@@ -38,3 +41,7 @@ class Undo:
             for buffer, before in zip(self.buffers, self._before, strict=True):
                 buffer.copy_(before)
             raise
+
+
+def _of_type(dtype: torch.dtype, *lists: list[Tensor]) -> list[list[Tensor]]:
+    return [[tensor for tensor in tensors if tensor.dtype == dtype] for tensors in lists]
