@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import CHILDREN
 
 from qvae import memory
@@ -110,3 +112,16 @@ def test_memory_is_the_machine_s_or_its_control_group_s(
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.__getitem__, raising=False)
     monkeypatch.setattr(Path, "read_text", read)
     assert memory.total_memory.__wrapped__() == expected
+
+
+def test_on_a_gpu_its_own_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 1)
+    asked = []
+    found = SimpleNamespace(total_memory=10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda which: asked.append(which) or found)
+    monkeypatch.setattr(memory, "total_memory", lambda: 2 * 10**9)
+    memory.require_memory(10**9, "a state", "take fewer qubits", RunError, device)
+    with pytest.raises(RunError, match="more than cuda:1 has; take fewer"):
+        memory.require_memory(1.5e9, "a state", "take fewer qubits", RunError, device)
+    memory.require_memory(1.5e9, "a state", "take fewer qubits", RunError, torch.device("cpu"))
+    assert asked == [device, device]

@@ -13,7 +13,7 @@ from qvae.circuits.executor import ExecutorCapabilities, SeededExecutor
 from qvae.circuits.paulis import PauliSum
 from qvae.errors import ExecutorError
 from qvae.memory import expect_large_blocks, memory_of, require_memory
-from qvae_backends.statevector_fusion import linear_index, plan
+from qvae_backends.statevector_fusion import plan
 from qvae_backends.statevector_measured import Measurement
 from qvae_backends.statevector_states import Program
 
@@ -97,10 +97,7 @@ def _require_states(num_qubits: int, values: Tensor, more: int = 0) -> None:
 
 def _in_order(program: Program, states: Tensor) -> Tensor:
     """States (2**n, W) whose qubit q is bit q."""
-    place = program.plan.place
-    if place == sorted(place):
-        return states
-    return states.index_select(0, linear_index([1 << bit for bit in place]).to(states.device))
+    return states if program.order is None else states.index_select(0, program.order)
 
 
 @lru_cache(_KEPT)

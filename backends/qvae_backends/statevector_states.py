@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qvae_backends.statevector_fusion import INDEX_BYTES, GatherStep, MatrixStep, PhaseStep, Plan, Stage, inverse_of, read_bits
+from qvae_backends.statevector_fusion import (
+    INDEX_BYTES,
+    GatherStep,
+    MatrixStep,
+    PhaseStep,
+    Plan,
+    Stage,
+    inverse_of,
+    linear_index,
+    read_bits,
+)
 from qvae_backends.statevector_items import Term
 from qvae_backends.statevector_matrices import Angles, Matrices
 
@@ -28,7 +39,7 @@ class Program:
     """
 
     def __init__(self, plan: Plan, num_by_row: int, like: Tensor) -> None:
-        self.plan, self.num_qubits = plan, plan.num_qubits
+        self.plan, self.num_qubits, self._device = plan, plan.num_qubits, like.device
         runs = [run for stage in plan.stages for run in stage.gates]
         self._matrices = Matrices(runs, [step for step in plan.steps if isinstance(step, MatrixStep)], num_by_row, like)
         self._stages = [self._stage(stage, like) for stage in plan.stages]
@@ -41,6 +52,13 @@ class Program:
         numbers = torch.tensor([self._matrices.run(run) for run in stage.gates], device=like.device)
         phases = _QubitPhases(self.num_qubits, stage.terms, like) if stage.terms else None
         return numbers if any(stage.gates) else None, phases
+
+    @cached_property
+    @torch.inference_mode(False)  # what is kept serves training, too
+    def order(self) -> Tensor | None:
+        """Where amplitudes stand whose qubit q is to be bit q; None where they are in order."""
+        place = self.plan.place
+        return None if place == sorted(place) else linear_index([1 << bit for bit in place]).to(self._device)
 
     def matrices(self, weights: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What :meth:`__call__` needs of the weights (W,), the same for all rows."""

@@ -87,7 +87,7 @@ class MeasuredPosterior(nn.Module):
             bits = block.sample(latents.detach(), draws)
             return MeasuredCode(None, bits.flatten(0, 1).to(latents.dtype))
         code = MeasuredCode(block.probabilities(latents), latents)
-        table = basis_bits(block.circuit.num_qubits).to(latents)
+        table = basis_bits(block.circuit.num_qubits, latents.device).to(latents)
         if relaxed:
             logits = code.log_probabilities().repeat_interleave(draws, dim=0)
             code.latents = torch.softmax((logits + gumbel(logits, generator)) / self.temperature, dim=-1) @ table
@@ -98,13 +98,13 @@ class MeasuredPosterior(nn.Module):
         return code
 
 
-def basis_bits(num_qubits: int) -> Tensor:
+def basis_bits(num_qubits: int, device: torch.device | None = None) -> Tensor:
     """The bits of all basis states, (2**n, n), int64, little-endian.
 
     >>> basis_bits(2).tolist()
     [[0, 0], [1, 0], [0, 1], [1, 1]]
     """
-    return torch.arange(2**num_qubits).unsqueeze(1) >> torch.arange(num_qubits) & 1
+    return torch.arange(2**num_qubits, device=device).unsqueeze(1) >> torch.arange(num_qubits, device=device) & 1
 
 
 def gumbel(like: Tensor, generator: torch.Generator | None) -> Tensor:
