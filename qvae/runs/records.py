@@ -92,7 +92,7 @@ class Frechet(Record):
     classifier: Classifier = None  # type: ignore[assignment]
     distances: Annotated[dict[str, Distance], Field(min_length=1)] = {}
     reason: str = ""
-    inception: dict[str, Distance] = {}
+    inception: Annotated[dict[str, Distance], Field(min_length=1)] = {}
     quality: Quality = None  # type: ignore[assignment]
     among_codes: AmongCodes = None  # type: ignore[assignment]
 

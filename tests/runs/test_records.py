@@ -78,6 +78,11 @@ def without(keys, *left_out):
         ),
         (
             Evaluated,
+            LIKELIHOOD | {"frechet": FRECHET | {"inception": {}}},
+            "frechet.inception: Dictionary should have at least 1",
+        ),
+        (
+            Evaluated,
             LIKELIHOOD | {"frechet": FRECHET | {"distances": {"x": without(DISTANCE, "bias")}}},
             "distances.x.bias: Field req",
         ),
