@@ -25,6 +25,7 @@ _PROGRAMS = 264  # two for each multiprocessor of a large GPU
 _GATHERED, _MULTIPLIED = (4, 32), (8, 64)  # chains of a program, from and to
 _GATHERED_ROWS, _MULTIPLIED_ROWS = 512, 128  # of a tile, at most
 _WARPS, _STAGES = (16, 8), 1  # of a program that gathers, and of one that multiplies
+_COLUMNS = 128  # of a tile of weights, at most
 _AT_ONCE = 4  # couplings of a row that are asked for together
 _FEWEST_ROWS = 16  # that the device's products take
 _LARGEST = 65504.0  # of float16
@@ -162,6 +163,7 @@ class TritonSweeps:
             HAS_BASE=base is not None,
             PER_CHAIN=isinstance(beta, Tensor),
             ROWS=layout.rows,
+            COLUMNS=min(layout.rows, _COLUMNS),
             CHAINS=together,
             AT_ONCE=_AT_ONCE,
             num_warps=_WARPS[is_dense],
@@ -193,13 +195,13 @@ def _on(device: torch.device, numbers: tuple[int, ...]) -> Tensor:
 
 
 @triton.jit
-def _product(state, width, chains, first, rest, low, high, ROWS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _product(state, width, chains, first, rest, low, high, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Weights (ROWS, high - low) times bits (high - low, chains), from where the tile's weights begin."""
     sums = tl.zeros((ROWS, chains.shape[0]), tl.float32)
     stride = (high - low + ROWS - 1) // ROWS * ROWS
     own = tl.arange(0, ROWS)[:, None] * tl.multiple_of(stride, 16)
-    for start in range(0, high - low, ROWS):
-        column = start + tl.arange(0, ROWS)
+    for start in range(0, high - low, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
         place = own + column[None, :]
         bits = tl.load(state + (low + column)[:, None] * width + chains[None, :], mask=(low + column)[:, None] < high, other=0)
         bits = bits.to(tl.float16)
@@ -239,6 +241,7 @@ def _sweep(  # type: ignore[no-untyped-def]
     HAS_BASE: tl.constexpr,
     PER_CHAIN: tl.constexpr,
     ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     CHAINS: tl.constexpr,
     AT_ONCE: tl.constexpr,
 ):
@@ -266,7 +269,7 @@ def _sweep(  # type: ignore[no-untyped-def]
                 low, number = tl.load(tiles + 5 * tile + 3), tl.load(tiles + 5 * tile + 4)
                 rows = first + tl.arange(0, ROWS)
                 if DENSE:
-                    logits = _product(state, width, chains, values + place, others + place, low, low + number, ROWS)
+                    logits = _product(state, width, chains, values + place, others + place, low, low + number, ROWS, COLUMNS)
                 else:
                     logits = _sum_of_neighbours(state, width, chains, values + place, others + place, number, ROWS, AT_ONCE)
                 logits += tl.load(level + rows, mask=rows < stop, other=0.0)[:, None]
