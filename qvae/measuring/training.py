@@ -225,7 +225,7 @@ def _keep_models(folder: Path, memory: dict[str, Any], ended: threading.Event) -
                 shutil.copyfile(file, target / MODEL)
                 memory |= {
                     "peak_memory_mb": _peak_memory(),
-                    "peak_device_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None,
+                    "peak_device_memory_mb": torch.cuda.max_memory_allocated() / 2**20 or None,
                 }
 
 

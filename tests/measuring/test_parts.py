@@ -155,8 +155,8 @@ def test_an_interrupted_training_is_ended(tmp_path, monkeypatch):
     assert made[0].killed == 1
 
 
-@pytest.mark.parametrize("fails", [True, False])
-def test_every_model_that_is_saved_is_kept_and_errors_are_told(fails, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("fails", "taken", "told"), [(True, 0, None), (False, 0, None), (False, 3 * 2**20, 3.0)])
+def test_every_model_that_is_saved_is_kept_and_errors_are_told(fails, taken, told, tmp_path, monkeypatch):
     def train(config, out):
         out.mkdir()
         for content in ("first", "second"):
@@ -174,9 +174,11 @@ def test_every_model_that_is_saved_is_kept_and_errors_are_told(fails, tmp_path, 
     monkeypatch.setattr(training.qvae, "train", train)
     monkeypatch.setattr(training, "_end_with_parent", lambda: None)
     monkeypatch.setattr(training, "_peak_memory", lambda: 7.5)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: taken)
     training._train(None, tmp_path)
     outcome = json.loads((tmp_path / "outcome.json").read_text())
-    assert outcome == ({"error": "ValueError: two lines"} if fails else {"peak_memory_mb": 7.5, "peak_device_memory_mb": None})
+    memory = {"peak_memory_mb": 7.5, "peak_device_memory_mb": told}
+    assert outcome == ({"error": "ValueError: two lines"} if fails else memory)
     assert kept() == ["first", "second"]
     assert not [thread for thread in threading.enumerate() if thread.name.endswith("(_keep_models)")]
 
