@@ -139,8 +139,8 @@ class Autoencoder(nn.Module, ABC):
         return code.means(), code.variances()
 
     def _rows(self, x: Tensor) -> Tensor:
-        """Data of any type and shape (B, ...) as rows (B, D) of the weights' type."""
-        return x.flatten(1).to(next(self.parameters()).dtype)
+        """Data of any type and shape (B, ...), wherever they are, as rows (B, D) of the weights' type and beside them."""
+        return x.flatten(1).to(next(self.parameters()))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -157,6 +157,13 @@ def test_the_encoder_sees_deviations_from_the_mean():
     torch.testing.assert_close(model.encoder(1 + mean.reshape(1, -1)), torch.ones(1, 9))
 
 
+def test_data_may_be_elsewhere_than_the_model():
+    model = model_of(ModelConfig(latent={"sizes": [2, 2]}, network={"hidden": [4]}), torch.full((3, 3), 0.5)).eval().to("meta")
+    images = torch.ones(5, 3, 3, dtype=torch.uint8)
+    for found in (model.encode(images), model.code_means(images), model.reconstruct(images)):
+        assert (found.device.type, len(found)) == ("meta", 5)
+
+
 @pytest.mark.parametrize("kind", ["qvae", "vqvae", "vqgan"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "categorical"])
 def test_the_encoder_sees_what_the_likelihood_shows_of_rows(kind, likelihood):
