@@ -125,8 +125,12 @@ class TritonSweeps:
             self._values = torch.cat([-4.0 * couplings, bias.new_zeros(1)])[layout.places]
             self._others = layout.columns
         else:
-            parts = [_padded(own, shape).flatten() for own, shape in zip(weights, layout.shapes, strict=True)]
-            exact = torch.cat([*parts, bias.new_zeros(0)]).clamp_(-_LARGEST, _LARGEST)
+            held = [own.clamp(-_LARGEST, _LARGEST) for own in weights]
+            # A coupling adds w/2 to a logit where the other spin is up, and -w/2 where it is down, whatever is left of w.
+            lost = [(own - rest).sum(1) for own, rest in zip(weights, held, strict=True)]
+            self._level = torch.cat([*lost, bias.new_zeros(0)]).mul_(0.5).add_(self._level)
+            parts = [_padded(rest, shape).flatten() for rest, shape in zip(held, layout.shapes, strict=True)]
+            exact = torch.cat([*parts, bias.new_zeros(0)])
             self._values = exact.half()
             self._others = (exact - self._values).half()
 
