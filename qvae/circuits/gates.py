@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import pi, sqrt
 
 import torch
@@ -74,22 +75,29 @@ def _controlled(kind: GateKind) -> GateKind:
 
     def matrix(*angles: Tensor) -> Tensor:
         gate = kind.matrix(*angles)
-        off, on = (torch.diag(gate.new_tensor(diagonal)) for diagonal in ([1, 0], [0, 1]))
-        return torch.kron(torch.eye(2**number).to(gate), off) + torch.kron(gate, on)
+        one, other = (torch.eye(size, dtype=gate.dtype, device=gate.device) for size in (2, 2**number))
+        off, on = one[:, :1] * one[:1], one[:, 1:] * one[1:]
+        return torch.kron(other, off) + torch.kron(gate, on)
 
     return GateKind(number + 1, kind.num_angles, matrix)
 
 
 def _rotation(letters: str) -> GateKind:
     """exp(-i theta P / 2), where the last letter of P acts on the first qubit, as in Qiskit's labels."""
-    generator = pauli_matrix(letters)
+    identity = "I" * len(letters)
 
     def matrix(theta: Tensor) -> Tensor:
-        half = (theta / 2)[..., None, None]
-        pauli = generator.to(theta.device, theta.dtype.to_complex())
-        return half.cos() * torch.eye(len(pauli)).to(pauli) - 1j * half.sin() * pauli
+        half, place = (theta / 2)[..., None, None], (theta.device, theta.dtype.to_complex())
+        return half.cos() * _pauli_there(identity, *place) - 1j * half.sin() * _pauli_there(letters, *place)
 
     return GateKind(len(letters), 1, matrix, letters)
+
+
+@lru_cache(64)
+@torch.inference_mode(False)  # what is kept serves training, too
+def _pauli_there(letters: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Kept, since a copy to a GPU waits for it."""
+    return pauli_matrix(letters).to(device, dtype)
 
 
 def pauli_matrix(letters: str) -> Tensor:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _DENSE_SPINS = 64  # up to here a dense matrix is as quick as a sparse one, whatever the graph
 _ROUNDED_SPINS = 96  # of a colour, on average: from here on products in bfloat16 are quicker
 _CPU_BITS, _GPU_BITS = 2**18, 2**28  # of the chains that are updated together: a processor's cache holds them
+_TRITON_ROWS = 1024  # of a dense block, at most: torch's products of larger ones are quicker than those of one kernel a call
 _FEWEST_CHAINS = 64  # below it, rows are too short for the processor's vectors
 
 
@@ -75,6 +76,7 @@ class BlockGibbs:
         self._columns = torch.cat([ends[:, 1], ends[:, 0]])
         self._dense = graph.num_spins <= _DENSE_SPINS or graph.num_edges * 8 >= graph.num_spins**2
         self._blocks = self._find_blocks(colouring)
+        self._largest = max((b.stop - b.start for b in self._blocks), default=0)
         if not self._dense:
             self._find_bags()
         self.update(hamiltonian)
@@ -136,10 +138,11 @@ class BlockGibbs:
     @property
     def fused(self) -> FusedSweeps | TritonSweeps | None:
         """Sweeps by compiled passes where these serve, for the values that were read last."""
-        fused = kernels(self.order.device)
+        on_cuda = self.order.device.type == "cuda"
+        fused = None if on_cuda and self._dense and self._largest > _TRITON_ROWS else kernels(self.order.device)
         if fused is None:
             return None
-        if self._swept is None and self.order.device.type == "cpu":
+        if self._swept is None and not on_cuda:
             dense = self._weights if self._dense else None
             self._swept = FusedSweeps(fused, self._blocks, self._entries, self._couplings, self._bias, dense)
         elif self._swept is None:
