@@ -30,7 +30,8 @@ class RecordedCalls:
         if not records(chains.device):
             return None
         h, J = hamiltonian.h, hamiltonian.J
-        what = (id(hamiltonian.graph), hamiltonian.is_quantum, h.dtype, chains.data_ptr(), chains.shape, generator)
+        values = (id(hamiltonian.graph), hamiltonian.is_quantum, h.dtype, torch.is_inference_mode_enabled())
+        what = (*values, chains.data_ptr(), chains.shape, generator)
         if what != self._calls_of:
             self._calls_of, self._number, self._graphs = what, 0, None
         self._number += 1

@@ -12,7 +12,6 @@ import qvae
 from qvae.checkpoint import load_checkpoint
 from qvae.runs.assemble import assemble
 from qvae.training.objective import Clock
-from qvae.training.objectives.replay import can_be_replayed
 from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.random_state import global_random_state, restore_global_random_state
 from qvae.training.trainer import Trainer
@@ -192,18 +191,6 @@ def test_a_step_that_waits_for_the_device_is_made_by_python(monkeypatch):
     found, objective = figures_of_steps("rbm")
     assert objective._replay._graphs is None
     torch.testing.assert_close(found, made, rtol=1e-4, atol=1e-4)
-
-
-class Own(torch.nn.Linear):
-    """A user's module, of which nobody knows what it does from step to step."""
-
-
-def test_models_of_others_and_with_hooks_are_not_recorded():
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
-    assert can_be_replayed(model)
-    assert not can_be_replayed(torch.nn.Sequential(model, Own(2, 2)))
-    model[0].register_forward_hook(lambda *arguments: None)
-    assert not can_be_replayed(model)
 
 
 # Random numbers -------------------------------------------------------------------------------------------------------

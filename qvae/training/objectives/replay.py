@@ -8,9 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from qvae.circuits.executor import Executor
 from qvae.ising.recorded import CALLS_BEFORE, record, records
 from qvae.training.objectives.surrogate import Surrogate
 
+_WATCHED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "watchers")
 _KNOWN = ("qvae.", "qvae_backends.", "torch.nn.")  # whose modules do in every step what they have done in the first
 
 
@@ -88,10 +90,8 @@ class Replay:
             parameter.grad = gradient
 
 
-def can_be_replayed(model: nn.Module) -> bool:
-    """Whether all of its parts are this package's or torch's: what others do in Python between two steps would be lost."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return all(
-        type(module).__module__.startswith(_KNOWN) and not any(getattr(module, name) for name in hooks)
-        for module in model.modules()
-    )
+def can_be_replayed(model: nn.Module, executor: Executor | None = None) -> bool:
+    """Whether all of its parts are this package's or torch's: what others do in Python in every step would be lost."""
+    watched = any(getattr(module, name, None) for module in model.modules() for name in _WATCHED)
+    parts = [*model.modules(), *([] if executor is None else [executor])]
+    return not watched and all(type(part).__module__.startswith(_KNOWN) for part in parts)

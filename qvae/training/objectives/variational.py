@@ -156,7 +156,7 @@ class VariationalObjective(Objective):
     def _is_replayed(self) -> bool:
         """Whether a GPU does the same in every step, and nobody else has a hand in it."""
         is_plain = not self.is_exact and self.circuit_optimizer is None and self._gradient is None and ranks.count() == 1
-        return self.device.type == "cuda" and is_plain and can_be_replayed(self.model)
+        return self.device.type == "cuda" and is_plain and can_be_replayed(self.model, self.executor)
 
     def _hold_layers(self, progress: float) -> None:
         """Layers of the circuit that don't learn yet stay at 0, whatever an optimizer made of them."""
