@@ -41,8 +41,8 @@ def call(hamiltonian: IsingHamiltonian, *sweeps: int, chains: int = CHAINS, **mo
     return {"hamiltonian": hamiltonian, "bits": bits, "sweeps": sweeps} | more
 
 
-# A hub of five neighbours in a ring, so four colours, of 4, 3, 2 and 1 spins; one of them alone.
-WHEEL = [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 2), (2, 3), (3, 4), (4, 5), (1, 5), (3, 6), (7, 8)]
+# A hub of five neighbours in a ring, so four colours, of 4, 3, 2 and 1 spins: first 0, 6, 7 and 9.
+WHEEL = [(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (1, 2), (2, 3), (3, 4), (4, 5), (1, 5), (3, 6), (7, 8)]
 SPARSE = hamiltonian_on(edge_list(WHEEL, 10), 0.4)
 SMALL = hamiltonian_on(rbm(3, 4), 0.5)
 LARGE = hamiltonian_on(rbm(17, 37), 0.12)  # two and three tiles of 16 rows, in a product and one below the other
@@ -52,6 +52,7 @@ FIELDS = IsingHamiltonian([30.0, -30.0, 0.3, -1.0] + [4.0] * 36, edge_list([], 4
 OTHER_FIELDS = torch.linspace(-1, 1, 10)
 BASE = -2 * OTHER_FIELDS[BlockGibbs(SPARSE).order].unsqueeze(1)
 BETAS = torch.tensor([0.9, 0.3]).repeat_interleave(CHAINS // 2)
+FEW_BETAS = torch.linspace(0, 2, FEW)
 ALIGNING = IsingHamiltonian(torch.zeros(4), rbm(2, 2), [-9.0] * 4)
 SECOND_UP = torch.tensor([0, 0, 1, 1], dtype=torch.int8).unsqueeze(1).repeat(1, FEW)
 # Two large couplings, all but opposite, of a spin in the field of what is left of them: 1200.4 and 1199.6 are 1200 in float16.
@@ -81,6 +82,8 @@ def calls() -> dict[str, dict]:
         "beta 0.7": call(SPARSE, 2, given={"beta": 0.7}, **few),
         "beta 0.7, tensor": call(SPARSE, 2, given={"beta": torch.tensor(0.7, dtype=torch.float64)}, **few),
         "beta 0.7, each": call(SPARSE, 2, given={"beta": torch.full((FEW,), 0.7)}, **few),
+        "betas": call(SPARSE, 2, given={"beta": FEW_BETAS}, **few),
+        "betas, many programs": call(SPARSE, 2, given={"beta": FEW_BETAS}, **few | {"sizes": many}),
         "first left out": call(SMALL, 2, chains=FEW, given={"order": [1]}),
         "two of four": call(SPARSE, 2, given={"order": (0, 2)}, **few),
         "onwards": call(ALIGNING, 1, bits=SECOND_UP),
@@ -257,6 +260,7 @@ def test_spins_and_chains_are_independent(free: list[Tensor]) -> None:
 def test_chains_draw_the_same_numbers_in_programs_and_tiles_of_any_size(swept) -> None:
     for name in ("few, one program", "few, many programs"):
         assert torch.equal(swept["few"], swept[name])
+    assert torch.equal(swept["betas"], swept["betas, many programs"])
     for name in ("large, one program", "large, many programs", "large, one tile", "large, gathered"):
         assert differing(swept["large"], swept[name]) < 0.01
 
