@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -28,7 +29,9 @@ from qvae.training.objectives.held_out import HeldOutWatch
 from qvae.training.objectives.replay import Replay, ReplayedLoss, can_be_replayed
 from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.objectives.undo import Undo
+from qvae.training.optimizers.adamw import AdamWSteps
 from qvae.training.optimizers.chosen import ByLosses, circuit_optimizer, gradient_optimizer
+from qvae.training.optimizers.halves import Halves
 from qvae.training.optimizers.rotosolve import Rotosolve
 from qvae.training.schedules import kl_weight, learning_rate_factor
 
@@ -110,6 +113,9 @@ class VariationalObjective(Objective):
         settings = [{"params": list(group.values()), "weight_decay": 0.0} for group, _ in used]
         settings[0]["weight_decay"] = config.weight_decay
         self.optimizer = gradient_optimizer(config, settings)
+        takes_halves = self.bf16 and self.device.type == "cpu" and config.clip_norm is None and ranks.count() == 1
+        self._halves = Halves(model) if takes_halves else None
+        self._steps = AdamWSteps(self.optimizer, self._halves)
         self.corruption = _corruption(model, config)
         self._undo = Undo(self.generator, model)
         self.watch = HeldOutWatch(self.warn)
@@ -130,7 +136,7 @@ class VariationalObjective(Objective):
             self._move_circuit(x, weight, drawn_from, clock.progress)
         if self.config.clip_norm is not None:
             clip_gradients(self._networks.values(), self.config.clip_norm)
-        self.optimizer.step()
+        self._steps.step()
         self._hold_layers(clock.progress)
         self._laps.lap("ms_optimizer")
         with torch.no_grad():
@@ -198,7 +204,9 @@ class VariationalObjective(Objective):
                 buffer.copy_(before)
 
     def _terms_of_step(self, x: Tensor) -> Surrogate:
-        return self._terms(x, self.generator)
+        """Those whose gradients go to where the optimizer takes them from."""
+        with self._halves or nullcontext():
+            return self._terms(x, self.generator)
 
     def _terms(self, x: Tensor, generator: torch.Generator) -> Surrogate:
         seen = None if self.corruption is None else self.corruption(x, generator)
