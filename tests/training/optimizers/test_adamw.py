@@ -103,7 +103,7 @@ def test_without_copies_steps_have_the_bits_of_torch_s(monkeypatch):
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
 def test_other_optimizers_make_their_own(kind):
     one, two = network(), network()
-    ours, theirs = kind(one.parameters(), 0.1), kind(two.parameters(), 0.1)
+    ours, theirs = (kind(model.parameters(), 0.1, weight_decay=0.1, fused=True) for model in (one, two))
     steps_by_torch(two, theirs, [1.0, 2.0])
     steps_of_ours(one, AdamWSteps(ours), [1.0, 2.0])
     assert same(one.parameters(), two.parameters())
@@ -207,6 +207,30 @@ def test_a_weight_that_was_changed_is_copied_again(change):
     before = weight.detach().clone()
     steps_of_ours(model, AdamWSteps(ours, halves), [1.0], halves)
     assert not torch.equal(weight, before)  # where it lies now
+
+
+def test_a_weight_is_copied_when_it_may_have_changed_and_then_alone():
+    model, halves, ours = halved()
+    steps_of_ours(model, AdamWSteps(ours, halves), [1.0, 1.0], halves)
+    half = next(iter(halves.of.values()))
+    half.copy.data.zero_()
+    with halves:
+        assert not half.copy.any()
+    halves.hand_over()  # to an optimizer that moves a single number, and isn't seen to
+    half.weight.data[3, 5] += 1
+    with halves:
+        assert torch.equal(half.copy, half.weight.bfloat16())
+
+
+def test_copies_are_rounded_as_torch_rounds():
+    _, halves, _ = halved()
+    half = next(iter(halves.of.values()))
+    halfway = 1 + torch.arange(half.weight.numel()).view(half.weight.shape) % 512 / 256  # every second one between two
+    half.weight.data.copy_(halfway)
+    weight, copy = half.arrays
+    moments = torch.zeros(2, *weight.shape).numpy()
+    halves.update.adamw(weight, copy, copy, *moments, 1.0, 0.0, 0.1, 0.1, 1.0, 1e-8)
+    assert torch.equal(half.copy, halfway.bfloat16())
 
 
 @pytest.mark.parametrize("reason", ["watched", "frozen", "kernels"])
