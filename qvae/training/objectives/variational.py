@@ -31,7 +31,7 @@ from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.objectives.undo import Undo
 from qvae.training.optimizers.adamw import AdamWSteps
 from qvae.training.optimizers.chosen import ByLosses, circuit_optimizer, gradient_optimizer
-from qvae.training.optimizers.halves import Halves
+from qvae.training.optimizers.halves import halves_of
 from qvae.training.optimizers.rotosolve import Rotosolve
 from qvae.training.schedules import kl_weight, learning_rate_factor
 
@@ -113,8 +113,8 @@ class VariationalObjective(Objective):
         settings = [{"params": list(group.values()), "weight_decay": 0.0} for group, _ in used]
         settings[0]["weight_decay"] = config.weight_decay
         self.optimizer = gradient_optimizer(config, settings)
-        takes_halves = self.bf16 and self.device.type == "cpu" and config.clip_norm is None and ranks.count() == 1
-        self._halves = Halves(model) if takes_halves else None
+        takes_halves = self.bf16 and config.clip_norm is None and ranks.count() == 1
+        self._halves = halves_of(model, self.device) if takes_halves else None
         self._steps = AdamWSteps(self.optimizer, self._halves)
         self.corruption = _corruption(model, config)
         self._undo = Undo(self.generator, model)

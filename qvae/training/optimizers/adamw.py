@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from qvae.ising.sharing import share
 from qvae.training.optimizers.halves import Half, Halves
 
 _USUAL = {"fused": True, "amsgrad": False, "maximize": False, "capturable": False, "differentiable": False}
@@ -107,12 +106,8 @@ class _Group:
     def _move_halves(self) -> None:
         """By compiled passes, one for each weight."""
         adamw, steps = self._source.update.adamw, self._steps[len(self._rest) :]  # type: ignore[union-attr]
-        passes = [
-            (*half.arrays, half.gradient(), *moments, *self._factors(float(step)))
-            for half, moments, step in zip(self._halves, self._moments, steps, strict=True)
-        ]
-        share(lambda number: adamw(*passes[number]), len(passes))
-        for half in self._halves:
+        for half, moments, step in zip(self._halves, self._moments, steps, strict=True):
+            adamw(*half.arrays, half.gradient(), *moments, *self._factors(float(step)))
             half.moved()
 
     def _factors(self, steps: float) -> tuple[float, ...]:

@@ -46,20 +46,16 @@ class Half:
         """
         return self.weight._version, self.weight.data_ptr(), self.arrays[0].ravel()[::_APART].tobytes()
 
-    def refresh(self) -> None:
-        """Copy a weight again that someone has changed, and forget the gradient."""
-        self.copy.grad = None
-        if self._copied != self._marks():
-            self.copy.data.copy_(self.weight.data)
-            self._agree()
-
     @property
     def may_stand_in(self) -> bool:
         """Whether the weight learns, and nobody wants to know when its gradient comes."""
         return self.weight.requires_grad and not (self.weight._backward_hooks or self.weight._post_accumulate_grad_hooks)
 
     def stand_in(self) -> None:
-        """Have the layer take the copy."""
+        """Have the layer take the copy, which is made again if someone has changed the weight."""
+        if self._copied != self._marks():
+            self.copy.data.copy_(self.weight.data)
+            self._agree()
         self._layer._parameters["weight"] = self.copy
 
     def withdraw(self) -> None:
@@ -85,12 +81,18 @@ class Half:
             self.weight.grad = gradient if self.weight.grad is None else self.weight.grad + gradient
 
 
+def halves_of(model: nn.Module, device: torch.device) -> Halves | None:
+    """Those of a model where they save time: on one thread of a CPU, with compiled passes; torch's own share out among more."""
+    is_alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return Halves(model) if is_alone and _load() is not None else None
+
+
 class Halves:
     """Copies in bfloat16 that stand in for weights of a model in a ``with`` block, so that autocast has nothing to cast.
 
     Gradients come to the copies, in bfloat16 as products give them, and :class:`~qvae.training.optimizers.adamw.AdamWSteps`
     move weights and copies in one pass. What anybody else has written to is copied again. All weights stay in their places
-    where one of them learns nothing, where hooks watch a gradient, and where there are no compiled passes.
+    where one of them learns nothing, where hooks watch a gradient, and where compiled passes are switched off.
 
     Args:
         model: on a CPU, called under autocast; copied are weights of large dense layers in its networks.
@@ -103,13 +105,13 @@ class Halves:
     def __init__(self, model: nn.Module) -> None:
         layers = [layer for layer in _dense(model) if layer.weight.numel() >= _LARGE]
         self.of: dict[Tensor, Half] = {layer.weight: Half(layer) for layer in layers}
-        self.update = _load()  # before the clock runs
+        self.update = _load()
 
     def __enter__(self) -> None:
         self.update = _load()
         stand_in = self.update is not None and all(half.may_stand_in for half in self.of.values())
         for half in self.of.values():
-            half.refresh()
+            half.copy.grad = None  # of a step that failed
             if stand_in:
                 half.stand_in()
 

@@ -143,12 +143,10 @@ def halved():
     return model, halves, adamw(model)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_weights_with_copies_move_as_torch_moves_them(threads, monkeypatch):
+def test_weights_with_copies_move_as_torch_moves_them(monkeypatch):
     one, halves, ours = halved()
     two = network()
     theirs = adamw(two)
-    torch.set_num_threads(threads)
     steps = AdamWSteps(ours, halves)
     steps_of_ours(one, steps, [1.0], halves)
     monkeypatch.setattr(ours, "step", no_call)
@@ -270,6 +268,7 @@ def test_gradients_of_several_losses_add_up():
     assert same(weights_and_state(one, ours), weights_and_state(two, theirs))
     zero_grad(one)
     backward(one, halves)  # of a step that failed
+    next(iter(halves.of)).register_post_accumulate_grad_hook(lambda weight: None)
     with halves:
         assert all(half.copy.grad is None for half in halves.of.values())
 
@@ -328,8 +327,9 @@ def test_a_state_goes_on_with_the_same_bits():
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-@pytest.mark.parametrize("settings", [{"precision": "float32"}, {"clip_norm": 1.0}])
+@pytest.mark.parametrize("settings", [{"precision": "float32"}, {"clip_norm": 1.0}, {}])
 def test_what_needs_gradients_in_float32_has_them(settings):
+    torch.set_num_threads(1 if settings else 2)  # on which torch's own update and casts are as quick
     one = objective(**settings)
     after_steps(one, 1)
     assert one._halves is None
