@@ -21,7 +21,8 @@ def _swept(hamiltonian, bits, sweeps, seed=1, given=None, is_sparse=False, sizes
 
     from qvae.ising import block_gibbs, triton_sweeps
 
-    for name, value in ({"_MULTIPLIED_ROWS": 128, "_GATHERED_ROWS": 512, "_PROGRAMS": 264} | _FEW | (sizes or {})).items():
+    usual = {"_MULTIPLIED_ROWS": 128, "_GATHERED_ROWS": 512, "_PROGRAMS": 264, "_MOST_BITS": 2**30}
+    for name, value in (usual | _FEW | (sizes or {})).items():
         setattr(triton_sweeps, name, value)
     block_gibbs.kernels = lambda device: triton_sweeps
     gibbs, state, generator = block_gibbs.BlockGibbs(hamiltonian), bits.clone(), torch.Generator().manual_seed(seed)

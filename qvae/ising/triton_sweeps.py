@@ -27,6 +27,7 @@ _GATHERED_ROWS, _MULTIPLIED_ROWS = 512, 128  # of a tile, at most
 _WARPS, _STAGES = (16, 8), 1  # of a program that gathers, and of one that multiplies
 _COLUMNS = 128  # of a tile of weights, at most
 _AT_ONCE = 4  # couplings of a row that are asked for together
+_MOST_BITS = 2**30  # of a state: the kernel's addresses are words of 32 bits
 _FEWEST_ROWS = 16  # that the device's products take
 _LARGEST = 65504.0  # of float16
 
@@ -145,12 +146,19 @@ class TritonSweeps:
     ) -> None:
         """As :meth:`qvae.ising.block_gibbs.BlockGibbs.sweep`; of a contiguous state in int8."""
         chains, layout = state.shape[1], self._layout
+        if (parts := -(-state.numel() // _MOST_BITS)) > 1:
+            betas = beta.tensor_split(parts) if isinstance(beta, Tensor) and beta.ndim else [beta] * parts
+            for some, their_beta in zip(state.tensor_split(parts, dim=1), betas, strict=True):
+                own = some.contiguous()
+                self.sweep(own, num_sweeps, generator, their_beta, base, order)
+                some.copy_(own)
+            return
         is_dense = layout.shapes is not None
         together = chains_of_program(chains, *(_MULTIPLIED if is_dense else _GATHERED))
         width = _up_to(together, chains)
         swept = _padded(state, (len(state), width))
         if isinstance(beta, Tensor):
-            beta = _padded(beta.float().expand(1, chains), (1, width)).contiguous()
+            beta = _padded(beta.to(state.device, torch.float32).expand(1, chains), (1, width)).contiguous()
         _sweep[(width // together,)](
             swept,
             torch.empty(1, dtype=torch.int64, device=state.device).random_(-(2**63), None, generator=generator),

@@ -76,6 +76,9 @@ def calls() -> dict[str, dict]:
         "no edges, gathered": call(FIELDS, 1, chains=16_000, is_sparse=True),
         "number": call(SMALL, 10, given={"beta": 0.6}),
         "path": call(SPARSE, 9, given={"beta": BETAS, "base": BASE, "order": [3, 2, 1, 0]}, **gathered),
+        "path in parts": call(
+            SPARSE, 9, given={"beta": BETAS, "base": BASE}, is_sparse=True, sizes={"_MOST_BITS": 10 * CHAINS // 3}
+        ),
         "base": call(SPARSE, 7, given={"beta": 0.5, "base": BASE}),
         "beta 1": call(SPARSE, 2, **few),
         "beta 1, base": call(SPARSE, 2, given={"base": BASE}, **few),
@@ -195,8 +198,9 @@ def between(beta: float) -> IsingHamiltonian:
 
 def test_the_path_from_independent_spins(swept, excess) -> None:
     assert_distribution(spins_of("base", swept), between(0.5), excess)
-    for part, beta in zip(spins_of("path", swept).split(CHAINS // 2), (0.9, 0.3), strict=True):
-        assert_distribution(part, between(beta), excess)
+    for name in ("path", "path in parts"):
+        for part, beta in zip(spins_of(name, swept).split(CHAINS // 2), (0.9, 0.3), strict=True):
+            assert_distribution(part, between(beta), excess)
 
 
 def test_a_temperature_is_a_number_or_a_tensor(swept) -> None:
