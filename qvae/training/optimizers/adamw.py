@@ -12,7 +12,6 @@ from qvae.training.optimizers.halves import Half, Halves
 
 _USUAL = {"fused": True, "amsgrad": False, "maximize": False, "capturable": False, "differentiable": False}
 _MOMENTS = "exp_avg", "exp_avg_sq"
-_ONE = torch.tensor(1.0)  # made once: torch would make one for each of the numbers that it is added to
 
 
 class AdamWSteps:
@@ -70,7 +69,12 @@ class _Group:
         self._means, self._squares = ([state[weight][key] for weight in self._rest] for key in _MOMENTS)
         self._halves: list[Half] = [halved[weight] for weight in weights if weight in halved]
         self._moments = [[state[half.weight][key].numpy() for key in _MOMENTS] for half in self._halves]
-        self._steps = [state[weight]["step"] for weight in (*self._rest, *(half.weight for half in self._halves))]
+        moving = [*self._rest, *(half.weight for half in self._halves)]
+        # In one tensor they are counted at once: one by one, they take as long as the weights of a small layer.
+        self._steps = torch.stack([state[weight]["step"] for weight in moving])
+        self._step_of_each = list(self._steps)
+        for weight, step in zip(moving, self._step_of_each, strict=True):
+            state[weight]["step"] = step
 
     def is_reached(self) -> bool:
         """Whether each parameter has one gradient, where it is looked for."""
@@ -78,7 +82,7 @@ class _Group:
 
     def move(self) -> None:
         """Make a step."""
-        torch._foreach_add_(self._steps, _ONE)
+        self._steps.add_(1.0)
         if self._rest:
             self._move_rest()
         if self._halves:
@@ -93,7 +97,7 @@ class _Group:
             self._means,
             self._squares,
             [],
-            self._steps[: len(self._rest)],
+            self._step_of_each[: len(self._rest)],
             lr=settings["lr"],
             beta1=settings["betas"][0],
             beta2=settings["betas"][1],
@@ -105,9 +109,9 @@ class _Group:
 
     def _move_halves(self) -> None:
         """By compiled passes, one for each weight."""
-        adamw, steps = self._source.update.adamw, self._steps[len(self._rest) :]  # type: ignore[union-attr]
+        adamw, steps = self._source.update.adamw, self._steps.tolist()[len(self._rest) :]  # type: ignore[union-attr]
         for half, moments, step in zip(self._halves, self._moments, steps, strict=True):
-            adamw(*half.arrays, half.gradient(), *moments, *self._factors(float(step)))
+            adamw(*half.arrays, half.gradient(), *moments, *self._factors(step))
             half.moved()
 
     def _factors(self, steps: float) -> tuple[float, ...]:
