@@ -160,16 +160,16 @@ def test_every_model_that_is_saved_is_kept_and_errors_are_told(fails, taken, tol
     def train(config, out):
         out.mkdir()
         for content in ("first", "second"):
-            (out / training.MODEL).write_text(content)
+            training.atomic_write_text(out / training.MODEL, content)
             for _ in range(500):
-                if (tmp_path / "models").exists() and content in kept():
+                if content in kept():
                     break
                 time.sleep(0.01)
         if fails:
             raise ValueError("two\n lines")
 
     def kept():
-        return [(folder / training.MODEL).read_text() for folder in sorted((tmp_path / "models").iterdir())]
+        return [file.read_text() for file in sorted((tmp_path / "models").glob(f"*/{training.MODEL}"))]
 
     monkeypatch.setattr(training.qvae, "train", train)
     monkeypatch.setattr(training, "_end_with_parent", lambda: None)
