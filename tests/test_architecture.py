@@ -72,6 +72,7 @@ models/likelihoods/likelihood.py from_config: config; models/relaxation.py bit_m
 statevector_states.py __call__: operand; statevector_states.py forward: inverse; statevector_states.py jvp: of_indices
 statevector_states.py operand: by_row; statevector_states.py setup_context: output; statevector_states.py undone: operand
 sweep.py stop_if_told: model figures; training/gradient_norms.py __exit__: error
+training/optimizers/halves.py __exit__: error
 training/interrupts.py remember: number frame; training/objective.py epoch_figures: clock; training/objective.py look: clock
 training/objective.py settle: rows batch_size; training/objective.py validate: rows found clock
 training/objectives/adversarial.py look: clock; training/objectives/gaussian.py gaussian_surrogate: exact
