@@ -33,7 +33,7 @@ def record(works: Sequence[Callable[[], object]], generator: torch.Generator) ->
     try:
         for graph, work in zip(graphs, works, strict=True):
             graph.register_generator_state(generator)
-            with torch.cuda.graph(graph, pool=pool):
+            with torch.cuda.device(generator.device), torch.cuda.graph(graph, pool=pool):
                 work()
     except Exception as error:
         for each, state in zip(generators, before, strict=True):

@@ -357,8 +357,7 @@ class TritonLines:
         pinned: Tensor | None,
     ) -> None:
         """As :meth:`qvae.ising.world_lines.WorldLines.sweep`; of contiguous int8, and ``pinned`` are logits of slice 0."""
-        n, slices, chains = bits.shape
-        device = bits.device
+        (n, slices, chains), device = bits.shape, bits.device
         key = torch.empty(1, dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
         if not bits.numel():
             return
@@ -377,14 +376,15 @@ class TritonLines:
         betas = beta.float() if isinstance(beta, Tensor) else bits.new_full((), beta, dtype=torch.float32)
         betas = betas.to(device).expand(chains)
         tables = _borders(self._blocks, self._sizes, tuple(order), device), len(order)
-        sweep_lines[(programs,)](
-            *(bits, n, slices, chains, num_sweeps, key, *tables, self._level, self._cut),
-            *(bases, *bases.stride(), betas, *betas.stride(), pins, *pins.stride()),
-            *(*self._dense, self._width, *self._sparse, states, fields, bonds),
-            *(rows, width, together, _NEIGHBOURS, self._is_dense),
-            num_warps=min(8, max(4, rows * width // 128)),
-            num_stages=1,
-        )
+        with torch.cuda.device_of(bits):  # a kernel runs on the current device, whatever it is given
+            sweep_lines[(programs,)](
+                *(bits, n, slices, chains, num_sweeps, key, *tables, self._level, self._cut),
+                *(bases, *bases.stride(), betas, *betas.stride(), pins, *pins.stride()),
+                *(*self._dense, self._width, *self._sparse, states, fields, bonds),
+                *(rows, width, together, _NEIGHBOURS, self._is_dense),
+                num_warps=min(8, max(4, rows * width // 128)),
+                num_stages=1,
+            )
 
 
 @functools.cache

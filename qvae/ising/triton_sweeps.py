@@ -159,28 +159,29 @@ class TritonSweeps:
         swept = _padded(state, (len(state), width))
         if isinstance(beta, Tensor):
             beta = _padded(beta.to(state.device, torch.float32).expand(1, chains), (1, width)).contiguous()
-        _sweep[(width // together,)](
-            swept,
-            torch.empty(1, dtype=torch.int64, device=state.device).random_(-(2**63), None, generator=generator),
-            self._level,
-            self._level if base is None else base.flatten().float(),
-            beta,
-            layout.table,
-            layout.starts,
-            _on(state.device, tuple(order)),
-            self._values,
-            self._others,
-            *(len(order), num_sweeps, width),
-            DENSE=is_dense,
-            HAS_BASE=base is not None,
-            PER_CHAIN=isinstance(beta, Tensor),
-            ROWS=layout.rows,
-            COLUMNS=min(layout.rows, _COLUMNS),
-            CHAINS=together,
-            AT_ONCE=_AT_ONCE,
-            num_warps=_WARPS[is_dense],
-            num_stages=_STAGES,
-        )
+        with torch.cuda.device_of(state):  # a kernel runs on the current device, whatever it is given
+            _sweep[(width // together,)](
+                swept,
+                torch.empty(1, dtype=torch.int64, device=state.device).random_(-(2**63), None, generator=generator),
+                self._level,
+                self._level if base is None else base.flatten().float(),
+                beta,
+                layout.table,
+                layout.starts,
+                _on(state.device, tuple(order)),
+                self._values,
+                self._others,
+                *(len(order), num_sweeps, width),
+                DENSE=is_dense,
+                HAS_BASE=base is not None,
+                PER_CHAIN=isinstance(beta, Tensor),
+                ROWS=layout.rows,
+                COLUMNS=min(layout.rows, _COLUMNS),
+                CHAINS=together,
+                AT_ONCE=_AT_ONCE,
+                num_warps=_WARPS[is_dense],
+                num_stages=_STAGES,
+            )
         if swept is not state:
             state.copy_(swept[:, :chains])
 
