@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from qvae.ising import recorded
 from qvae.ising.block_gibbs import BlockGibbs
 from qvae.ising.hamiltonian import IsingHamiltonian
 from qvae.ising.population import anneal_population
@@ -93,19 +94,21 @@ class GibbsSampler(ChainSampler[BlockGibbs]):
 
     def _replayed(self, hamiltonian: IsingHamiltonian, num_samples: int) -> tuple[Tensor, Tensor] | None:
         """Where chains go on by the same kernel as before, and nothing is to be said about them."""
-        kernel, chains, generator = self._kernel, self._chains, self.generator(hamiltonian.h.device)
-        if kernel is None or chains is None or self._graph is not hamiltonian.graph or self.temperatures > 1:
+        kernel, chains, device = self._kernel, self._chains, hamiltonian.h.device
+        if not recorded.records(device) or kernel is None or chains is None:
             return None
-        if chains.shape[2] != num_samples or kernel.quickest != torch.int8 or not chains.is_contiguous():
+        if self._graph is not hamiltonian.graph or self.temperatures > 1 or chains.shape[2] != num_samples:
             return None
-        return self._recorded.play(hamiltonian, chains, generator)
+        if kernel.quickest != torch.int8 or not chains.is_contiguous():
+            return None
+        return self._recorded.play(hamiltonian, chains, self.sweeps, self.generator(device))
 
     def _call(
-        self, hamiltonian: IsingHamiltonian, chains: Tensor, generator: torch.Generator
+        self, hamiltonian: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """The device's work of a call: chains are moved in place."""
         kernel = self._kernel_for(hamiltonian)
-        kernel.sweep(chains.flatten(1), self.sweeps, generator)
+        kernel.sweep(chains.flatten(1), sweeps, generator)
         return _moments_of(kernel, chains, hamiltonian)
 
     # Chains: their copies are at the temperatures, the coldest first --------------------------------------------------

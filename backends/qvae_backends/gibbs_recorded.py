@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.recorded import CALLS_BEFORE, record, records
+from qvae.ising.recorded import Graphs, Recorder, record
 
 Found = tuple[Tensor, Tensor]
 """Means of spins (n,) and of pairs (m,)."""
@@ -18,34 +18,30 @@ class RecordedCalls:
     """Plays such calls again once there were a few that differ in the values of fields and couplings alone.
 
     Args:
-        call: moves chains (n, 1, number) in place by a Hamiltonian, and gives moments.
+        call: moves chains (n, 1, number) in place by so many sweeps of a Hamiltonian, and gives moments.
     """
 
-    def __init__(self, call: Callable[[IsingHamiltonian, Tensor, torch.Generator], Found]) -> None:
-        self._call, self._calls_of, self._number = call, tuple[object, ...](), 0
-        self._graphs: list[torch.cuda.CUDAGraph] | None = None
+    def __init__(self, call: Callable[[IsingHamiltonian, Tensor, int, torch.Generator], Found]) -> None:
+        self._call, self._recorder = call, Recorder()
 
-    def play(self, hamiltonian: IsingHamiltonian, chains: Tensor, generator: torch.Generator) -> Found | None:
+    def play(self, hamiltonian: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator) -> Found | None:
         """Moments, with the chains moved; None where the call is to be made by Python."""
-        if not records(chains.device):
-            return None
         h, J = hamiltonian.h, hamiltonian.J
-        values = (id(hamiltonian.graph), hamiltonian.is_quantum, h.dtype, torch.is_inference_mode_enabled())
-        what = (*values, chains.data_ptr(), chains.shape, generator)
-        if what != self._calls_of:
-            self._calls_of, self._number, self._graphs = what, 0, None
-        self._number += 1
-        if self._number == CALLS_BEFORE + 1:
-            self._record(hamiltonian.replace(h.clone(), J.clone()), chains, generator)
-        if self._graphs is None:
+        values = (id(hamiltonian.graph), h.dtype, torch.is_inference_mode_enabled())
+        what = (*values, chains.data_ptr(), chains.shape, sweeps, generator)
+        graphs = self._recorder.graphs(
+            chains.device, what, lambda: self._record(hamiltonian.replace(h.clone(), J.clone()), chains, sweeps, generator)
+        )
+        if graphs is None:
             return None
         torch._foreach_copy_([self._own.h, self._own.J], [h, J])
-        self._graphs[0].replay()
+        graphs[0].replay()
         spins, pairs = self._found
         return spins.clone(), pairs.clone()
 
-    def _record(self, own: IsingHamiltonian, chains: Tensor, generator: torch.Generator) -> None:
+    def _record(self, own: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator) -> Graphs | None:
         self._own, found = own, list[Found]()
-        self._graphs = record([lambda: found.append(self._call(own, chains, generator))], generator)
-        if self._graphs is not None:
+        graphs = record([lambda: found.append(self._call(own, chains, sweeps, generator))], generator)
+        if graphs is not None:
             (self._found,) = found
+        return graphs

@@ -15,7 +15,7 @@ from qvae.ising.compiled import kernels
 from qvae.ising.fused_sweeps import Entries, FusedSweeps
 from qvae.ising.graphs import by_row
 from qvae.ising.hamiltonian import IsingHamiltonian
-from qvae.ising.products import REFRESH, Block, RoundedProducts
+from qvae.ising.products import REFRESH, Block, RoundedProducts, in_parts
 from qvae.ising.uniforms import Uniforms
 
 if TYPE_CHECKING:
@@ -272,11 +272,8 @@ class BlockGibbs:
             return state
         # Parts of equal size: a last one of a few chains would take as long as the others.
         parts = state.shape[1] // size
-        betas = beta.tensor_split(parts) if isinstance(beta, Tensor) and beta.ndim else [beta] * parts
-        for own_state, own_beta in zip(state.tensor_split(parts, dim=1), betas, strict=True):
-            swept = own_state.contiguous()
-            self._sweep(swept, num_sweeps, generator, own_beta, base, blocks)
-            own_state.copy_(swept)
+        for own, own_beta in in_parts(state, beta, parts):
+            self._sweep(own, num_sweeps, generator, own_beta, base, blocks)
         return state
 
     def _sweep(

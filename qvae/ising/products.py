@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -25,6 +25,15 @@ class Block:
     def firsts(self, size: int) -> range:
         """The first rows of its tiles, each of so many rows."""
         return range(self.start, self.stop, size)
+
+
+def in_parts(state: Tensor, beta: float | Tensor, parts: int) -> Iterator[tuple[Tensor, float | Tensor]]:
+    """Chains of a state (n, chains) in about equal parts, contiguous, each with its inverse temperatures, to be written to."""
+    betas = beta.tensor_split(parts) if isinstance(beta, Tensor) and beta.ndim else [beta] * parts
+    for some, own_beta in zip(state.tensor_split(parts, dim=1), betas, strict=True):
+        own = some.contiguous()
+        yield own, own_beta
+        some.copy_(own)
 
 
 class RoundedProducts:

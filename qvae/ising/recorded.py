@@ -14,13 +14,15 @@ _log = logging.getLogger(__name__)
 CALLS_BEFORE = 3
 """Calls that are made by Python: what they set up, such as tables on the device, isn't to be recorded."""
 
+Graphs = list[torch.cuda.CUDAGraph]
+
 
 def records(device: torch.device) -> bool:
     """Whether graphs are recorded there; ``QVAE_KERNELS=torch`` switches them off, too."""
     return device.type == "cuda" and os.environ.get(SWITCH) != "torch"
 
 
-def record(works: Sequence[Callable[[], object]], generator: torch.Generator) -> list[torch.cuda.CUDAGraph] | None:
+def record(works: Sequence[Callable[[], object]], generator: torch.Generator) -> Graphs | None:
     """Graphs of works that follow each other, of which nothing is done; None where they can't be recorded.
 
     That is where the device is waited for, or numbers come from the processor. Tensors that a graph reads or writes must stay
@@ -42,3 +44,22 @@ def record(works: Sequence[Callable[[], object]], generator: torch.Generator) ->
         _log.info("a CUDA graph can't be recorded (%s); its work is asked for piece by piece, which takes longer", why)
         return None
     return graphs
+
+
+class Recorder:
+    """Has calls recorded once they have been the same for a while."""
+
+    def __init__(self) -> None:
+        self._what, self._calls = tuple[object, ...](), 0
+        self._graphs: Graphs | None = None
+
+    def graphs(self, device: torch.device, what: tuple[object, ...], make: Callable[[], Graphs | None]) -> Graphs | None:
+        """What ``make`` recorded of calls that depend on this; None where the call is to be made by Python."""
+        if not records(device):
+            return None
+        if what != self._what:
+            self._what, self._calls, self._graphs = what, 0, None
+        self._calls += 1
+        if self._calls == CALLS_BEFORE + 1:
+            self._graphs = make()
+        return self._graphs

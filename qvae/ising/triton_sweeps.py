@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from qvae.ising.graphs import by_row
-from qvae.ising.products import Block
+from qvae.ising.products import Block, in_parts
 from qvae.ising.triton_bits import is_up, words
 
 _PROGRAMS = 264  # two for each multiprocessor of a large GPU
@@ -147,11 +147,8 @@ class TritonSweeps:
         """As :meth:`qvae.ising.block_gibbs.BlockGibbs.sweep`; of a contiguous state in int8."""
         chains, layout = state.shape[1], self._layout
         if (parts := -(-state.numel() // _MOST_BITS)) > 1:
-            betas = beta.tensor_split(parts) if isinstance(beta, Tensor) and beta.ndim else [beta] * parts
-            for some, their_beta in zip(state.tensor_split(parts, dim=1), betas, strict=True):
-                own = some.contiguous()
-                self.sweep(own, num_sweeps, generator, their_beta, base, order)
-                some.copy_(own)
+            for own, own_beta in in_parts(state, beta, parts):
+                self.sweep(own, num_sweeps, generator, own_beta, base, order)
             return
         is_dense = layout.shapes is not None
         together = chains_of_program(chains, *(_MULTIPLIED if is_dense else _GATHERED))

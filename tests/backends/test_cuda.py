@@ -133,15 +133,15 @@ def moments_of_calls(graph, chains=200, calls=9):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_calls_that_are_played_again_are_those_that_python_would_make(name, monkeypatch):
     played, sampler = moments_of_calls(GRAPHS[name])
-    monkeypatch.setattr("qvae_backends.gibbs_recorded.records", lambda device: False)
+    monkeypatch.setattr("qvae.ising.recorded.records", lambda device: False)
     made, other = moments_of_calls(GRAPHS[name])
     for first, second in zip(played, made, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
     assert torch.equal(sampler.state_dict()["chains"], other.state_dict()["chains"])
     assert torch.equal(sampler.state_dict()["generator"], other.state_dict()["generator"])
     if DEVICE.type == "cuda":
-        assert sampler._recorded._graphs is not None or name in ("complete", "sparse")
-        assert other._recorded._graphs is None
+        assert sampler._recorded._recorder._graphs is not None or name in ("complete", "sparse")
+        assert other._recorded._recorder._graphs is None
 
 
 def test_what_was_given_by_a_call_stays_as_it_is():

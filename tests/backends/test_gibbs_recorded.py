@@ -18,7 +18,7 @@ GRAPH = graphs.rbm(2, 3)
 def recordings(monkeypatch):
     """How often a call was to be recorded, which never succeeds here."""
     asked = []
-    monkeypatch.setattr("qvae_backends.gibbs_recorded.records", lambda device: True)
+    monkeypatch.setattr("qvae.ising.recorded.records", lambda device: True)
     monkeypatch.setattr("qvae_backends.gibbs_recorded.record", lambda works, generator: asked.append(len(works)))
     return asked
 
@@ -53,6 +53,16 @@ def test_others_are_recorded_anew(change, recordings):
     moments(sampler, 1 + CALLS_BEFORE - ("dtype" in change), **change)
     assert recordings == [1]
     moments(sampler, 1, **change)
+    assert recordings == [1, 1]
+
+
+def test_another_number_of_sweeps_is_recorded_anew(recordings):
+    sampler = gibbs()
+    moments(sampler, 2 + CALLS_BEFORE)
+    sampler.sweeps = 5
+    moments(sampler, CALLS_BEFORE)
+    assert recordings == [1]
+    moments(sampler, 1)
     assert recordings == [1, 1]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qvae.circuits.executor import Executor
-from qvae.ising.recorded import CALLS_BEFORE, record, records
+from qvae.ising.recorded import Graphs, Recorder, record
 from qvae.training.objectives.surrogate import Surrogate
 
 _WATCHED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "watchers")
@@ -38,34 +38,22 @@ class Replay:
 
     def __init__(self, model: nn.Module, generator: torch.Generator, terms: Callable[[Tensor], Surrogate]) -> None:
         self._parameters, self._generator, self._terms = list(model.parameters()), generator, terms
-        self._steps, self._recorded_of = 0, tuple[object, ...]()
-        self._graphs: list[torch.cuda.CUDAGraph] | None = None
-        self._weight = torch.zeros((), device=generator.device)
+        self._recorder, self._weight = Recorder(), torch.zeros((), device=generator.device)
 
     def loss(self, rows: Tensor, weight: float) -> tuple[Surrogate, Tensor | ReplayedLoss]:
         """The parts of the loss, valid until the next call, and the loss, whose ``backward`` may be called once."""
-        if not self._serves(rows):
+        what = (rows.shape, rows.dtype, *((p.data_ptr(), p.requires_grad) for p in self._parameters))
+        graphs = self._recorder.graphs(rows.device, what, lambda: self._record(rows))
+        if graphs is None:
             terms = self._terms(rows)
             return terms, terms.loss(weight)
         self._rows.copy_(rows)
         self._weight.fill_(weight)
-        assert self._graphs is not None
-        self._graphs[0].replay()
-        return self._found, ReplayedLoss(self._play_backward)
+        forward, backward = graphs
+        forward.replay()
+        return self._found, ReplayedLoss(lambda: self._play_backward(backward))
 
-    def _serves(self, rows: Tensor) -> bool:
-        """Whether a recording fits; makes one once steps have been the same for a while."""
-        what = (rows.shape, rows.dtype, *((p.data_ptr(), p.requires_grad) for p in self._parameters))
-        if not records(rows.device):
-            return False
-        if what != self._recorded_of:
-            self._recorded_of, self._steps, self._graphs = what, 0, None
-        self._steps += 1
-        if self._steps == CALLS_BEFORE + 1:
-            self._record(rows)
-        return self._graphs is not None
-
-    def _record(self, rows: Tensor) -> None:
+    def _record(self, rows: Tensor) -> Graphs | None:
         self._rows = rows.clone()
         recorded: list[tuple[Surrogate, Tensor]] = []
 
@@ -73,19 +61,19 @@ class Replay:
             terms = self._terms(self._rows)
             recorded.append((terms, terms.loss(self._weight)))
 
-        self._graphs = record([forward, lambda: recorded[0][1].backward()], self._generator)
+        graphs = record([forward, lambda: recorded[0][1].backward()], self._generator)
         self._gradients = [parameter.grad for parameter in self._parameters]
-        if self._graphs is None:  # the step is made by Python
+        if graphs is None:  # the step is made by Python
             for parameter in self._parameters:
                 parameter.grad = None
         else:
             terms = recorded[0][0]
             found = {name: value.detach() for name, value in vars(terms).items() if value is not None}
             self._found = replace(terms, **found)
+        return graphs
 
-    def _play_backward(self) -> None:
-        assert self._graphs is not None
-        self._graphs[1].replay()
+    def _play_backward(self, graph: torch.cuda.CUDAGraph) -> None:
+        graph.replay()
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
 

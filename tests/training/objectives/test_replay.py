@@ -38,7 +38,7 @@ def test_circuits_that_are_watched_or_run_by_others_are_not_recorded():
 def recordings(monkeypatch):
     """How often something was to be recorded, which never succeeds here."""
     asked = []
-    monkeypatch.setattr("qvae.training.objectives.replay.records", lambda device: True)
+    monkeypatch.setattr("qvae.ising.recorded.records", lambda device: True)
     monkeypatch.setattr("qvae.training.objectives.replay.record", lambda works, generator: asked.append(len(works)))
     return asked
 
