@@ -22,15 +22,15 @@ class RecordedCalls:
     """
 
     def __init__(self, call: Callable[[IsingHamiltonian, Tensor, int, torch.Generator], Found]) -> None:
-        self._call, self._recorder = call, Recorder()
+        self._call, self._recorder = call, Recorder[Graphs]()
 
     def play(self, hamiltonian: IsingHamiltonian, chains: Tensor, sweeps: int, generator: torch.Generator) -> Found | None:
         """Moments, with the chains moved; None where the call is to be made by Python."""
         h, J = hamiltonian.h, hamiltonian.J
         values = (id(hamiltonian.graph), h.dtype, torch.is_inference_mode_enabled())
         what = (*values, chains.data_ptr(), chains.shape, sweeps, generator)
-        graphs = self._recorder.graphs(
-            chains.device, what, lambda: self._record(hamiltonian.replace(h.clone(), J.clone()), chains, sweeps, generator)
+        graphs = self._recorder.recorded(
+            what, lambda: self._record(hamiltonian.replace(h.clone(), J.clone()), chains, sweeps, generator)
         )
         if graphs is None:
             return None

@@ -90,5 +90,10 @@ def _has(compiler: str) -> bool:
 
 def random_words(generator: torch.Generator | None) -> tuple[int, int]:
     """Two random words of 64 bits, from which the streams of a call's chains start: there is no other random state to keep."""
-    first, second = torch.empty(2, dtype=torch.int64).random_(-(2**63), None, generator=generator).tolist()
-    return first % 2**64, second % 2**64
+    first, second = random_word_tensor(generator).tolist()
+    return first, second
+
+
+def random_word_tensor(generator: torch.Generator | None) -> torch.Tensor:
+    """Those words as a tensor (2,), which can be drawn again in its place."""
+    return torch.empty(2, dtype=torch.int64).random_(-(2**63), None, generator=generator).view(torch.uint64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import torch
 
@@ -14,12 +15,18 @@ _log = logging.getLogger(__name__)
 CALLS_BEFORE = 3
 """Calls that are made by Python: what they set up, such as tables on the device, isn't to be recorded."""
 
+T = TypeVar("T")
 Graphs = list[torch.cuda.CUDAGraph]
 
 
+def are_switched_off() -> bool:
+    """Whether nothing is to be recorded: ``QVAE_KERNELS=torch``."""
+    return os.environ.get(SWITCH) == "torch"
+
+
 def records(device: torch.device) -> bool:
-    """Whether graphs are recorded there; ``QVAE_KERNELS=torch`` switches them off, too."""
-    return device.type == "cuda" and os.environ.get(SWITCH) != "torch"
+    """Whether graphs are recorded there."""
+    return device.type == "cuda" and not are_switched_off()
 
 
 def record(works: Sequence[Callable[[], object]], generator: torch.Generator) -> Graphs | None:
@@ -46,20 +53,18 @@ def record(works: Sequence[Callable[[], object]], generator: torch.Generator) ->
     return graphs
 
 
-class Recorder:
+class Recorder(Generic[T]):
     """Has calls recorded once they have been the same for a while."""
 
     def __init__(self) -> None:
         self._what, self._calls = tuple[object, ...](), 0
-        self._graphs: Graphs | None = None
+        self._recorded: T | None = None
 
-    def graphs(self, device: torch.device, what: tuple[object, ...], make: Callable[[], Graphs | None]) -> Graphs | None:
+    def recorded(self, what: tuple[object, ...], make: Callable[[], T | None]) -> T | None:
         """What ``make`` recorded of calls that depend on this; None where the call is to be made by Python."""
-        if not records(device):
-            return None
         if what != self._what:
-            self._what, self._calls, self._graphs = what, 0, None
+            self._what, self._calls, self._recorded = what, 0, None
         self._calls += 1
         if self._calls == CALLS_BEFORE + 1:
-            self._graphs = make()
-        return self._graphs
+            self._recorded = make()
+        return self._recorded

@@ -312,11 +312,11 @@ def _draw(logits: Any, factor: Any, s: Any, out: Any) -> None:
         out[c] = _f32(1) / _one_and_exp_minus(factor * (logits[c] + (noise if drawn & _u32(1) else -noise)))
 
 
-@compiled(types.void(_SINGLE, types.float32, types.uint64, types.uint64, _SINGLE))
-def binary_concrete(logits: Any, factor: Any, key: Any, other_key: Any, out: Any) -> None:
-    """Write sigmoid(factor (l + logistic noise)) of logits l (B, n); each column has a stream, which a call's words start."""
+@compiled(types.void(_SINGLE, types.float32, types.Array(types.uint64, 1, "C"), _SINGLE))
+def binary_concrete(logits: Any, factor: Any, words: Any, out: Any) -> None:
+    """Write sigmoid(factor (l + logistic noise)) of logits l (B, n); each column has a stream, which a call's 2 words start."""
     rows, columns = logits.shape
     streams = np.empty((4, columns), np.uint32)
-    seed(streams, key, other_key, 0)
+    seed(streams, words[0], words[1], 0)
     for r in range(rows):
         _draw(logits[r], factor, streams, out[r])

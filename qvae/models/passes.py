@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qvae.errors import CapabilityError
-from qvae.ising.compiled import kernels, random_words
+from qvae.ising.compiled import kernels, random_word_tensor
+from qvae.ising.tape import run
 
 _MOST_THREADS = 2  # a pass takes one; torch shares its own out, and on more is as quick
 
@@ -124,13 +125,13 @@ class _NormalisedSiLU(torch.autograd.Function):
     ) -> Tensor:
         out, slope = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
         rows, moments = _array(x), weight.new_empty(2, x.shape[1])
-        passes.moments(rows, *_array(moments))
+        run(passes.moments, rows, *_array(moments))
         ctx.eps, ctx.sharing, ctx.passes, of_batch = eps, sharing, passes, x.shape[0]
         if sharing is not None:
             of_batch, moments = sharing.processes * x.shape[0], sharing.moments(moments)
         written = map(_array, (running_mean, running_var, out, slope))
         mean, rate = _array(moments)
-        passes.normalise_and_activate(rows, mean, rate, _array(weight), _array(bias), of_batch, eps, momentum, *written)
+        run(passes.normalise_and_activate, rows, mean, rate, _array(weight), _array(bias), of_batch, eps, momentum, *written)
         ctx.save_for_backward(x, weight, bias, slope, moments)
         return out
 
@@ -148,10 +149,10 @@ class _NormalisedSiLU(torch.autograd.Function):
         else:
             in_x, sums = torch.empty_like(x), torch.empty_like(moments)
             arrays = (*map(_array, (x, gradient.contiguous(), slope)), *_array(moments))
-            ctx.passes.gradient_sums(*arrays, *_array(sums))
+            run(ctx.passes.gradient_sums, *arrays, *_array(sums))
             # Of a process's share of the rows, what comes to it of the sums over all.
             shared = sums if ctx.sharing is None else ctx.sharing.average(sums)
-            ctx.passes.pull_back(*arrays, _array(weight), *_array(shared), x.shape[0], _array(in_x))
+            run(ctx.passes.pull_back, *arrays, _array(weight), *_array(shared), x.shape[0], _array(in_x))
             in_inputs = in_x, *sums.unbind()
         return *in_inputs, *6 * (None,)
 
@@ -182,7 +183,7 @@ class _PlusBias(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, passes: ModuleType) -> Tensor:
         out = torch.empty_like(x, dtype=torch.float32)
-        passes.add_bias(_array(x), _array(bias), _array(out))
+        run(passes.add_bias, _array(x), _array(bias), _array(out))
         ctx.save_for_backward(x, bias)
         ctx.passes = passes
         return out
@@ -193,7 +194,7 @@ class _PlusBias(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *_again(_plus_bias_by_torch, gradient, x, bias), None
         in_x, in_bias = torch.empty_like(x), torch.empty_like(bias)
-        ctx.passes.sum_and_store(_array(gradient.contiguous()), _array(in_bias), _array(in_x))
+        run(ctx.passes.sum_and_store, _array(gradient.contiguous()), _array(in_bias), _array(in_x))
         return in_x, in_bias, None
 
 
@@ -229,9 +230,9 @@ class _RowSums(torch.autograd.Function):
     """Sums over rows of a function of each number, (B,); the slope at each number, (B, D), comes from the same pass."""
 
     @staticmethod
-    def forward(ctx: Any, run: Any, by_torch: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
+    def forward(ctx: Any, kernel: Any, by_torch: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
         total, slope = x.new_empty(x.shape[0]), torch.empty_like(x)
-        run(*map(_array, (x, *others, total, slope)))
+        run(kernel, *map(_array, (x, *others, total, slope)))
         ctx.save_for_backward(slope, x, *others)
         ctx.by_torch = by_torch
         return total
@@ -261,12 +262,12 @@ def binary_concrete(logits: Tensor, temperature: float, generator: torch.Generat
     passes = _passes(logits)
     if passes is None:
         return torch.sigmoid((logits + torch.logit(open_uniform(logits, generator))) / temperature)
-    words, factor = random_words(generator), 1 / temperature
+    words, factor = random_word_tensor(generator).numpy(), 1 / temperature
 
-    def run(read: np.ndarray, written: np.ndarray) -> None:
-        passes.binary_concrete(read, factor, *words, written)
+    def kernel(read: np.ndarray, written: np.ndarray) -> None:
+        passes.binary_concrete(read, factor, words, written)
 
-    return _Squashed.apply(logits, run, torch.ops.aten.sigmoid_backward, factor)
+    return _Squashed.apply(logits, kernel, torch.ops.aten.sigmoid_backward, factor)
 
 
 def open_uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -279,9 +280,9 @@ class _Squashed(torch.autograd.Function):
     """Sigmoids or tangents, whose ``derivative`` follows from their value, of numbers times a ``factor``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, run: Any, derivative: Callable[[Tensor, Tensor], Tensor], factor: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Any, derivative: Callable[[Tensor, Tensor], Tensor], factor: float) -> Tensor:
         out = torch.empty_like(x)
-        run(_array(x), _array(out))
+        run(kernel, _array(x), _array(out))
         ctx.save_for_backward(out)
         ctx.derivative, ctx.factor = derivative, factor
         return out

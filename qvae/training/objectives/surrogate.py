@@ -101,7 +101,7 @@ def expected_energy(model: QVAE, hamiltonian: IsingHamiltonian, code: BernoulliC
     sizes = model.posterior.level_sizes
     if len(sizes) == 1:
         return hamiltonian.energy(means)
-    level = torch.repeat_interleave(torch.tensor(sizes, device=means.device))
+    level = torch.tensor([level for level, size in enumerate(sizes) for _ in range(size)], device=means.device)
     early, late = hamiltonian.edges.T  # edges of a prior's graph are in ascending order, and so are levels
     across = (level[early] < level[late]).to(means.dtype)
     earlier = 2 * model.relaxation.bit_mean(code.logits, code.latents) - 1

@@ -31,16 +31,31 @@ class Undo:
     @contextmanager
     def on_failure(self) -> Iterator[None]:
         """Take back what the block has done to them if it raises."""
-        state = self._generator.get_state()
-        for kept, moving in self._alike:  # a pass each: this is part of every step
-            torch._foreach_copy_(kept, moving)
+        state = self._remember()
         try:
             yield
         except BaseException:
-            self._generator.set_state(state)
-            for buffer, before in zip(self.buffers, self._before, strict=True):
-                buffer.copy_(before)
+            self._take_back(state)
             raise
+
+    @contextmanager
+    def always(self) -> Iterator[None]:
+        """Take back what the block does to them."""
+        state = self._remember()
+        try:
+            yield
+        finally:
+            self._take_back(state)
+
+    def _remember(self) -> Tensor:
+        for kept, moving in self._alike:  # a pass each: this is part of every step
+            torch._foreach_copy_(kept, moving)
+        return self._generator.get_state()
+
+    def _take_back(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+        for buffer, before in zip(self.buffers, self._before, strict=True):
+            buffer.copy_(before)
 
 
 def _of_type(dtype: torch.dtype, *lists: list[Tensor]) -> list[list[Tensor]]:

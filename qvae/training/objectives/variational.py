@@ -120,7 +120,7 @@ class VariationalObjective(Objective):
         self._undo = Undo(self.generator, model)
         self.watch = HeldOutWatch(self.warn)
         self._laps = Laps(self.device)
-        self._replay = Replay(model, self.generator, self._terms_of_step) if self._is_replayed else None
+        self._replay = Replay(model, self.generator, lambda x: self._terms(x, self.generator)) if self._is_replayed else None
 
     # A step -----------------------------------------------------------------------------------------------------------
 
@@ -153,16 +153,18 @@ class VariationalObjective(Objective):
 
     def _loss(self, x: Tensor, weight: float) -> tuple[Surrogate, Tensor | ReplayedLoss]:
         """Parts of the loss of prepared rows (B, D), and the loss."""
-        if self._replay is not None:
-            return self._replay.loss(x, weight)
-        terms = self._terms_of_step(x)
-        return terms, terms.loss(weight)
+        with self._halves or nullcontext():  # gradients go to where the optimizer takes them from
+            if self._replay is not None:
+                return self._replay.loss(x, weight)
+            terms = self._terms(x, self.generator)
+            return terms, terms.loss(weight)
 
     @property
     def _is_replayed(self) -> bool:
-        """Whether a GPU does the same in every step, and nobody else has a hand in it."""
+        """Whether every step asks the device for the same, and nobody else has a hand in it."""
         is_plain = not self.is_exact and self.circuit_optimizer is None and self._gradient is None and ranks.count() == 1
-        return self.device.type == "cuda" and is_plain and can_be_replayed(self.model, self.executor)
+        is_exact = self.executor is None or self.executor.capabilities.exact  # others may have costs, and draw
+        return self.device.type in ("cpu", "cuda") and is_plain and is_exact and can_be_replayed(self.model, self.executor)
 
     def _hold_layers(self, progress: float) -> None:
         """Layers of the circuit that don't learn yet stay at 0, whatever an optimizer made of them."""
@@ -202,11 +204,6 @@ class VariationalObjective(Objective):
             self.generator.set_state(state)
             for buffer, before in zip(self._undo.buffers, buffers, strict=True):
                 buffer.copy_(before)
-
-    def _terms_of_step(self, x: Tensor) -> Surrogate:
-        """Those whose gradients go to where the optimizer takes them from."""
-        with self._halves or nullcontext():
-            return self._terms(x, self.generator)
 
     def _terms(self, x: Tensor, generator: torch.Generator) -> Surrogate:
         seen = None if self.corruption is None else self.corruption(x, generator)
