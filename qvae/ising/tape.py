@@ -55,12 +55,12 @@ def run(kernel: Callable[..., object], *arguments: Any) -> None:
 def record(works: Sequence[Callable[[], object]], owned: Iterable[Tensor] = ()) -> list[Tape] | None:
     """Tapes of works that follow each other, which are done once; None where they can't be recorded.
 
-    That is where a number is looked at, on which what follows may depend, where a shape depends on numbers, where too much is
-    written (:data:`MOST_BYTES`), and where tensors are written to that neither the works have made nor are ``owned``; a work may
-    have been done in part then. Tensors that a work finds must stay where they are. Draws go on with every replay.
+    That is where a number is looked at, on which what follows may depend, where a shape depends on numbers, where too much
+    is written (:data:`MOST_BYTES`), and where tensors are written to that neither the works have made nor are ``owned``; a
+    work may have been done in part then. Tensors that a work finds must stay where they are. Draws go on with every replay.
 
-    What a work does besides, in Python or through numpy, isn't recorded, and while it is watched torch takes other formulas for a
-    few gradients, which differ by rounding: whoever can't rule that out compares.
+    What a work does besides, in Python or through numpy, isn't recorded, and while it is watched torch takes other formulas
+    for a few gradients, which differ by rounding: whoever can't rule that out compares.
     """
     recording = _Recording(owned)
     tapes: list[Tape] = []

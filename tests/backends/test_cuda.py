@@ -140,8 +140,8 @@ def test_calls_that_are_played_again_are_those_that_python_would_make(name, monk
     assert torch.equal(sampler.state_dict()["chains"], other.state_dict()["chains"])
     assert torch.equal(sampler.state_dict()["generator"], other.state_dict()["generator"])
     if DEVICE.type == "cuda":
-        assert sampler._recorded._recorder._graphs is not None or name in ("complete", "sparse")
-        assert other._recorded._recorder._graphs is None
+        assert sampler._recorded._recorder._recorded is not None or name in ("complete", "sparse")
+        assert other._recorded._recorder._recorded is None
 
 
 def test_what_was_given_by_a_call_stays_as_it_is():

@@ -61,8 +61,9 @@ def places_and_nothing(x, w):
 
 
 FUNCTIONS = [
-    views_and_writes, lists, new_tensors, several_outputs, precisions, complex_numbers, convolution, autocast, places_and_nothing,
-]  # fmt: skip
+    *(views_and_writes, lists, new_tensors, several_outputs, precisions, complex_numbers, convolution, autocast),
+    places_and_nothing,
+]
 
 
 def loss(found, w):
@@ -195,7 +196,7 @@ def test_gradients_are_left_to_autograd():
     """It takes over what nobody else holds, and copies what somebody does."""
     w = torch.ones(3, requires_grad=True)
     loss = []
-    forward, backward = record([lambda: loss.append((w * 2).sum()), lambda: loss[0].backward()])
+    _, backward = record([lambda: loss.append((w * 2).sum()), lambda: loss[0].backward()])
     names = [call.func._schema.name for call in backward._calls if hasattr(call.func, "_schema")]
     assert "aten::clone" not in names
     assert not any("copy" in name for name in names)

@@ -167,10 +167,10 @@ def figures_of_steps(name, number=12):
 @pytest.mark.parametrize("name", ["rbm", "clipped, held out", "corrupted", "gaussian", "vqvae", "discrete", "boltzmann"])
 def test_steps_that_are_played_again_are_those_that_python_would_make(name, monkeypatch):
     played, objective = figures_of_steps(name)
-    monkeypatch.setattr("qvae.ising.recorded.records", lambda device: False)
+    monkeypatch.setattr("qvae.ising.recorded.are_switched_off", lambda: True)
     made, other = figures_of_steps(name)
-    assert objective._replay._recorder._graphs is not None
-    assert other._replay._recorder._graphs is None
+    assert objective._replay._recorder._recorded is not None
+    assert other._replay._recorder._recorded is None
     torch.testing.assert_close(played, made, rtol=1e-4, atol=1e-4)
     assert torch.equal(objective.generator.get_state(), other.generator.get_state())
     for key, value in objective.model.state_dict().items():
@@ -189,7 +189,7 @@ def test_a_step_that_waits_for_the_device_is_made_by_python(monkeypatch):
     loss = Surrogate.loss
     monkeypatch.setattr(Surrogate, "loss", waiting)
     found, objective = figures_of_steps("rbm")
-    assert objective._replay._recorder._graphs is None
+    assert objective._replay._recorder._recorded is None
     torch.testing.assert_close(found, made, rtol=1e-4, atol=1e-4)
 
 
