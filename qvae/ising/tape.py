@@ -19,7 +19,7 @@ MOST_BYTES = 2**28
 
 _COPIES = ("aten::_to_copy", "aten::clone")
 _UNWRITTEN = ("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided")
-_IN_OTHER_SHAPES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+_BY_NUMBERS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 class Tape:
@@ -89,8 +89,8 @@ class _Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, function._schema.name
-        if _IN_OTHER_SHAPES.intersection(function.tags) and not _takes_places(function, args):
-            raise ValueError(f"the shape of what {name} finds depends on numbers")
+        if _BY_NUMBERS.intersection(function.tags) and not _takes_places(function, args):
+            raise ValueError(f"what {name} is, or its shape, depends on numbers")
         found = function(*args, **kwargs)
         # Not the tensors themselves: autograd takes over gradients that nobody else holds.
         own, named = pytree.tree_map_only(Tensor, torch.detach, (args, kwargs))
@@ -107,10 +107,8 @@ class _Recording(TorchDispatchMode):
 
     def _add(self, function: Any, own: Any, named: Any, outputs: list[Any]) -> None:
         """Keep a call that makes new tensors, unless they are views of those that it was given."""
-        if not all(x is None or isinstance(x, Tensor) for x in outputs):
-            raise ValueError(f"{function._schema.name} looks at a number")
         given = {0, *map(_place, _tensors((own, named)))}
-        made = [x for x in outputs if x is not None]
+        made = [x for x in outputs if isinstance(x, Tensor)]
         if all(_place(x) in given for x in made):
             return
         self._make(made)
@@ -165,8 +163,8 @@ def _signature(function: Any) -> list[tuple[str, str]]:
     return [(argument.name, str(argument.type)) for argument in function._schema.arguments if not argument.is_out]
 
 
-def _write_again(function: Callable[..., Any], args: Any, kwargs: Any, outputs: Sequence[Tensor | None]) -> None:
+def _write_again(function: Callable[..., Any], args: Any, kwargs: Any, outputs: Sequence[Any]) -> None:
     found = function(*args, **kwargs)
     for output, new in zip(outputs, [found] if isinstance(found, Tensor) else found, strict=True):
-        if output is not None:
+        if isinstance(output, Tensor):
             output.copy_(new)

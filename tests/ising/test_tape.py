@@ -175,10 +175,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("work", REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_recorded_is_refused(work):
-    assert record([lambda: x * 2, work]) is None
+REASONS = dict.fromkeys(REFUSED, "depends on numbers")
+REASONS |= dict.fromkeys(("a stranger", "a view of a stranger", "a copy to a stranger"), "changes something from elsewhere")
+REASONS |= {"an error": "3 elements", "a silent error": "ValueError"}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_recorded_is_refused(name, caplog):
+    with caplog.at_level("INFO", "qvae.ising.tape"):
+        assert record([lambda: x * 2, REFUSED[name]]) is None
     assert tape._here.tape is None
+    assert REASONS[name] in caplog.text
 
 
 def test_what_writes_too_much_is_refused(monkeypatch):

@@ -13,7 +13,7 @@ from qvae.ising.recorded import CALLS_BEFORE
 from qvae.runs.assemble import assemble
 from qvae.training.objective import Clock
 from qvae.training.objectives.replay import Replay, can_be_replayed
-from qvae.training.objectives.surrogate import Surrogate
+from qvae.training.objectives.surrogate import Surrogate, expected_energy
 
 
 class Own(torch.nn.Linear):
@@ -41,7 +41,7 @@ def recordings(monkeypatch):
     return asked
 
 
-def test_steps_are_recorded_once_they_have_been_the_same_for_a_while(recordings):
+def test_steps_are_recorded_once_they_have_been_the_same_for_a_while(recordings, monkeypatch):
     model = torch.nn.Linear(3, 1)
     replay = Replay(model, torch.Generator(), lambda rows: Surrogate(*model(rows).expand(-1, 3).unbind(1)))
 
@@ -76,6 +76,9 @@ def test_steps_are_recorded_once_they_have_been_the_same_for_a_while(recordings)
     model.weight = torch.nn.Parameter(model.weight.detach().clone())
     steps(CALLS_BEFORE + 1, torch.ones(2, 3))
     assert recordings == [2, 2, 2, 2, 2, 2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)  # on which sums are others
+    steps(CALLS_BEFORE + 1, torch.ones(2, 3))
+    assert recordings == [2, 2, 2, 2, 2, 2, 2]
 
 
 def test_a_weight_of_the_kl_part_may_be_on_the_device():
@@ -112,18 +115,20 @@ FAMILIES = {
 
 
 def steps_of(name, number=9, precision="bfloat16"):
-    """An objective after so many steps, and their figures."""
+    """An objective after so many steps, their figures, and the state of torch's own generator."""
+    torch.manual_seed(5)
     preset, *settings = FAMILIES[name]
     config = qvae.load_config(preset, [*settings, f"training.precision={precision}", "training.device=cpu"])
     parts = assemble(Path("unused"), config)
     rows = parts.dataset.train[: 16 * number].flatten(1).split(16)
     found = [parts.objective.step(x, Clock(k, 1, k / number)) for k, x in enumerate(rows)]
-    return parts.objective, torch.stack(found)
+    return parts.objective, torch.stack(found), torch.get_rng_state()
 
 
 def assert_the_same(one, other):
-    (first, figures), (second, expected) = one, other
+    (first, figures, state), (second, expected, other_state) = one, other
     assert torch.equal(figures, expected)
+    assert torch.equal(state, other_state)
     assert torch.equal(first.generator.get_state(), second.generator.get_state())
     for key, value in second.model.state_dict().items():
         assert torch.equal(first.model.state_dict()[key], value), key
@@ -155,6 +160,15 @@ def test_steps_that_are_played_again_are_those_that_python_makes(name, by_python
     assert_the_same(played, by_python(name))
 
 
+def test_copies_of_weights_take_gradients_then_too(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    pytest.importorskip("numba")
+    objective, *_ = steps_of("copies of weights")
+    assert is_played(objective)
+    assert objective._halves.of
+    assert all(half._copied == half._marks() for half in objective._halves.of.values())
+
+
 def test_steps_in_single_precision_and_by_torch_s_kernels_are_played_again(monkeypatch, by_python):
     monkeypatch.setattr("qvae.models.passes.load_passes", lambda device: None)
     played = steps_of("rbm", 9, "float32")
@@ -162,34 +176,58 @@ def test_steps_in_single_precision_and_by_torch_s_kernels_are_played_again(monke
     assert_the_same(played, by_python("rbm", 9, "float32"))
 
 
-def looking(self, kl_weight):
+LOSS, ENERGY, CALLS = Surrogate.loss, expected_energy, itertools.count()
+
+
+def looking(self, weight):
     """At a number, on which what follows may depend."""
-    return LOSS(self, kl_weight) * (1.0 if float(self.entropy.detach().sum()) > 0 else 2.0)
+    return LOSS(self, weight) * (1.0 if float(self.entropy.detach().sum()) > 0 else 2.0)
 
 
-def counting(self, kl_weight):
-    """By no operation of torch."""
-    return LOSS(self, kl_weight) * (1.0 + 0.01 * next(CALLS))
+def by_rows(self, weight):
+    return LOSS(self, weight) * self.energy.detach().numpy().mean().item()
 
 
-def through_numpy(self, kl_weight):
-    return LOSS(self, kl_weight) * self.energy.detach().numpy().mean().item()
+def by_draws(self, weight):
+    return LOSS(self, weight) * (1 + torch.rand(1).tolist()[0])
 
 
-LOSS, CALLS = Surrogate.loss, itertools.count()
+def by_weight(self, weight):
+    return LOSS(self, weight) + weight * self.entropy.mean() * (weight.numpy().item() if torch.is_tensor(weight) else weight)
 
 
-@pytest.mark.parametrize("loss", [looking, counting, through_numpy])
+def counting(self, weight):
+    return LOSS(self, weight) * (1.0 + 0.01 * next(CALLS))
+
+
+def counting_in_terms(self, weight):
+    found = LOSS(self, weight)
+    self.entropy = self.entropy + next(CALLS)
+    return found
+
+
+@pytest.mark.parametrize("loss", [looking, by_rows, by_draws, by_weight, counting, counting_in_terms])
 def test_steps_that_depend_on_what_torch_does_not_do_are_made_by_python(loss, by_python, monkeypatch):
     monkeypatch.setattr(Surrogate, "loss", loss)
     tried = steps_of("rbm")
     assert not is_played(tried[0])
-    if loss is not counting:
+    if not loss.__name__.startswith("counting"):
         assert_the_same(tried, by_python("rbm"))
 
 
+def test_steps_that_write_by_other_means_are_made_by_python(by_python, monkeypatch):
+    def energy(model, hamiltonian, code):
+        model.encoder.mean_image.numpy()[0] += 1
+        return ENERGY(model, hamiltonian, code)
+
+    monkeypatch.setattr("qvae.training.objectives.surrogate.expected_energy", energy)
+    tried = steps_of("rbm")
+    assert not is_played(tried[0])
+    assert_the_same(tried, by_python("rbm"))
+
+
 def test_who_watches_sees_every_step():
-    objective, _ = steps_of("rbm")
+    objective, *_ = steps_of("rbm")
     assert is_played(objective)
     rows, seen = torch.zeros(16, 64, dtype=torch.int16), []
     watched = (
@@ -211,12 +249,19 @@ def test_who_watches_sees_every_step():
 
 
 def test_a_watcher_of_a_circuit_sees_every_step():
-    objective, _ = steps_of("vqvae")
+    objective, *_ = steps_of("vqvae")
     assert is_played(objective)
     seen = []
     objective._layer.watchers.append(lambda *arguments: seen.append(1))
     objective.step(torch.zeros(16, 64, dtype=torch.int16), Clock(1, 1, 0.5))
     assert seen
+
+
+def test_anomalies_are_looked_for_where_python_makes_the_step(monkeypatch):
+    objective, *_ = steps_of("rbm")
+    monkeypatch.setattr("qvae.ising.tape.Tape.replay", lambda self: pytest.fail("nothing would be found"))
+    with torch.autograd.detect_anomaly(check_nan=False):
+        objective.step(torch.zeros(16, 64, dtype=torch.int16), Clock(1, 1, 0.5))
 
 
 def test_kernels_that_are_switched_off_stay_so(monkeypatch):
