@@ -3,11 +3,13 @@
     OMP_NUM_THREADS=1 python benchmarks/training_step.py mnist --set data.root=FOLDER
     OMP_NUM_THREADS=1 QVAE_KERNELS=torch python benchmarks/training_step.py mnist --set data.root=FOLDER
     OMP_NUM_THREADS=1 python benchmarks/training_step.py mnist --set data.root=FOLDER --seconds 15
+    OMP_NUM_THREADS=1 python benchmarks/training_step.py digits --by-python
 
 The products, which are the floor, are those that one step asks for, in its order and on matrices of its shapes, strides and
 types, with nothing between them. They take turns with steps, so that a drift of the machine hits both. Times are of the
 processor, in milliseconds. Steps are those of the middle of a training, where the average of the weights has its full window.
-With --seconds a training runs so long by the clock, and only its steps are counted.
+With --seconds a training runs so long by the clock, and only its steps are counted. With --by-python steps that are played
+again take turns with those that Python makes.
 """
 
 from __future__ import annotations
@@ -97,11 +99,29 @@ def parts_of(steps: Iterator[int]) -> Counter[str]:
     return found
 
 
+def beside_python(trainer: Any, steps: Iterator[int], turns: int) -> None:
+    """Print what a step takes that is played again, and one that Python and autograd make."""
+    objective, found = trainer.objective, []
+    replay = objective._replay
+    if replay is None or replay._recorder._recorded is None:
+        raise SystemExit("a step of this configuration isn't recorded.")
+    for _ in range(turns):
+        row = []
+        for objective._replay in (replay, None):
+            row.append(milliseconds(lambda: [next(steps) for _ in range(TURN)]) / TURN)
+        found.append(row)
+    played, made = np.array(found).T
+    print(f"a step, played again {np.median(played):.2f} ms, at best {played.min():.2f}")
+    print(f"made by Python {np.median(made):.2f} ms, at best {made.min():.2f}")
+    print(f"ratio {np.median(played / made):.3f}, of the best {played.min() / made.min():.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", default="mnist")
     parser.add_argument("--turns", type=int, default=30, help=f"of {TURN} steps")
     parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--by-python", action="store_true", help="turns of steps that Python makes")
     parser.add_argument("--seconds", type=float, help="count the steps that a training makes in this time")
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command line does
@@ -113,9 +133,12 @@ def main() -> None:
         trainer.fit()
         print(f"{trainer.step - middle} steps in {trainer.seconds:.1f} s")
         return
-    steps = trainer.trial(WARM_UP + 1 + TURN * arguments.turns + TIMED)
+    steps = trainer.trial(WARM_UP + 1 + 2 * TURN * arguments.turns + TIMED)
     for _ in range(WARM_UP):
         next(steps)
+    if arguments.by_python:
+        beside_python(trainer, steps, arguments.turns)
+        return
     products = record_of(steps, keeps_products=True).products
     found = []
     for _ in range(arguments.turns):

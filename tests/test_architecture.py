@@ -65,6 +65,7 @@ coding/bits_back.py _pop: shift; coding/bits_back.py _push: shift; coding/bits_b
 data/kinds.py _count_scale: is_image; dwave.py price: hamiltonian; dwave_recording.py rewind: spent
 evaluation/distances.py samples: generator; exact.py _moments: num_samples; gibbs.py _fit: copies
 gibbs.py _sweep: hamiltonian; ising/fused.py _read_row_of: row scale sums; ising/fused.py of_numbers: scale
+ising/tape.py __torch_dispatch__: types
 measuring/problems.py make: options; measuring/training.py _keep_models: memory; models/autoencoder.py _smoothed: generator
 models/fused.py _rounded_as: value; models/fused.py half: like; models/fused.py single: like
 models/gaussian.py forward: relaxed; models/gaussian.py forward: relaxed generator

@@ -137,6 +137,9 @@ class Objective(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; keys of others are among ``state``."""
 
+    def release(self) -> None:  # noqa: B027
+        """Give back memory that only steps need, which will take it again."""
+
     def close(self) -> None:  # noqa: B027
         """Release connections; the objective isn't used afterwards."""
 

@@ -144,7 +144,7 @@ class Trainer:
         self._resumed_at = time.perf_counter() - self.seconds
         self._saved_at = time.perf_counter()
         say = self.metrics.progress.say
-        with self.metrics.progress.work("training") as report, interrupts_deferred(say) as interrupted:
+        with self.metrics.progress.work("training") as report, interrupts_deferred(say) as interrupted, self._released():
             if self.step % self.steps_per_epoch == 0 and self.metrics.has_open_epoch:
                 self._end_epoch()  # of a run whose sampler failed when it was looked at there
             while not self.is_finished:
@@ -164,6 +164,14 @@ class Trainer:
             self.metrics.warn("early stopping", self.stopping.words)
         self.metrics.flush()
         self._save()
+
+    @contextmanager
+    def _released(self) -> Iterator[None]:
+        """What steps alone need isn't kept when the block ends."""
+        try:
+            yield
+        finally:
+            self.objective.release()
 
     def _batches(self) -> Iterator[Tensor]:
         """Stored rows (B, D) of the rest of the current epoch, of this process's parts of its batches."""

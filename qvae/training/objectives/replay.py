@@ -11,16 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qvae.circuits.executor import Executor
 from qvae.ising import recorded
 from qvae.ising.recorded import Recorder
-from qvae.ising.tape import Tape, record
+from qvae.ising.tape import record
+from qvae.training.objectives.parts import Parts
 from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.objectives.undo import Undo
 
 _log = logging.getLogger(__name__)
-_WATCHED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "watchers")
-_KNOWN = ("qvae.", "qvae_backends.", "torch.nn.")  # whose modules do in every step what they have done in the first
 
 
 class ReplayedLoss:
@@ -35,93 +33,107 @@ class Replay:
 
     A step of small networks takes as long as Python and autograd need to ask for it: on a GPU ten times as long as the work
     itself. There it becomes two CUDA graphs, each asked for at once; on a CPU two lists of calls (:mod:`qvae.ising.tape`), kept
-    if they give bit by bit what Python gives. Both hold the addresses of weights, rows and gradients: where these are others
-    than at the recording, or the rows have another shape, it is recorded anew. Steps that someone watches are made by Python.
+    if they give bit by bit what Python gives. Both hold the addresses of weights, rows and gradients. Where these are others
+    than at the recording, where the rows have another shape, or a part of the model is set to something else, it is recorded
+    anew. Steps that someone watches, and those of parts that others have written, are made by Python.
+
+    Gradients and the parts of the loss are written again in each step: whoever keeps them takes a clone.
 
     Args:
         model: whose parameters have gradients, or what stands in for them when :meth:`loss` is called.
         generator: of the draws, on the device.
-        terms: the parts of the loss of prepared rows (B, D).
+        others: what has a part in the loss, besides the model: functions, or objects and what they hold.
     """
 
-    def __init__(self, model: nn.Module, generator: torch.Generator, terms: Callable[[Tensor], Surrogate]) -> None:
-        self._model, self._generator, self._terms = model, generator, terms
-        self._modules = list(model.modules())
-        self._places = [(module._parameters, name) for module in self._modules for name in module._parameters]
-        self._hooks = [getattr(module, name) for module in self._modules for name in _WATCHED if hasattr(module, name)]
-        self._recorder = Recorder[Sequence[Any]]()
+    def __init__(self, model: nn.Module, generator: torch.Generator, *others: object) -> None:
+        self._arguments = model, generator, *others
+        self._model, self._generator, self._parts = model, generator, Parts(model, *others)
         self._weight = torch.zeros((), device=generator.device)
-        self._last: Tensor  # rows
+        self._last = torch.empty(0)  # rows
+        self.forget()
 
-    def loss(self, rows: Tensor, weight: float) -> tuple[Surrogate, Tensor | ReplayedLoss]:
-        """The parts of the loss, valid until the next call, and the loss, whose ``backward`` may be called once."""
-        parameters = [parameter for held, name in self._places if (parameter := held[name]) is not None]
-        if self._is_watched(parameters):
-            played = None
-        else:
-            what = self._circumstances(rows, parameters)
-            played = self._recorder.recorded(what, lambda: self._record(rows, parameters))
+    def forget(self) -> None:
+        """Give memory back; whoever goes on is recorded anew."""
+        self._recorder = Recorder[_Played]()
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """What is recorded is neither copied nor pickled."""
+        return self._arguments
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        Replay.__init__(self, *state)
+
+    def loss(
+        self, make: Callable[[Tensor], Surrogate], rows: Tensor, weight: float
+    ) -> tuple[Surrogate, Tensor | ReplayedLoss]:
+        """The parts of the loss, valid until the next call, and the loss, whose ``backward`` may be called once.
+
+        Args:
+            make: the parts of the loss of prepared rows, the same function in every call.
+            rows: (B, D).
+            weight: of the KL part.
+        """
+        played = self._played(make, rows)
         self._last = rows
         if played is None:
-            terms = self._terms(rows)
+            terms = make(rows)
             return terms, terms.loss(weight)
-        self._rows.copy_(rows)
+        played.rows.copy_(rows)
         self._weight.fill_(weight)
-        forward, backward = played
-        forward.replay()
-        return self._found.terms, ReplayedLoss(lambda: self._play_backward(backward, parameters))
+        played.forward.replay()
+        return played.found.terms, ReplayedLoss(played.play_backward)
 
-    def _is_watched(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether someone wants to know what happens, or kernels are switched off."""
-        hooks = (hooks for x in parameters for hooks in (x._backward_hooks, x._post_accumulate_grad_hooks))
-        return any(self._hooks) or any(hooks) or torch.is_anomaly_enabled() or recorded.are_switched_off()
+    def _played(self, make: Callable[[Tensor], Surrogate], rows: Tensor) -> _Played | None:
+        """A step that can be played again; None where Python is to make it."""
+        self._parts.look()
+        if recorded.are_switched_off() or not self._parts.are_known:
+            return None
+        if self._parts.is_watched or torch.is_anomaly_enabled():
+            return None
+        places = ((x.data_ptr(), x.requires_grad) for x in self._parts.tensors)
+        what = rows.shape, rows.dtype, torch.get_num_threads(), self._parts.version, *places
+        return self._recorder.recorded(what, lambda: self._record(make, rows))
 
-    def _circumstances(self, rows: Tensor, parameters: Sequence[Tensor]) -> tuple[object, ...]:
-        """What decides which calls are made, and where they read and write."""
-        modes = [module.training for module in self._modules]
-        return rows.shape, rows.dtype, torch.get_num_threads(), *modes, *((p.data_ptr(), p.requires_grad) for p in parameters)
-
-    def _record(self, rows: Tensor, parameters: Sequence[Tensor]) -> Sequence[Any] | None:
-        """A forward and a backward pass that can be replayed; nothing is done."""
-        self._rows = rows.clone()
-        step = _Step(lambda: self._terms(self._rows), self._weight, parameters)
-        played = self._graphs(step) if rows.is_cuda else self._tapes(rows, step)
+    def _record(self, make: Callable[[Tensor], Surrogate], rows: Tensor) -> _Played | None:
+        """Nothing is done."""
+        own, learning = rows.clone(), [x for x in self._parts.tensors if x.requires_grad]
+        step = _Step(lambda: make(own), self._weight, learning)
+        if rows.is_cuda:
+            graphs = recorded.record(step.parts, self._generator)
+            played = None if graphs is None else _Played(graphs[0], graphs[1], own, step.found())
+        else:
+            played = self._taped(step, own, rows)
         step.clear()
         return played
 
-    def _graphs(self, step: _Step) -> Sequence[Any] | None:
-        graphs = recorded.record(step.parts, self._generator)
-        if graphs is not None:
-            self._found = step.found()
-        return graphs
-
-    def _tapes(self, rows: Tensor, step: _Step) -> Sequence[Any] | None:
+    def _taped(self, step: _Step, own: Tensor, rows: Tensor) -> _Played | None:
+        """Of the rows before, and of other draws and another weight than what is compared with Python."""
         with self._undone():
-            torch.rand(1), torch.rand(1, generator=self._generator)  # other draws than those that are compared
-            self._rows.copy_(self._last)
+            torch.rand(1), torch.rand(1, generator=self._generator)
+            own.copy_(self._last)
             self._weight.fill_(0.5)
             tapes = record(step.parts, self._model.buffers())
         if tapes is None:
             return None
-        self._found = step.found()
-        if self._are_right(tapes, rows, step):
-            return tapes
+        played = _Played(tapes[0], tapes[1], own, step.found())
+        own.copy_(rows)
+        self._weight.fill_(0.75)
+        if self._is_right(played, step):
+            return played
         _log.info("a step that is recorded isn't the one that Python makes; each is made by Python, which takes longer")
         return None
 
-    def _are_right(self, tapes: Sequence[Tape], rows: Tensor, step: _Step) -> bool:
-        """Whether tapes do what Python does, bit by bit, with other rows, weight and draws than they were recorded with."""
-        self._rows.copy_(rows)
-        self._weight.fill_(0.75)
+    def _is_right(self, played: _Played, step: _Step) -> bool:
+        """Whether it does what Python does, bit by bit."""
         try:
             with self._undone():
                 for part in step.parts:
                     part()
                 expected = [x.clone() for x in self._numbers(step.found())]
             with self._undone():
-                for tape in tapes:
-                    tape.replay()
-                found = self._numbers(self._found)
+                played.forward.replay()
+                played.backward.replay()
+                found = self._numbers(played.found)
                 return len(found) == len(expected) and all(map(torch.equal, found, expected))
         except Exception:  # of the step, which will be made by Python, or of an operation that can't write where it has written
             return False
@@ -135,20 +147,32 @@ class Replay:
     def _numbers(self, found: _Found) -> list[Tensor]:
         """All that a step has found, moved and drawn, as it is now."""
         state = [*self._model.buffers(), self._generator.get_state(), torch.get_rng_state()]
-        return [x for x in (*vars(found.terms).values(), *found.gradients, *state) if x is not None]
-
-    def _play_backward(self, backward: Any, parameters: Sequence[Tensor]) -> None:
-        backward.replay()
-        for parameter, gradient in zip(parameters, self._found.gradients, strict=True):
-            parameter.grad = gradient
+        gradients = [gradient for _, gradient in found.gradients]
+        return [x for x in (*vars(found.terms).values(), *gradients, *state) if x is not None]
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What a step finds, in its place."""
+    """What a step finds, in its place: gradients with their parameters."""
 
     terms: Surrogate
-    gradients: list[Tensor | None]
+    gradients: list[tuple[Tensor, Tensor | None]]
+
+
+@dataclass(frozen=True)
+class _Played:
+    """Two CUDA graphs or tapes, the rows that they read, and what they find."""
+
+    forward: Any
+    backward: Any
+    rows: Tensor
+    found: _Found
+
+    def play_backward(self) -> None:
+        """To gradients in parameters."""
+        self.backward.replay()
+        for parameter, gradient in self.found.gradients:
+            parameter.grad = gradient
 
 
 class _Step:
@@ -169,15 +193,9 @@ class _Step:
     def found(self) -> _Found:
         """The parts of the loss, and gradients."""
         values = {name: value.detach() for name, value in vars(self._terms).items() if value is not None}
-        return _Found(replace(self._terms, **values), [parameter.grad for parameter in self._parameters])
+        return _Found(replace(self._terms, **values), [(parameter, parameter.grad) for parameter in self._parameters])
 
     def clear(self) -> None:
         """Take gradients away from parameters."""
         for parameter in self._parameters:
             parameter.grad = None
-
-
-def can_be_replayed(model: nn.Module, executor: Executor | None = None) -> bool:
-    """Whether all of its parts are this package's or torch's: what others do in Python in every step would be lost."""
-    parts = [*model.modules(), *([] if executor is None else [executor])]
-    return all(type(part).__module__.startswith(_KNOWN) for part in parts)

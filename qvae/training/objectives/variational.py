@@ -26,7 +26,7 @@ from qvae.training.devices import choose_device, use_bfloat16
 from qvae.training.laps import Laps
 from qvae.training.objective import Clock, Objective, load_optimizer_state, optimizer_state
 from qvae.training.objectives.held_out import HeldOutWatch
-from qvae.training.objectives.replay import Replay, ReplayedLoss, can_be_replayed
+from qvae.training.objectives.replay import Replay, ReplayedLoss
 from qvae.training.objectives.surrogate import Surrogate
 from qvae.training.objectives.undo import Undo
 from qvae.training.optimizers.adamw import AdamWSteps
@@ -120,7 +120,8 @@ class VariationalObjective(Objective):
         self._undo = Undo(self.generator, model)
         self.watch = HeldOutWatch(self.warn)
         self._laps = Laps(self.device)
-        self._replay = Replay(model, self.generator, lambda x: self._terms(x, self.generator)) if self._is_replayed else None
+        others = type(self)._terms, positive, self.executor, self.corruption
+        self._replay = Replay(model, self.generator, *others) if self._is_replayed else None
 
     # A step -----------------------------------------------------------------------------------------------------------
 
@@ -155,16 +156,19 @@ class VariationalObjective(Objective):
         """Parts of the loss of prepared rows (B, D), and the loss."""
         with self._halves or nullcontext():  # gradients go to where the optimizer takes them from
             if self._replay is not None:
-                return self._replay.loss(x, weight)
-            terms = self._terms(x, self.generator)
+                return self._replay.loss(self._terms_of_step, x, weight)
+            terms = self._terms_of_step(x)
             return terms, terms.loss(weight)
+
+    def _terms_of_step(self, x: Tensor) -> Surrogate:
+        return self._terms(x, self.generator)
 
     @property
     def _is_replayed(self) -> bool:
-        """Whether every step asks the device for the same, and nobody else has a hand in it."""
+        """Whether every step asks the device for the same."""
         is_plain = not self.is_exact and self.circuit_optimizer is None and self._gradient is None and ranks.count() == 1
         is_exact = self.executor is None or self.executor.capabilities.exact  # others may have costs, and draw
-        return self.device.type in ("cpu", "cuda") and is_plain and is_exact and can_be_replayed(self.model, self.executor)
+        return self.device.type in ("cpu", "cuda") and is_plain and is_exact
 
     def _hold_layers(self, progress: float) -> None:
         """Layers of the circuit that don't learn yet stay at 0, whatever an optimizer made of them."""
@@ -317,6 +321,11 @@ class VariationalObjective(Objective):
         if self.circuit_optimizer is not None:
             load_optimizer_state(self.circuit_optimizer, **state["circuit_optimizer"])
         self.watch.load_state_dict(state["watch"])
+
+    def release(self) -> None:
+        """Forget what was recorded of steps."""
+        if self._replay is not None:
+            self._replay.forget()
 
     def close(self) -> None:
         """Release the executor's connections."""

@@ -28,6 +28,13 @@ class AdamWSteps:
         self._state: Any = None
         self._groups: list[_Group] = []
 
+    def __getstate__(self) -> tuple[Optimizer, Halves | None]:
+        """What is known of the optimizer's tensors is of these ones."""
+        return self._optimizer, self._halves
+
+    def __setstate__(self, state: tuple[Optimizer, Halves | None]) -> None:
+        AdamWSteps.__init__(self, *state)
+
     @torch.no_grad()
     def step(self) -> None:
         """Move all parameters by their gradients."""

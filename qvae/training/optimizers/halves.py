@@ -31,6 +31,13 @@ class Half:
         self.copy = nn.Parameter(layer.weight.detach().bfloat16())
         self._agree()
 
+    def __getstate__(self) -> nn.Linear:
+        """Arrays wouldn't be those of the tensors any more."""
+        return self._layer
+
+    def __setstate__(self, layer: nn.Linear) -> None:
+        Half.__init__(self, layer)
+
     def _agree(self) -> None:
         self.arrays = self.weight.detach().numpy(), _words(self.copy.detach())
         self.moved()
@@ -106,6 +113,12 @@ class Halves:
         layers = [layer for layer in _dense(model) if layer.weight.numel() >= _LARGE]
         self.of: dict[Tensor, Half] = {layer.weight: Half(layer) for layer in layers}
         self.update = _load()
+
+    def __getstate__(self) -> dict[Tensor, Half]:
+        return self.of
+
+    def __setstate__(self, of: dict[Tensor, Half]) -> None:
+        self.of, self.update = of, _load()
 
     def __enter__(self) -> None:
         self.update = _load()

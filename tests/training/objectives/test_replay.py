@@ -1,36 +1,27 @@
 """What is played again, and when it is recorded. On CUDA, that it is right is tested where there is a GPU."""
 
+import copy
+import functools
+import gc
 import itertools
+import pickle
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.utils import prune as prune_
 
 import qvae
-from qvae.circuits.circuit import Circuit
 from qvae.circuits.executor import ExecutorCapabilities
 from qvae.ising.recorded import CALLS_BEFORE
+from qvae.ising.tape import Tape
+from qvae.models.relaxation import Gumbel
 from qvae.runs.assemble import assemble
 from qvae.training.objective import Clock
-from qvae.training.objectives.replay import Replay, can_be_replayed
-from qvae.training.objectives.surrogate import Surrogate, expected_energy
-
-
-class Own(torch.nn.Linear):
-    """A user's module, of which nobody knows what it does from step to step."""
-
-
-class OwnExecutor(type(qvae.load_executor("statevector"))):
-    """A user's, as above."""
-
-
-def test_models_and_executors_of_others_are_not_recorded():
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
-    assert can_be_replayed(model)
-    assert not can_be_replayed(torch.nn.Sequential(model, Own(2, 2)))
-    layer = qvae.CircuitLayer(Circuit(1, [], num_parameters=0, num_inputs=0))
-    assert can_be_replayed(layer, layer.executor)
-    assert not can_be_replayed(layer, OwnExecutor())
+from qvae.training.objectives.replay import Replay
+from qvae.training.objectives.surrogate import Surrogate, expected_energy, surrogate
 
 
 @pytest.fixture
@@ -43,11 +34,11 @@ def recordings(monkeypatch):
 
 def test_steps_are_recorded_once_they_have_been_the_same_for_a_while(recordings, monkeypatch):
     model = torch.nn.Linear(3, 1)
-    replay = Replay(model, torch.Generator(), lambda rows: Surrogate(*model(rows).expand(-1, 3).unbind(1)))
+    replay = Replay(model, torch.Generator())
 
     def steps(number, rows):
         for _ in range(number):
-            terms, loss = replay.loss(rows, 0.5)
+            terms, loss = replay.loss(lambda rows: Surrogate(*model(rows).expand(-1, 3).unbind(1)), rows, 0.5)
             torch.testing.assert_close(loss, terms.loss(0.5))
             loss.backward()
 
@@ -135,7 +126,15 @@ def assert_the_same(one, other):
 
 
 def is_played(objective):
-    return objective._replay._recorder._recorded is not None
+    """Whether the last step was."""
+    replay = objective._replay
+    return replay._parts.are_known and not replay._parts.is_watched and replay._recorder._recorded is not None
+
+
+def go_on(objective, number=1):
+    """As many steps more, of the same rows."""
+    rows = torch.arange(64).remainder(5).sub(2).to(torch.int16).expand(16, 64) * 4000
+    return [objective.step(rows, Clock(step, 1, 0.5)).clone() for step in range(number)]
 
 
 @pytest.fixture
@@ -229,23 +228,23 @@ def test_steps_that_write_by_other_means_are_made_by_python(by_python, monkeypat
 def test_who_watches_sees_every_step():
     objective, *_ = steps_of("rbm")
     assert is_played(objective)
-    rows, seen = torch.zeros(16, 64, dtype=torch.int16), []
+    seen = []
     watched = (
         lambda: objective.model.encoder.register_forward_hook(lambda *arguments: seen.append(1)),
         lambda: objective.model.decoder.register_full_backward_hook(lambda *arguments: seen.append(1)),
         lambda: objective.prior.h.register_hook(lambda gradient: seen.append(1)),
+        lambda: torch.nn.modules.module.register_module_forward_hook(lambda *arguments: seen.append(1)),
         lambda: objective.prior.J.register_post_accumulate_grad_hook(lambda parameter: seen.append(1)),
     )
     for watch in watched:
         seen.clear()
         handle = watch()
-        for step in range(3):
-            objective.step(rows, Clock(step, 1, 0.5))
+        go_on(objective, 3)
         handle.remove()
-        assert len(seen) == 3
-        objective.step(rows, Clock(3, 1, 0.5))
-        assert len(seen) == 3
-    assert is_played(objective)
+        assert (calls := len(seen)) >= 3
+        go_on(objective, 4)
+        assert len(seen) == calls
+        assert is_played(objective)
 
 
 def test_a_watcher_of_a_circuit_sees_every_step():
@@ -253,7 +252,7 @@ def test_a_watcher_of_a_circuit_sees_every_step():
     assert is_played(objective)
     seen = []
     objective._layer.watchers.append(lambda *arguments: seen.append(1))
-    objective.step(torch.zeros(16, 64, dtype=torch.int16), Clock(1, 1, 0.5))
+    go_on(objective)
     assert seen
 
 
@@ -261,7 +260,7 @@ def test_anomalies_are_looked_for_where_python_makes_the_step(monkeypatch):
     objective, *_ = steps_of("rbm")
     monkeypatch.setattr("qvae.ising.tape.Tape.replay", lambda self: pytest.fail("nothing would be found"))
     with torch.autograd.detect_anomaly(check_nan=False):
-        objective.step(torch.zeros(16, 64, dtype=torch.int16), Clock(1, 1, 0.5))
+        go_on(objective)
 
 
 def test_kernels_that_are_switched_off_stay_so(monkeypatch):
@@ -274,3 +273,130 @@ def test_an_executor_that_measures_is_not_recorded(monkeypatch):
     capabilities = ExecutorCapabilities(differentiable=True)
     monkeypatch.setattr("qvae_backends.statevector.StatevectorExecutor.capabilities", capabilities)
     assert steps_of("vqvae", 1)[0]._replay is None
+
+
+# What is set to something else ----------------------------------------------------------------------------------------
+
+
+class OwnLinear(torch.nn.Linear):
+    """A user's, of which nobody knows what it does from step to step."""
+
+
+class OwnGumbel(Gumbel):
+    """Whose temperature falls with every call."""
+
+    def sample(self, logits, generator=None):
+        self.temperature *= 0.99
+        return super().sample(logits, generator)
+
+
+def own_surrogate(*arguments):
+    found = surrogate(*arguments)
+    return replace(found, entropy=found.entropy * next(CALLS))
+
+
+def anneal(objective):
+    objective.model.relaxation.temperature = 0.2
+
+
+def set_momentum(objective):
+    objective.model.encoder.layers[1].momentum = 0.5
+
+
+def swap_activation(objective):
+    objective.model.encoder.layers[2] = torch.nn.Tanh()
+
+
+def swap_buffer(objective):
+    norm = objective.model.encoder.layers[1]
+    norm.running_mean = torch.full_like(norm.running_mean, 3.0)
+
+
+def patch_forward(objective):
+    encoder = objective.model.encoder
+    encoder.forward = lambda inputs: 2 * type(encoder).forward(encoder, inputs)
+
+
+def prune(objective):
+    prune_.l1_unstructured(objective.model.encoder.layers[0], "weight", 0.5)
+
+
+def normalise_weights(objective):
+    torch.nn.utils.parametrizations.weight_norm(objective.model.decoder.layers[0][0])
+
+
+def own_module(objective):
+    objective.model.encoder.layers[2] = torch.nn.Sequential(OwnLinear(16, 16), torch.nn.SiLU())
+
+
+def own_relaxation(objective):
+    objective.model.relaxation = OwnGumbel(0.5)
+
+
+def freeze(objective):
+    objective.model.encoder.layers[0].weight.requires_grad_(False)
+
+
+CHANGES = {
+    change: is_known
+    for is_known, changes in (
+        (True, (anneal, set_momentum, swap_activation, swap_buffer, freeze, normalise_weights)),
+        (False, (patch_forward, prune, own_module, own_relaxation)),
+    )
+    for change in changes
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_model_that_is_changed_in_the_middle_goes_on_as_by_python(change, monkeypatch, by_python):
+    played, made = steps_of("rbm"), by_python("rbm")
+    assert is_played(played[0])
+    found = []
+    for objective, *_ in (played, made):
+        if objective is made[0]:
+            monkeypatch.setattr("qvae.training.objectives.replay.record", lambda works, owned: None)
+        torch.manual_seed(8)
+        change(objective)
+        found.append((objective, torch.stack(go_on(objective, 7)), torch.get_rng_state()))
+        assert is_played(objective) == (CHANGES[change] and objective is played[0])
+    assert_the_same(*found)
+
+
+@pytest.mark.parametrize("others", [{"positive": own_surrogate}, {"positive": functools.partial(own_surrogate)}])
+def test_a_loss_that_others_have_written_is_made_by_python(others, monkeypatch):
+    monkeypatch.setattr("qvae.runs.assemble.surrogate", others["positive"], raising=False)
+    objective, *_ = steps_of("rbm", 1)
+    own = type(objective)(
+        objective.model, objective.prepare, objective.config, objective.sampler, positive=others["positive"]
+    )
+    go_on(own, 5)
+    assert not is_played(own)
+
+
+def test_a_copy_of_an_objective_is_on_its_own():
+    objective, *_ = steps_of("rbm")
+    for other in (copy.deepcopy(objective), pickle.loads(pickle.dumps(objective))):
+        before = copy.deepcopy(objective.model.state_dict())
+        found = go_on(other, 6)
+        assert is_played(other)
+        for key, value in objective.model.state_dict().items():
+            assert torch.equal(value, before[key]), key
+        again = copy.deepcopy(objective)
+        assert torch.equal(torch.stack(go_on(again, 6)), torch.stack(found))
+
+
+def test_a_training_that_has_ended_keeps_no_tape(tmp_path, monkeypatch):
+    tapes, replay = [], Tape.replay
+
+    def noted(self):
+        tapes.append(weakref.ref(self))
+        replay(self)
+
+    monkeypatch.setattr(Tape, "replay", noted)
+    preset, *settings = FAMILIES["rbm"]
+    parts = assemble(tmp_path, qvae.load_config(preset, [*settings, "training.epochs=1", "training.device=cpu"]))
+    parts.trainer.save = lambda trainer: None
+    parts.trainer.fit()
+    gc.collect()
+    assert tapes
+    assert not any(tape() for tape in tapes)
