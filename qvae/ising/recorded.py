@@ -15,6 +15,9 @@ _log = logging.getLogger(__name__)
 CALLS_BEFORE = 3
 """Calls that are made by Python: what they set up, such as tables on the device, isn't to be recorded."""
 
+CALLS_BETWEEN = 30
+"""Calls from one recording to the next, which takes as long as some of them."""
+
 T = TypeVar("T")
 Graphs = list[torch.cuda.CUDAGraph]
 
@@ -57,14 +60,18 @@ class Recorder(Generic[T]):
     """Has calls recorded once they have been the same for a while."""
 
     def __init__(self) -> None:
-        self._what, self._calls = tuple[object, ...](), 0
+        self._what, self._calls, self._is_tried = tuple[object, ...](), 0, False
         self._recorded: T | None = None
+        self._since = CALLS_BETWEEN
 
     def recorded(self, what: tuple[object, ...], make: Callable[[], T | None]) -> T | None:
         """What ``make`` recorded of calls that depend on this; None where the call is to be made by Python."""
         if what != self._what:
-            self._what, self._calls, self._recorded = what, 0, None
+            self._what, self._calls, self._is_tried, self._recorded = what, 0, False, None
         self._calls += 1
-        if self._calls == CALLS_BEFORE + 1:
+        self._since += 1
+        if not self._is_tried and self._calls > CALLS_BEFORE and self._since > CALLS_BETWEEN:
+            self._since = 0
             self._recorded = make()
+            self._is_tried = True
         return self._recorded

@@ -56,8 +56,9 @@ def record(works: Sequence[Callable[[], object]], owned: Iterable[Tensor] = ()) 
     """Tapes of works that follow each other, which are done once; None where they can't be recorded.
 
     That is where a number is looked at, on which what follows may depend, where a shape depends on numbers, where too much
-    is written (:data:`MOST_BYTES`), and where tensors are written to that neither the works have made nor are ``owned``; a
-    work may have been done in part then. Tensors that a work finds must stay where they are. Draws go on with every replay.
+    is written (:data:`MOST_BYTES`), where tensors are written to that neither the works have made nor are ``owned``, and
+    where torch's own generator is drawn from; a work may have been done in part then. Tensors that a work finds must stay
+    where they are. Draws go on with every replay.
 
     What a work does besides, in Python or through numpy, isn't recorded, and while it is watched torch takes other formulas
     for a few gradients, which differ by rounding: whoever can't rule that out compares.
@@ -89,6 +90,8 @@ class _Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, function._schema.name
+        if torch.Tag.nondeterministic_seeded in function.tags and not _has_generator(args, kwargs):
+            raise ValueError(f"{name} draws from torch's own generator, from which others may draw at the same time")
         if _BY_NUMBERS.intersection(function.tags) and not _takes_places(function, args):
             raise ValueError(f"what {name} is, or its shape, depends on numbers")
         found = function(*args, **kwargs)
@@ -126,6 +129,10 @@ class _Recording(TorchDispatchMode):
             self._bytes += x.untyped_storage().nbytes()
         if self._bytes > MOST_BYTES:
             raise ValueError(f"it writes more than {MOST_BYTES >> 20} MiB")
+
+
+def _has_generator(args: Any, kwargs: Any) -> bool:
+    return any(isinstance(x, torch.Generator) for x in (*args, *kwargs.values()))
 
 
 def _takes_places(function: Any, args: Any) -> bool:

@@ -19,6 +19,7 @@ def recordings(monkeypatch):
     """How often a call was to be recorded, which never succeeds here."""
     asked = []
     monkeypatch.setattr("qvae.ising.recorded.records", lambda device: True)
+    monkeypatch.setattr("qvae.ising.recorded.CALLS_BETWEEN", 0)
     monkeypatch.setattr("qvae_backends.gibbs_recorded.record", lambda works, generator: asked.append(len(works)))
     return asked
 

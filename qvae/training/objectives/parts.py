@@ -24,17 +24,26 @@ _LEAVES = (
 class Parts:
     """Modules, and other objects that they hold, such as relaxations.
 
-    Args:
-        roots: what they are reached from.
-
     Attributes:
         version: changes when :meth:`look` finds that something was set, swapped or added.
         are_known: whether all are this package's or torch's: what others do in Python in every step, nobody knows.
     """
 
-    def __init__(self, *roots: object) -> None:
-        self._roots, self.version = roots, 0
+    def __init__(self) -> None:
+        self._roots, self.version = tuple[object, ...](), 0
         self._note()
+
+    def look(self, *roots: object) -> None:
+        """See what is reached from roots, and whether anything has changed since the last look."""
+        try:
+            # Quick, since what is the same object isn't looked into.
+            is_as_before = roots == self._roots and self._contents == self._before
+        except (RuntimeError, ValueError):  # a tensor or an array is another one
+            is_as_before = False
+        if not is_as_before:
+            self._roots = roots
+            self._note()
+            self.version += 1
 
     def _note(self) -> None:
         reached = _reached(self._roots)
@@ -45,16 +54,6 @@ class Parts:
         self._contents += [vars(x) for x in reached if not isinstance(x, _CONTAINERS) and hasattr(x, "__dict__")]
         self._before = [content.copy() for content in self._contents]
         self._watchers = [getattr(module, name) for module in modules for name in _WATCHERS if hasattr(module, name)]
-
-    def look(self) -> None:
-        """See whether anything has changed since the last look."""
-        try:
-            is_as_before = self._contents == self._before  # quick, since what is the same object isn't looked into
-        except (RuntimeError, ValueError):  # a tensor or an array is another one
-            is_as_before = False
-        if not is_as_before:
-            self._note()
-            self.version += 1
 
     @property
     def tensors(self) -> list[Tensor]:

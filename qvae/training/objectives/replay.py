@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,12 +42,10 @@ class Replay:
     Args:
         model: whose parameters have gradients, or what stands in for them when :meth:`loss` is called.
         generator: of the draws, on the device.
-        others: what has a part in the loss, besides the model: functions, or objects and what they hold.
     """
 
-    def __init__(self, model: nn.Module, generator: torch.Generator, *others: object) -> None:
-        self._arguments = model, generator, *others
-        self._model, self._generator, self._parts = model, generator, Parts(model, *others)
+    def __init__(self, model: nn.Module, generator: torch.Generator) -> None:
+        self._model, self._generator, self._parts = model, generator, Parts()
         self._weight = torch.zeros((), device=generator.device)
         self._last = torch.empty(0)  # rows
         self.forget()
@@ -58,13 +56,13 @@ class Replay:
 
     def __getstate__(self) -> tuple[Any, ...]:
         """What is recorded is neither copied nor pickled."""
-        return self._arguments
+        return self._model, self._generator
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         Replay.__init__(self, *state)
 
     def loss(
-        self, make: Callable[[Tensor], Surrogate], rows: Tensor, weight: float
+        self, make: Callable[[Tensor], Surrogate], rows: Tensor, weight: float, others: Sequence[object] = ()
     ) -> tuple[Surrogate, Tensor | ReplayedLoss]:
         """The parts of the loss, valid until the next call, and the loss, whose ``backward`` may be called once.
 
@@ -72,8 +70,9 @@ class Replay:
             make: the parts of the loss of prepared rows, the same function in every call.
             rows: (B, D).
             weight: of the KL part.
+            others: what has a part in it, besides the model: functions, or objects and what they hold.
         """
-        played = self._played(make, rows)
+        played = self._played(make, rows, others)
         self._last = rows
         if played is None:
             terms = make(rows)
@@ -83,12 +82,14 @@ class Replay:
         played.forward.replay()
         return played.found.terms, ReplayedLoss(played.play_backward)
 
-    def _played(self, make: Callable[[Tensor], Surrogate], rows: Tensor) -> _Played | None:
+    def _played(self, make: Callable[[Tensor], Surrogate], rows: Tensor, others: Sequence[object]) -> _Played | None:
         """A step that can be played again; None where Python is to make it."""
-        self._parts.look()
-        if recorded.are_switched_off() or not self._parts.are_known:
+        if recorded.are_switched_off() or self._parts.is_watched or torch.is_anomaly_enabled():
             return None
-        if self._parts.is_watched or torch.is_anomaly_enabled():
+        if torch.is_autocast_enabled(rows.device.type) or not torch.is_grad_enabled():
+            return None
+        self._parts.look(self._model, *others)
+        if not self._parts.are_known:
             return None
         places = ((x.data_ptr(), x.requires_grad) for x in self._parts.tensors)
         what = rows.shape, rows.dtype, torch.get_num_threads(), self._parts.version, *places
@@ -109,7 +110,7 @@ class Replay:
     def _taped(self, step: _Step, own: Tensor, rows: Tensor) -> _Played | None:
         """Of the rows before, and of other draws and another weight than what is compared with Python."""
         with self._undone():
-            torch.rand(1), torch.rand(1, generator=self._generator)
+            torch.rand(1, generator=self._generator)
             own.copy_(self._last)
             self._weight.fill_(0.5)
             tapes = record(step.parts, self._model.buffers())
@@ -138,15 +139,13 @@ class Replay:
         except Exception:  # of the step, which will be made by Python, or of an operation that can't write where it has written
             return False
 
-    @contextmanager
-    def _undone(self) -> Iterator[None]:
+    def _undone(self) -> AbstractContextManager[None]:
         """All that the block draws and moves is taken back."""
-        with torch.random.fork_rng(devices=[]), Undo(self._generator, self._model).always():
-            yield
+        return Undo(self._generator, self._model).always()
 
     def _numbers(self, found: _Found) -> list[Tensor]:
         """All that a step has found, moved and drawn, as it is now."""
-        state = [*self._model.buffers(), self._generator.get_state(), torch.get_rng_state()]
+        state = [*self._model.buffers(), self._generator.get_state()]
         gradients = [gradient for _, gradient in found.gradients]
         return [x for x in (*vars(found.terms).values(), *gradients, *state) if x is not None]
 

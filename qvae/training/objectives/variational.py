@@ -120,8 +120,7 @@ class VariationalObjective(Objective):
         self._undo = Undo(self.generator, model)
         self.watch = HeldOutWatch(self.warn)
         self._laps = Laps(self.device)
-        others = type(self)._terms, positive, self.executor, self.corruption
-        self._replay = Replay(model, self.generator, *others) if self._is_replayed else None
+        self._replay = Replay(model, self.generator) if self._is_replayed else None
 
     # A step -----------------------------------------------------------------------------------------------------------
 
@@ -156,7 +155,8 @@ class VariationalObjective(Objective):
         """Parts of the loss of prepared rows (B, D), and the loss."""
         with self._halves or nullcontext():  # gradients go to where the optimizer takes them from
             if self._replay is not None:
-                return self._replay.loss(self._terms_of_step, x, weight)
+                others = type(self)._terms, self.positive, self.executor, self.corruption, self.bf16
+                return self._replay.loss(self._terms_of_step, x, weight, others)
             terms = self._terms_of_step(x)
             return terms, terms.loss(weight)
 

@@ -15,6 +15,8 @@ from torch.nn.utils import prune as prune_
 
 import qvae
 from qvae.circuits.executor import ExecutorCapabilities
+from qvae.data.corruption import Corruption
+from qvae.ising import recorded
 from qvae.ising.recorded import CALLS_BEFORE
 from qvae.ising.tape import Tape
 from qvae.models.relaxation import Gumbel
@@ -29,6 +31,7 @@ def recordings(monkeypatch):
     """How often something was to be recorded, which never succeeds here."""
     asked = []
     monkeypatch.setattr("qvae.training.objectives.replay.record", lambda works, owned: asked.append(len(works)))
+    monkeypatch.setattr(recorded, "CALLS_BETWEEN", 0)
     return asked
 
 
@@ -225,7 +228,8 @@ def test_steps_that_write_by_other_means_are_made_by_python(by_python, monkeypat
     assert_the_same(tried, by_python("rbm"))
 
 
-def test_who_watches_sees_every_step():
+def test_who_watches_sees_every_step(monkeypatch):
+    monkeypatch.setattr(recorded, "CALLS_BETWEEN", 0)
     objective, *_ = steps_of("rbm")
     assert is_played(objective)
     seen = []
@@ -333,6 +337,14 @@ def own_relaxation(objective):
     objective.model.relaxation = OwnGumbel(0.5)
 
 
+def change_precision(objective):
+    objective.bf16 = True
+
+
+def corrupt(objective):
+    objective.corruption = Corruption("hidden", 0.5, "bits", (8, 8), torch.zeros(64))
+
+
 def freeze(objective):
     objective.model.encoder.layers[0].weight.requires_grad_(False)
 
@@ -340,7 +352,7 @@ def freeze(objective):
 CHANGES = {
     change: is_known
     for is_known, changes in (
-        (True, (anneal, set_momentum, swap_activation, swap_buffer, freeze, normalise_weights)),
+        (True, (anneal, set_momentum, swap_activation, swap_buffer, change_precision, corrupt, freeze, normalise_weights)),
         (False, (patch_forward, prune, own_module, own_relaxation)),
     )
     for change in changes
@@ -357,20 +369,33 @@ def test_a_model_that_is_changed_in_the_middle_goes_on_as_by_python(change, monk
             monkeypatch.setattr("qvae.training.objectives.replay.record", lambda works, owned: None)
         torch.manual_seed(8)
         change(objective)
+        monkeypatch.setattr(recorded, "CALLS_BETWEEN", 0)
         found.append((objective, torch.stack(go_on(objective, 7)), torch.get_rng_state()))
         assert is_played(objective) == (CHANGES[change] and objective is played[0])
     assert_the_same(*found)
 
 
-@pytest.mark.parametrize("others", [{"positive": own_surrogate}, {"positive": functools.partial(own_surrogate)}])
-def test_a_loss_that_others_have_written_is_made_by_python(others, monkeypatch):
-    monkeypatch.setattr("qvae.runs.assemble.surrogate", others["positive"], raising=False)
-    objective, *_ = steps_of("rbm", 1)
-    own = type(objective)(
-        objective.model, objective.prepare, objective.config, objective.sampler, positive=others["positive"]
-    )
-    go_on(own, 5)
-    assert not is_played(own)
+@pytest.mark.parametrize("positive", [own_surrogate, functools.partial(own_surrogate), lambda *_: own_surrogate(*_)])
+def test_a_loss_that_others_have_written_is_made_by_python(positive):
+    objective, *_ = steps_of("rbm")
+    assert is_played(objective)
+    objective.positive = positive
+    go_on(objective, 5)
+    assert not is_played(objective)
+
+
+def test_a_step_without_gradients_fails_as_ever():
+    objective, *_ = steps_of("rbm")
+    with torch.no_grad(), pytest.raises(RuntimeError, match="does not require grad"):
+        go_on(objective)
+
+
+def test_precisions_from_around_are_kept(by_python):
+    played, made = steps_of("rbm", 9, "float32"), by_python("rbm", 9, "float32")
+    with torch.autocast("cpu", torch.bfloat16):
+        figures = [torch.stack(go_on(objective, 3)) for objective in (played[0], made[0])]
+    assert torch.equal(*figures)
+    assert not torch.equal(figures[0], torch.stack(go_on(steps_of("rbm", 9, "float32")[0], 3)))
 
 
 def test_a_copy_of_an_objective_is_on_its_own():
