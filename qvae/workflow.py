@@ -80,7 +80,8 @@ def train(
         sampler: an object in place of the one that ``config`` names. The folder can't keep it either: ``config.yaml`` says
             ``memory`` and its class, and it must be given again. What it has in ``state_dict`` is kept. It isn't closed.
         observers: functions of the model as it trains, to be left as it is, and of the last epoch's figures, as they stand in
-            ``metrics.jsonl``; called at the end of every epoch, outside of the training's clock.
+            ``metrics.jsonl``; called at the end of every epoch, outside of the training's clock. Gradients that they keep they
+            clone: a step writes its own in the same place.
 
     Of several processes that torchrun has started each calls this. The first one alone writes, evaluates and reports; the
     others return as soon as the training has ended, with a run that isn't evaluated yet.

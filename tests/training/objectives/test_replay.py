@@ -17,8 +17,10 @@ import qvae
 from qvae.circuits.executor import ExecutorCapabilities
 from qvae.data.corruption import Corruption
 from qvae.ising import recorded
+from qvae.ising.compiled import random_word_tensor
 from qvae.ising.recorded import CALLS_BEFORE
 from qvae.ising.tape import Tape
+from qvae.models.passes import load_passes
 from qvae.models.relaxation import Gumbel
 from qvae.runs.assemble import assemble
 from qvae.training.objective import Clock
@@ -217,6 +219,23 @@ def test_steps_that_depend_on_what_torch_does_not_do_are_made_by_python(loss, by
         assert_the_same(tried, by_python("rbm"))
 
 
+def test_steps_that_cannot_be_played_are_made_by_python(by_python, monkeypatch):
+    monkeypatch.setattr(Tape, "replay", lambda self: torch.empty(2).copy_(torch.ones(3)))
+    tried = steps_of("rbm")
+    assert not is_played(tried[0])
+    assert_the_same(tried, by_python("rbm"))
+
+
+def test_steps_whose_draws_python_looks_at_are_made_by_python(by_python, monkeypatch):
+    def looks_at_draws(generator):
+        return torch.from_numpy(random_word_tensor(generator).numpy().copy())
+
+    monkeypatch.setattr("qvae.models.passes.random_word_tensor", looks_at_draws)
+    tried = steps_of("rbm")
+    assert not is_played(tried[0]) or not load_passes(torch.device("cpu"))
+    assert_the_same(tried, by_python("rbm"))
+
+
 def test_steps_that_write_by_other_means_are_made_by_python(by_python, monkeypatch):
     def energy(model, hamiltonian, code):
         model.encoder.mean_image.numpy()[0] += 1
@@ -243,21 +262,22 @@ def test_who_watches_sees_every_step(monkeypatch):
     for watch in watched:
         seen.clear()
         handle = watch()
-        go_on(objective, 3)
+        go_on(objective, CALLS_BEFORE + 2)
         handle.remove()
-        assert (calls := len(seen)) >= 3
+        assert (calls := len(seen)) >= CALLS_BEFORE + 2
         go_on(objective, 4)
         assert len(seen) == calls
         assert is_played(objective)
 
 
-def test_a_watcher_of_a_circuit_sees_every_step():
+def test_a_watcher_of_a_circuit_sees_every_step(monkeypatch):
+    monkeypatch.setattr(recorded, "CALLS_BETWEEN", 0)
     objective, *_ = steps_of("vqvae")
     assert is_played(objective)
     seen = []
     objective._layer.watchers.append(lambda *arguments: seen.append(1))
-    go_on(objective)
-    assert seen
+    go_on(objective, CALLS_BEFORE + 2)
+    assert len(seen) == CALLS_BEFORE + 2
 
 
 def test_anomalies_are_looked_for_where_python_makes_the_step(monkeypatch):
@@ -316,6 +336,11 @@ def swap_buffer(objective):
     norm.running_mean = torch.full_like(norm.running_mean, 3.0)
 
 
+def write_buffer(objective):
+    norm = objective.model.encoder.layers[1]
+    norm.running_mean.data = torch.full_like(norm.running_mean, 3.0)
+
+
 def patch_forward(objective):
     encoder = objective.model.encoder
     encoder.forward = lambda inputs: 2 * type(encoder).forward(encoder, inputs)
@@ -352,7 +377,7 @@ def freeze(objective):
 CHANGES = {
     change: is_known
     for is_known, changes in (
-        (True, (anneal, set_momentum, swap_activation, swap_buffer, change_precision, corrupt, freeze, normalise_weights)),
+        (True, (anneal, set_momentum, swap_activation, swap_buffer, write_buffer, change_precision, corrupt, freeze, normalise_weights)),
         (False, (patch_forward, prune, own_module, own_relaxation)),
     )
     for change in changes
