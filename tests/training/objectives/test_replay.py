@@ -247,17 +247,23 @@ def test_steps_that_write_by_other_means_are_made_by_python(by_python, monkeypat
     assert_the_same(tried, by_python("rbm"))
 
 
-def test_who_watches_sees_every_step(monkeypatch):
+@pytest.mark.parametrize("whose", ["qvae.training.gradient_norms", __name__])
+def test_who_watches_sees_every_step(whose, monkeypatch):
     monkeypatch.setattr(recorded, "CALLS_BETWEEN", 0)
     objective, *_ = steps_of("rbm")
     assert is_played(objective)
     seen = []
+
+    def hook(*arguments):
+        seen.append(1)
+
+    hook.__module__ = whose
     watched = (
-        lambda: objective.model.encoder.register_forward_hook(lambda *arguments: seen.append(1)),
-        lambda: objective.model.decoder.register_full_backward_hook(lambda *arguments: seen.append(1)),
-        lambda: objective.prior.h.register_hook(lambda gradient: seen.append(1)),
-        lambda: torch.nn.modules.module.register_module_forward_hook(lambda *arguments: seen.append(1)),
-        lambda: objective.prior.J.register_post_accumulate_grad_hook(lambda parameter: seen.append(1)),
+        lambda: objective.model.encoder.register_forward_hook(hook),
+        lambda: objective.model.decoder.register_full_backward_hook(hook),
+        lambda: objective.prior.h.register_hook(hook),
+        lambda: torch.nn.modules.module.register_module_forward_hook(hook),
+        lambda: objective.prior.J.register_post_accumulate_grad_hook(hook),
     )
     for watch in watched:
         seen.clear()
@@ -266,17 +272,23 @@ def test_who_watches_sees_every_step(monkeypatch):
         handle.remove()
         assert (calls := len(seen)) >= CALLS_BEFORE + 4
         assert calls % (CALLS_BEFORE + 4) == 0
-        go_on(objective, 4)
+        go_on(objective, CALLS_BEFORE + 4)
         assert len(seen) == calls
         assert is_played(objective)
 
 
-def test_a_watcher_of_a_circuit_sees_every_step(monkeypatch):
+@pytest.mark.parametrize("whose", ["qvae.training.circuit_time", __name__])
+def test_a_watcher_of_a_circuit_sees_every_step(whose, monkeypatch):
     monkeypatch.setattr(recorded, "CALLS_BETWEEN", 0)
     objective, *_ = steps_of("vqvae")
     assert is_played(objective)
     seen = []
-    objective._layer.watchers.append(lambda *arguments: seen.append(1))
+
+    def watcher(*arguments):
+        seen.append(1)
+
+    watcher.__module__ = whose
+    objective._layer.watchers.append(watcher)
     go_on(objective, CALLS_BEFORE + 4)
     assert len(seen) == CALLS_BEFORE + 4
 
