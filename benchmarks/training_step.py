@@ -18,17 +18,18 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from trainer_overhead import trainer_of
 
 import qvae
 from qvae.memory import keep_freed_memory
-from qvae.training.trainer import Trainer
+from qvae.runs.assemble import assemble
+from qvae.training.metrics import Metrics
 
 TURN, WARM_UP, TIMED = 10, 30, 40  # steps
 
@@ -127,9 +128,10 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     limit = "null" if arguments.seconds is None else arguments.seconds
     config = qvae.load_config(arguments.config, [*arguments.settings, f"training.max_seconds={limit}"])
-    trainer = trainer_of(config, Trainer)
+    trainer = assemble(Path("unused"), config).trainer
     trainer.step = middle = trainer.total_steps // 2
     if arguments.seconds is not None:
+        trainer.save, trainer.metrics = (lambda trainer: None), Metrics()  # nothing is written
         trainer.fit()
         print(f"{trainer.step - middle} steps in {trainer.seconds:.1f} s")
         return
