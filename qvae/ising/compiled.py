@@ -21,13 +21,18 @@ _ON_CUDA: Mapping[str, str] = {"ising.fused": "ising.triton_sweeps", "ising.fuse
 """Modules of Triton's kernels, by those of numba's that do the same."""
 
 
+def are_switched_off() -> bool:
+    """Whether torch is to do everything, each time anew: ``QVAE_KERNELS=torch``."""
+    return os.environ.get(SWITCH) == "torch"
+
+
 def kernels(device: torch.device, name: str = "ising.fused") -> ModuleType | None:
     """:mod:`qvae.ising.fused`, or that of another ``name``, on CUDA what does the same there; None where torch's kernels serve.
 
     They serve on other devices, where numba or Triton is missing or doesn't fit, and where ``QVAE_KERNELS=torch``.
     All draw from the same distributions, but other numbers from the same seed.
     """
-    if os.environ.get(SWITCH) == "torch":
+    if are_switched_off():
         return None
     if device.type == "cpu":
         return _loaded(name)

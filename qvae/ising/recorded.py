@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import torch
 
-from qvae.ising.compiled import SWITCH
+from qvae.ising.compiled import are_switched_off
 
 _log = logging.getLogger(__name__)
 CALLS_BEFORE = 3
@@ -22,13 +21,8 @@ T = TypeVar("T")
 Graphs = list[torch.cuda.CUDAGraph]
 
 
-def are_switched_off() -> bool:
-    """Whether nothing is to be recorded: ``QVAE_KERNELS=torch``."""
-    return os.environ.get(SWITCH) == "torch"
-
-
 def records(device: torch.device) -> bool:
-    """Whether graphs are recorded there."""
+    """Whether graphs are recorded there; ``QVAE_KERNELS=torch`` switches them off, too."""
     return device.type == "cuda" and not are_switched_off()
 
 

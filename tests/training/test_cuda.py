@@ -167,7 +167,8 @@ def figures_of_steps(name, number=12):
 @pytest.mark.parametrize("name", ["rbm", "clipped, held out", "corrupted", "gaussian", "vqvae", "discrete", "boltzmann"])
 def test_steps_that_are_played_again_are_those_that_python_would_make(name, monkeypatch):
     played, objective = figures_of_steps(name)
-    monkeypatch.setattr("qvae.ising.recorded.are_switched_off", lambda: True)
+    monkeypatch.setattr("qvae.ising.recorded.records", lambda device: False)
+    monkeypatch.setattr("qvae.training.objectives.parts.Parts.is_watched", True)
     made, other = figures_of_steps(name)
     assert objective._replay._recorder._recorded is not None
     assert other._replay._recorder._recorded is None

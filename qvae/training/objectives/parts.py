@@ -17,7 +17,7 @@ _WATCHERS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backwa
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _LEAVES = (
     *(Tensor, torch.Generator, torch.dtype, torch.device, np.ndarray, np.generic, np.dtype),
-    *(str, bytes, int, float, complex, type, ModuleType, FunctionType, type(None)),
+    *(str, bytes, int, float, complex, type, ModuleType, type(None)),
 )
 
 
@@ -73,7 +73,7 @@ def _reached(roots: Iterable[object]) -> list[Any]:
     seen = set(map(id, found))
     for x in found:  # which grows
         for value in _held_by(x):
-            if id(value) not in seen and (not isinstance(value, _LEAVES) or isinstance(value, FunctionType)):
+            if id(value) not in seen and not isinstance(value, _LEAVES):
                 seen.add(id(value))
                 found.append(value)
     return found

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qvae.ising import recorded
+from qvae.ising import compiled, recorded
 from qvae.ising.recorded import Recorder
 from qvae.ising.tape import record
 from qvae.training.objectives.parts import Parts
@@ -84,7 +84,7 @@ class Replay:
 
     def _played(self, make: Callable[[Tensor], Surrogate], rows: Tensor, others: Sequence[object]) -> _Played | None:
         """A step that can be played again; None where Python is to make it."""
-        if recorded.are_switched_off() or self._parts.is_watched or torch.is_anomaly_enabled():
+        if compiled.are_switched_off() or self._parts.is_watched or torch.is_anomaly_enabled():
             return None
         if torch.is_autocast_enabled(rows.device.type) or not torch.is_grad_enabled():
             return None

@@ -15,18 +15,15 @@ class Undo:
     Args:
         generator: of the step's draws.
         model: whose buffers a forward pass moves.
-
-    Attributes:
-        buffers: the model's.
     """
 
     def __init__(self, generator: torch.Generator, model: nn.Module) -> None:
         self._generator = generator
-        self.buffers = list(model.buffers())
-        self._before = [buffer.clone() for buffer in self.buffers]
+        self._buffers = list(model.buffers())
+        self._before = [buffer.clone() for buffer in self._buffers]
         # Of one type at a time, since torch copies others one by one.
-        types = {buffer.dtype for buffer in self.buffers}
-        self._alike = [_of_type(dtype, self._before, self.buffers) for dtype in types]
+        types = {buffer.dtype for buffer in self._buffers}
+        self._alike = [_of_type(dtype, self._before, self._buffers) for dtype in types]
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
@@ -54,7 +51,7 @@ class Undo:
 
     def _take_back(self, state: Tensor) -> None:
         self._generator.set_state(state)
-        for buffer, before in zip(self.buffers, self._before, strict=True):
+        for buffer, before in zip(self._buffers, self._before, strict=True):
             buffer.copy_(before)
 
 

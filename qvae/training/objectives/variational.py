@@ -200,14 +200,9 @@ class VariationalObjective(Objective):
 
         Nothing is moved by it. log Z, in which the circuit has no part, is left out.
         """
-        state, buffers = self.generator.get_state(), [buffer.clone() for buffer in self._undo.buffers]
-        self.generator.set_state(drawn_from)
-        try:
+        with Undo(self.generator, self.model).always():
+            self.generator.set_state(drawn_from)
             return self._terms(x, self.generator).loss(weight)
-        finally:
-            self.generator.set_state(state)
-            for buffer, before in zip(self._undo.buffers, buffers, strict=True):
-                buffer.copy_(before)
 
     def _terms(self, x: Tensor, generator: torch.Generator) -> Surrogate:
         seen = None if self.corruption is None else self.corruption(x, generator)

@@ -247,17 +247,23 @@ def test_steps_that_write_by_other_means_are_made_by_python(by_python, monkeypat
     assert_the_same(tried, by_python("rbm"))
 
 
+def listener(whose):
+    """A function that seems to be written in this module, and what it adds to in each of its calls."""
+    seen = []
+
+    def listen(*arguments):
+        seen.append(1)
+
+    listen.__module__ = whose
+    return listen, seen
+
+
 @pytest.mark.parametrize("whose", ["qvae.training.gradient_norms", __name__])
 def test_who_watches_sees_every_step(whose, monkeypatch):
     monkeypatch.setattr(recorded, "CALLS_BETWEEN", 0)
     objective, *_ = steps_of("rbm")
     assert is_played(objective)
-    seen = []
-
-    def hook(*arguments):
-        seen.append(1)
-
-    hook.__module__ = whose
+    hook, seen = listener(whose)
     watched = (
         lambda: objective.model.encoder.register_forward_hook(hook),
         lambda: objective.model.decoder.register_full_backward_hook(hook),
@@ -282,12 +288,7 @@ def test_a_watcher_of_a_circuit_sees_every_step(whose, monkeypatch):
     monkeypatch.setattr(recorded, "CALLS_BETWEEN", 0)
     objective, *_ = steps_of("vqvae")
     assert is_played(objective)
-    seen = []
-
-    def watcher(*arguments):
-        seen.append(1)
-
-    watcher.__module__ = whose
+    watcher, seen = listener(whose)
     objective._layer.watchers.append(watcher)
     go_on(objective, CALLS_BEFORE + 4)
     assert len(seen) == CALLS_BEFORE + 4
